@@ -1,0 +1,59 @@
+# Copyright 2026 The vla_driver authors
+# SPDX-License-Identifier: Apache-2.0
+#
+# Every target is complete on a fresh machine: it makes what it needs first, and only once.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON_OF_VENV := .venv/bin/python
+# colcon links the modules into ./install, so it must run again when one is added, moved or removed.
+MODULES := $(shell find vla_driver launch config models -type f -not -name '*.pyc' 2>/dev/null | LC_ALL=C sort | cksum | cut -d' ' -f1)
+ENVIRONMENT := .stamps/environment
+BUILD := .stamps/build-$(MODULES)
+
+# Arguments for pytest, e.g.  make test ARGS='test/geometry -x'
+ARGS ?=
+
+.PHONY: help
+help: ## show this list
+	@echo 'usage: make TARGET'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1|/' | column -t -s '|'
+
+.PHONY: setup
+setup: $(ENVIRONMENT) $(BUILD) ## make .venv (with ROS 2, unless one is sourced), build messages and nodes
+	@echo 'ready: .venv/bin/vla_driver --help'
+
+$(ENVIRONMENT): requirements.txt requirements-ros.txt scripts/make_venv.sh scripts/relocate_ros_wheels.py scripts/install_gl.sh
+	@scripts/make_venv.sh
+	@scripts/install_gl.sh
+	@mkdir -p .stamps && rm -f .stamps/build-* && touch $@
+
+$(BUILD): $(ENVIRONMENT) $(wildcard msg/*.msg) CMakeLists.txt package.xml setup.cfg setup.py pyproject.toml \
+		scripts/colcon_build.sh scripts/ros_env.sh scripts/node_executable.in
+	@scripts/colcon_build.sh
+	@rm -f .stamps/build-* && touch $@
+
+.PHONY: demo
+demo: setup ## replay the sample bag through the nodes; results in out/demo
+	@.venv/bin/vla_driver demo --out out/demo
+
+.PHONY: test
+test: setup ## run the tests (ARGS='...' goes to pytest)
+	@$(PYTHON_OF_VENV) -m pytest $(ARGS)
+
+.PHONY: lint
+lint: setup ## check style (ruff) and types (mypy)
+	@$(PYTHON_OF_VENV) -m ruff check .
+	@$(PYTHON_OF_VENV) -m ruff format --check .
+	@$(PYTHON_OF_VENV) -m mypy
+
+.PHONY: clean
+clean: ## remove what was built (.venv and out/ stay)
+	@rm -rf build install log .stamps/build-* .mypy_cache .pytest_cache .ruff_cache
+	@find vla_driver test launch scripts -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.PHONY: distclean
+distclean: clean ## remove .venv and out/ as well
+	@rm -rf .venv .stamps out

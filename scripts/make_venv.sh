@@ -1,0 +1,76 @@
+#!/usr/bin/env bash
+# Copyright 2026 The vla_driver authors
+# SPDX-License-Identifier: Apache-2.0
+#
+# Makes ./.venv: the pinned Python packages and, unless a ROS 2 distribution is sourced, ROS 2 itself
+# from wheels.  Called by `make setup`; run again, it brings an existing .venv up to date.
+# PYTHON=/path/to/python3.x chooses the interpreter.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+VENV=.venv
+
+say() { printf '\033[1m==> %s\033[0m\n' "$*"; }
+fail() { printf 'error: %s\n' "$*" >&2; exit 1; }
+
+version_ok() {
+  command -v "$1" >/dev/null &&
+    "$1" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null
+}
+
+# A sourced distribution (not the wheels of this .venv, which scripts/ros_env.sh makes look like one).
+# Its rclpy is built for its own Python, so that is the one to use.
+system_ros=no
+if [ -n "${ROS_DISTRO:-}" ] &&
+  python3 -c "import rclpy, sys; sys.exit(rclpy.__file__.startswith('$PWD/$VENV/'))" 2>/dev/null; then
+  system_ros=yes
+fi
+
+if [ -z "${PYTHON:-}" ]; then
+  if [ $system_ros = yes ]; then
+    PYTHON=python3
+  else
+    for candidate in python3.11 python3.12 python3.10 python3; do
+      if version_ok "$candidate"; then PYTHON=$candidate; break; fi
+    done
+  fi
+fi
+[ -n "${PYTHON:-}" ] || fail "no Python 3.10, 3.11 or 3.12 found (the ROS 2 wheels exist for these only).
+       Install one, e.g. 'sudo apt-get install python3.11 python3.11-venv', or name it: make setup PYTHON=/path/to/python3.11"
+version_ok "$PYTHON" || fail "$PYTHON is $("$PYTHON" --version 2>&1 || true); Python 3.10, 3.11 or 3.12 is needed"
+"$PYTHON" -c 'import venv, ensurepip' 2>/dev/null ||
+  fail "$PYTHON cannot make environments; install its venv package, e.g. 'sudo apt-get install python3-venv'"
+for tool in cmake make g++; do
+  command -v $tool >/dev/null || fail "$tool is missing; run: sudo apt-get install -y build-essential cmake"
+done
+
+if [ $system_ros = yes ]; then
+  say "ROS 2 $ROS_DISTRO is sourced: .venv will use it ($("$PYTHON" --version))"
+  options=(--system-site-packages)
+  site=true
+else
+  say "no ROS 2 is sourced: .venv will hold ROS 2 Jazzy from wheels ($("$PYTHON" --version))"
+  options=()
+  site=false
+fi
+# An environment of another Python, of another kind or from another place cannot be brought up to date.
+if [ -e $VENV/pyvenv.cfg ]; then
+  minor=$("$PYTHON" -c 'import sys; print("python%d.%d" % sys.version_info[:2])')
+  if ! [ -x "$VENV/bin/$minor" ] || ! grep -q "include-system-site-packages = $site" $VENV/pyvenv.cfg ||
+    ! head -n 1 $VENV/bin/pip | grep -qF "$PWD/$VENV/"; then
+    say "the present .venv does not fit; making it anew"
+    options+=(--clear)
+  fi
+fi
+"$PYTHON" -m venv "${options[@]}" $VENV
+
+wanted=(-r requirements.txt)
+[ $system_ros = yes ] || wanted+=(-r requirements-ros.txt)
+say "installing the pinned packages (a few minutes on a first run) ..."
+$VENV/bin/python -m pip install --disable-pip-version-check --progress-bar off "${wanted[@]}" |
+  grep --line-buffered -v -E '^(Requirement already satisfied|Looking in)' || [ "${PIPESTATUS[0]}" -eq 0 ] ||
+  fail "pip could not install the requirements (see above); check the network and free disk space, then run it again"
+
+if [ $system_ros = no ]; then
+  $VENV/bin/python scripts/relocate_ros_wheels.py
+fi
+say "environment ready"

@@ -1,0 +1,152 @@
+# Copyright 2026 The vla_driver authors
+# SPDX-License-Identifier: Apache-2.0
+"""Messages to values and back: nothing is lost, nothing broken gets in."""
+
+import math
+
+import numpy as np
+import pytest
+
+pytest.importorskip('rclpy', reason='ROS 2 is not installed in this environment')
+
+from builtin_interfaces.msg import Time
+from geometry_msgs.msg import PoseStamped
+from nav_msgs.msg import Odometry, Path
+from rclpy.serialization import deserialize_message, serialize_message
+
+from vla_driver.geometry import unicycle
+from vla_driver.msg import DrivingPlan
+from vla_driver.msg import TurnCommand as TurnCommandMessage
+from vla_driver.ros import conversions as convert
+from vla_driver.ros.markers import plan_markers
+from vla_driver.types import EgoState, InvalidInput, Plan, PlanSource, TurnCommand
+
+STAMP = Time(sec=1_790_000_123, nanosec=123_456_789)
+
+
+def make_plan(source=PlanSource.POLICY, reason=''):
+    ego = EgoState(convert.to_seconds(STAMP), 12.5, -3.25, 2.9, 7.5, 0.12, -0.4)
+    trajectory = unicycle.integrate(7.5, np.linspace(1.0, -2.0, 20), np.linspace(0.05, -0.08, 20))
+    return Plan(ego.stamp_s, trajectory, ego, 'native', source, reason, 0.8, {'vision': 12.5, 'flow': 3.25})
+
+
+@pytest.mark.parametrize('nanoseconds', [0, 1, 999_999_999, 123_456_789])
+def test_durations_and_stamps_survive_to_the_nanosecond(nanoseconds):
+    stamp = Time(sec=1_790_000_000, nanosec=nanoseconds)
+    assert convert.later(stamp, 0.0) == stamp
+    moved = convert.later(stamp, 0.25)
+    assert convert.to_nanoseconds(moved) - convert.to_nanoseconds(stamp) == 250_000_000
+    assert convert.to_time(12.0 + nanoseconds * 1e-9) == Time(sec=12, nanosec=nanoseconds)
+
+
+@pytest.mark.parametrize('seconds', [math.nan, math.inf, -1.0, 2.0**31])
+def test_a_stamp_outside_the_message_is_refused(seconds):
+    with pytest.raises(InvalidInput, match='stamp'):
+        convert.to_time(seconds)
+
+
+@pytest.mark.parametrize('yaw', [0.0, 1.0, -3.1, math.pi - 1e-6])
+def test_yaw_round_trip(yaw):
+    assert convert.to_yaw(convert.to_quaternion(yaw), 'q') == pytest.approx(yaw, abs=1e-12)
+
+
+def test_odometry_round_trip_and_its_refusals():
+    ego = EgoState(100.5, 3.0, -4.0, 1.2, 8.0, 0.3)
+    assert vars(convert.from_odometry(convert.to_odometry(ego))) == pytest.approx(vars(ego))
+    broken = convert.to_odometry(ego)
+    broken.pose.pose.position.x = math.nan
+    with pytest.raises(InvalidInput, match='x_m is nan'):
+        convert.from_odometry(broken)
+    unfilled = Odometry()  # all-zero quaternion
+    unfilled.pose.pose.orientation.w = 0.0
+    with pytest.raises(InvalidInput, match='quaternion'):
+        convert.from_odometry(unfilled)
+
+
+def test_plan_round_trip_through_the_wire_format():
+    plan = make_plan(PlanSource.SHIFTED, 'stale: 1.2 s old')
+    message = convert.to_driving_plan(plan, STAMP, ('back_left',), 0.021)
+    message = deserialize_message(serialize_message(message), DrivingPlan)
+    assert message.header.stamp == STAMP
+    assert message.trajectory.header == message.header
+    assert message.header.frame_id == 'base_link'
+    assert list(message.missing_cameras) == ['back_left']
+    assert convert.to_seconds(message.trajectory.points[0].time_from_start) == pytest.approx(0.25)
+    back = convert.from_driving_plan(message)
+    assert back.source is PlanSource.SHIFTED
+    assert (back.reason, back.policy, back.ttl_s) == (plan.reason, plan.policy, plan.ttl_s)
+    assert back.timing_ms == plan.timing_ms
+    assert back.stamp_s == plan.stamp_s
+    np.testing.assert_allclose(back.trajectory.positions_m, plan.trajectory.positions_m, atol=1e-9)
+    np.testing.assert_allclose(back.trajectory.yaw_rad, plan.trajectory.yaw_rad, atol=1e-9)
+    for name in ('speed_mps', 'acceleration_mps2', 'curvature_per_m'):
+        np.testing.assert_allclose(getattr(back.trajectory, name), getattr(plan.trajectory, name), atol=1e-6)
+    assert vars(back.ego) == pytest.approx(vars(plan.ego), abs=1e-6)
+
+
+def test_the_yaw_rate_of_a_point_turns_the_vehicle_as_the_headings_say():
+    plan = make_plan()
+    points = convert.to_driving_plan(plan).trajectory.points
+    turned = np.cumsum([0.25 * point.heading_rate_rps for point in points])
+    np.testing.assert_allclose(turned, plan.trajectory.yaw_rad, atol=1e-5)
+
+
+def test_plans_that_are_none_are_refused():
+    message = convert.to_driving_plan(make_plan())
+    message.trajectory.points[3].time_from_start.nanosec += 1_000_000
+    with pytest.raises(InvalidInput, match='even steps'):
+        convert.from_driving_plan(message)
+    message = convert.to_driving_plan(make_plan())
+    message.trajectory.points[3].pose.position.y = math.nan
+    with pytest.raises(InvalidInput, match='not finite'):
+        convert.from_driving_plan(message)
+    message = convert.to_driving_plan(make_plan())
+    message.source = 'guesswork'
+    with pytest.raises(InvalidInput, match='policy, shifted_previous, stop'):
+        convert.from_driving_plan(message)
+    with pytest.raises(InvalidInput, match='without points'):
+        convert.from_driving_plan(DrivingPlan())
+    message = convert.to_driving_plan(make_plan())
+    message.header.frame_id = 'map'
+    with pytest.raises(InvalidInput, match="frame 'map'"):
+        convert.from_driving_plan(message)
+
+
+def test_the_path_has_the_plans_points_and_the_images_stamp():
+    plan = make_plan()
+    path = convert.to_path(plan, STAMP)
+    assert (path.header.stamp, path.header.frame_id) == (STAMP, 'base_link')
+    got = [[p.pose.position.x, p.pose.position.y] for p in path.poses]
+    np.testing.assert_allclose(got, plan.trajectory.positions_m)
+    assert convert.to_nanoseconds(path.poses[-1].header.stamp) - convert.to_nanoseconds(STAMP) == 5_000_000_000
+
+
+def test_route_round_trip_and_its_refusals():
+    points = np.array([[0.0, 1.0], [30.0, -2.5]])
+    np.testing.assert_allclose(convert.from_route(convert.to_route(points, STAMP)), points)
+    with pytest.raises(InvalidInput, match='without poses'):
+        convert.from_route(Path())
+    broken = Path(poses=[PoseStamped(), PoseStamped()])
+    broken.poses[1].pose.position.y = math.inf
+    with pytest.raises(InvalidInput, match='pose 1'):
+        convert.from_route(broken)
+
+
+def test_turn_command_round_trip_and_its_refusals():
+    message = convert.to_turn_command(TurnCommand.LEFT, 42.0, STAMP)
+    assert convert.from_turn_command(message) == (TurnCommand.LEFT, 42.0)
+    assert message.command == TurnCommandMessage.LEFT
+    with pytest.raises(InvalidInput, match='allowed: 0 .FOLLOW., 1 .LEFT.'):
+        convert.from_turn_command(TurnCommandMessage(command=9))
+    with pytest.raises(InvalidInput, match='distance_m'):
+        convert.from_turn_command(TurnCommandMessage(distance_m=-3.0))
+
+
+def test_markers_move_with_the_vehicle_and_vanish_with_the_plan():
+    plan = make_plan(PlanSource.STOP, 'no plan')
+    markers = plan_markers(plan, STAMP).markers
+    assert len({(m.ns, m.id) for m in markers}) == len(markers)
+    assert all(m.frame_locked and m.header.frame_id == 'base_link' and m.header.stamp == STAMP for m in markers)
+    assert all(convert.to_seconds(m.lifetime) == pytest.approx(plan.ttl_s) for m in markers)
+    assert len(markers[0].points) == 21
+    assert 'no plan' in markers[2].text

@@ -1,0 +1,337 @@
+# Copyright 2026 The vla_driver authors
+# SPDX-License-Identifier: Apache-2.0
+"""Match the frames of several cameras to the anchor camera's.
+
+Pure: no ROS, no clock of its own, no callback.  Frames go in with `push`, matched sets come out of `take`;
+payloads stay undecoded, so that only the sets somebody uses cost anything.
+
+For an anchor frame at t0 every other camera gives its frame nearest to t0, no farther than `max_skew_s`.
+The choice is settled when no nearer frame can come: the camera has shown one at or after t0, or its next,
+by its own rhythm, would be farther away.  A set leaves
+  - as soon as all cameras have settled frames, or
+  - when it has waited long enough (`wait_s` after the anchor's arrival where arrival times are given, and in
+    any case once an anchor frame `wait_s` newer has been seen) and every camera without a frame may be missing.
+Of several sets that could leave, the newest does; older ones are dropped and counted.  An anchor frame whose
+required cameras are late stays a candidate until a newer set has left, so a camera that is always late delays
+the sets, but never stops them.  Buffers are bounded, and so is the work per call.
+"""
+
+from __future__ import annotations
+
+import bisect
+import math
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from vla_driver.types import ANCHOR_CAMERA, InvalidInput
+
+#: What happens when a camera has no frame: no set at all, a set without it, or a black picture instead.
+MISSING_POLICIES = ('require', 'skip', 'black')
+
+#: Float seconds of today's dates are exact to 0.24 microseconds; equal stamps must count as equal.
+_EPSILON_S = 1e-6
+#: The next frame is expected no earlier than this share of the camera's last interval after the newest one.
+_EARLIEST = 0.75
+
+
+@dataclass(frozen=True)
+class StampedPayload:
+    """A frame as it arrived: payload is whatever was pushed; arrival_s is None where no clock was given."""
+
+    stamp_s: float
+    payload: Any
+    arrival_s: float | None = None
+
+
+@dataclass(frozen=True)
+class SyncedSet:
+    """One frame per camera, matched to the anchor's at stamp_s.
+
+    missing: the cameras without a frame; skew_s: the largest distance of a frame from stamp_s.
+    """
+
+    stamp_s: float
+    frames: Mapping[str, StampedPayload]
+    missing: tuple[str, ...]
+    skew_s: float
+
+
+@dataclass(frozen=True)
+class CameraStatus:
+    """What one camera has sent.  age_s: since its newest frame; problem: empty when all is well."""
+
+    frames: int
+    last_stamp_s: float | None
+    age_s: float | None
+    problem: str
+
+
+@dataclass(frozen=True)
+class SyncStatus:
+    """Counters since the start.
+
+    dropped: anchor frames that never became a set; resets: backward jumps of the stamps.
+    """
+
+    cameras: Mapping[str, CameraStatus]
+    sets: int
+    incomplete: int
+    dropped: int
+    resets: int
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """The cameras with a problem."""
+        return tuple(name for name, camera in self.cameras.items() if camera.problem)
+
+
+@dataclass
+class _Camera:
+    policy: str
+    frames: list[StampedPayload] = field(default_factory=list)
+    stamps: list[float] = field(default_factory=list)
+    newest_s: float = -math.inf
+    interval_s: float = math.inf
+    arrival_s: float | None = None
+    count: int = 0
+    late_run: int = 0
+
+    def forget_after(self, stamp_s: float) -> None:
+        """Drop the frames later than `stamp_s`."""
+        keep = bisect.bisect_right(self.stamps, stamp_s)
+        del self.frames[keep:], self.stamps[keep:]
+        if self.newest_s > stamp_s:
+            self.newest_s = self.stamps[-1] if self.stamps else -math.inf
+            self.interval_s = math.inf
+        self.late_run = 0
+
+    def forget_before(self, stamp_s: float) -> None:
+        """Drop the frames earlier than `stamp_s`."""
+        drop = bisect.bisect_left(self.stamps, stamp_s)
+        del self.frames[:drop], self.stamps[:drop]
+
+    def nearest(self, stamp_s: float, reach_s: float) -> StampedPayload | None:
+        """Return the frame nearest to `stamp_s` and no farther than `reach_s`; the later of two equals."""
+        at = bisect.bisect_left(self.stamps, stamp_s)
+        around = self.frames[max(0, at - 1) : at + 1]
+        best = min(reversed(around), key=lambda frame: abs(frame.stamp_s - stamp_s), default=None)
+        return best if best is not None and abs(best.stamp_s - stamp_s) <= reach_s + _EPSILON_S else None
+
+    def is_settled(self, stamp_s: float, reach_s: float) -> bool:
+        """Whether no frame nearer to `stamp_s` than the nearest one can come any more."""
+        if self.newest_s >= stamp_s - _EPSILON_S:
+            return True
+        before_s = stamp_s - self.newest_s
+        return before_s <= reach_s and _EARLIEST * self.interval_s - before_s > before_s
+
+
+class CameraSync:
+    """Matches cameras to an anchor; safe to call from several threads.
+
+    cameras: all names, the anchor among them.  max_skew_s: the farthest a frame may lie from the anchor's
+    stamp (nuScenes: the six shutters follow the lidar's sweep, up to 50 ms apart).  buffer: frames kept per
+    camera.  wait_s: see the module.  policies: camera -> one of MISSING_POLICIES; 'require' where not given;
+    the anchor is always required.  jump_s: stamps that fall back by more are a jump (a looped bag), not a
+    frame that was overtaken.
+    """
+
+    def __init__(
+        self,
+        cameras: Sequence[str],
+        anchor: str = ANCHOR_CAMERA,
+        *,
+        max_skew_s: float = 0.06,
+        buffer: int = 8,
+        wait_s: float = 0.05,
+        policies: Mapping[str, str] | None = None,
+        jump_s: float = 0.5,
+    ) -> None:
+        policies = dict(policies or {})
+        if anchor not in cameras:
+            raise InvalidInput(f'anchor camera {anchor!r} is not among the cameras: {", ".join(cameras)}')
+        if len(set(cameras)) != len(cameras):
+            raise InvalidInput(f'camera names repeat: {", ".join(cameras)}')
+        unknown = sorted(set(policies) - set(cameras))
+        if unknown:
+            raise InvalidInput(f'policies of unknown cameras {unknown}, the cameras are: {", ".join(cameras)}')
+        for name, policy in policies.items():
+            if policy not in MISSING_POLICIES:
+                raise InvalidInput(f'camera {name}: policy {policy!r}, allowed: {", ".join(MISSING_POLICIES)}')
+        if policies.get(anchor, 'require') != 'require':
+            raise InvalidInput(f'camera {anchor} is the anchor: its policy must be require, not {policies[anchor]}')
+        for what, value, least in (('max_skew_s', max_skew_s, 0.0), ('wait_s', wait_s, 0.0), ('jump_s', jump_s, 1e-3)):
+            if not (math.isfinite(value) and value >= least):
+                raise InvalidInput(f'{what} is {value}, expected a finite number of at least {least}')
+        if buffer < 2:
+            raise InvalidInput(f'buffer is {buffer}, expected at least 2 frames')
+        self.anchor = anchor
+        self.max_skew_s, self.wait_s, self.jump_s = float(max_skew_s), float(wait_s), float(jump_s)
+        self._buffer = int(buffer)
+        self._cameras = {name: _Camera(policies.get(name, 'require')) for name in cameras}
+        self._emitted_s = -math.inf
+        self._sets = self._incomplete = self._dropped = self._resets = 0
+        self._lock = threading.Lock()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The cameras, in the order given."""
+        return tuple(self._cameras)
+
+    @property
+    def resets(self) -> int:
+        """How often the stamps jumped back (or `reset` was called)."""
+        return self._resets
+
+    def policy(self, camera: str) -> str:
+        """Return what happens when `camera` has no frame."""
+        return self._cameras[camera].policy
+
+    def push(self, camera: str, stamp_s: float, payload: Any, now_s: float | None = None) -> SyncedSet | None:
+        """Add a frame and return the set it completes, if any.
+
+        now_s: when it arrived, by any clock that runs steadily; without it only stamps count.
+        Raises InvalidInput for a camera it does not know and for a stamp that is not finite.
+        """
+        if camera not in self._cameras:
+            raise InvalidInput(f'camera {camera!r} is unknown, the cameras are: {", ".join(self._cameras)}')
+        stamp_s = float(stamp_s)
+        if not math.isfinite(stamp_s):
+            raise InvalidInput(f'camera {camera}: stamp is {stamp_s}, expected a finite number')
+        with self._lock:
+            entry = self._cameras[camera]
+            entry.count += 1
+            entry.arrival_s = now_s
+            if self._jumped_back(entry, stamp_s):
+                self._forget_after(stamp_s + self.max_skew_s)
+            self._insert(camera, entry, StampedPayload(stamp_s, payload, now_s))
+            return self._match(now_s)
+
+    def poll(self, now_s: float) -> SyncedSet | None:
+        """Return a set that has waited long enough by the clock of `push`, if any."""
+        with self._lock:
+            return self._match(now_s)
+
+    def flush(self) -> SyncedSet | None:
+        """Return the newest set that may leave without waiting any longer (at the end of a bag), if any."""
+        with self._lock:
+            return self._match(math.inf)
+
+    def reset(self) -> None:
+        """Forget all frames (the counters stay)."""
+        with self._lock:
+            self._forget_after(-math.inf)
+
+    def rewind(self, stamp_s: float) -> bool:
+        """Forget what is later than `stamp_s`: another input has seen time jump back to there.
+
+        Returns whether there was anything.  Frames up to max_skew_s later may already belong to the new time, so
+        they stay.
+        """
+        with self._lock:
+            limit_s = stamp_s + self.max_skew_s
+            if self._emitted_s <= limit_s and all(camera.newest_s <= limit_s for camera in self._cameras.values()):
+                return False
+            self._forget_after(limit_s)
+            return True
+
+    def _jumped_back(self, entry: _Camera, stamp_s: float) -> bool:
+        if stamp_s < entry.newest_s - self.jump_s:
+            return True
+        # A loop shorter than jump_s looks like frames that are late, one after the other, for ever.
+        if stamp_s > entry.newest_s:
+            entry.late_run = 0
+        elif stamp_s < entry.newest_s - _EPSILON_S:
+            entry.late_run += 1
+        return entry.late_run >= self._buffer
+
+    def _forget_after(self, stamp_s: float) -> None:
+        for camera in self._cameras.values():
+            camera.forget_after(stamp_s)
+        self._emitted_s = -math.inf
+        self._resets += 1
+
+    def _insert(self, name: str, entry: _Camera, frame: StampedPayload) -> None:
+        at = bisect.bisect_left(entry.stamps, frame.stamp_s)
+        if at < len(entry.stamps) and entry.stamps[at] == frame.stamp_s:
+            return  # the same frame again
+        entry.stamps.insert(at, frame.stamp_s)
+        entry.frames.insert(at, frame)
+        if frame.stamp_s > entry.newest_s:
+            entry.interval_s = frame.stamp_s - entry.newest_s
+            entry.newest_s = frame.stamp_s
+        if len(entry.frames) > self._buffer:
+            if name == self.anchor and entry.stamps[0] > self._emitted_s:
+                self._dropped += 1
+            del entry.frames[0], entry.stamps[0]
+
+    def _match(self, now_s: float | None) -> SyncedSet | None:
+        """Return the newest set that may leave, and forget what it makes useless."""
+        anchors = self._cameras[self.anchor]
+        for index in range(len(anchors.frames) - 1, -1, -1):
+            anchor = anchors.frames[index]
+            if anchor.stamp_s <= self._emitted_s:
+                return None
+            synced = self._set_at(anchor, anchors.newest_s, now_s)
+            if synced is not None:
+                passed = bisect.bisect_right(anchors.stamps, self._emitted_s)
+                self._dropped += index - passed
+                self._sets += 1
+                self._incomplete += bool(synced.missing)
+                self._emitted_s = anchor.stamp_s
+                for camera in self._cameras.values():
+                    camera.forget_before(anchor.stamp_s - self.max_skew_s)
+                return synced
+        return None
+
+    def _set_at(self, anchor: StampedPayload, newest_anchor_s: float, now_s: float | None) -> SyncedSet | None:
+        frames, missing, settled = {}, [], True
+        for name, camera in self._cameras.items():
+            frame = anchor if name == self.anchor else camera.nearest(anchor.stamp_s, self.max_skew_s)
+            if frame is None:
+                missing.append(name)
+            else:
+                frames[name] = frame
+                settled = settled and (name == self.anchor or camera.is_settled(anchor.stamp_s, self.max_skew_s))
+        if any(self._cameras[name].policy == 'require' for name in missing):
+            return None
+        if missing or not settled:
+            waited = newest_anchor_s - anchor.stamp_s >= self.wait_s - _EPSILON_S or now_s == math.inf
+            if now_s is not None and anchor.arrival_s is not None:
+                waited = waited or now_s - anchor.arrival_s >= self.wait_s - _EPSILON_S
+            if not waited:
+                return None
+        skew_s = max(abs(frame.stamp_s - anchor.stamp_s) for frame in frames.values())
+        return SyncedSet(anchor.stamp_s, frames, tuple(missing), skew_s)
+
+    def status(self, now_s: float | None = None, stale_s: float = 0.5) -> SyncStatus:
+        """Return what has arrived, and in words what is wrong with each camera.
+
+        A camera is stale when its newest frame is more than `stale_s` old: by arrival where `now_s` and arrival
+        times are given, otherwise behind the newest stamp of all cameras.
+        """
+        with self._lock:
+            newest_s = max(camera.newest_s for camera in self._cameras.values())
+            cameras = {
+                name: self._camera_status(camera, newest_s, now_s, stale_s) for name, camera in self._cameras.items()
+            }
+            return SyncStatus(cameras, self._sets, self._incomplete, self._dropped, self._resets)
+
+    def _camera_status(self, camera: _Camera, newest_s: float, now_s: float | None, stale_s: float) -> CameraStatus:
+        if camera.newest_s == -math.inf:
+            words = 'no frame yet' if camera.count == 0 else 'no frame since the stamps jumped back'
+            return CameraStatus(camera.count, None, None, words)
+        if now_s is not None and camera.arrival_s is not None:
+            age_s = now_s - camera.arrival_s
+        else:
+            age_s = newest_s - camera.newest_s
+        problem = ''
+        anchor_s = self._cameras[self.anchor].newest_s
+        offset_s = camera.newest_s - anchor_s
+        if age_s > stale_s:
+            problem = f'last frame {age_s:.2f} s ago'
+        elif anchor_s > -math.inf and abs(offset_s) > max(stale_s, self.max_skew_s):
+            side = 'ahead of' if offset_s > 0 else 'behind'
+            problem = f'stamps {abs(offset_s):.2f} s {side} those of {self.anchor}: do the clocks agree?'
+        return CameraStatus(camera.count, camera.newest_s, age_s, problem)

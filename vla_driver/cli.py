@@ -1,0 +1,125 @@
+# Copyright 2026 The vla_driver authors
+# SPDX-License-Identifier: Apache-2.0
+"""`vla_driver <command>`: finds the command, loads it alone, and turns errors into one line and an exit code.
+
+A command is a module with `add_arguments(parser)` and `run(args) -> int`.  Only the one that was asked
+for is imported, so that `vla_driver --help` does not wait for torch, ROS or OpenGL.
+
+Exit codes: 0 done; 1 done, but the answer is bad (`doctor` found a fault); 2 an error, named on stderr;
+130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from vla_driver.types import VlaDriverError
+
+
+@dataclass(frozen=True)
+class Command:
+    """Where a command lives and what it does, in one line."""
+
+    words: tuple[str, ...]
+    module: str
+    summary: str
+
+
+COMMANDS: Final = (
+    Command(('demo',), 'vla_driver.commands.demo', 'replay the sample bag through the nodes and write a report'),
+    Command(('doctor',), 'vla_driver.commands.doctor', 'check what is installed and say what to do about the rest'),
+    Command(('drive',), 'vla_driver.commands.drive', 'drive one route in the simulator, in closed loop'),
+    Command(('evaluate', 'closed-loop'), 'vla_driver.commands.closed_loop', 'success and safety on held-out routes'),
+    Command(('evaluate', 'open-loop'), 'vla_driver.commands.open_loop', 'L2 and collisions against recorded driving'),
+    Command(('evaluate', 'latency'), 'vla_driver.commands.latency', 'camera-to-path latency of the nodes over DDS'),
+    Command(('record',), 'vla_driver.commands.record', 'let the expert drive and write a bag'),
+    Command(('replay',), 'vla_driver.commands.replay', 'replay a bag through the nodes over DDS'),
+    Command(('train', 'policy'), 'vla_driver.train.policy', 'train the driving policy by imitation'),
+)
+_GROUPS: Final = {'evaluate': 'measure a policy or the nodes', 'train': 'train a model'}
+
+
+def _wanted(argv: Sequence[str]) -> Command | None:
+    for command in COMMANDS:
+        if tuple(argv[: len(command.words)]) == command.words:
+            return command
+    return None
+
+
+def _parser(wanted: Command | None) -> argparse.ArgumentParser:
+    from vla_driver import __version__
+
+    parser = argparse.ArgumentParser(
+        prog='vla_driver',
+        description='Autonomous driving from six cameras: a vision-language-action model in ROS 2.',
+        epilog='vla_driver COMMAND --help tells more. Start with: vla_driver doctor, vla_driver demo.',
+    )
+    parser.add_argument('--version', action='version', version=f'vla_driver {__version__}')
+    top = parser.add_subparsers(title='commands', metavar='COMMAND', required=True)
+    groups = {}
+    for command in COMMANDS:
+        into = top
+        if len(command.words) == 2:
+            group = command.words[0]
+            if group not in groups:
+                summary = _GROUPS[group]
+                holder = top.add_parser(group, help=summary, description=f'{summary.capitalize()}.')
+                groups[group] = holder.add_subparsers(title='commands', metavar='COMMAND', required=True)
+            into = groups[group]
+        if command is wanted:
+            module = importlib.import_module(command.module)
+            child = into.add_parser(
+                command.words[-1],
+                help=command.summary,
+                description=(module.__doc__ or '').strip() or command.summary,
+                formatter_class=argparse.RawDescriptionHelpFormatter,
+            )
+            module.add_arguments(child)
+            child.set_defaults(run=module.run)
+        else:
+            into.add_parser(command.words[-1], help=command.summary, add_help=False)
+    return parser
+
+
+def _fail(message: str) -> int:
+    print(f'error: {message}', file=sys.stderr)
+    return 2
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code.
+
+    Errors that a user can mend (VlaDriverError, a missing file or module) are one line on stderr; a
+    defect keeps its traceback.  VLA_DRIVER_DEBUG=1 shows the traceback of every error.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        args = _parser(_wanted(words)).parse_args(words)
+        return int(args.run(args) or 0)
+    except KeyboardInterrupt:
+        print('interrupted', file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # The reader of our output (head, less) has gone: nobody is left to tell.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except (VlaDriverError, ModuleNotFoundError, OSError) as error:
+        if os.environ.get('VLA_DRIVER_DEBUG') == '1':
+            raise
+        if isinstance(error, ModuleNotFoundError):
+            if (error.name or '').startswith('vla_driver.msg'):
+                return _fail('the ROS messages of this package are not built; run `make setup` (colcon build)')
+            if (error.name or '').startswith('vla_driver'):
+                raise
+            return _fail(f'Python module {error.name!r} is not installed; run `make setup`, or `vla_driver doctor`')
+        return _fail(str(error))
+
+
+if __name__ == '__main__':
+    sys.exit(main())

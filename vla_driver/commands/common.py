@@ -1,0 +1,110 @@
+# Copyright 2026 The vla_driver authors
+# SPDX-License-Identifier: Apache-2.0
+"""What several commands share: arguments, JSON files, the note of where a figure was measured."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import shlex
+import sys
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from vla_driver import __version__
+from vla_driver.types import InvalidInput
+
+
+def positive_int(text: str) -> int:
+    """Parse an integer of at least 1 (argparse type)."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f'{value}, expected at least 1')
+    return value
+
+
+def positive_float(text: str) -> float:
+    """Parse a finite number above 0 (argparse type)."""
+    value = float(text)
+    if not 0 < value < float('inf'):
+        raise argparse.ArgumentTypeError(f'{text}, expected a positive number')
+    return value
+
+
+def add_json_argument(parser: argparse.ArgumentParser) -> None:
+    """Add --json FILE."""
+    parser.add_argument('--json', type=Path, metavar='FILE', help='write the figures to FILE')
+
+
+def add_policy_arguments(parser: argparse.ArgumentParser, names: tuple[str, ...], default: str = 'model') -> None:
+    """Add --policy and --model."""
+    parser.add_argument('--policy', choices=names, default=default, help='who drives (default: %(default)s)')
+    parser.add_argument(
+        '--model',
+        metavar='DIR',
+        help='checkpoint of the policy: a folder, or the name of a shipped one (default: nano; for blind: nano-blind)',
+    )
+
+
+def provenance() -> dict[str, Any]:
+    """Return what a reader needs to repeat a measurement: command, version, machine, time."""
+    command = ['vla_driver', *sys.argv[1:]]
+    return {
+        'command': shlex.join(command),
+        'version': __version__,
+        'python': platform.python_version(),
+        'machine': {'cpu': _cpu_name(), 'cores': len(os.sched_getaffinity(0)), 'system': platform.platform()},
+        'date': datetime.now(timezone.utc).isoformat(timespec='seconds'),
+    }
+
+
+def _cpu_name() -> str:
+    try:
+        for line in Path('/proc/cpuinfo').read_text(encoding='utf-8').splitlines():
+            if line.startswith('model name'):
+                return line.split(':', 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def progress(total: float | None, unit: str, description: str) -> Any:
+    """Return a progress bar on stderr; where that is a file (a log of CI), it writes a line every 30 s only."""
+    from tqdm import tqdm
+
+    quiet = not sys.stderr.isatty()
+    return tqdm(
+        total=total,
+        unit=unit,
+        desc=description,
+        mininterval=30.0 if quiet else 0.2,
+        dynamic_ncols=not quiet,
+        bar_format=None if total is None else '{l_bar}{bar}| {n:.4g}/{total:.4g} [{elapsed}<{remaining}{postfix}]',
+    )
+
+
+def write_json(path: Path | None, value: Mapping[str, Any]) -> None:
+    """Write `value` to `path` in one step (a reader never sees half a file); do nothing if path is None."""
+    if path is None:
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + '.partial')
+    partial.write_text(json.dumps(value, indent=1, allow_nan=False) + '\n', encoding='utf-8')
+    partial.replace(path)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return the object in a JSON file; raise InvalidInput if it holds none."""
+    try:
+        value = json.loads(path.read_text(encoding='utf-8'))
+    except FileNotFoundError as error:
+        raise InvalidInput(f'{path}: no such file') from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise InvalidInput(f'{path}: not a JSON file ({error})') from error
+    if not isinstance(value, dict):
+        raise InvalidInput(f'{path}: holds a {type(value).__name__}, expected an object written by --json')
+    return value

@@ -1,0 +1,119 @@
+# Copyright 2026 The vla_driver authors
+# SPDX-License-Identifier: Apache-2.0
+"""Drive one route in the simulator, in closed loop.
+
+Plain, the policy is called synchronously (the core that `evaluate closed-loop` uses): the same scenario gives
+the same drive. With --ros, the simulator, planner and controller nodes run as processes of their own over DDS.
+
+  vla_driver drive --video out/drive.mp4
+  vla_driver drive --town my.net.xml --routes my.rou.xml --policy expert
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from vla_driver.commands.common import (
+    add_json_argument,
+    add_policy_arguments,
+    positive_float,
+    progress,
+    provenance,
+    write_json,
+)
+from vla_driver.commands.scenario import add_scenario_arguments, chosen_scenario
+from vla_driver.evaluate.controls import POLICY_NAMES, checkpoint_of, make_policy
+from vla_driver.evaluate.rollout import Tick, drive_route, ticks_per_plan
+from vla_driver.types import InvalidInput
+
+if TYPE_CHECKING:
+    from vla_driver.evaluate.film import FilmWriter
+    from vla_driver.sim.simulation import Simulation
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add this command's arguments."""
+    add_policy_arguments(parser, POLICY_NAMES)
+    add_scenario_arguments(parser, 'test')
+    parser.add_argument('--plan-hz', type=positive_float, default=5.0, help='plans per second: 10, 5, 2 or 1')
+    parser.add_argument('--video', type=Path, metavar='FILE', help='film the drive (.mp4, .webp, .gif)')
+    parser.add_argument('--ros', action='store_true', help='drive with the ROS 2 nodes, over DDS')
+    add_json_argument(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the command."""
+    ticks_per_plan(args.plan_hz)
+    checkpoint = checkpoint_of(args.policy, args.model)
+    if args.ros:
+        from vla_driver.commands.drive_ros import drive_over_dds
+
+        result = drive_over_dds(args)
+    else:
+        result = _drive(args)
+    print(
+        f'{"success" if result["success"] else "no success"}: {result["ended_by"]}; route completion '
+        f'{100 * result["route_completion"]:.0f} %, driving score {result["driving_score"]:.1f}, '
+        f'{result["distance_m"]:.0f} m in {result["duration_s"]:.1f} s'
+    )
+    write_json(args.json, {'policy': args.policy, 'model': checkpoint, **result, 'provenance': provenance()})
+    return 0
+
+
+def _drive(args: argparse.Namespace) -> dict[str, Any]:
+    from vla_driver.evaluate.film import FilmWriter
+    from vla_driver.sim.simulation import Simulation
+
+    film = FilmWriter(args.video, args.plan_hz) if args.video is not None else None
+    scenario = chosen_scenario(args)
+    started = time.perf_counter()
+    with Simulation(scenario, render=args.policy == 'model' or film is not None) as simulation:
+        policy = make_policy(args.policy, args.model, expert=simulation.expert)
+        with progress(None, 'tick', f'{scenario.town} {scenario.seed}') as bar:
+
+            def watch(tick: Tick) -> None:
+                bar.update()
+                bar.set_postfix_str(f'{tick.time_s:.0f} s, {simulation.ego.speed_mps:.1f} m/s', refresh=False)
+                if film is not None and tick.observation is not None:
+                    _film_tick(film, simulation, tick)
+
+            try:
+                result, statistics = drive_route(simulation, policy, plan_hz=args.plan_hz, on_tick=watch)
+            finally:
+                if film is not None:
+                    film.close()
+    if film is not None:
+        print(f'{film.path}: {film.count} pictures')
+    return {
+        **result.as_dict(),
+        'plans': dict(statistics.plans),
+        'refusals': dict(statistics.reasons),
+        'plan_ms': float(np.median(statistics.plan_ms)),
+        'wall_s': time.perf_counter() - started,
+    }
+
+
+def _film_tick(film: FilmWriter, simulation: Simulation, tick: Tick) -> None:
+    from vla_driver.evaluate.drawing import Scene
+    from vla_driver.evaluate.film import tick_picture
+    from vla_driver.geometry import se2
+
+    observation = tick.observation
+    if observation is None:
+        raise InvalidInput('film: this tick has no observation')
+    boxes = np.array([[a.x_m, a.y_m, a.yaw_rad, a.length_m, a.width_m] for a in simulation.actors()])
+    if len(boxes):
+        boxes[:, :3] = se2.relative(observation.ego.pose, boxes[:, :3])
+    navigation = observation.navigation
+    lines = (
+        f'{observation.ego.speed_mps:4.1f} m/s   {tick.plan.policy}'
+        + (f': {tick.plan.source.value}' if tick.plan.reason else ''),
+        f'{navigation.command.name.lower()} in {navigation.distance_m:.0f} m',
+    )
+    scene = Scene(agents=boxes.reshape(-1, 5), targets_m=navigation.target_points_m, lines=lines)
+    film.add(tick_picture(observation, tick.plan, scene))

@@ -1,0 +1,172 @@
+# Copyright 2026 The vla_driver authors
+# SPDX-License-Identifier: Apache-2.0
+"""Closed-loop evaluation: a policy drives held-out routes; rates with confidence intervals; paired comparison.
+
+SUMO allows one simulation per process, so scenarios run in worker processes.  Everything that could
+differ between two runs is fixed (seeds, one thread per worker), so figures do not depend on `jobs`.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+
+from vla_driver.evaluate.controls import checkpoint_of, make_policy
+from vla_driver.evaluate.rollout import drive_route, ticks_per_plan
+from vla_driver.evaluate.statistics import mean_ci, ratio_ci, wilson_ci
+from vla_driver.evaluate.workers import run_isolated
+from vla_driver.types import InvalidInput
+
+Row = dict[str, Any]
+
+#: Policies that look at pictures; for the others nothing is rendered.
+SEEING_POLICIES: Final = ('model',)
+
+#: Figures that are plain means over routes: key -> value of a row.
+_MEANS: Final[Mapping[str, Callable[[Row], float]]] = {
+    'success_rate': lambda row: float(row['success']),
+    'route_completion': lambda row: row['route_completion'],
+    'driving_score': lambda row: row['driving_score'],
+    'off_road_rate': lambda row: float(row['off_road_events'] > 0),
+    'red_light_rate': lambda row: float(row['red_lights'] > 0),
+    'timeout_rate': lambda row: float(row['timed_out']),
+    'comfort': lambda row: row['comfort'],
+}
+
+
+@dataclass(frozen=True)
+class Job:
+    """One route for one worker.  `scenario` is a sim.scenario.Scenario."""
+
+    index: int
+    scenario: Any
+    policy: str
+    model: str | None
+    plan_hz: float
+
+
+def run_job(job: Job) -> Row:
+    """Drive one scenario in this process and return its row (plain JSON values)."""
+    from vla_driver.sim.simulation import Simulation
+
+    if job.policy in ('model', 'blind'):
+        import torch
+
+        # Reductions depend on the number of threads; one thread makes figures independent of `jobs`.
+        torch.set_num_threads(1)
+        torch.manual_seed(0)
+    started = time.perf_counter()
+    with Simulation(job.scenario, render=job.policy in SEEING_POLICIES) as simulation:
+        policy = make_policy(job.policy, job.model, expert=simulation.expert)
+        result, statistics = drive_route(simulation, policy, plan_hz=job.plan_hz)
+    return {
+        'index': job.index,
+        **result.as_dict(),
+        'plans': dict(statistics.plans),
+        'refusals': dict(statistics.reasons),
+        'plan_ms': float(np.median(statistics.plan_ms)) if statistics.plan_ms else 0.0,
+        'wall_s': time.perf_counter() - started,
+    }
+
+
+def run_scenarios(
+    scenarios: Sequence[Any],
+    policy: str,
+    *,
+    model: str | None = None,
+    plan_hz: float = 5.0,
+    jobs: int = 1,
+    on_row: Callable[[Row], None] | None = None,
+) -> list[Row]:
+    """Drive every scenario in `jobs` worker processes and return the rows in the scenarios' order.
+
+    on_row: called with each row as it arrives, in any order.  Raises WorkerError naming the scenario
+    if one could not be driven: a figure over the rest would hide the failure.
+    """
+    ticks_per_plan(plan_hz)
+    checkpoint = checkpoint_of(policy, model)
+    if not scenarios:
+        raise InvalidInput('no scenarios to drive, expected at least one')
+    work = [Job(k, scenario, policy, checkpoint, plan_hz) for k, scenario in enumerate(scenarios)]
+    # Drawing may use the cores that are left; it is the same with any number of threads, sums of floats are not.
+    environment = {'LP_NUM_THREADS': str(max(1, (os.cpu_count() or 1) // jobs)), 'OMP_NUM_THREADS': '1'}
+    rows: dict[int, Row] = {}
+    for index, row in run_isolated(run_job, work, jobs=jobs, environment=environment):
+        rows[index] = row
+        if on_row is not None:
+            on_row(row)
+    return [rows[k] for k in range(len(work))]
+
+
+def summarise(rows: Sequence[Row]) -> dict[str, Any]:
+    """Return the figures of an evaluation with their 95 % bootstrap intervals (routes drawn whole).
+
+    off_road_rate, red_light_rate, timeout_rate: share of routes with at least one such event;
+    collisions_per_km: all collisions over all kilometres.
+    """
+    if not rows:
+        raise InvalidInput('no routes to summarise, expected at least one')
+    summary: dict[str, Any] = {'routes': len(rows)}
+    for key, value in _MEANS.items():
+        values = [value(row) for row in rows]
+        summary[key] = float(np.mean(values))
+        summary[f'{key}_ci'] = list(mean_ci(values))
+    summary['success_rate_wilson_ci'] = list(wilson_ci(sum(bool(row['success']) for row in rows), len(rows)))
+    collisions = [sum(row['collisions'].values()) for row in rows]
+    kilometres = [row['distance_m'] / 1000.0 for row in rows]
+    total_km = float(np.sum(kilometres))
+    summary['distance_km'] = total_km
+    summary['collisions_per_km'] = float(np.sum(collisions)) / total_km if total_km > 0 else 0.0
+    summary['collisions_per_km_ci'] = list(ratio_ci(collisions, kilometres))
+    by_class: dict[str, int] = {}
+    for row in rows:
+        for kind, count in row['collisions'].items():
+            by_class[kind] = by_class.get(kind, 0) + count
+    summary['collisions'] = by_class
+    plans: dict[str, int] = {}
+    for row in rows:
+        for source, count in row['plans'].items():
+            plans[source] = plans.get(source, 0) + count
+    summary['plans'] = plans
+    return summary
+
+
+def compare(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
+    """Return first minus second over the routes both drove (same town and seed), with paired 95 % intervals.
+
+    Takes the JSON of two evaluations.  Raises InvalidInput if they did not drive the same routes.
+    """
+
+    def by_route(evaluation: Mapping[str, Any], name: str) -> dict[tuple[str, int], Row]:
+        try:
+            rows: Iterable[Row] = evaluation['rows']
+            return {(row['town'], row['seed']): row for row in rows}
+        except (KeyError, TypeError) as error:
+            raise InvalidInput(
+                f'{name} file holds no rows of a closed-loop evaluation ({error!r}); '
+                'make it with: vla_driver evaluate closed-loop --json FILE'
+            ) from error
+
+    ours, theirs = by_route(first, 'first'), by_route(second, 'second')
+    if set(ours) != set(theirs):
+        alone = sorted(set(ours) ^ set(theirs))
+        raise InvalidInput(
+            f'the two files drove different routes ({len(alone)} are in one only, e.g. {alone[0]}); '
+            'evaluate both with the same --split, --scenarios and --seed'
+        )
+    routes = sorted(ours)
+    answer: dict[str, Any] = {
+        'first': first.get('policy'),
+        'second': second.get('policy'),
+        'routes': len(routes),
+    }
+    for key, value in _MEANS.items():
+        differences = [value(ours[route]) - value(theirs[route]) for route in routes]
+        answer[key] = float(np.mean(differences))
+        answer[f'{key}_ci'] = list(mean_ci(differences))
+    return answer

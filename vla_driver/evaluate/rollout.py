@@ -1,0 +1,93 @@
+# Copyright 2026 The vla_driver authors
+# SPDX-License-Identifier: Apache-2.0
+"""Drive one route in the simulator, synchronously: observe, plan, guard, follow, step.
+
+This is the core that `drive` and `evaluate closed-loop` share.  It waits for the policy, so the result
+does not depend on how fast the machine is: the same scenario and policy give the same route.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from vla_driver.planning.control import ControlCommand, TrajectoryController
+from vla_driver.planning.guard import GuardedPolicy
+from vla_driver.types import InvalidInput, Observation, Plan, Policy
+
+if TYPE_CHECKING:  # the simulator needs SUMO and GL; this module's users may bring their own
+    from vla_driver.sim.scoring import RouteResult
+    from vla_driver.sim.simulation import Simulation
+
+#: The controller's rate is the simulator's: one command per step of 0.1 s.
+CONTROL_HZ: Final = 10
+
+
+@dataclass(frozen=True)
+class Tick:
+    """One control tick, for whoever watches.  `observation` is None between two plans."""
+
+    time_s: float
+    plan: Plan
+    command: ControlCommand
+    observation: Observation | None
+
+
+@dataclass
+class RolloutStatistics:
+    """What the planner did on a route: how many plans from which source, how long they took (wall clock)."""
+
+    plans: Counter[str] = field(default_factory=Counter)
+    reasons: Counter[str] = field(default_factory=Counter)
+    plan_ms: list[float] = field(default_factory=list)
+
+
+def ticks_per_plan(plan_hz: float) -> int:
+    """Return how many control ticks a plan is followed; raise InvalidInput unless that is a whole number."""
+    ticks = CONTROL_HZ / plan_hz if plan_hz > 0 else 0.0
+    if ticks < 1 or abs(ticks - round(ticks)) > 1e-9:
+        raise InvalidInput(
+            f'plan rate {plan_hz} Hz: the controller runs at {CONTROL_HZ} Hz, so the rate must divide it: 10, 5, 2 or 1'
+        )
+    return round(ticks)
+
+
+def drive_route(
+    simulation: Simulation,
+    policy: Policy,
+    *,
+    plan_hz: float = 5.0,
+    on_tick: Callable[[Tick], None] | None = None,
+) -> tuple[RouteResult, RolloutStatistics]:
+    """Drive `simulation` until it is done and return the route's result with the planner's statistics.
+
+    The policy is put behind the plan guard and reset first.  `on_tick` is called before each step.
+    """
+    every = ticks_per_plan(plan_hz)
+    guarded = GuardedPolicy(policy)
+    guarded.reset()
+    controller = TrajectoryController()
+    statistics = RolloutStatistics()
+    plan: Plan | None = None
+    tick = 0
+    while not simulation.done:
+        observation = None
+        if tick % every == 0:
+            observation = simulation.observe()
+            started = time.perf_counter()
+            plan = guarded.plan(observation)
+            statistics.plan_ms.append(1e3 * (time.perf_counter() - started))
+            statistics.plans[plan.source.value] += 1
+            if plan.reason:
+                # Numbers differ from tick to tick; what counts is the kind of objection.
+                statistics.reasons[' '.join(plan.reason.split()[:2])] += 1
+        assert plan is not None  # the first tick plans
+        command = controller.command(plan, simulation.ego, simulation.time_s)
+        if on_tick is not None:
+            on_tick(Tick(simulation.time_s, plan, command, observation))
+        simulation.step(command)
+        tick += 1
+    return simulation.result(), statistics

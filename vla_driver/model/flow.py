@@ -1,0 +1,162 @@
+# Copyright 2026 The vla_driver authors
+# SPDX-License-Identifier: Apache-2.0
+"""The flow decoder: anchored flow matching over unicycle controls, two uniform Euler steps.
+
+Time runs from 0 (start) to 1 (data): x_t = (1 - t) x0 + t x1, and the network predicts v = x1 - x0.
+The start is not white noise but an anchor, a typical course of controls, with a little noise around it
+(DiffusionDrive, arXiv 2411.15139).  So the way to the data is short and nearly straight, and two steps
+are enough; without anchors, two steps land between the modes.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vla_driver.model.config import ActionConfig, VlaConfig
+from vla_driver.model.unicycle import Rollout, integrate
+
+
+def time_grid(steps: int) -> list[float]:
+    """Return the uniform grid 0 = t_0 < ... < t_steps = 1.
+
+    Written out because ready-made schedulers may put (nearly) the whole way into the first step.
+    """
+    return [index / steps for index in range(steps + 1)]
+
+
+class FlowBlock(nn.Module):
+    """Bidirectional transformer block modulated by the flow time (adaLN-zero, arXiv 2212.09748)."""
+
+    def __init__(self, dim: int, heads: int):
+        super().__init__()
+        self.heads = heads
+        self.norm1 = nn.LayerNorm(dim, elementwise_affine=False)
+        self.qkv = nn.Linear(dim, 3 * dim)
+        self.proj = nn.Linear(dim, dim)
+        self.norm2 = nn.LayerNorm(dim, elementwise_affine=False)
+        self.fc1 = nn.Linear(dim, 4 * dim)
+        self.fc2 = nn.Linear(4 * dim, dim)
+        self.modulation = nn.Linear(dim, 6 * dim)
+
+    def forward(self, x: Tensor, time: Tensor) -> Tensor:
+        """x [B, T, d], time [B, d]."""
+        shift1, scale1, gate1, shift2, scale2, gate2 = self.modulation(F.silu(time)).unsqueeze(1).chunk(6, dim=-1)
+        q, k, v = self.qkv(self.norm1(x) * (1 + scale1) + shift1).unflatten(-1, (3, self.heads, -1)).unbind(dim=2)
+        mixed = F.scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2))
+        x = x + gate1 * self.proj(mixed.transpose(1, 2).flatten(2))
+        out: Tensor = x + gate2 * self.fc2(F.gelu(self.fc1(self.norm2(x) * (1 + scale2) + shift2)))
+        return out
+
+
+class FlowDecoder(nn.Module):
+    """Hidden states of the waypoints to controls.  Controls inside are normalised; see `denormalise`."""
+
+    def __init__(self, config: VlaConfig):
+        super().__init__()
+        action: ActionConfig = config.action_config
+        self.config = action
+        d = action.flow_hidden_size
+        self.input = nn.Linear(2, d)
+        self.hidden = nn.Linear(action.hidden_size, d)
+        self.time = nn.Sequential(nn.Linear(1 + 2 * 4, d), nn.SiLU(), nn.Linear(d, d))
+        self.blocks = nn.ModuleList(FlowBlock(d, action.flow_num_heads) for _ in range(action.flow_num_layers))
+        self.norm = nn.LayerNorm(d)
+        self.output = nn.Linear(d, 2)
+        self.classifier = nn.Sequential(
+            nn.Linear(action.hidden_size, 2 * d), nn.GELU(), nn.Linear(2 * d, action.num_anchors)
+        )
+        # Typical courses of normalised controls, computed by training (k-means) and saved with the weights.
+        self.register_buffer('anchors', torch.zeros(action.num_anchors, action.horizon, 2))
+        self.anchors: Tensor
+
+    def denormalise(self, controls: Tensor) -> Tensor:
+        """Normalised controls [..., 2] to (m/s^2, 1/m), within the vehicle's limits."""
+        mean, std = controls.new_tensor(list(self.config.control_mean)), controls.new_tensor(list(self.config.control_std))
+        acceleration, curvature = (controls * std + mean).unbind(dim=-1)
+        low, high = self.config.acceleration_limits_mps2
+        limit = self.config.curvature_limit_per_m
+        return torch.stack([acceleration.clamp(low, high), curvature.clamp(-limit, limit)], dim=-1)
+
+    def normalise(self, controls: Tensor) -> Tensor:
+        """The inverse of `denormalise` (without limits)."""
+        mean, std = controls.new_tensor(list(self.config.control_mean)), controls.new_tensor(list(self.config.control_std))
+        return (controls - mean) / std
+
+    def rollout(self, controls: Tensor, speed_mps: Tensor) -> Rollout:
+        """Drive normalised controls [..., T, 2] from speed_mps [...]."""
+        return integrate(speed_mps, self.denormalise(controls), self.config.dt_s)
+
+    def classify(self, h: Tensor) -> Tensor:
+        """h [B, T, A] -> logits [B, anchors]."""
+        out: Tensor = self.classifier(h.mean(dim=1))
+        return out.float()
+
+    def velocity(self, x: Tensor, t: Tensor, hidden: Tensor) -> Tensor:
+        """Predict v [B, T, 2] at x [B, T, 2], t [B]; hidden [B, T, d] is `self.hidden(h)`."""
+        angles = torch.pi * t.unsqueeze(-1) * 2.0 ** torch.arange(4, device=t.device)
+        time = self.time(torch.cat([t.unsqueeze(-1), angles.sin(), angles.cos()], dim=-1))
+        tokens = self.input(x) + hidden
+        for block in self.blocks:
+            tokens = block(tokens, time.to(tokens.dtype))
+        out: Tensor = self.output(self.norm(tokens))
+        return out.float()
+
+    def sample(self, h: Tensor, anchor: Tensor, noise: Tensor | None = None) -> Tensor:
+        """Integrate the flow from anchors [B] (indices): normalised controls [B, T, 2].
+
+        noise [B, T, 2] of unit variance, or None for the deterministic middle of the start.
+        """
+        x = self.anchors[anchor].float()
+        if noise is not None:
+            x = x + self.config.anchor_sigma * noise
+        hidden = self.hidden(h)
+        grid = time_grid(self.config.num_steps)
+        for start, end in zip(grid[:-1], grid[1:], strict=True):
+            t = x.new_full((x.shape[0],), start)
+            v = self.velocity(x, t, hidden)
+            if self.config.solver == 'midpoint':
+                half = 0.5 * (end - start)
+                v = self.velocity(x + half * v, t + half, hidden)
+            x = x + (end - start) * v
+        return x
+
+    def nearest_anchors(self, controls: Tensor, speed_mps: Tensor) -> Tensor:
+        """Distances [B, anchors] between normalised controls [B, T, 2] and the anchors, all driven from speed_mps [B].
+
+        In trajectory space (mean metres over the horizon), because what counts is where the vehicle goes; a
+        little of the distance between controls breaks ties, such as the many ways of standing still.
+        """
+        with torch.no_grad():
+            anchors = self.anchors.float().unsqueeze(0)
+            own = self.rollout(controls, speed_mps)
+            theirs = self.rollout(anchors.expand(len(controls), -1, -1, -1), speed_mps.unsqueeze(1).expand(-1, anchors.shape[1]))
+            metres = (theirs.positions_m - own.positions_m.unsqueeze(1)).norm(dim=-1).mean(dim=-1)
+            difference = (anchors - controls.unsqueeze(1)).square().mean(dim=(-1, -2)).sqrt()
+            return metres + 0.1 * difference
+
+    def losses(self, h: Tensor, controls: Tensor, speed_mps: Tensor) -> dict[str, Tensor]:
+        """Flow-matching, anchor and rollout losses; controls [B, T, 2] in m/s^2 and 1/m, speed_mps [B]."""
+        target = self.normalise(controls)
+        distance = self.nearest_anchors(target, speed_mps)
+        logits = self.classify(h)
+        repeats = self.config.flow_repeats
+        # A start is drawn among the near anchors, so that the flow also mends a nearly right choice.
+        anchor = torch.multinomial(torch.softmax(-distance / 0.5, dim=-1), repeats, replacement=True).flatten()
+        x1 = target.repeat_interleave(repeats, dim=0)
+        x0 = self.anchors[anchor] + self.config.anchor_sigma * torch.randn_like(x1)
+        # Half of the times are 0: there lies the longest of the few steps taken at inference.
+        t = (2 * torch.rand(len(x1), device=x1.device) - 1).clamp(min=0.0)
+        x = (1 - t)[:, None, None] * x0 + t[:, None, None] * x1
+        v = self.velocity(x, t, self.hidden(h).repeat_interleave(repeats, dim=0))
+        predicted = self.rollout(x + (1 - t)[:, None, None] * v, speed_mps.repeat_interleave(repeats, dim=0))
+        truth = self.rollout(x1, speed_mps.repeat_interleave(repeats, dim=0))
+        error = (predicted.positions_m - truth.positions_m).abs()
+        return {
+            'flow': F.mse_loss(v, x1 - x0),
+            'anchor': F.cross_entropy(logits, distance.argmin(dim=-1)),
+            # Sideways errors are small in metres and count double.
+            'position': (error[..., 0] + 2 * error[..., 1]).mean(),
+            'speed': (predicted.speed_mps - truth.speed_mps).abs().mean(),
+        }

@@ -1,0 +1,97 @@
+# Copyright 2026 The vla_driver authors
+# SPDX-License-Identifier: Apache-2.0
+"""The language model: reads [visual | memory | ego | navigation | scene queries] once into a Prefix.
+
+None of these tokens is text and none has an order of its own (the visual ones carry their rays), so the
+prefix attends bidirectionally and without rotary positions.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vla_driver.model.config import LanguageConfig
+from vla_driver.model.tokens import Prefix
+
+
+class RMSNorm(nn.Module):
+    """Root-mean-square norm (arXiv 1910.07467) over the last axis."""
+
+    def __init__(self, dim: int, eps: float):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(dim))
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise x [..., dim]."""
+        return F.rms_norm(x, self.weight.shape, self.weight.to(x.dtype), self.eps)
+
+
+class SwiGlu(nn.Module):
+    """Gated feed-forward network (arXiv 2002.05202): down(silu(gate(x)) * up(x))."""
+
+    def __init__(self, dim: int, hidden: int):
+        super().__init__()
+        self.gate_up = nn.Linear(dim, 2 * hidden, bias=False)
+        self.down = nn.Linear(hidden, dim, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., dim] -> [..., dim]."""
+        gate, up = self.gate_up(x).chunk(2, dim=-1)
+        out: Tensor = self.down(F.silu(gate) * up)
+        return out
+
+
+def split_heads(x: Tensor, heads: int) -> Tensor:
+    """[B, L, heads * head_dim] -> [B, heads, L, head_dim]."""
+    return x.unflatten(-1, (heads, -1)).transpose(1, 2)
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Unmasked attention of q [B, H, L, d] over k, v [B, Hkv, S, d]: [B, L, H * d]."""
+    grouped = q.shape[1] != k.shape[1]
+    mixed = F.scaled_dot_product_attention(q, k, v, enable_gqa=grouped)
+    return mixed.transpose(1, 2).flatten(2)
+
+
+class LanguageLayer(nn.Module):
+    """Pre-norm attention and SwiGLU; also returns its keys and values for the cache."""
+
+    def __init__(self, config: LanguageConfig):
+        super().__init__()
+        d = config.hidden_size
+        self.heads, self.kv_heads = config.num_attention_heads, config.num_key_value_heads
+        head_dim = d // self.heads
+        self.norm1 = RMSNorm(d, config.rms_norm_eps)
+        self.q = nn.Linear(d, d, bias=False)
+        self.kv = nn.Linear(d, 2 * self.kv_heads * head_dim, bias=False)
+        self.out = nn.Linear(d, d, bias=False)
+        self.norm2 = RMSNorm(d, config.rms_norm_eps)
+        self.mlp = SwiGlu(d, config.intermediate_size)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """x [B, L, D] -> (x, keys, values), the latter two [B, Hkv, L, head_dim]."""
+        normed = self.norm1(x)
+        keys, values = (split_heads(part, self.kv_heads) for part in self.kv(normed).chunk(2, dim=-1))
+        x = x + self.out(attend(split_heads(self.q(normed), self.heads), keys, values))
+        return x + self.mlp(self.norm2(x)), keys, values
+
+
+class LanguageModel(nn.Module):
+    """A stack of LanguageLayers over embeddings."""
+
+    def __init__(self, config: LanguageConfig):
+        super().__init__()
+        self.layers = nn.ModuleList(LanguageLayer(config) for _ in range(config.num_hidden_layers))
+        self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+
+    def prefill(self, embeddings: Tensor, scene_queries: int) -> Prefix:
+        """Read embeddings [B, L, D], the last `scene_queries` of which are the scene queries."""
+        x, keys, values = embeddings, [], []
+        for layer in self.layers:
+            x, k, v = layer(x)
+            keys.append(k)
+            values.append(v)
+        return Prefix(tuple(keys), tuple(values), self.norm(x[:, x.shape[1] - scene_queries :]))

@@ -1,0 +1,133 @@
+# Copyright 2026 The vla_driver authors
+# SPDX-License-Identifier: Apache-2.0
+"""The values that pass between the parts of the native model.
+
+Shapes: B batch, C cameras, P patches, N visual tokens, S remembered ticks, M remembered tokens per
+tick, D language width.  Camera axes follow `VlaConfig.camera_names`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+_T = TypeVar('_T')
+
+
+def to_device(value: _T, device: torch.device | str) -> _T:
+    """Return a copy of a dataclass of tensors (tuples and None allowed) on `device`."""
+
+    def move(item: Any) -> Any:
+        if isinstance(item, Tensor):
+            return item.to(device, non_blocking=True)
+        if isinstance(item, tuple):
+            return tuple(move(part) for part in item)
+        return to_device(item, device) if dataclasses.is_dataclass(item) else item
+
+    moved = {field.name: move(getattr(value, field.name)) for field in dataclasses.fields(value)}  # type: ignore[arg-type]
+    return dataclasses.replace(value, **moved)  # type: ignore[type-var]
+
+
+@dataclass(frozen=True)
+class ModelInputs:
+    """One batch of observations as tensors.
+
+    images: per camera group uint8 [B, G, H, W, 3] RGB; present [B, C] bool: the camera has a picture;
+    rays [B', P, 3]: unit viewing directions of the patch centres in base_link; origins [B', C, 3]: camera
+    positions in metres (B' divides B: consecutive rows of the batch share one rig);
+    speed_mps, yaw_rate_rps [B]; command [B] int64 (TurnCommand); command_distance_m [B];
+    targets_m [B, 2, 2]: x forward, y left.
+    """
+
+    images: tuple[Tensor, ...]
+    present: Tensor
+    rays: Tensor
+    origins: Tensor
+    speed_mps: Tensor
+    yaw_rate_rps: Tensor
+    command: Tensor
+    command_distance_m: Tensor
+    targets_m: Tensor
+
+
+@dataclass(frozen=True)
+class VisualTokens:
+    """What the vision encoder sees: the seam at which a pruner selects.
+
+    features [B, N, D]; camera, row, column [N] int64: where each token lies; rays [B, N, 3] unit
+    directions and origins [B, N, 3] metres, both in base_link; valid [B, N] bool: false for the tokens
+    of a missing camera (their features are the learned "missing" embedding).
+    """
+
+    features: Tensor
+    camera: Tensor
+    row: Tensor
+    column: Tensor
+    rays: Tensor
+    origins: Tensor
+    valid: Tensor
+
+
+@dataclass(frozen=True)
+class Remembered:
+    """Tokens of S earlier ticks, and how the vehicle has moved since.
+
+    features [B, S, M, D]; rays, origins [B, M, 3] in base_link *of that tick*; motion [B, S, 3]: that
+    tick's pose (x, y, yaw) seen from now; age_s [B, S] seconds; valid [B, S] bool.
+    """
+
+    features: Tensor
+    rays: Tensor
+    origins: Tensor
+    motion: Tensor
+    age_s: Tensor
+    valid: Tensor
+
+
+@dataclass(frozen=True)
+class Prefix:
+    """Everything the language model has read, once: keys and values [B, Hkv, L, head_dim] of every layer.
+
+    scene [B, Q, D]: final hidden states of the scene queries, the last Q tokens of the prefix.
+    """
+
+    keys: tuple[Tensor, ...]
+    values: tuple[Tensor, ...]
+    scene: Tensor
+
+
+@dataclass(frozen=True)
+class ClipLabels:
+    """What training knows about each tick (B = clips x ticks); distances are inf where there is nothing.
+
+    semantic, depth_m: per camera group int64 and float [B, G, rows, columns] (depth 0: unknown);
+    controls [B, T, 2] acceleration and curvature of the expert; positions_m [B, T, 2]; plan_speed_mps [B, T].
+    """
+
+    semantic: tuple[Tensor, ...]
+    depth_m: tuple[Tensor, ...]
+    controls: Tensor
+    positions_m: Tensor
+    plan_speed_mps: Tensor
+    red_light_distance_m: Tensor
+    lead_gap_m: Tensor
+    lead_speed_mps: Tensor
+    hazard: Tensor
+
+
+@dataclass(frozen=True)
+class ClipBatch:
+    """K clips of `ticks` consecutive ticks, flattened: inputs and labels have B = K * ticks rows.
+
+    pose [B, 3] in an odometry frame, stamp_s [B].
+    """
+
+    inputs: ModelInputs
+    labels: ClipLabels
+    pose: Tensor
+    stamp_s: Tensor
+    ticks: int

@@ -1,0 +1,205 @@
+# Copyright 2026 The vla_driver authors
+# SPDX-License-Identifier: Apache-2.0
+"""Six pictures to visual tokens: convolutional stem, ViT blocks within each image, 2x2 merger.
+
+The stem replaces the linear patch embedding ("early convolutions", arXiv 2106.14881): small models
+learn faster from it, and small things such as traffic lights survive it.  The position of a patch is
+its viewing ray and its camera's place on the vehicle, so other rigs need no other weights.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vla_driver.model.config import VisionConfig, VlaConfig
+from vla_driver.model.tokens import ModelInputs, VisualTokens
+
+
+class RayEmbedding(nn.Module):
+    """Viewing rays [..., 3] and camera positions [..., 3] to embeddings [..., dim]: Fourier features and an MLP."""
+
+    def __init__(self, dim: int, octaves: int):
+        super().__init__()
+        self.octaves = octaves
+        self.mlp = nn.Sequential(nn.Linear(6 * (1 + 2 * octaves), dim), nn.GELU(), nn.Linear(dim, dim))
+
+    def forward(self, rays: Tensor, origins_m: Tensor) -> Tensor:
+        """Return [..., dim]; 4 m bring a camera's position to the size of a unit ray."""
+        x = torch.cat([rays, origins_m / 4.0], dim=-1)
+        frequencies = torch.pi * 2.0 ** torch.arange(self.octaves, device=x.device, dtype=x.dtype)
+        angles = (x.unsqueeze(-1) * frequencies).flatten(-2)
+        out: Tensor = self.mlp(torch.cat([x, angles.sin(), angles.cos()], dim=-1))
+        return out
+
+
+class Stem(nn.Module):
+    """uint8 [I, H, W, 3] to patch features [I, H / patch, W / patch, d], channels last throughout."""
+
+    def __init__(self, config: VisionConfig):
+        super().__init__()
+        channels = [3, *config.stem_channels, config.hidden_size]
+        self.convs = nn.ModuleList(
+            nn.Conv2d(a, b, kernel_size=3, stride=2, padding=1) for a, b in zip(channels[:-1], channels[1:], strict=True)
+        )
+        # The first map is the largest and would pay most for a norm; it does without.
+        self.norms = nn.ModuleList(nn.LayerNorm(c) for c in channels[2:-1])
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return [I, rows, columns, d]."""
+        # A permuted NHWC tensor *is* an NCHW tensor in channels_last memory format: no copy.
+        x = images.permute(0, 3, 1, 2)
+        lower = torch.is_autocast_enabled(x.device.type)
+        x = x.to(torch.get_autocast_dtype(x.device.type) if lower else self.convs[0].weight.dtype)
+        x = x * (1 / 63.75) - 2.0
+        for index, conv in enumerate(self.convs):
+            x = conv(x)
+            if 0 < index < len(self.convs) - 1:
+                x = self.norms[index - 1](x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+            if index < len(self.convs) - 1:
+                x = F.gelu(x)
+        return x.permute(0, 2, 3, 1)
+
+
+class VisionBlock(nn.Module):
+    """Pre-norm transformer block; attention stays within each image."""
+
+    def __init__(self, config: VisionConfig):
+        super().__init__()
+        d = config.hidden_size
+        self.num_heads = config.num_attention_heads
+        self.norm1 = nn.LayerNorm(d)
+        self.qkv = nn.Linear(d, 3 * d)
+        self.proj = nn.Linear(d, d)
+        self.norm2 = nn.LayerNorm(d)
+        self.fc1 = nn.Linear(d, config.intermediate_size)
+        self.fc2 = nn.Linear(config.intermediate_size, d)
+
+    def forward(self, x: Tensor, images: tuple[tuple[int, int], ...]) -> Tensor:
+        """x [B, P, d]; images: (images per row, patches per image) of each group, in the order of P."""
+        x = x + self.proj(self._attend(self.qkv(self.norm1(x)), images))
+        out: Tensor = x + self.fc2(F.gelu(self.fc1(self.norm2(x))))
+        return out
+
+    def _attend(self, qkv: Tensor, images: tuple[tuple[int, int], ...]) -> Tensor:
+        batch = qkv.shape[0]
+        results = []
+        for part, (count, patches) in zip(qkv.split([c * p for c, p in images], dim=1), images, strict=True):
+            heads = part.reshape(batch * count, patches, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
+            mixed = F.scaled_dot_product_attention(heads[0], heads[1], heads[2])
+            results.append(mixed.transpose(1, 2).reshape(batch, count * patches, -1))
+        return torch.cat(results, dim=1)
+
+
+class Merger(nn.Module):
+    """Joins s x s neighbouring patches to one token of the language model's width, as in Qwen2.5-VL."""
+
+    def __init__(self, config: VisionConfig, out_dim: int):
+        super().__init__()
+        self.size = config.spatial_merge_size
+        self.norm = nn.LayerNorm(config.hidden_size)
+        self.fc1 = nn.Linear(config.hidden_size * self.size**2, 2 * out_dim)
+        self.fc2 = nn.Linear(2 * out_dim, out_dim)
+
+    def forward(self, patches: Tensor) -> Tensor:
+        """[I, rows, columns, d] -> [I, rows / s, columns / s, D]."""
+        out: Tensor = self.fc2(F.gelu(self.fc1(windows(self.norm(patches), (self.size, self.size)))))
+        return out
+
+
+def windows(grid: Tensor, window: tuple[int, int]) -> Tensor:
+    """Gather [I, rows, columns, d] into windows [I, rows / h, columns / w, h * w * d].
+
+    A grid that does not divide is continued by repeating its last row or column.
+    """
+    height, width = window
+    row_pad, column_pad = -grid.shape[1] % height, -grid.shape[2] % width
+    if row_pad:
+        grid = torch.cat([grid, grid[:, -1:].expand(-1, row_pad, -1, -1)], dim=1)
+    if column_pad:
+        grid = torch.cat([grid, grid[:, :, -1:].expand(-1, -1, column_pad, -1)], dim=2)
+    count, rows, columns, d = grid.shape
+    cells = grid.reshape(count, rows // height, height, columns // width, width, d)
+    return cells.permute(0, 1, 3, 2, 4, 5).reshape(count, rows // height, columns // width, height * width * d)
+
+
+@dataclass(frozen=True)
+class VisionOutput:
+    """tokens: for the language model; patches [B, P, d]: before merging, for the dense heads."""
+
+    tokens: VisualTokens
+    patches: Tensor
+
+
+class VisionEncoder(nn.Module):
+    """ModelInputs to VisualTokens.  Groups of equal-sized cameras are encoded as one batch each."""
+
+    def __init__(self, config: VlaConfig):
+        super().__init__()
+        vision, width = config.vision_config, config.language_config.hidden_size
+        self.groups = [(config.patch_grid(size), len(names)) for size, names in config.camera_groups]
+        self.token_grids = [config.token_grid(size) for size, _ in config.camera_groups]
+        self.stem = Stem(vision)
+        self.position = RayEmbedding(vision.hidden_size, vision.ray_octaves)
+        self.blocks = nn.ModuleList(VisionBlock(vision) for _ in range(vision.num_hidden_layers))
+        self.merger = Merger(vision, width)
+        self.norm = nn.LayerNorm(width)
+        self.missing = nn.Parameter(torch.zeros(width))
+
+    def forward(self, inputs: ModelInputs) -> VisionOutput:
+        """Encode all cameras; tokens of absent cameras get the learned "missing" embedding."""
+        batch = inputs.present.shape[0]
+        stems = []
+        for images, ((rows, columns), count) in zip(inputs.images, self.groups, strict=True):
+            x = self.stem(images.flatten(0, 1))
+            stems.append(x.reshape(batch, count * rows * columns, -1))
+        x = torch.cat(stems, dim=1)
+        # Consecutive rows share a rig: embed each rig's rays once.
+        position = self.position(inputs.rays, per_camera_to_patches(inputs.origins, self.groups)).to(x.dtype)
+        x = x + position.repeat_interleave(batch // position.shape[0], dim=0)
+        layout = tuple((count, rows * columns) for (rows, columns), count in self.groups)
+        for block in self.blocks:
+            x = block(x, layout)
+        return VisionOutput(self._merge(x, inputs), x)
+
+    def _merge(self, patches: Tensor, inputs: ModelInputs) -> VisualTokens:
+        batch, size = patches.shape[0], self.merger.size
+        shares = batch // inputs.rays.shape[0]
+        features, rays, cells = [], [], []
+        first_camera = 0
+        sizes = [count * rows * columns for (rows, columns), count in self.groups]
+        for part, ray, ((rows, columns), count) in zip(
+            patches.split(sizes, dim=1), inputs.rays.split(sizes, dim=1), self.groups, strict=True
+        ):
+            features.append(self.merger(part.reshape(batch * count, rows, columns, -1)).reshape(batch, -1, self.norm.weight.numel()))
+            grid = windows(ray.reshape(-1, rows, columns, 3), (size, size)).unflatten(-1, (size * size, 3))
+            rays.append(F.normalize(grid.mean(dim=-2), dim=-1).reshape(ray.shape[0], -1, 3))
+            cells.append(
+                torch.cartesian_prod(
+                    torch.arange(first_camera, first_camera + count, device=patches.device),
+                    torch.arange(rows // size, device=patches.device),
+                    torch.arange(columns // size, device=patches.device),
+                )
+            )
+            first_camera += count
+        cell = torch.cat(cells)
+        valid = inputs.present[:, cell[:, 0]]
+        merged = self.norm(torch.cat(features, dim=1))
+        return VisualTokens(
+            features=torch.where(valid.unsqueeze(-1), merged, self.missing.to(merged.dtype)),
+            camera=cell[:, 0],
+            row=cell[:, 1],
+            column=cell[:, 2],
+            rays=torch.cat(rays, dim=1).repeat_interleave(shares, dim=0),
+            origins=inputs.origins[:, cell[:, 0]].repeat_interleave(shares, dim=0),
+            valid=valid,
+        )
+
+
+def per_camera_to_patches(values: Tensor, groups: list[tuple[tuple[int, int], int]]) -> Tensor:
+    """Repeat per-camera values [B, C, k] for every patch of the camera: [B, P, k]."""
+    repeats = [rows * columns for (rows, columns), count in groups for _ in range(count)]
+    return values.repeat_interleave(torch.tensor(repeats, device=values.device), dim=1)

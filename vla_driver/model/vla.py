@@ -1,0 +1,221 @@
+# Copyright 2026 The vla_driver authors
+# SPDX-License-Identifier: Apache-2.0
+"""The native vision-language-action model, put together.
+
+    inputs -> encode -> visual tokens ----+
+    memory of earlier ticks --------------+-> prefill -> Prefix -> act -> h -> decode -> controls
+    ego state, navigation ----------------+
+
+`forward` is training: it takes clips, encodes every picture once, and uses it both as a present and as a
+memory.  Driving (model/native_policy.py) calls the stages one by one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from vla_driver.model.action import ActionExpert
+from vla_driver.model.auxiliary import SCENE_QUERIES, DenseHead, SceneHead
+from vla_driver.model.config import VlaConfig
+from vla_driver.model.flow import FlowDecoder
+from vla_driver.model.language import LanguageModel, RMSNorm
+from vla_driver.model.memory import MemoryPool, MemoryReader, PooledTokens, clip_memory
+from vla_driver.model.tokens import ClipBatch, ModelInputs, Prefix, Remembered, VisualTokens
+from vla_driver.model.vision import RayEmbedding, VisionEncoder, VisionOutput
+
+#: Weights of the losses in their sum.
+LOSS_WEIGHTS = {
+    'flow': 1.0,
+    'anchor': 0.5,
+    'position': 0.3,
+    'speed': 0.3,
+    'depth': 0.5,
+    'semantic': 0.5,
+    'light': 0.5,
+    'lead': 0.3,
+    'hazard': 0.3,
+}
+
+
+class EgoEncoder(nn.Module):
+    """Ego state and navigation to three tokens: [ego | command | target points]."""
+
+    def __init__(self, config: VlaConfig):
+        super().__init__()
+        self.config = config
+        width = config.language_config.hidden_size
+        self.ego = nn.Sequential(nn.Linear(3, width), nn.GELU(), nn.Linear(width, width))
+        self.unknown_speed = nn.Parameter(torch.zeros(width))
+        self.command = nn.Embedding(4, width)
+        self.distance = nn.Sequential(nn.Linear(2, width), nn.GELU(), nn.Linear(width, width))
+        self.targets = nn.Sequential(nn.Linear(4 * (1 + 2 * 3), width), nn.GELU(), nn.Linear(width, width))
+
+    def forward(self, inputs: ModelInputs, speed_known: Tensor | None = None) -> Tensor:
+        """Return [B, 3, D]; rows where speed_known [B] is false get the learned "unknown" ego token."""
+        clip, scale = self.config.command_distance_clip_m, self.config.target_scale_m
+        speed = inputs.speed_mps
+        # tanh tells standing from creeping, the linear term how fast.
+        ego = self.ego(torch.stack([speed / 10, torch.tanh(speed), inputs.yaw_rate_rps * 2], dim=-1))
+        if speed_known is not None:
+            ego = torch.where(speed_known.unsqueeze(-1), ego, self.unknown_speed.to(ego.dtype))
+        distance = inputs.command_distance_m.clamp(0.0, clip) / clip
+        near = torch.exp(-inputs.command_distance_m.clamp(min=0.0) / 8.0)
+        command = self.distance(torch.stack([distance, near], dim=-1))
+        command = command + self.command(inputs.command).to(command.dtype)
+        targets = (inputs.targets_m / scale).clamp(-4.0, 4.0).flatten(1)
+        angles = (targets.unsqueeze(-1) * torch.pi * 2.0 ** torch.arange(-1, 2, device=targets.device)).flatten(1)
+        return torch.stack([ego, command, self.targets(torch.cat([targets, angles.sin(), angles.cos()], dim=-1))], dim=1)
+
+
+@dataclass(frozen=True)
+class VlaOutput:
+    """loss: the weighted sum; losses: each term, detached; anchor_logits [B, anchors]; hidden [B, T, A]; scene [B, Q, D]."""
+
+    loss: Tensor
+    losses: dict[str, Tensor]
+    hidden: Tensor
+    scene: Tensor
+
+
+class VlaModel(PreTrainedModel):
+    """See the module's docstring.  Sizes come from `VlaConfig`."""
+
+    config_class = VlaConfig
+    base_model_prefix = 'vla'
+    main_input_name = 'batch'
+
+    #: Chances, in training, that the speed is withheld, that a camera other than the front one is lost, and that
+    #: a remembered tick is.  Without the first, imitation learns to stand because it stands (arXiv 1904.08980).
+    speed_dropout = 0.3
+    camera_dropout = 0.03
+    memory_dropout = 0.1
+
+    def __init__(self, config: VlaConfig):
+        super().__init__(config)
+        width = config.language_config.hidden_size
+        if not config.blind:
+            self.vision = VisionEncoder(config)
+            self.memory_pool = MemoryPool(config)
+            self.memory = MemoryReader(config)
+            self.position = RayEmbedding(width, config.vision_config.ray_octaves)
+        self.ego = EgoEncoder(config)
+        self.kinds = nn.Parameter(torch.zeros(3, width))  # what a token is: visual, remembered, ego and navigation
+        self.scene_queries = nn.Parameter(torch.randn(SCENE_QUERIES, width) * config.initializer_range)
+        self.language = LanguageModel(config.language_config)
+        self.action = ActionExpert(config)
+        self.flow = FlowDecoder(config)
+        if config.auxiliary:
+            self.scene_head = SceneHead(config)
+            if not config.blind:
+                self.dense_head = DenseHead(config)
+        self.post_init()
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        """Initialise one module (called by transformers for whatever a checkpoint does not hold)."""
+        std = self.config.initializer_range
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, nonlinearity='relu')
+            nn.init.zeros_(module.bias)
+        elif isinstance(module, nn.Linear):
+            nn.init.trunc_normal_(module.weight, std=max(std, 0.5 * module.in_features**-0.5))
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+        elif isinstance(module, nn.Embedding):
+            nn.init.normal_(module.weight, std=std)
+        elif isinstance(module, RMSNorm) or (isinstance(module, nn.LayerNorm) and module.elementwise_affine):
+            nn.init.ones_(module.weight)
+            if getattr(module, 'bias', None) is not None:
+                nn.init.zeros_(module.bias)
+        if isinstance(module, FlowDecoder):
+            # The velocity starts at zero: before any training the plan is the anchor itself.
+            nn.init.zeros_(module.output.weight)
+            for block in module.blocks:
+                nn.init.zeros_(block.modulation.weight)
+
+    # --- the stages ------------------------------------------------------------------------------------
+
+    def encode(self, inputs: ModelInputs) -> VisionOutput:
+        """Pictures to visual tokens (a pruner works on its `tokens`)."""
+        out: VisionOutput = self.vision(inputs)
+        return out
+
+    def pool(self, tokens: VisualTokens) -> PooledTokens:
+        """Visual tokens to what is remembered of this tick."""
+        out: PooledTokens = self.memory_pool(tokens)
+        return out
+
+    def prefill(
+        self,
+        ego: Tensor,
+        tokens: VisualTokens | None,
+        remembered: Remembered | None,
+    ) -> Prefix:
+        """Read ego tokens [B, 3, D] with everything seen and remembered (None for the blind control)."""
+        kinds, parts = self.kinds.to(ego.dtype), [ego + self.kinds[2].to(ego.dtype)]
+        if remembered is not None:
+            parts.insert(0, self.memory(remembered, self.position) + kinds[1])
+        if tokens is not None:
+            position = self.position(tokens.rays, tokens.origins)
+            parts.insert(0, tokens.features + position.to(tokens.features.dtype) + kinds[0])
+        parts.append(self.scene_queries.to(ego.dtype).expand(len(ego), -1, -1))
+        prefix: Prefix = self.language.prefill(torch.cat(parts, dim=1), SCENE_QUERIES)
+        return prefix
+
+    def act(self, prefix: Prefix, ego: Tensor) -> Tensor:
+        """Prefix to one hidden state per waypoint [B, T, A]."""
+        out: Tensor = self.action(prefix, ego.sum(dim=1))
+        return out
+
+    def decode(self, hidden: Tensor, noise: Tensor | None = None) -> Tensor:
+        """Hidden states to controls [B, T, 2] in m/s^2 and 1/m: the likeliest anchor, then the flow."""
+        anchor = self.flow.classify(hidden).argmax(dim=-1)
+        return self.flow.denormalise(self.flow.sample(hidden, anchor, noise))
+
+    # --- training --------------------------------------------------------------------------------------
+
+    def perceive(self, batch: ClipBatch) -> tuple[VisionOutput | None, Remembered | None]:
+        """Encode the pictures of all ticks of the clips once, and remember them for the later ticks."""
+        if self.config.blind:
+            return None, None
+        inputs = batch.inputs
+        if self.training and self.camera_dropout > 0:
+            keep = torch.rand(inputs.present.shape, device=inputs.present.device) >= self.camera_dropout
+            keep[:, 0] = True  # camera_names begins with the anchor camera
+            inputs = _replace_present(inputs, inputs.present & keep)
+        seen = self.encode(inputs)
+        drop = self.memory_dropout if self.training else 0.0
+        memory = clip_memory(
+            self.pool(seen.tokens), batch.pose, batch.stamp_s, batch.ticks, self.config.memory_config, drop
+        )
+        return seen, memory
+
+    def forward(self, batch: ClipBatch, stage: str = 'all') -> VlaOutput:
+        """Return losses of one batch of clips.  stage 'vision': dense heads only; 'policy': all but these; 'all'."""
+        seen, memory = self.perceive(batch)
+        losses: dict[str, Tensor] = {}
+        if self.config.auxiliary and seen is not None and stage != 'policy':
+            losses |= self.dense_head.losses(seen.patches, batch.labels)
+        known = None
+        if self.training and self.speed_dropout > 0:
+            speeds = batch.inputs.speed_mps
+            known = torch.rand(speeds.shape, device=speeds.device) >= self.speed_dropout
+        ego = self.ego(batch.inputs, known)
+        prefix = self.prefill(ego, seen.tokens if seen is not None else None, memory)
+        if self.config.auxiliary:
+            losses |= self.scene_head.losses(prefix.scene, batch.labels)
+        hidden = self.act(prefix, ego)
+        if stage != 'vision':
+            losses |= self.flow.losses(hidden, batch.labels.controls, batch.inputs.speed_mps)
+        total = torch.stack([LOSS_WEIGHTS[name] * value for name, value in losses.items()]).sum()
+        return VlaOutput(total, {name: value.detach() for name, value in losses.items()}, hidden, prefix.scene)
+
+
+def _replace_present(inputs: ModelInputs, present: Tensor) -> ModelInputs:
+    import dataclasses
+
+    return dataclasses.replace(inputs, present=present)

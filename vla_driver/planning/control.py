@@ -1,0 +1,95 @@
+# Copyright 2026 The vla_driver authors
+# SPDX-License-Identifier: Apache-2.0
+"""Follow a plan: pure pursuit for steering, speed tracking for acceleration.
+
+Pure pursuit: R. C. Coulter, "Implementation of the Pure Pursuit Path Tracking Algorithm", CMU-RI-TR-92-01, 1992;
+steering = atan(2 L sin(alpha) / d) with wheelbase L, look-ahead distance d and bearing alpha of the point there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from vla_driver.geometry import se2
+from vla_driver.types import EgoState, Plan
+
+
+@dataclass(frozen=True)
+class ControlCommand:
+    """What the vehicle is asked to do: front-wheel angle (left positive) and acceleration along x."""
+
+    steering_rad: float
+    acceleration_mps2: float
+    reason: str = ''
+
+
+@dataclass(frozen=True)
+class ControlConfig:
+    """The follower's settings; the vehicle's own limits included."""
+
+    wheelbase_m: float = 2.8
+    max_steering_rad: float = 0.6
+    min_lookahead_m: float = 3.0
+    max_lookahead_m: float = 10.0
+    lookahead_s: float = 0.9
+    speed_horizon_s: float = 0.5
+    max_acceleration_mps2: float = 2.5
+    max_braking_mps2: float = 7.0
+    stale_braking_mps2: float = 3.0
+
+
+class TrajectoryController:
+    """Turns the newest plan into a command at any later time, moved by odometry."""
+
+    def __init__(self, config: ControlConfig | None = None) -> None:
+        self.config = config or ControlConfig()
+        self._steering_rad = 0.0
+
+    def reset(self) -> None:
+        """Forget the held steering angle."""
+        self._steering_rad = 0.0
+
+    def stop(self, reason: str) -> ControlCommand:
+        """Return a firm stop with the wheels held as they are."""
+        return ControlCommand(self._steering_rad, -self.config.stale_braking_mps2, reason)
+
+    def command(self, plan: Plan | None, ego: EgoState, now_s: float) -> ControlCommand:
+        """Return the command at `now_s`; without a fresh plan, a stop that names why."""
+        config = self.config
+        if plan is None:
+            return self.stop('no plan yet')
+        if not plan.is_fresh(now_s):
+            return self.stop(f'plan is {now_s - plan.stamp_s:.2f} s old, its time to live is {plan.ttl_s:.2f} s')
+        trajectory = plan.trajectory
+        age_s = max(0.0, now_s - plan.stamp_s)
+
+        times = np.concatenate([[0.0], trajectory.times_s])
+        speeds = np.concatenate([[plan.ego.speed_mps], trajectory.speed_mps])
+        target = float(np.interp(age_s + config.speed_horizon_s, times, speeds))
+        acceleration = (target - ego.speed_mps) / config.speed_horizon_s
+        acceleration = float(np.clip(acceleration, -config.max_braking_mps2, config.max_acceleration_mps2))
+
+        moved = se2.relative(plan.ego.pose, ego.pose)
+        path = se2.points_to_local(moved, np.concatenate([[[0.0, 0.0]], trajectory.positions_m]))
+        lookahead = float(
+            np.clip(config.lookahead_s * ego.speed_mps, config.min_lookahead_m, config.max_lookahead_m)
+        )
+        distance = np.hypot(path[:, 0], path[:, 1])
+        ahead = np.flatnonzero((path[:, 0] > 0.0) & (distance >= lookahead))
+        if len(ahead):
+            k = int(ahead[0])
+            point = path[k]
+            if k > 0 and distance[k] - distance[k - 1] > 1e-6 and distance[k - 1] < lookahead:
+                share = (lookahead - distance[k - 1]) / (distance[k] - distance[k - 1])
+                point = path[k - 1] + share * (path[k] - path[k - 1])
+        elif path[-1, 0] > 1.0:
+            point = path[-1]
+        else:
+            # The plan ends where the vehicle stands: there is no direction to steer for.
+            return ControlCommand(self._steering_rad, acceleration)
+        squared = float(point @ point)
+        steering = float(np.arctan(config.wheelbase_m * 2.0 * point[1] / squared))
+        self._steering_rad = float(np.clip(steering, -config.max_steering_rad, config.max_steering_rad))
+        return ControlCommand(self._steering_rad, acceleration)

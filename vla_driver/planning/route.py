@@ -1,0 +1,55 @@
+# Copyright 2026 The vla_driver authors
+# SPDX-License-Identifier: Apache-2.0
+"""Follow a sparse route: which two target points are next, as a navigation device would say."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from vla_driver.geometry import se2
+from vla_driver.types import EgoState, InvalidInput, Navigation, TurnCommand
+
+#: A target point counts as passed within this distance ...
+REACHED_M = 8.0
+#: ... or when it lies behind the vehicle and no farther away than this.
+PASSED_M = 20.0
+
+
+class RouteTracker:
+    """Hands out the next two target points of a sparse route.
+
+    points_m: [N, 2] in the odometry frame, in driving order, N >= 1.  Progress never runs backwards, so that a
+    route that crosses itself cannot jump ahead; `reset` starts over (after a clock jump).
+    """
+
+    def __init__(self, points_m: npt.ArrayLike) -> None:
+        points = np.asarray(points_m, dtype=np.float64)
+        if points.ndim != 2 or points.shape[1] != 2 or len(points) == 0 or not np.isfinite(points).all():
+            raise InvalidInput(
+                f'route: points of shape {points.shape}, expected [N, 2] finite numbers with N >= 1; publish a '
+                'nav_msgs/Path with at least one pose on the route topic'
+            )
+        self._points = points
+        self._next = 0
+
+    @property
+    def finished(self) -> bool:
+        """Whether the last point was passed."""
+        return self._next >= len(self._points)
+
+    def reset(self) -> None:
+        """Start over from the first point."""
+        self._next = 0
+
+    def navigation(self, ego: EgoState, command: TurnCommand, distance_m: float) -> Navigation:
+        """Return what the driver is told at `ego`; after the last point, that point twice."""
+        while self._next < len(self._points):
+            local = se2.points_to_local(ego.pose, self._points[self._next])
+            distance = float(np.hypot(*local))
+            if distance > REACHED_M and not (local[0] < 0.0 and distance < PASSED_M):
+                break
+            self._next += 1
+        last = len(self._points) - 1
+        pair = self._points[[min(self._next, last), min(self._next + 1, last)]]
+        return Navigation(command, distance_m, se2.points_to_local(ego.pose, pair))

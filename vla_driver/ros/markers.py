@@ -1,0 +1,58 @@
+# Copyright 2026 The vla_driver authors
+# SPDX-License-Identifier: Apache-2.0
+"""Plans and agents as visualization_msgs, for RViz and Foxglove."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from builtin_interfaces.msg import Time
+from geometry_msgs.msg import Point
+from std_msgs.msg import ColorRGBA
+from visualization_msgs.msg import Marker, MarkerArray
+
+from vla_driver.ros.conversions import BASE_FRAME, to_duration, to_time
+from vla_driver.types import Plan, PlanSource
+
+_COLOURS: Final = {
+    PlanSource.POLICY: ColorRGBA(r=0.1, g=0.85, b=0.4, a=0.9),
+    PlanSource.SHIFTED: ColorRGBA(r=1.0, g=0.75, b=0.1, a=0.9),
+    PlanSource.STOP: ColorRGBA(r=0.95, g=0.2, b=0.15, a=0.9),
+}
+_WIDTH_M: Final = 0.35
+#: Above the ground plane, or the line flickers with the road surface of a viewer.
+_HEIGHT_M: Final = 0.4
+
+
+def plan_markers(plan: Plan, stamp: Time | None = None) -> MarkerArray:
+    """Return the path as a line, its points as dots, and its source and speed as words."""
+    line, dots, words = Marker(), Marker(), Marker()
+    path = [Point(x=0.0, y=0.0, z=_HEIGHT_M)]
+    path += [Point(x=float(x), y=float(y), z=_HEIGHT_M) for x, y in plan.trajectory.positions_m]
+    for identity, marker in enumerate((line, dots, words)):
+        marker.header.stamp = to_time(plan.stamp_s) if stamp is None else stamp
+        marker.header.frame_id = BASE_FRAME
+        marker.ns, marker.id, marker.action = 'plan', identity, Marker.ADD
+        marker.pose.orientation.w = 1.0
+        marker.color = _COLOURS[plan.source]
+        # Locked to base_link as it moves, and gone when the planner falls silent: an old path on the
+        # screen would look like a plan.
+        marker.frame_locked = True
+        marker.lifetime = to_duration(plan.ttl_s)
+    line.type, line.points, line.scale.x = Marker.LINE_STRIP, path, _WIDTH_M
+    dots.type, dots.points = Marker.SPHERE_LIST, path[1:]
+    dots.scale.x = dots.scale.y = dots.scale.z = 1.6 * _WIDTH_M
+    words.type, words.scale.z = Marker.TEXT_VIEW_FACING, 0.8
+    words.pose.position.z = 2.6
+    speed = float(plan.trajectory.speed_mps[-1])
+    words.text = f'{plan.policy}: {plan.ego.speed_mps:.1f} -> {speed:.1f} m/s'
+    if plan.source is not PlanSource.POLICY:
+        words.text += f'\n{plan.source.value}: {plan.reason}'
+    return MarkerArray(markers=[line, dots, words])
+
+
+def no_plan_markers(stamp: Time) -> MarkerArray:
+    """Return what wipes the plan off the screen."""
+    wipe = Marker(action=Marker.DELETEALL)
+    wipe.header.stamp, wipe.header.frame_id = stamp, BASE_FRAME
+    return MarkerArray(markers=[wipe])

@@ -1,0 +1,322 @@
+# Copyright 2026 The vla_driver authors
+# SPDX-License-Identifier: Apache-2.0
+"""The vocabulary of the package: frozen, validated values that every other part speaks in.
+
+Conventions (REP-103): lengths in metres, angles in radians, times in seconds, x forward, y left,
+z up.  A camera's own frame is the optical one: z forward, x right, y down.  Arrays are read-only
+after validation, so that a value can be shared between threads without a copy.
+"""
+
+from __future__ import annotations
+
+import enum
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+
+FloatArray = npt.NDArray[np.float64]
+Image = npt.NDArray[np.uint8]
+
+#: The six cameras in mosaic order: upper row, then lower row.
+CAMERA_NAMES = ('front_left', 'front', 'front_right', 'back_left', 'back', 'back_right')
+#: The camera whose frames set the tick: every plan is stamped with its time.
+ANCHOR_CAMERA = 'front'
+
+#: The plan's horizon: 20 waypoints at 4 Hz, 5 s (MindVLA-U1, arXiv 2605.12624).
+PLAN_STEPS = 20
+PLAN_DT_S = 0.25
+
+
+class VlaDriverError(Exception):
+    """Base class of every error this package raises on purpose."""
+
+
+class InvalidInput(VlaDriverError, ValueError):  # noqa: N818 - reads as a sentence where raised
+    """A value from outside was refused; the message names it, what is allowed and what to do."""
+
+
+def _finite(name: str, value: Any, shape: tuple[int | None, ...] | None = None) -> FloatArray:
+    """Return `value` as a read-only float64 array; raise `InvalidInput` unless finite and of `shape`.
+
+    A None in `shape` allows any length on that axis.
+    """
+    array = np.array(value, dtype=np.float64)
+    if shape is not None and (
+        array.ndim != len(shape)
+        or any(want is not None and want != got for want, got in zip(shape, array.shape, strict=True))
+    ):
+        raise InvalidInput(f'{name}: shape {array.shape}, expected {shape} (None = any length)')
+    if not np.isfinite(array).all():
+        bad = np.argwhere(~np.isfinite(np.atleast_1d(array)))[0].tolist()
+        raise InvalidInput(f'{name}: not finite at index {bad}: {np.atleast_1d(array)[tuple(bad)]}')
+    array.setflags(write=False)
+    return array
+
+
+def _finite_number(name: str, value: float) -> float:
+    number = float(value)
+    if not math.isfinite(number):
+        raise InvalidInput(f'{name} is {number}, expected a finite number')
+    return number
+
+
+class TurnCommand(enum.IntEnum):
+    """What the navigation says about the next junction (the values of msg/TurnCommand.msg)."""
+
+    FOLLOW = 0
+    LEFT = 1
+    STRAIGHT = 2
+    RIGHT = 3
+
+
+@dataclass(frozen=True)
+class CameraModel:
+    """A pinhole camera without distortion, mounted on the vehicle.
+
+    intrinsics: [3, 3] pixel matrix K; base_from_camera: [4, 4] pose of the optical frame in base_link.
+    """
+
+    name: str
+    width: int
+    height: int
+    intrinsics: FloatArray
+    base_from_camera: FloatArray
+
+    def __post_init__(self) -> None:
+        if self.width < 1 or self.height < 1:
+            raise InvalidInput(f'camera {self.name}: size {self.width}x{self.height}, expected positive numbers')
+        k = _finite(f'camera {self.name}: intrinsics', self.intrinsics, (3, 3))
+        if k[0, 0] <= 0 or k[1, 1] <= 0:
+            raise InvalidInput(f'camera {self.name}: focal lengths {k[0, 0]}, {k[1, 1]}, expected positive numbers')
+        pose = _finite(f'camera {self.name}: base_from_camera', self.base_from_camera, (4, 4))
+        if not np.allclose(pose[:3, :3] @ pose[:3, :3].T, np.eye(3), atol=1e-4):
+            raise InvalidInput(f'camera {self.name}: base_from_camera holds no rotation (R R^T is not the identity)')
+        object.__setattr__(self, 'intrinsics', k)
+        object.__setattr__(self, 'base_from_camera', pose)
+
+    def resized(self, width: int, height: int) -> CameraModel:
+        """Return the same camera seen at another resolution (pixel centres at half-integers)."""
+        scale = np.diag([width / self.width, height / self.height, 1.0])
+        return CameraModel(self.name, width, height, scale @ self.intrinsics, self.base_from_camera)
+
+
+@dataclass(frozen=True)
+class CameraRig:
+    """The cameras of one vehicle, by name."""
+
+    name: str
+    cameras: tuple[CameraModel, ...]
+
+    def __post_init__(self) -> None:
+        names = [camera.name for camera in self.cameras]
+        if len(set(names)) != len(names):
+            raise InvalidInput(f'rig {self.name}: camera names repeat: {names}')
+        if not names:
+            raise InvalidInput(f'rig {self.name}: no cameras')
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The cameras' names in the rig's order."""
+        return tuple(camera.name for camera in self.cameras)
+
+    def __getitem__(self, name: str) -> CameraModel:
+        for camera in self.cameras:
+            if camera.name == name:
+                return camera
+        raise InvalidInput(f'rig {self.name} has no camera {name!r}; it has: {", ".join(self.names)}')
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.names
+
+    def __iter__(self) -> Iterator[CameraModel]:
+        return iter(self.cameras)
+
+
+@dataclass(frozen=True)
+class CameraFrame:
+    """One decoded picture: image [H, W, 3] uint8 RGB, stamp in seconds."""
+
+    camera: str
+    stamp_s: float
+    image: Image
+
+    def __post_init__(self) -> None:
+        _finite_number(f'camera {self.camera}: stamp', self.stamp_s)
+        image = self.image
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+            raise InvalidInput(
+                f'camera {self.camera}: image of {image.dtype} {image.shape}, expected uint8 [H, W, 3] RGB'
+            )
+
+
+@dataclass(frozen=True)
+class EgoState:
+    """Where the vehicle is and how it moves, in an odometry frame that never jumps (REP-105)."""
+
+    stamp_s: float
+    x_m: float
+    y_m: float
+    yaw_rad: float
+    speed_mps: float
+    yaw_rate_rps: float = 0.0
+    acceleration_mps2: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            _finite_number(f'odometry: {name}', value)
+
+    @property
+    def pose(self) -> FloatArray:
+        """[3]: x, y, yaw."""
+        return np.array([self.x_m, self.y_m, self.yaw_rad])
+
+
+@dataclass(frozen=True)
+class Navigation:
+    """What a driver gets from a navigation device: never a lane's centre line, map or signal state.
+
+    target_points_m: [2, 2] the next two sparse route points, x forward and y left of base_link, at
+    least 25 m apart along the route and noisy (as in CARLA's leaderboard).
+    """
+
+    command: TurnCommand
+    distance_m: float
+    target_points_m: FloatArray
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, 'command', TurnCommand(self.command))
+        _finite_number('navigation: distance_m', self.distance_m)
+        object.__setattr__(
+            self, 'target_points_m', _finite('navigation: target_points_m', self.target_points_m, (2, 2))
+        )
+
+
+@dataclass(frozen=True)
+class Observation:
+    """Everything one tick of a policy may see.  `stamp_s` (t0) is the anchor camera's stamp.
+
+    frames: camera name -> frame; a camera of the rig that has none is named in `missing`.
+    """
+
+    stamp_s: float
+    frames: Mapping[str, CameraFrame]
+    rig: CameraRig
+    ego: EgoState
+    navigation: Navigation
+    missing: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        _finite_number('observation: stamp_s', self.stamp_s)
+        unknown = sorted(set(self.frames) - set(self.rig.names))
+        if unknown:
+            raise InvalidInput(f'observation: frames of {unknown}, but the rig has only {list(self.rig.names)}')
+        absent = sorted(set(self.rig.names) - set(self.frames) - set(self.missing))
+        if absent:
+            raise InvalidInput(f'observation: no frame of {absent}, and `missing` does not name them')
+        object.__setattr__(self, 'frames', MappingProxyType(dict(self.frames)))
+
+
+@dataclass(frozen=True)
+class Intent:
+    """What the slow half asks of the fast one (filled by the reasoner's own issue)."""
+
+    stamp_s: float
+    name: str
+    ttl_s: float
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """A path with times in base_link at t0.  Point k is reached at (k + 1) * dt_s; t0 itself is left out.
+
+    positions_m [T, 2] (x forward, y left), yaw_rad [T], speed_mps [T], acceleration_mps2 [T] and
+    curvature_per_m [T], the last two being the unicycle controls held during the step to point k.
+    """
+
+    positions_m: FloatArray
+    yaw_rad: FloatArray
+    speed_mps: FloatArray
+    acceleration_mps2: FloatArray
+    curvature_per_m: FloatArray
+    dt_s: float = PLAN_DT_S
+
+    def __post_init__(self) -> None:
+        steps = len(self.positions_m)
+        if steps < 1 or not self.dt_s > 0:
+            raise InvalidInput(f'trajectory: {steps} points every {self.dt_s} s, expected at least one and dt_s > 0')
+        object.__setattr__(
+            self, 'positions_m', _finite('trajectory: positions_m', self.positions_m, (steps, 2))
+        )
+        for name in ('yaw_rad', 'speed_mps', 'acceleration_mps2', 'curvature_per_m'):
+            object.__setattr__(self, name, _finite(f'trajectory: {name}', getattr(self, name), (steps,)))
+
+    def __len__(self) -> int:
+        return len(self.positions_m)
+
+    @property
+    def times_s(self) -> FloatArray:
+        """[T] seconds after t0."""
+        return self.dt_s * np.arange(1, len(self) + 1, dtype=np.float64)
+
+
+class PlanSource(enum.StrEnum):
+    """Where a plan comes from: the policy itself, or a named fallback of the plan guard."""
+
+    POLICY = 'policy'
+    SHIFTED = 'shifted_previous'
+    STOP = 'stop'
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A policy's answer to one observation, stamped with the observation's t0.
+
+    ego: the state the trajectory starts from (so that a follower can move it by odometry);
+    ttl_s: the plan must not be acted on later than stamp_s + ttl_s;
+    timing_ms: stage -> milliseconds; reason: why this source, empty for an undisturbed policy plan.
+    """
+
+    stamp_s: float
+    trajectory: Trajectory
+    ego: EgoState
+    policy: str
+    source: PlanSource = PlanSource.POLICY
+    reason: str = ''
+    ttl_s: float = 1.0
+    timing_ms: Mapping[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _finite_number('plan: stamp_s', self.stamp_s)
+        if not self.ttl_s > 0:
+            raise InvalidInput(f'plan: ttl_s is {self.ttl_s}, expected a positive number')
+        object.__setattr__(self, 'timing_ms', MappingProxyType(dict(self.timing_ms)))
+
+    def is_fresh(self, now_s: float) -> bool:
+        """Whether the plan may be acted on at `now_s` (a plan from the future may not, either)."""
+        return -0.5 <= now_s - self.stamp_s <= self.ttl_s
+
+
+@runtime_checkable
+class Policy(Protocol):
+    """The fast path.  Native model, expert and controls are all policies."""
+
+    name: str
+
+    def plan(self, observation: Observation, intent: Intent | None = None) -> Plan:
+        """Return the plan for one observation."""
+
+    def reset(self) -> None:
+        """Forget earlier ticks (after a clock jump, or before another route)."""
+
+
+@runtime_checkable
+class Reasoner(Protocol):
+    """The slow path: words to a typed intent."""
+
+    def reason(self, observation: Observation) -> Intent:
+        """Return the intent for one observation."""
