@@ -65,10 +65,14 @@ fi
 
 wanted=(-r requirements.txt)
 [ $system_ros = yes ] || wanted+=(-r requirements-ros.txt)
-say "installing the pinned packages (a few minutes on a first run) ..."
-$VENV/bin/python -m pip install --disable-pip-version-check --progress-bar off "${wanted[@]}" |
-  grep --line-buffered -v -E '^(Requirement already satisfied|Looking in)' || [ "${PIPESTATUS[0]}" -eq 0 ] ||
-  fail "pip could not install the requirements (see above); check the network and free disk space, then run it again"
+say "installing the pinned packages (several minutes on a first run) ..."
+# Of pip's many lines those that tell how far it is: large downloads and the end.  Errors are not filtered.
+shown='^ +Downloading .*\(([0-9.]+ GB|[0-9]{2,}(\.[0-9])? MB)\)|^Installing collected|^Successfully'
+status=0
+$VENV/bin/python -m pip install --disable-pip-version-check --progress-bar off "${wanted[@]}" </dev/null |
+  { grep --line-buffered -E "$shown" || true; } | cut -c 1-100 || status=$?
+[ $status -eq 0 ] || fail "pip could not install the requirements (see above); check the network and the free
+       space of the disk (about 3 GB are needed), then run it again"
 
 if [ $system_ros = no ]; then
   $VENV/bin/python scripts/relocate_ros_wheels.py

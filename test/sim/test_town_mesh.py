@@ -125,6 +125,15 @@ def test_a_network_without_roads_is_refused(tmp_path: Path) -> None:
         read_surface(sumolib.net.readNet(str(path), withInternal=True))
 
 
+def test_a_network_without_sidewalks_or_signals_has_roads_and_houses() -> None:
+    path = NET.with_name('plain_junction.net.xml')
+    plain = build_town(sumolib.net.readNet(str(path), withInternal=True), Look(seed=1))
+    labels = set(np.unique(plain.vertices['colour'][:, 3]).tolist())
+    assert {SemanticClass.ROAD, SemanticClass.LANE_MARKING, SemanticClass.BUILDING, SemanticClass.TERRAIN} <= labels
+    assert not labels & {SemanticClass.SIDEWALK, SemanticClass.CROSSWALK}
+    assert plain.surface.sidewalk.is_empty
+
+
 def test_offset_of_a_bent_line_keeps_its_distance() -> None:
     bent = np.array([[0.0, 0.0], [10.0, 0.0], [10.0, 10.0]])
     assert polyline.offset(bent, 1.0) == pytest.approx(np.array([[0, 1], [9, 1], [9, 10]]))

@@ -123,11 +123,11 @@ def _runs(pixels: FloatArray, ahead: np.ndarray) -> list[FloatArray]:
     return [piece for piece, seen in pieces if seen[0] and len(piece) > 1]
 
 
-def label(image: Image, text: str, *, alarm: bool = False) -> None:
-    """Write a camera's name into its upper left corner, in place."""
-    scale = image.shape[1] / 640 * 0.62
+def label(image: Image, text: str, *, alarm: bool = False, scale: float | None = None) -> None:
+    """Write a name into the upper left corner of a picture, in place; letters grow with its width by default."""
+    scale = image.shape[1] / 640 * 0.62 if scale is None else scale
     (width, height), base = cv2.getTextSize(text, _FONT, scale, 1)
-    pad = round(6 * image.shape[1] / 640) + 2
+    pad = round(10 * scale) + 2
     box = image[: height + base + pad, : width + 2 * pad]
     box[:] = (box * 0.35 + np.array(STOP_COLOUR if alarm else (0, 0, 0)) * 0.65).astype(np.uint8)
     cv2.putText(image, text, (pad, height + pad), _FONT, scale, (255, 255, 255), 1, cv2.LINE_AA)
@@ -169,6 +169,7 @@ def birds_eye(plan: Plan | None, scene: Scene, size: tuple[int, int] = (512, 772
     width, height = size
     behind_m = 14.0
     scale = height / (ahead_m + behind_m)
+    text = height / 772  # letters grow with the picture
     centre = np.array([width / 2, height * ahead_m / (ahead_m + behind_m)])
 
     def pixels(points_m: FloatArray) -> FloatArray:
@@ -180,7 +181,7 @@ def birds_eye(plan: Plan | None, scene: Scene, size: tuple[int, int] = (512, 772
         cv2.circle(sheet, _point(centre), round(ring * scale), _GRID, 1, cv2.LINE_AA)
         if ring < ahead_m - 2:
             at = (int(centre[0]) + 4, int(centre[1] - ring * scale) - 4)
-            cv2.putText(sheet, f'{ring} m', at, _FONT, 0.42, (96, 108, 122), 1, cv2.LINE_AA)
+            cv2.putText(sheet, f'{ring} m', at, _FONT, 0.55 * text, (110, 122, 136), 1, cv2.LINE_AA)
     for points, colour, thickness in ((scene.driven_m, DRIVEN_COLOUR, 2), (scene.expert_m, EXPERT_COLOUR, 2)):
         if len(points) > 1:
             cv2.polylines(sheet, [_fixed(pixels(points))], False, colour, thickness, cv2.LINE_AA, _SHIFT)
@@ -200,10 +201,10 @@ def birds_eye(plan: Plan | None, scene: Scene, size: tuple[int, int] = (512, 772
     cv2.fillConvexPoly(sheet, ego, (250, 250, 250), cv2.LINE_AA, _SHIFT)
     cv2.polylines(sheet, [ego], True, colour_of(plan) if plan is not None else _GRID, 2, cv2.LINE_AA, _SHIFT)
     for k, line in enumerate(scene.lines):
-        at = (12, height - 14 - 22 * (len(scene.lines) - 1 - k))
-        cv2.putText(sheet, line, at, _FONT, 0.5, _BACKGROUND, 4, cv2.LINE_AA)
-        cv2.putText(sheet, line, at, _FONT, 0.5, _TEXT, 1, cv2.LINE_AA)
-    label(sheet, "bird's eye")
+        at = (12, round(height - (14 + 32 * (len(scene.lines) - 1 - k)) * text))
+        cv2.putText(sheet, line, at, _FONT, 0.78 * text, _BACKGROUND, 4, cv2.LINE_AA)
+        cv2.putText(sheet, line, at, _FONT, 0.78 * text, _TEXT, 1, cv2.LINE_AA)
+    label(sheet, "bird's eye", scale=0.62 * text)
     return sheet
 
 

@@ -13,8 +13,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from vla_driver.model.attention import attention
 from vla_driver.model.config import VlaConfig
-from vla_driver.model.language import RMSNorm, SwiGlu, attend, split_heads
+from vla_driver.model.language import RMSNorm, SwiGlu, split_heads
 from vla_driver.model.tokens import Prefix
 
 
@@ -38,7 +39,7 @@ class ActionLayer(nn.Module):
         """Keys and values [B, Hkv, L, head_dim] are the prefix's at this depth."""
         normed = self.norm1(x)
         own_keys, own_values = (split_heads(part, self.kv_heads) for part in self.kv(normed).chunk(2, dim=-1))
-        mixed = attend(
+        mixed = attention(
             split_heads(self.q(normed), self.heads),
             torch.cat([keys, own_keys.to(keys.dtype)], dim=2),
             torch.cat([values, own_values.to(values.dtype)], dim=2),

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vla_driver.model.attention import attention
 from vla_driver.model.config import ActionConfig, VlaConfig
 from vla_driver.model.unicycle import Rollout, integrate
 
@@ -44,8 +45,8 @@ class FlowBlock(nn.Module):
         """x [B, T, d], time [B, d]."""
         shift1, scale1, gate1, shift2, scale2, gate2 = self.modulation(F.silu(time)).unsqueeze(1).chunk(6, dim=-1)
         q, k, v = self.qkv(self.norm1(x) * (1 + scale1) + shift1).unflatten(-1, (3, self.heads, -1)).unbind(dim=2)
-        mixed = F.scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2))
-        x = x + gate1 * self.proj(mixed.transpose(1, 2).flatten(2))
+        mixed = attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2))
+        x = x + gate1 * self.proj(mixed)
         out: Tensor = x + gate2 * self.fc2(F.gelu(self.fc1(self.norm2(x) * (1 + scale2) + shift2)))
         return out
 

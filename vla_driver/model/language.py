@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vla_driver.model.attention import attention
 from vla_driver.model.config import LanguageConfig
 from vla_driver.model.tokens import Prefix
 
@@ -49,13 +50,6 @@ def split_heads(x: Tensor, heads: int) -> Tensor:
     return x.unflatten(-1, (heads, -1)).transpose(1, 2)
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Unmasked attention of q [B, H, L, d] over k, v [B, Hkv, S, d]: [B, L, H * d]."""
-    grouped = q.shape[1] != k.shape[1]
-    mixed = F.scaled_dot_product_attention(q, k, v, enable_gqa=grouped)
-    return mixed.transpose(1, 2).flatten(2)
-
-
 class LanguageLayer(nn.Module):
     """Pre-norm attention and SwiGLU; also returns its keys and values for the cache."""
 
@@ -75,7 +69,7 @@ class LanguageLayer(nn.Module):
         """x [B, L, D] -> (x, keys, values), the latter two [B, Hkv, L, head_dim]."""
         normed = self.norm1(x)
         keys, values = (split_heads(part, self.kv_heads) for part in self.kv(normed).chunk(2, dim=-1))
-        x = x + self.out(attend(split_heads(self.q(normed), self.heads), keys, values))
+        x = x + self.out(attention(split_heads(self.q(normed), self.heads), keys, values))
         return x + self.mlp(self.norm2(x)), keys, values
 
 

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vla_driver.model.attention import attention
 from vla_driver.model.config import VisionConfig, VlaConfig
 from vla_driver.model.tokens import ModelInputs, VisualTokens
 
@@ -89,8 +90,7 @@ class VisionBlock(nn.Module):
         results = []
         for part, (count, patches) in zip(qkv.split([c * p for c, p in images], dim=1), images, strict=True):
             heads = part.reshape(batch * count, patches, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
-            mixed = F.scaled_dot_product_attention(heads[0], heads[1], heads[2])
-            results.append(mixed.transpose(1, 2).reshape(batch, count * patches, -1))
+            results.append(attention(heads[0], heads[1], heads[2]).reshape(batch, count * patches, -1))
         return torch.cat(results, dim=1)
 
 

@@ -9,6 +9,7 @@ where a stamp is passed on, the message's own is kept, so that it comes out to t
 
 from __future__ import annotations
 
+import array
 import math
 from typing import Any
 
@@ -16,12 +17,17 @@ import numpy as np
 from builtin_interfaces.msg import Duration, Time
 from geometry_msgs.msg import Pose, PoseStamped, Quaternion
 from nav_msgs.msg import Odometry, Path
+from sensor_msgs.msg import CameraInfo, CompressedImage
+from sensor_msgs.msg import Image as ImageMessage
 
+from vla_driver.camera.decode import encode_jpeg
 from vla_driver.msg import DrivingPlan, TrajectoryPoint
 from vla_driver.msg import TurnCommand as TurnCommandMessage
 from vla_driver.types import (
+    CameraModel,
     EgoState,
     FloatArray,
+    Image,
     InvalidInput,
     Plan,
     PlanSource,
@@ -47,8 +53,13 @@ def to_time(seconds: float) -> Time:
     """Return seconds as a Time message, rounded to the nanosecond; raise InvalidInput outside its range."""
     if not (math.isfinite(seconds) and 0.0 <= seconds < 2**31):
         raise InvalidInput(f'stamp {seconds} s, expected 0 to 2^31 (builtin_interfaces/Time)')
-    whole, nanoseconds = divmod(round(seconds * 1e9), 1_000_000_000)
-    return Time(sec=whole, nanosec=nanoseconds)
+    return from_nanoseconds(round(seconds * 1e9))
+
+
+def from_nanoseconds(nanoseconds: int) -> Time:
+    """Return integer nanoseconds as a Time message."""
+    whole, rest = divmod(nanoseconds, 1_000_000_000)
+    return Time(sec=whole, nanosec=rest)
 
 
 def to_duration(seconds: float) -> Duration:
@@ -59,8 +70,7 @@ def to_duration(seconds: float) -> Duration:
 
 def later(stamp: Time, seconds: float) -> Time:
     """Return `stamp` moved by `seconds`, exact to the nanosecond."""
-    whole, nanoseconds = divmod(to_nanoseconds(stamp) + round(seconds * 1e9), 1_000_000_000)
-    return Time(sec=whole, nanosec=nanoseconds)
+    return from_nanoseconds(to_nanoseconds(stamp) + round(seconds * 1e9))
 
 
 def to_quaternion(yaw_rad: float) -> Quaternion:
@@ -114,6 +124,42 @@ def from_odometry(message: Any) -> EgoState:
         speed_mps=float(twist.linear.x),
         yaw_rate_rps=float(twist.angular.z),
     )
+
+
+def to_camera_info(camera: CameraModel, stamp: Time) -> CameraInfo:
+    """Return a camera's calibration; the frame is the optical one, `<camera>_optical_frame` (REP-103)."""
+    message = CameraInfo()
+    message.header.stamp, message.header.frame_id = stamp, optical_frame(camera.name)
+    message.width, message.height = camera.width, camera.height
+    message.distortion_model, message.d = 'plumb_bob', [0.0] * 5
+    message.k = camera.intrinsics.ravel().tolist()
+    message.r = np.eye(3).ravel().tolist()
+    message.p = np.hstack([camera.intrinsics, np.zeros((3, 1))]).ravel().tolist()
+    return message
+
+
+def to_image(camera: str, image: Image, stamp: Time) -> ImageMessage:
+    """Return an RGB picture [H, W, 3] as a raw image message."""
+    message = ImageMessage()
+    message.header.stamp, message.header.frame_id = stamp, optical_frame(camera)
+    message.height, message.width = image.shape[:2]
+    message.encoding, message.step = 'rgb8', 3 * image.shape[1]
+    # An array takes half the time that bytes take here: bytes are checked one by one.
+    message.data = array.array('B', np.ascontiguousarray(image).tobytes())
+    return message
+
+
+def to_jpeg_image(camera: str, image: Image, stamp: Time, quality: int = 90) -> CompressedImage:
+    """Return an RGB picture [H, W, 3] as a JPEG message."""
+    message = CompressedImage(format='jpeg')
+    message.header.stamp, message.header.frame_id = stamp, optical_frame(camera)
+    message.data = array.array('B', encode_jpeg(image, quality))
+    return message
+
+
+def optical_frame(camera: str) -> str:
+    """Return the name of a camera's optical frame."""
+    return f'{camera}_optical_frame'
 
 
 def to_route(points_m: FloatArray, stamp: Time) -> Path:

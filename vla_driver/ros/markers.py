@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from builtin_interfaces.msg import Time
@@ -11,7 +12,8 @@ from geometry_msgs.msg import Point
 from std_msgs.msg import ColorRGBA
 from visualization_msgs.msg import Marker, MarkerArray
 
-from vla_driver.ros.conversions import BASE_FRAME, to_duration, to_time
+from vla_driver.ros.conversions import BASE_FRAME, ODOM_FRAME, to_duration, to_quaternion, to_time
+from vla_driver.sim.scene import Actor, SemanticClass
 from vla_driver.types import Plan, PlanSource
 
 _COLOURS: Final = {
@@ -19,6 +21,13 @@ _COLOURS: Final = {
     PlanSource.SHIFTED: ColorRGBA(r=1.0, g=0.75, b=0.1, a=0.9),
     PlanSource.STOP: ColorRGBA(r=0.95, g=0.2, b=0.15, a=0.9),
 }
+_AGENT_COLOURS: Final = {
+    SemanticClass.CAR: ColorRGBA(r=0.25, g=0.5, b=0.95, a=0.8),
+    SemanticClass.TRUCK: ColorRGBA(r=0.35, g=0.35, b=0.75, a=0.8),
+    SemanticClass.PEDESTRIAN: ColorRGBA(r=0.95, g=0.3, b=0.55, a=0.9),
+    SemanticClass.BICYCLE: ColorRGBA(r=0.95, g=0.6, b=0.2, a=0.9),
+}
+_OTHER_AGENT: Final = ColorRGBA(r=0.6, g=0.6, b=0.6, a=0.8)
 _WIDTH_M: Final = 0.35
 #: Above the ground plane, or the line flickers with the road surface of a viewer.
 _HEIGHT_M: Final = 0.4
@@ -56,3 +65,21 @@ def no_plan_markers(stamp: Time) -> MarkerArray:
     wipe = Marker(action=Marker.DELETEALL)
     wipe.header.stamp, wipe.header.frame_id = stamp, BASE_FRAME
     return MarkerArray(markers=[wipe])
+
+
+def agent_markers(agents: Sequence[Actor], stamp: Time) -> MarkerArray:
+    """Return road users as boxes in the odometry frame (ground truth of the simulator)."""
+    wipe = Marker(action=Marker.DELETEALL)
+    wipe.header.stamp, wipe.header.frame_id = stamp, ODOM_FRAME
+    markers = [wipe]
+    for agent in agents:
+        marker = Marker(type=Marker.CUBE, action=Marker.ADD, ns=agent.kind.name.lower(), id=agent.actor_id)
+        marker.header.stamp, marker.header.frame_id = stamp, ODOM_FRAME
+        marker.pose.position.x, marker.pose.position.y = float(agent.x_m), float(agent.y_m)
+        marker.pose.position.z = 0.5 * float(agent.height_m)
+        marker.pose.orientation = to_quaternion(float(agent.yaw_rad))
+        marker.scale.x, marker.scale.y = float(agent.length_m), float(agent.width_m)
+        marker.scale.z = float(agent.height_m)
+        marker.color = _AGENT_COLOURS.get(agent.kind, _OTHER_AGENT)
+        markers.append(marker)
+    return MarkerArray(markers=markers)

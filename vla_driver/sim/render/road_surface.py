@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import shapely
 import sumolib
-from shapely.geometry import LineString, Polygon
+from shapely.geometry import LineString, MultiPolygon, Polygon
 from shapely.geometry.base import BaseGeometry
 
 from vla_driver.sim.render import polyline
@@ -54,7 +54,7 @@ class RoadSurface:
     @property
     def paved(self) -> BaseGeometry:
         """Road and sidewalk together."""
-        return shapely.union_all([self.road, self.sidewalk])
+        return _areas_only(shapely.union_all([self.road, self.sidewalk]))
 
 
 def _points(shape: Any) -> FloatArray:
@@ -110,8 +110,13 @@ def read_surface(net: sumolib.net.Net) -> RoadSurface:
     grown = shapely.union_all([asphalt, sidewalk]).buffer(CLOSING_M, join_style='mitre')
     # Simplified before the cut: both sides of the curb keep the same corners, so no sliver opens.
     road = grown.buffer(-CLOSING_M, join_style='mitre').simplify(0.04).difference(sidewalk)
-    markings += _lane_markings(net, junction_union)
-    return RoadSurface(road, sidewalk, junction_union, markings)
+    markings += _lane_markings(net, shapely.STRtree(junctions))
+    return RoadSurface(_areas_only(road), _areas_only(sidewalk), junction_union, markings)
+
+
+def _areas_only(shape: BaseGeometry) -> BaseGeometry:
+    """Return the polygons of a shape: cutting may leave lines and points behind."""
+    return MultiPolygon([part for part in shapely.get_parts(shape) if part.geom_type == 'Polygon'])
 
 
 def _zebra(points: FloatArray, width: float) -> list[Marking]:
@@ -131,8 +136,7 @@ def _crossbar(points: FloatArray, width: float) -> FloatArray:
     return np.stack([middle - 0.5 * width * across, middle + 0.5 * width * across])
 
 
-def _lane_markings(net: sumolib.net.Net, junctions: BaseGeometry) -> list[Marking]:
-    shapely.prepare(junctions)
+def _lane_markings(net: sumolib.net.Net, junctions: shapely.STRtree) -> list[Marking]:
     found: list[Marking] = []
     for edge in net.getEdges(withInternal=False):
         lanes = [lane for lane in edge.getLanes() if _is_drivable(lane) and not _is_sidewalk(lane)]
@@ -159,11 +163,13 @@ def _lane_markings(net: sumolib.net.Net, junctions: BaseGeometry) -> list[Markin
 
 
 def _clipped(
-    points: FloatArray, junctions: BaseGeometry, dashed: bool = False, yellow: bool = False
+    points: FloatArray, junctions: shapely.STRtree, dashed: bool = False, yellow: bool = False
 ) -> list[Marking]:
     """Return a line's pieces outside the junctions, as 3 m dashes every 9 m or solid."""
-    line = LineString(points)
-    outside = line.difference(junctions) if junctions.intersects(line) else line
+    outside: BaseGeometry = LineString(points)
+    # One by one: cutting with the union of a whole town's junctions takes milliseconds per line.
+    for crossed in junctions.query(outside, predicate='intersects'):
+        outside = outside.difference(junctions.geometries[crossed])
     dash, gap = (3.0, 6.0) if dashed else (30.0, 0.0)
     return [
         Marking(piece, LINE_WIDTH_M, yellow)

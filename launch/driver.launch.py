@@ -1,0 +1,79 @@
+# Copyright 2026 The vla_driver authors
+# SPDX-License-Identifier: Apache-2.0
+"""The driver on a vehicle: planner and controller, fed by somebody else's cameras and odometry.
+
+Topics are relative to `namespace`; remap them where this file is included, e.g. for CARLA's bridge:
+    ros2 launch vla_driver driver.launch.py odom_topic:=/carla/hero/odometry ...
+"""
+
+from pathlib import Path
+
+from ament_index_python.packages import get_package_share_directory
+from launch import LaunchDescription
+from launch.actions import DeclareLaunchArgument, SetEnvironmentVariable
+from launch.substitutions import EnvironmentVariable, LaunchConfiguration
+from launch_ros.actions import Node
+from launch_ros.parameter_descriptions import ParameterValue
+
+SHARE = Path(get_package_share_directory('vla_driver'))
+
+
+def argument(name, default, description, choices=None):
+    """Declare one launch argument."""
+    return DeclareLaunchArgument(name, default_value=default, description=description, choices=choices)
+
+
+def transport():
+    """Give camera images enough shared memory, unless the user has named a profile of their own."""
+    profile = str(SHARE / 'config' / 'fastdds_shm.xml')
+    names = ('FASTRTPS_DEFAULT_PROFILES_FILE', 'FASTDDS_DEFAULT_PROFILES_FILE')
+    return [SetEnvironmentVariable(name, EnvironmentVariable(name, default_value=profile)) for name in names]
+
+
+def generate_launch_description():
+    """Return planner and controller."""
+    value = LaunchConfiguration
+    sim_time = {'use_sim_time': ParameterValue(value('use_sim_time'), value_type=bool)}
+    autostart = {'autostart': ParameterValue(value('autostart'), value_type=bool)}
+    remappings = [(name, value(f'{name}_topic')) for name in ('odom', 'route', 'turn_command')]
+    common = {
+        'package': 'vla_driver',
+        'namespace': value('namespace'),
+        'output': 'screen',
+        'ros_arguments': ['--log-level', value('log_level')],
+    }
+    return LaunchDescription(
+        [
+            argument('namespace', '', 'put in front of all relative topic and node names'),
+            argument('params_file', str(SHARE / 'config' / 'driver.yaml'), 'parameters of both nodes (YAML)'),
+            argument('policy', 'native', 'which policy plans', ['native', 'constant-velocity']),
+            argument('model', 'nano', 'checkpoint of the native policy: a shipped name or a folder'),
+            argument('rig', 'sim', 'camera rig: sim, nuscenes, bench2drive, or a YAML file'),
+            argument('odom_topic', 'odom', 'nav_msgs/Odometry of the vehicle'),
+            argument('route_topic', 'route', 'nav_msgs/Path of sparse target points in the odometry frame, latched'),
+            argument('turn_command_topic', 'turn_command', 'vla_driver/TurnCommand of the navigation'),
+            argument('use_sim_time', 'false', 'take time from /clock', ['true', 'false']),
+            argument('autostart', 'true', 'configure and activate at start', ['true', 'false']),
+            argument('log_level', 'info', 'of both nodes', ['debug', 'info', 'warn', 'error']),
+            *transport(),
+            Node(
+                executable='planner',
+                name='planner',
+                parameters=[
+                    value('params_file'),
+                    sim_time,
+                    autostart,
+                    {'policy': value('policy'), 'model': value('model'), 'rig': value('rig')},
+                ],
+                remappings=remappings,
+                **common,
+            ),
+            Node(
+                executable='controller',
+                name='controller',
+                parameters=[value('params_file'), sim_time, autostart],
+                remappings=remappings[:1],
+                **common,
+            ),
+        ]
+    )

@@ -1,0 +1,61 @@
+# Copyright 2026 The vla_driver authors
+# SPDX-License-Identifier: Apache-2.0
+"""A recording through the planner: bag player and driver.
+
+    ros2 launch vla_driver replay.launch.py bag:=PATH
+"""
+
+from pathlib import Path
+
+from ament_index_python.packages import get_package_share_directory
+from launch import LaunchDescription
+from launch.actions import DeclareLaunchArgument, EmitEvent, IncludeLaunchDescription, RegisterEventHandler
+from launch.event_handlers import OnProcessExit
+from launch.events import Shutdown
+from launch.launch_description_sources import PythonLaunchDescriptionSource
+from launch.substitutions import LaunchConfiguration
+from launch_ros.actions import Node
+from launch_ros.parameter_descriptions import ParameterValue
+
+SHARE = Path(get_package_share_directory('vla_driver'))
+
+
+def generate_launch_description():
+    """Return bag player, planner and controller; the launch ends with the bag."""
+    value = LaunchConfiguration
+    player = Node(
+        package='vla_driver',
+        executable='bag_player',
+        name='bag_player',
+        output='screen',
+        parameters=[
+            {
+                'bag': value('bag'),
+                'rate': ParameterValue(value('rate'), value_type=float),
+                'loop': ParameterValue(value('loop'), value_type=bool),
+                'clock_hz': ParameterValue(value('clock_hz'), value_type=float),
+                'start_offset_s': ParameterValue(value('start_offset_s'), value_type=float),
+                'wait_for_subscribers': [value('wait_for')],
+            }
+        ],
+    )
+    driver = IncludeLaunchDescription(PythonLaunchDescriptionSource(str(SHARE / 'launch' / 'driver.launch.py')))
+    return LaunchDescription(
+        [
+            DeclareLaunchArgument('bag', description='a rosbag2 folder, or an .mcap or .db3 file'),
+            DeclareLaunchArgument('rate', default_value='1.0', description='speed; 2.0 plays twice as fast'),
+            DeclareLaunchArgument('loop', default_value='false', description='start over at the end'),
+            DeclareLaunchArgument('clock_hz', default_value='0.0', description='publish /clock this often; 0: not'),
+            DeclareLaunchArgument('start_offset_s', default_value='0.0', description='begin this far into the bag'),
+            DeclareLaunchArgument(
+                'wait_for',
+                default_value='/camera/front/image/compressed',
+                description='start when this topic of the bag has a subscriber; empty: at once',
+            ),
+            driver,  # declares its own arguments (policy, model, rig ...), which are given to this file alike
+            player,
+            RegisterEventHandler(
+                OnProcessExit(target_action=player, on_exit=[EmitEvent(event=Shutdown(reason='the bag has ended'))])
+            ),
+        ]
+    )

@@ -1,0 +1,76 @@
+# Copyright 2026 The vla_driver authors
+# SPDX-License-Identifier: Apache-2.0
+"""A closed loop: simulator and driver.
+
+    ros2 launch vla_driver sim.launch.py split:=test scenario:=3
+"""
+
+from pathlib import Path
+
+from ament_index_python.packages import get_package_share_directory
+from launch import LaunchDescription
+from launch.actions import DeclareLaunchArgument, EmitEvent, IncludeLaunchDescription, RegisterEventHandler
+from launch.event_handlers import OnProcessExit
+from launch.events import Shutdown
+from launch.launch_description_sources import PythonLaunchDescriptionSource
+from launch.substitutions import LaunchConfiguration
+from launch_ros.actions import Node
+from launch_ros.parameter_descriptions import ParameterValue
+
+SHARE = Path(get_package_share_directory('vla_driver'))
+
+
+def generate_launch_description():
+    """Return simulator, planner and controller; the launch ends with the drive."""
+    value = LaunchConfiguration
+    simulator = Node(
+        package='vla_driver',
+        executable='simulator',
+        name='simulator',
+        output='screen',
+        parameters=[
+            {
+                'split': value('split'),
+                'scenario': ParameterValue(value('scenario'), value_type=int),
+                'seed': ParameterValue(value('seed'), value_type=int),
+                'town': ParameterValue(value('town'), value_type=str),
+                'routes': [value('routes')],
+                'rig': value('rig'),
+                'image_transport': value('image_transport'),
+                'synchronous': ParameterValue(value('synchronous'), value_type=bool),
+                'rate': ParameterValue(value('rate'), value_type=float),
+                'result_file': ParameterValue(value('result_file'), value_type=str),
+            }
+        ],
+    )
+    driver = IncludeLaunchDescription(PythonLaunchDescriptionSource(str(SHARE / 'launch' / 'driver.launch.py')))
+    return LaunchDescription(
+        [
+            DeclareLaunchArgument(
+                'split', default_value='test', description='which towns', choices=['train', 'val', 'test']
+            ),
+            DeclareLaunchArgument('scenario', default_value='0', description='which drive of the split'),
+            DeclareLaunchArgument('seed', default_value='0', description='which series of drives'),
+            DeclareLaunchArgument('town', default_value='', description='a SUMO network instead of a split'),
+            DeclareLaunchArgument('routes', default_value='', description='a SUMO route file for `town`'),
+            DeclareLaunchArgument(
+                'image_transport',
+                default_value='compressed',
+                description='how images go out',
+                choices=['compressed', 'raw', 'both'],
+            ),
+            DeclareLaunchArgument(
+                'synchronous',
+                default_value='true',
+                description='the world waits for the answer to each tick',
+                choices=['true', 'false'],
+            ),
+            DeclareLaunchArgument('rate', default_value='1.0', description='speed when not synchronous'),
+            DeclareLaunchArgument('result_file', default_value='', description='write the verdict to this JSON file'),
+            driver,  # declares its own arguments (policy, model, rig ...), which are given to this file alike
+            simulator,
+            RegisterEventHandler(
+                OnProcessExit(target_action=simulator, on_exit=[EmitEvent(event=Shutdown(reason='the drive is over'))])
+            ),
+        ]
+    )

@@ -1,0 +1,111 @@
+# Copyright 2026 The vla_driver authors
+# SPDX-License-Identifier: Apache-2.0
+"""Closed-loop evaluation on the real simulator: same figures however it is run, and honest arithmetic."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from vla_driver.evaluate.closed_loop import compare, run_scenarios, summarise
+from vla_driver.evaluate.rollout import ticks_per_plan
+from vla_driver.sim.scenario import scenarios
+from vla_driver.types import InvalidInput
+
+WALL_CLOCK = ('plan_ms', 'wall_s')
+
+
+def row(seed: int, **changes: Any) -> dict[str, Any]:
+    base = {
+        'town': 'a',
+        'seed': seed,
+        'success': True,
+        'route_completion': 1.0,
+        'driving_score': 100.0,
+        'distance_m': 500.0,
+        'collisions': {},
+        'off_road_events': 0,
+        'red_lights': 0,
+        'timed_out': False,
+        'comfort': 0.9,
+        'plans': {'policy': 10},
+    }
+    return {**base, **changes}
+
+
+@pytest.fixture(scope='module')
+def expert_rows() -> list[dict[str, Any]]:
+    return run_scenarios(scenarios('val', 2), 'expert', jobs=2)
+
+
+def test_the_expert_drives_and_figures_do_not_depend_on_the_number_of_jobs(expert_rows: list[dict[str, Any]]) -> None:
+    alone = run_scenarios(scenarios('val', 2), 'expert', jobs=1)
+    for ours, theirs in zip(expert_rows, alone, strict=True):
+        assert {k: v for k, v in ours.items() if k not in WALL_CLOCK} == {
+            k: v for k, v in theirs.items() if k not in WALL_CLOCK
+        }
+    assert [r['index'] for r in expert_rows] == [0, 1]
+    assert all(r['distance_m'] > 100.0 for r in expert_rows)
+    assert all(r['plans'].get('policy', 0) > 50 for r in expert_rows)
+
+
+def test_the_expert_drives_better_than_constant_velocity(expert_rows: list[dict[str, Any]]) -> None:
+    control = run_scenarios(scenarios('val', 2), 'constant-velocity', jobs=2)
+    difference = compare({'policy': 'e', 'rows': expert_rows}, {'policy': 'c', 'rows': control})
+    assert difference['routes'] == 2
+    assert difference['route_completion'] > 0.2
+
+
+def test_summary_of_known_rows() -> None:
+    rows = [row(0), row(1, success=False, collisions={'vehicle': 2}, driving_score=30.0, red_lights=1)]
+    rows += [row(2, success=False, off_road_events=3, distance_m=250.0), row(3)]
+    summary = summarise(rows)
+    assert summary['success_rate'] == 0.5
+    assert summary['driving_score'] == pytest.approx(82.5)
+    assert summary['collisions_per_km'] == pytest.approx(2 / 1.75)
+    assert summary['collisions'] == {'vehicle': 2}
+    assert summary['off_road_rate'] == summary['red_light_rate'] == 0.25
+    assert summary['plans'] == {'policy': 40}
+    for key in ('success_rate', 'driving_score', 'collisions_per_km', 'comfort'):
+        low, high = summary[f'{key}_ci']
+        assert low <= summary[key] <= high
+
+
+def test_pairing_takes_the_difference_route_by_route() -> None:
+    """Both vary from route to route by far more than they differ: only pairs show the difference."""
+    better = [row(k, driving_score=10.0 * k + 5.0) for k in range(10)]
+    worse = [row(k, driving_score=10.0 * k) for k in reversed(range(10))]
+    answer = compare({'policy': 'b', 'rows': better}, {'policy': 'w', 'rows': worse})
+    assert answer['driving_score'] == pytest.approx(5.0)
+    assert answer['driving_score_ci'] == [pytest.approx(5.0), pytest.approx(5.0)]
+
+
+def test_what_cannot_be_compared_is_refused() -> None:
+    with pytest.raises(InvalidInput, match='different routes'):
+        compare({'rows': [row(0)]}, {'rows': [row(1)]})
+    with pytest.raises(InvalidInput, match='no rows'):
+        compare({'policy': 'x'}, {'rows': [row(1)]})
+
+
+@pytest.mark.parametrize(('rate', 'ticks'), [(10.0, 1), (5.0, 2), (2.0, 5), (1.0, 10)])
+def test_plan_rates_that_divide_the_control_rate(rate: float, ticks: int) -> None:
+    assert ticks_per_plan(rate) == ticks
+
+
+@pytest.mark.parametrize('rate', [0.0, -5.0, 3.0, 20.0])
+def test_other_plan_rates_are_refused(rate: float) -> None:
+    with pytest.raises(InvalidInput, match='10, 5, 2 or 1'):
+        ticks_per_plan(rate)
+
+
+def test_bad_requests_are_refused_before_anything_is_driven() -> None:
+    chosen = scenarios('val', 1)
+    with pytest.raises(InvalidInput, match='unknown, expected one of: model, expert'):
+        run_scenarios(chosen, 'random')
+    with pytest.raises(InvalidInput, match='loads no checkpoint'):
+        run_scenarios(chosen, 'expert', model='models/nano')
+    with pytest.raises(InvalidInput, match='jobs is 0'):
+        run_scenarios(chosen, 'expert', jobs=0)
+    with pytest.raises(InvalidInput, match='no scenarios'):
+        run_scenarios([], 'expert')

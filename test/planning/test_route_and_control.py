@@ -1,0 +1,58 @@
+# Copyright 2026 The vla_driver authors
+# SPDX-License-Identifier: Apache-2.0
+"""Route progress and plan following."""
+
+import numpy as np
+import pytest
+
+from vla_driver.geometry import unicycle
+from vla_driver.planning.control import TrajectoryController
+from vla_driver.planning.route import RouteTracker
+from vla_driver.sim.vehicle import Bicycle
+from vla_driver.types import EgoState, InvalidInput, Plan, TurnCommand
+
+
+def ego(x=0.0, y=0.0, yaw=0.0, speed=5.0, stamp=0.0):
+    return EgoState(stamp, x, y, yaw, speed)
+
+
+def test_tracker_hands_out_the_next_two_points_and_never_goes_back():
+    tracker = RouteTracker([[30.0, 0.0], [60.0, 10.0], [60.0, 40.0]])
+    first = tracker.navigation(ego(), TurnCommand.LEFT, 20.0)
+    np.testing.assert_allclose(first.target_points_m, [[30.0, 0.0], [60.0, 10.0]])
+    second = tracker.navigation(ego(25.0), TurnCommand.LEFT, 0.0)
+    np.testing.assert_allclose(second.target_points_m, [[35.0, 10.0], [35.0, 40.0]])
+    again = tracker.navigation(ego(0.0), TurnCommand.LEFT, 0.0)
+    np.testing.assert_allclose(again.target_points_m[0], [60.0, 10.0])
+    last = tracker.navigation(ego(59.0, 9.0), TurnCommand.FOLLOW, 60.0)
+    np.testing.assert_allclose(last.target_points_m[0], last.target_points_m[1])
+    tracker.reset()
+    np.testing.assert_allclose(tracker.navigation(ego(), TurnCommand.LEFT, 0.0).target_points_m[0], [30.0, 0.0])
+
+
+@pytest.mark.parametrize('points', [[], [[1.0, float('nan')]], [[1.0, 2.0, 3.0]]])
+def test_tracker_refuses_bad_routes(points):
+    with pytest.raises(InvalidInput, match='route'):
+        RouteTracker(np.array(points))
+
+
+def test_controller_follows_a_curve():
+    plan = Plan(0.0, unicycle.integrate(5.0, np.zeros(20), np.full(20, 0.08)), ego(), 'test', ttl_s=5.0)
+    car, controller = Bicycle(0.0, 0.0, 0.0, speed_mps=5.0), TrajectoryController()
+    for k in range(30):
+        state = EgoState(0.1 * k, car.x_m, car.y_m, car.yaw_rad, car.speed_mps)
+        command = controller.command(plan, state, 0.1 * k)
+        car.step(command.steering_rad, command.acceleration_mps2, 0.1)
+    radius = 1 / 0.08
+    assert abs(np.hypot(car.x_m, car.y_m - radius) - radius) < 0.4
+    assert car.speed_mps == pytest.approx(5.0, abs=0.2)
+
+
+def test_controller_stops_on_stale_or_missing_plans():
+    plan = Plan(0.0, unicycle.integrate(5.0, np.zeros(20), np.zeros(20)), ego(), 'test', ttl_s=0.5)
+    controller = TrajectoryController()
+    assert controller.command(plan, ego(), 0.4).acceleration_mps2 == pytest.approx(0.0, abs=1e-6)
+    late = controller.command(plan, ego(stamp=0.6), 0.6)
+    assert late.acceleration_mps2 < -1.0 and '0.60 s old' in late.reason
+    missing = controller.command(None, ego(), 0.0)
+    assert missing.acceleration_mps2 < -1.0 and missing.reason == 'no plan yet'

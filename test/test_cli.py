@@ -1,0 +1,136 @@
+# Copyright 2026 The vla_driver authors
+# SPDX-License-Identifier: Apache-2.0
+"""The command line: every command explains itself, errors are one line, and help is fast."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from vla_driver import cli
+from vla_driver.cli import COMMANDS, main
+from vla_driver.types import InvalidInput
+
+
+@pytest.mark.parametrize('command', COMMANDS, ids=lambda command: ' '.join(command.words))
+def test_every_command_has_help(command: cli.Command, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        main([*command.words, '--help'])
+    assert exit_.value.code == 0
+    text = capsys.readouterr().out
+    assert f'usage: vla_driver {" ".join(command.words)}' in text
+    assert 'options:' in text
+
+
+def test_help_lists_every_command_and_loads_none_of_them() -> None:
+    probe = (
+        'import sys\n'
+        'from vla_driver.cli import main\n'
+        'try:\n    main(["--help"])\nexcept SystemExit:\n    pass\n'
+        'heavy = {"torch", "rclpy", "libsumo", "moderngl", "cv2", "rosbags", "transformers"} & set(sys.modules)\n'
+        'assert not heavy, heavy\n'
+    )
+    done = subprocess.run([sys.executable, '-c', probe], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    for command in COMMANDS:
+        assert command.words[0] in done.stdout
+
+
+@pytest.mark.parametrize('group', ['evaluate', 'train'])
+def test_groups_list_their_commands(group: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        main([group, '--help'])
+    assert exit_.value.code == 0
+    text = capsys.readouterr().out
+    for command in COMMANDS:
+        if command.words[0] == group:
+            assert command.words[1] in text
+
+
+@pytest.mark.parametrize(
+    ('words', 'message'),
+    [
+        ([], 'required: COMMAND'),
+        (['fly'], "invalid choice: 'fly'"),
+        (['evaluate'], 'required: COMMAND'),
+        (['evaluate', 'closed-loop', '--policy', 'luck'], "invalid choice: 'luck'"),
+        (['evaluate', 'closed-loop', '--scenarios', '0'], 'expected at least 1'),
+    ],
+)
+def test_wrong_words_are_named(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        main(words)
+    assert exit_.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_an_error_is_one_line_without_a_traceback(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    missing = tmp_path / 'missing.json'
+    assert main(['evaluate', 'closed-loop', '--compare', str(missing), str(missing)]) == 2
+    errors = capsys.readouterr().err
+    assert errors == f'error: {missing}: no such file\n'
+
+
+def test_the_traceback_is_there_on_request(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv('VLA_DRIVER_DEBUG', '1')
+    missing = str(tmp_path / 'missing.json')
+    with pytest.raises(InvalidInput, match='no such file'):
+        main(['evaluate', 'closed-loop', '--compare', missing, missing])
+
+
+def test_a_file_that_is_no_evaluation_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / 'other.json'
+    path.write_text('[1, 2]')
+    assert main(['evaluate', 'closed-loop', '--compare', str(path), str(path)]) == 2
+    assert 'holds a list, expected an object' in capsys.readouterr().err
+    path.write_text('{broken')
+    assert main(['evaluate', 'closed-loop', '--compare', str(path), str(path)]) == 2
+    assert 'not a JSON file' in capsys.readouterr().err
+
+
+def test_closed_loop_writes_every_key(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / 'deep' / 'figures.json'
+    words = ['evaluate', 'closed-loop', '--split', 'val', '--scenarios', '1', '--policy', 'constant-velocity']
+    assert main([*words, '--jobs', '1', '--json', str(path)]) == 0
+    figures = json.loads(path.read_text())
+    for key in ('success_rate', 'route_completion', 'driving_score', 'collisions_per_km', 'off_road_rate'):
+        assert key in figures
+        assert len(figures[f'{key}_ci']) == 2
+    for key in ('red_light_rate', 'comfort', 'rows', 'policy', 'split', 'seed', 'plan_hz', 'provenance'):
+        assert key in figures
+    assert figures['rows'][0]['town'].startswith('val')
+    assert 'success_rate' in capsys.readouterr().out
+    assert not list(path.parent.glob('*.partial'))
+
+
+@pytest.mark.parametrize(
+    ('words', 'message'),
+    [
+        (['--town', 'atlantis'], 'atlantis'),
+        (['--routes', 'my.rou.xml'], 'give --town'),
+        (['--length', '-5'], 'positive number of metres'),
+        (['--index', '-1'], 'expected 0 or more'),
+        (['--plan-hz', '3'], '10, 5, 2 or 1'),
+        (['--video', 'drive.avi'], '.mp4'),
+    ],
+)
+def test_drive_names_what_is_wrong(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(['drive', '--policy', 'expert', *words]) == 2
+    errors = capsys.readouterr().err
+    assert errors.startswith('error: ')
+    assert message in errors
+
+
+def test_drive_reports_the_route(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / 'drive.json'
+    words = ['drive', '--policy', 'expert', '--split', 'val', '--length', '120', '--json', str(path)]
+    assert main(words) == 0
+    figures = json.loads(path.read_text())
+    assert figures['town'].startswith('val')
+    assert figures['distance_m'] > 50.0
+    assert figures['plans']['policy'] > 20
+    assert 'driving score' in capsys.readouterr().out

@@ -1,0 +1,73 @@
+# Copyright 2026 The vla_driver authors
+# SPDX-License-Identifier: Apache-2.0
+"""A short record of a stamped input, which knows when its next value is due."""
+
+from __future__ import annotations
+
+import bisect
+import math
+from typing import Generic, TypeVar
+
+T = TypeVar('T')
+
+_EPSILON_S = 1e-6
+#: The next value is expected no earlier than this share of the usual interval after the newest one.
+_EARLIEST = 0.75
+#: Inputs slower than this are not waited for.
+_SLOWEST_S = 0.2
+
+
+class History(Generic[T]):
+    """Values by stamp, at most `size` of them."""
+
+    def __init__(self, size: int = 200) -> None:
+        self._size = size
+        self._stamps: list[float] = []
+        self._values: list[T] = []
+
+    def __len__(self) -> int:
+        return len(self._stamps)
+
+    @property
+    def newest_s(self) -> float:
+        """The latest stamp, -inf when empty."""
+        return self._stamps[-1] if self._stamps else -math.inf
+
+    def add(self, stamp_s: float, value: T) -> None:
+        """Insert a value by its stamp; one with the same stamp is replaced."""
+        at = bisect.bisect_left(self._stamps, stamp_s)
+        if at < len(self._stamps) and self._stamps[at] == stamp_s:
+            self._values[at] = value
+            return
+        self._stamps.insert(at, stamp_s)
+        self._values.insert(at, value)
+        if len(self._stamps) > self._size:
+            del self._stamps[0], self._values[0]
+
+    def forget_after(self, stamp_s: float) -> None:
+        """Drop the values later than `stamp_s`."""
+        keep = bisect.bisect_right(self._stamps, stamp_s)
+        del self._stamps[keep:], self._values[keep:]
+
+    def at(self, stamp_s: float, before_s: float = math.inf, after_s: float = math.inf) -> tuple[float, T] | None:
+        """Return (stamp, value) of the newest at or before `stamp_s`, else of the first after it, within reach."""
+        index = bisect.bisect_right(self._stamps, stamp_s + _EPSILON_S)
+        if index > 0 and stamp_s - self._stamps[index - 1] <= before_s + _EPSILON_S:
+            return self._stamps[index - 1], self._values[index - 1]
+        if index < len(self._stamps) and self._stamps[index] - stamp_s <= after_s + _EPSILON_S:
+            return self._stamps[index], self._values[index]
+        return None
+
+    def is_due(self, stamp_s: float) -> bool:
+        """Whether a newer value for `stamp_s` is still to be expected.
+
+        Answered from stamps alone, so that a replay decides as the drive did: nothing at or after `stamp_s`
+        has been seen, and by the input's own rhythm its next value would not be later.
+        """
+        if not self._stamps:
+            return True
+        if self.newest_s >= stamp_s - _EPSILON_S:
+            return False
+        recent = self._stamps[-6:]
+        interval_s = min((b - a for a, b in zip(recent, recent[1:], strict=False)), default=0.0)
+        return interval_s <= _SLOWEST_S and self.newest_s + _EARLIEST * interval_s <= stamp_s + _EPSILON_S

@@ -1,0 +1,90 @@
+# Copyright 2026 The vla_driver authors
+# SPDX-License-Identifier: Apache-2.0
+"""Read the driver's input messages: pure functions over any object with a ROS message's fields.
+
+The nodes hand in rclpy's messages and the bag reader those of rosbags, and both get the same values.
+Everything is checked here; `InvalidInput` names the field and its value.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from vla_driver.types import EgoState, FloatArray, InvalidInput, TurnCommand
+
+
+def stamp_seconds(message: Any) -> float:
+    """Return the header's stamp in seconds (exact to about 0.2 microseconds for today's dates)."""
+    stamp = message.header.stamp
+    return float(stamp.sec) + float(stamp.nanosec) * 1e-9
+
+
+def yaw_of(quaternion: Any, what: str) -> float:
+    """Return the heading of a quaternion; `what` names it in errors.
+
+    Refuses what is not of about unit length: the all-zero quaternion of a message nobody filled in
+    must not pass for "no rotation".
+    """
+    x, y, z, w = (float(getattr(quaternion, axis)) for axis in 'xyzw')
+    norm = math.sqrt(x * x + y * y + z * z + w * w)
+    if not 0.99 < norm < 1.01:  # also false for NaN
+        raise InvalidInput(
+            f'{what}: quaternion ({x:g}, {y:g}, {z:g}, {w:g}) has length {norm:g}, expected 1; '
+            'fill in the orientation (w = 1 for none)'
+        )
+    return math.atan2(2.0 * (w * z + x * y), 1.0 - 2.0 * (y * y + z * z))
+
+
+def read_odometry(message: Any) -> EgoState:
+    """Return nav_msgs/Odometry as an ego state (the twist is in base_link, as the message demands)."""
+    pose, twist = message.pose.pose, message.twist.twist
+    return EgoState(
+        stamp_s=stamp_seconds(message),
+        x_m=float(pose.position.x),
+        y_m=float(pose.position.y),
+        yaw_rad=yaw_of(pose.orientation, 'odometry: orientation'),
+        speed_mps=float(twist.linear.x),
+        yaw_rate_rps=float(twist.angular.z),
+    )
+
+
+def read_route(message: Any) -> FloatArray:
+    """Return the points [N, 2] of a nav_msgs/Path, N >= 1, in its frame."""
+    points = np.array([[p.pose.position.x, p.pose.position.y] for p in message.poses], dtype=np.float64)
+    if len(points) == 0:
+        raise InvalidInput('route: a path without poses; publish at least one pose, in the odometry frame')
+    if not np.isfinite(points).all():
+        row = int(np.flatnonzero(~np.isfinite(points).all(axis=1))[0])
+        raise InvalidInput(f'route: pose {row} is {points[row].tolist()}, expected finite numbers')
+    return points
+
+
+def read_turn_command(message: Any) -> tuple[TurnCommand, float]:
+    """Return (command, distance to its junction in metres) of a vla_driver/TurnCommand."""
+    try:
+        command = TurnCommand(int(message.command))
+    except ValueError:
+        allowed = ', '.join(f'{c.value} ({c.name})' for c in TurnCommand)
+        raise InvalidInput(f'turn command {message.command}, allowed: {allowed}') from None
+    distance_m = float(message.distance_m)
+    if not math.isfinite(distance_m) or distance_m < 0.0:
+        raise InvalidInput(f'turn command: distance_m is {distance_m}, expected 0 or more metres')
+    return command, distance_m
+
+
+def ego_at(ego: EgoState, stamp_s: float) -> EgoState:
+    """Return the ego state moved to `stamp_s` by its own speed and yaw rate (midpoint rule; exact for no time)."""
+    dt_s = stamp_s - ego.stamp_s
+    heading = ego.yaw_rad + 0.5 * ego.yaw_rate_rps * dt_s
+    return EgoState(
+        stamp_s=stamp_s,
+        x_m=ego.x_m + ego.speed_mps * dt_s * math.cos(heading),
+        y_m=ego.y_m + ego.speed_mps * dt_s * math.sin(heading),
+        yaw_rad=ego.yaw_rad + ego.yaw_rate_rps * dt_s,
+        speed_mps=ego.speed_mps,
+        yaw_rate_rps=ego.yaw_rate_rps,
+        acceleration_mps2=ego.acceleration_mps2,
+    )
