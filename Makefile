@@ -49,6 +49,11 @@ lint: setup ## check style (ruff) and types (mypy)
 	@$(PYTHON_OF_VENV) -m ruff format --check .
 	@$(PYTHON_OF_VENV) -m mypy
 
+.PHONY: format
+format: setup ## rewrite the code in the project's style (ruff)
+	@$(PYTHON_OF_VENV) -m ruff check --fix .
+	@$(PYTHON_OF_VENV) -m ruff format .
+
 .PHONY: clean
 clean: ## remove what was built (.venv and out/ stay)
 	@rm -rf build install log .stamps/build-* .mypy_cache .pytest_cache .ruff_cache

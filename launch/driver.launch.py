@@ -9,11 +9,12 @@ Topics are relative to `namespace`; remap them where this file is included, e.g.
 from pathlib import Path
 
 from ament_index_python.packages import get_package_share_directory
-from launch import LaunchDescription
 from launch.actions import DeclareLaunchArgument, SetEnvironmentVariable
 from launch.substitutions import EnvironmentVariable, LaunchConfiguration
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
+
+from launch import LaunchDescription
 
 SHARE = Path(get_package_share_directory('vla_driver'))
 
@@ -46,8 +47,8 @@ def generate_launch_description():
         [
             argument('namespace', '', 'put in front of all relative topic and node names'),
             argument('params_file', str(SHARE / 'config' / 'driver.yaml'), 'parameters of both nodes (YAML)'),
-            argument('policy', 'native', 'which policy plans', ['native', 'constant-velocity']),
-            argument('model', 'nano', 'checkpoint of the native policy: a shipped name or a folder'),
+            argument('policy', 'model', 'which policy plans', ['model', 'blind', 'constant-velocity']),
+            argument('model', '', "the policy's checkpoint: a shipped name or a folder; empty: the policy's own"),
             argument('rig', 'sim', 'camera rig: sim, nuscenes, bench2drive, or a YAML file'),
             argument('odom_topic', 'odom', 'nav_msgs/Odometry of the vehicle'),
             argument('route_topic', 'route', 'nav_msgs/Path of sparse target points in the odometry frame, latched'),

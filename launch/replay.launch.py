@@ -2,13 +2,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """A recording through the planner: bag player and driver.
 
-    ros2 launch vla_driver replay.launch.py bag:=PATH
+usage: ros2 launch vla_driver replay.launch.py bag:=PATH
 """
 
 from pathlib import Path
 
 from ament_index_python.packages import get_package_share_directory
-from launch import LaunchDescription
 from launch.actions import DeclareLaunchArgument, EmitEvent, IncludeLaunchDescription, RegisterEventHandler
 from launch.event_handlers import OnProcessExit
 from launch.events import Shutdown
@@ -16,6 +15,8 @@ from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
+
+from launch import LaunchDescription
 
 SHARE = Path(get_package_share_directory('vla_driver'))
 

@@ -2,11 +2,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """The shared-memory profile: set where it helps, never over the user's own, and really in force."""
 
+import json
 import logging
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,7 +16,7 @@ from vla_driver.ros import transport
 
 PROFILE = 'FASTRTPS_DEFAULT_PROFILES_FILE'
 
-IMAGES = """
+CAMERA = """
 import array, time, rclpy
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image
@@ -35,6 +35,28 @@ for number in range(12):
     publisher.publish(image)
     time.sleep(0.1)
 time.sleep(1.0)
+"""
+
+
+# Fast DDS reads the profile once per process, so the viewer must be a process of its own as well.
+VIEWER = """
+import json, os, pathlib, time, rclpy
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from sensor_msgs.msg import Image
+from vla_driver.ros.transport import use_shared_memory_profile
+
+use_shared_memory_profile(os.environ)
+before = set(pathlib.Path('/dev/shm').glob('fastrtps_*'))
+rclpy.init()
+node = rclpy.create_node('viewer')
+received = []
+qos = QoSProfile(depth=10, reliability=ReliabilityPolicy.BEST_EFFORT)
+node.create_subscription(Image, 'image', lambda image: received.append(image.header.frame_id), qos)
+segment = max(path.stat().st_size for path in set(pathlib.Path('/dev/shm').glob('fastrtps_*')) - before)
+deadline = time.monotonic() + 30
+while len(received) < 12 and time.monotonic() < deadline and not (received and received[-1] == '11'):
+    rclpy.spin_once(node, timeout_sec=0.1)
+print(json.dumps({'segment_bytes': segment, 'received': received}))
 """
 
 
@@ -74,40 +96,20 @@ def test_a_machine_without_shared_memory_is_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(transport.shared_memory_problem() is not None, reason=str(transport.shared_memory_problem()))
-def test_large_images_travel_through_the_profiles_shared_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    rclpy = pytest.importorskip('rclpy', reason='needs ROS 2')
-    from rclpy.qos import QoSProfile, ReliabilityPolicy
-    from sensor_msgs.msg import Image
-
-    monkeypatch.setenv('ROS_DOMAIN_ID', str(1 + (os.getpid() + 50) % 100))
-    for variable in transport.PROFILE_VARIABLES:
-        monkeypatch.delenv(variable, raising=False)
-        monkeypatch.setenv(variable, '')  # so that monkeypatch takes away what the next lines set
-        monkeypatch.delenv(variable)
-    transport.use_shared_memory_profile(os.environ)
-
-    received: list[str] = []
-    before = {path.name for path in Path('/dev/shm').glob('fastrtps_*')}
-    context = rclpy.Context()
-    rclpy.init(context=context)
-    node = rclpy.create_node('viewer', context=context)
-    qos = QoSProfile(depth=10, reliability=ReliabilityPolicy.BEST_EFFORT)
-    node.create_subscription(Image, 'image', lambda image: received.append(image.header.frame_id), qos)
-    executor = rclpy.executors.SingleThreadedExecutor(context=context)
-    executor.add_node(node)
-    camera = subprocess.Popen([sys.executable, '-c', IMAGES])
+def test_large_images_travel_through_the_profiles_shared_memory() -> None:
+    pytest.importorskip('rclpy', reason='needs ROS 2')
+    environment = {k: v for k, v in os.environ.items() if k not in transport.PROFILE_VARIABLES}
+    environment['ROS_DOMAIN_ID'] = str(1 + (os.getpid() + 50) % 100)
+    viewer = subprocess.Popen([sys.executable, '-c', VIEWER], env=environment, stdout=subprocess.PIPE, text=True)
+    transport.use_shared_memory_profile(environment)
+    camera = subprocess.Popen([sys.executable, '-c', CAMERA], env=environment)
     try:
-        new = [path for path in Path('/dev/shm').glob('fastrtps_*') if path.name not in before]
-        segment = max(path.stat().st_size for path in new)
-        deadline = time.monotonic() + 40
-        while len(received) < 12 and camera.poll() is None and time.monotonic() < deadline:
-            executor.spin_once(timeout_sec=0.1)
+        output, _ = viewer.communicate(timeout=60)
     finally:
-        executor.shutdown()
-        node.destroy_node()
-        rclpy.shutdown(context=context)
-        camera.terminate()
-        camera.wait(timeout=10)
-    assert segment > 128 * 2**20, 'the process has no 128 MB segment: the profile was not read'
-    # The reader is best effort, so a loaded machine may lose one; without the profile most are lost.
-    assert len(received) >= 11
+        for process in (viewer, camera):
+            process.kill()
+            process.wait(timeout=10)
+    result = json.loads(output.splitlines()[-1])
+    assert result['segment_bytes'] > 128 * 2**20, 'no 128 MB segment: the profile was not read'
+    # Best effort, so a loaded machine may lose one; without the profile most are lost.
+    assert len(result['received']) >= 11

@@ -5,9 +5,7 @@
 from dataclasses import dataclass
 
 import pytest
-
-rclpy = pytest.importorskip('rclpy', reason='ROS 2 is not installed in this environment')
-
+import rclpy
 from rclpy.parameter import Parameter
 
 from vla_driver.ros import parameters as ros_parameters

@@ -90,6 +90,8 @@ def run_scenarios(
     """
     ticks_per_plan(plan_hz)
     checkpoint = checkpoint_of(policy, model)
+    if jobs < 1:
+        raise InvalidInput(f'jobs is {jobs}, expected at least 1')
     if not scenarios:
         raise InvalidInput('no scenarios to drive, expected at least one')
     work = [Job(k, scenario, policy, checkpoint, plan_hz) for k, scenario in enumerate(scenarios)]

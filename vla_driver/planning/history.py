@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import bisect
+import itertools
 import math
 from typing import Generic, TypeVar
 
@@ -13,8 +14,8 @@ T = TypeVar('T')
 _EPSILON_S = 1e-6
 #: The next value is expected no earlier than this share of the usual interval after the newest one.
 _EARLIEST = 0.75
-#: Inputs slower than this are not waited for.
-_SLOWEST_S = 0.2
+#: What has been silent for longer is not waited for: it has stopped, or is sent on change only.
+_PATIENCE_S = 0.2
 
 
 class History(Generic[T]):
@@ -68,6 +69,9 @@ class History(Generic[T]):
             return True
         if self.newest_s >= stamp_s - _EPSILON_S:
             return False
+        behind_s = stamp_s - self.newest_s
+        if behind_s > _PATIENCE_S:
+            return False
         recent = self._stamps[-6:]
-        interval_s = min((b - a for a, b in zip(recent, recent[1:], strict=False)), default=0.0)
-        return interval_s <= _SLOWEST_S and self.newest_s + _EARLIEST * interval_s <= stamp_s + _EPSILON_S
+        interval_s = min((b - a for a, b in itertools.pairwise(recent)), default=0.0)
+        return _EARLIEST * interval_s <= behind_s + _EPSILON_S

@@ -145,7 +145,7 @@ class BagPlayerNode(DriverNode[BagPlayerParameters]):
                 return
             self._state = 'finished'
             self.get_logger().info(f'finished: {self._sent} messages')
-        except Exception as error:  # noqa: BLE001 - a thread's exception would otherwise only be printed
+        except Exception as error:  # a thread's exception would otherwise only be printed
             self._state = 'failed'
             self.failure = f'playing failed: {error}'
             self.get_logger().error(self.failure)

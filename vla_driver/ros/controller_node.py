@@ -24,8 +24,9 @@ from rclpy.publisher import Publisher
 from vla_driver.msg import ControlCommand as ControlCommandMessage
 from vla_driver.msg import DrivingPlan
 from vla_driver.planning.control import ControlCommand, ControlConfig, TrajectoryController
+from vla_driver.planning.inputs import read_odometry
 from vla_driver.ros import carla, qos
-from vla_driver.ros.conversions import BASE_FRAME, from_driving_plan, from_odometry
+from vla_driver.ros.conversions import BASE_FRAME, from_driving_plan
 from vla_driver.ros.diagnostics import Level, RateMeter, Status
 from vla_driver.ros.lifecycle import DriverNode, NodeParameters, StampWatch, run
 from vla_driver.ros.parameters import parameter
@@ -124,7 +125,7 @@ class ControllerNode(DriverNode[ControllerParameters]):
 
     def _on_odometry(self, message: Odometry) -> None:
         try:
-            ego = from_odometry(message)
+            ego = read_odometry(message)
         except InvalidInput as error:
             self._reject('odometry', error)
             return

@@ -1,6 +1,6 @@
 # Copyright 2026 The vla_driver authors
 # SPDX-License-Identifier: Apache-2.0
-"""Messages to values and back: pure functions.  Everything that comes in is checked here.
+"""Values to messages, and plans back: pure functions.  (What a planner reads is read by `planning/inputs.py`.)
 
 Frames (REP-105): odometry, routes and agents in `odom`; plans in `base_link` as it was at t0.
 Stamps travel as float seconds inside the package (about 0.2 microseconds fine for today's dates);
@@ -23,6 +23,7 @@ from sensor_msgs.msg import Image as ImageMessage
 from vla_driver.camera.decode import encode_jpeg
 from vla_driver.msg import DrivingPlan, TrajectoryPoint
 from vla_driver.msg import TurnCommand as TurnCommandMessage
+from vla_driver.planning.inputs import read_odometry, stamp_seconds, yaw_of
 from vla_driver.types import (
     CameraModel,
     EgoState,
@@ -37,11 +38,6 @@ from vla_driver.types import (
 
 ODOM_FRAME = 'odom'
 BASE_FRAME = 'base_link'
-
-
-def to_seconds(stamp: Any) -> float:
-    """Return a Time or Duration message as seconds."""
-    return float(stamp.sec) + float(stamp.nanosec) * 1e-9
 
 
 def to_nanoseconds(stamp: Any) -> int:
@@ -68,6 +64,11 @@ def to_duration(seconds: float) -> Duration:
     return Duration(sec=whole, nanosec=nanoseconds)
 
 
+def duration_seconds(duration: Any) -> float:
+    """Return a Duration message in seconds."""
+    return float(duration.sec) + float(duration.nanosec) * 1e-9
+
+
 def later(stamp: Time, seconds: float) -> Time:
     """Return `stamp` moved by `seconds`, exact to the nanosecond."""
     return from_nanoseconds(to_nanoseconds(stamp) + round(seconds * 1e9))
@@ -76,22 +77,6 @@ def later(stamp: Time, seconds: float) -> Time:
 def to_quaternion(yaw_rad: float) -> Quaternion:
     """Return the rotation about z by `yaw_rad`."""
     return Quaternion(x=0.0, y=0.0, z=math.sin(0.5 * yaw_rad), w=math.cos(0.5 * yaw_rad))
-
-
-def to_yaw(quaternion: Any, what: str) -> float:
-    """Return the heading of a quaternion; `what` names it in errors.
-
-    Raises InvalidInput unless it is finite and of about unit length: the all-zero quaternion of a
-    message nobody filled in must not pass for "no rotation".
-    """
-    x, y, z, w = (float(getattr(quaternion, axis)) for axis in 'xyzw')
-    norm = math.sqrt(x * x + y * y + z * z + w * w)
-    if not 0.99 < norm < 1.01:  # also false for NaN
-        raise InvalidInput(
-            f'{what}: quaternion ({x:g}, {y:g}, {z:g}, {w:g}) has length {norm:g}, expected 1; '
-            'fill in the orientation (w = 1 for none)'
-        )
-    return math.atan2(2.0 * (w * z + x * y), 1.0 - 2.0 * (y * y + z * z))
 
 
 def _pose(x_m: float, y_m: float, yaw_rad: float) -> Pose:
@@ -111,19 +96,6 @@ def to_odometry(ego: EgoState, stamp: Time | None = None) -> Odometry:
     message.twist.twist.linear.x = float(ego.speed_mps)
     message.twist.twist.angular.z = float(ego.yaw_rate_rps)
     return message
-
-
-def from_odometry(message: Any) -> EgoState:
-    """Return odometry as an ego state; raise InvalidInput for NaN, infinity or a broken quaternion."""
-    pose, twist = message.pose.pose, message.twist.twist
-    return EgoState(
-        stamp_s=to_seconds(message.header.stamp),
-        x_m=float(pose.position.x),
-        y_m=float(pose.position.y),
-        yaw_rad=to_yaw(pose.orientation, 'odometry: orientation'),
-        speed_mps=float(twist.linear.x),
-        yaw_rate_rps=float(twist.angular.z),
-    )
 
 
 def to_camera_info(camera: CameraModel, stamp: Time) -> CameraInfo:
@@ -174,35 +146,11 @@ def to_route(points_m: FloatArray, stamp: Time) -> Path:
     return message
 
 
-def from_route(message: Any) -> FloatArray:
-    """Return a route's points [N, 2]; raise InvalidInput for an empty route or points that are not finite."""
-    points = np.array([[p.pose.position.x, p.pose.position.y] for p in message.poses], dtype=np.float64)
-    if len(points) == 0:
-        raise InvalidInput('route: a path without poses; publish at least one pose, in the odometry frame')
-    if not np.isfinite(points).all():
-        row = int(np.flatnonzero(~np.isfinite(points).all(axis=1))[0])
-        raise InvalidInput(f'route: pose {row} is {points[row].tolist()}, expected finite numbers')
-    return points
-
-
 def to_turn_command(command: TurnCommand, distance_m: float, stamp: Time) -> TurnCommandMessage:
     """Return the navigation's turn command as a message."""
     message = TurnCommandMessage(command=int(command), distance_m=float(distance_m))
     message.header.stamp, message.header.frame_id = stamp, BASE_FRAME
     return message
-
-
-def from_turn_command(message: Any) -> tuple[TurnCommand, float]:
-    """Return (command, distance to its junction in metres); raise InvalidInput for values outside the message's."""
-    try:
-        command = TurnCommand(int(message.command))
-    except ValueError:
-        allowed = ', '.join(f'{c.value} ({c.name})' for c in TurnCommand)
-        raise InvalidInput(f'turn command {message.command}, allowed: {allowed}') from None
-    distance_m = float(message.distance_m)
-    if not math.isfinite(distance_m) or distance_m < 0.0:
-        raise InvalidInput(f'turn command: distance_m is {distance_m}, expected 0 or more metres')
-    return command, distance_m
 
 
 def to_driving_plan(
@@ -219,7 +167,7 @@ def to_driving_plan(
     for k in range(len(trajectory)):
         point = TrajectoryPoint()
         point.time_from_start = to_duration(float(trajectory.times_s[k]))
-        point.pose = _pose(*trajectory.positions_m[k], trajectory.yaw_rad[k])
+        point.pose = _pose(*trajectory.positions_m[k].tolist(), float(trajectory.yaw_rad[k]))
         point.longitudinal_velocity_mps = float(trajectory.speed_mps[k])
         point.acceleration_mps2 = float(trajectory.acceleration_mps2[k])
         point.curvature = float(trajectory.curvature_per_m[k])
@@ -243,7 +191,7 @@ def from_driving_plan(message: Any) -> Plan:
     points = message.trajectory.points
     if len(points) == 0:
         raise InvalidInput('plan: a trajectory without points')
-    times = np.array([to_seconds(p.time_from_start) for p in points])
+    times = np.array([duration_seconds(p.time_from_start) for p in points])
     dt_s = float(times[0])
     if not dt_s > 0 or not np.allclose(times, dt_s * np.arange(1, len(points) + 1), atol=1e-6):
         raise InvalidInput(f'plan: points at {times.tolist()} s after t0, expected even steps from the first')
@@ -256,21 +204,21 @@ def from_driving_plan(message: Any) -> Plan:
         raise InvalidInput(f'plan: source {message.source!r}, allowed: {allowed}') from None
     trajectory = Trajectory(
         positions_m=np.array([[p.pose.position.x, p.pose.position.y] for p in points]),
-        yaw_rad=np.array([to_yaw(p.pose.orientation, 'plan: orientation of a point') for p in points]),
+        yaw_rad=np.array([yaw_of(p.pose.orientation, 'plan: orientation of a point') for p in points]),
         speed_mps=np.array([p.longitudinal_velocity_mps for p in points]),
         acceleration_mps2=np.array([p.acceleration_mps2 for p in points]),
         curvature_per_m=np.array([p.curvature for p in points]),
         dt_s=dt_s,
     )
-    ego = from_odometry(message.ego)
+    ego = read_odometry(message.ego)
     return Plan(
-        stamp_s=to_seconds(message.header.stamp),
+        stamp_s=stamp_seconds(message),
         trajectory=trajectory,
         ego=EgoState(**{**vars(ego), 'acceleration_mps2': float(message.ego_acceleration_mps2)}),
         policy=message.policy,
         source=source,
         reason=message.reason,
-        ttl_s=to_seconds(message.time_to_live),
+        ttl_s=duration_seconds(message.time_to_live),
         timing_ms=dict(zip(message.timing_names, map(float, message.timing_ms), strict=True)),
     )
 
@@ -286,6 +234,6 @@ def to_path(plan: Plan, stamp: Time | None = None) -> Path:
         # In the frame base_link *as it was at t0*; a pose's own stamp says when to be there.
         pose.header.frame_id = BASE_FRAME
         pose.header.stamp = later(message.header.stamp, float(trajectory.times_s[k]))
-        pose.pose = _pose(*trajectory.positions_m[k], trajectory.yaw_rad[k])
+        pose.pose = _pose(*trajectory.positions_m[k].tolist(), float(trajectory.yaw_rad[k]))
         message.poses.append(pose)
     return message

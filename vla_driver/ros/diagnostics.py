@@ -42,8 +42,10 @@ class Status:
 
 
 class RateMeter:
-    """Counts events on the steady clock: rate over a window, age of the last one.  Not thread-safe by itself;
-    a single deque append is atomic in CPython, which is all that callbacks do."""
+    """Counts events on the steady clock: rate over a window, age of the last one.
+
+    One thread ticks, others may read: a deque's append is atomic in CPython.
+    """
 
     def __init__(self, window_s: float = 3.0, clock: Callable[[], float] = time.monotonic) -> None:
         self._window_s = window_s
@@ -110,7 +112,7 @@ class DiagnosticsPublisher:
         """Publish now.  A failing report is itself reported, it never takes the node down."""
         try:
             statuses = list(self._report())
-        except Exception as error:  # noqa: BLE001 - diagnostics must survive whatever they look at
+        except Exception as error:  # diagnostics must survive whatever they look at
             self._node.get_logger().error(f'diagnostics report failed: {error!r}')
             statuses = [Status('diagnostics', Level.ERROR, f'report failed: {error!r}')]
         self._publisher.publish(to_array(self._node.get_clock().now().to_msg(), self._node.get_name(), statuses))

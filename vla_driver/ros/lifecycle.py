@@ -20,6 +20,7 @@ from types import FrameType
 from typing import Any, ClassVar, Generic, TypeVar
 
 import rclpy
+from rcl_interfaces.msg import SetParametersResult
 from rclpy.clock import Clock, ClockType, JumpThreshold, TimeJump
 from rclpy.duration import Duration
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
@@ -31,7 +32,6 @@ from rclpy.signals import SignalHandlerOptions
 from rclpy.subscription import Subscription
 from rclpy.timer import Timer
 
-from rcl_interfaces.msg import SetParametersResult
 from vla_driver.ros import parameters as ros_parameters
 from vla_driver.ros.diagnostics import DiagnosticsPublisher, Level, Status
 from vla_driver.ros.parameters import parameter
@@ -215,7 +215,7 @@ class DriverNode(LifecycleNode, Generic[P]):
     def _transition(self, name: str, act: Callable[[], None], undo: Callable[[], None]) -> TransitionCallbackReturn:
         try:
             act()
-        except Exception as error:  # noqa: BLE001 - rclpy would swallow it without a word
+        except Exception as error:  # rclpy would swallow it without a word
             # Errors raised on purpose explain themselves; for any other the place matters.
             known = isinstance(error, VlaDriverError)
             self.failure = f'{name} failed: {error}' if known else f'{name} failed: {error!r}'
@@ -254,7 +254,7 @@ class DriverNode(LifecycleNode, Generic[P]):
         """Run one step of cleaning up; its failure must not keep the next step from running."""
         try:
             act()
-        except Exception:  # noqa: BLE001
+        except Exception:
             self.get_logger().error(f'{act.__name__} failed:\n{traceback.format_exc()}')
 
     # Time.

@@ -62,9 +62,7 @@ def parameter(
     """Declare one field of a parameter dataclass; its type is the default's."""
     if isinstance(default, tuple) and not default:
         raise TypeError('an empty list has no ROS parameter type; use a list of one empty string as "none"')
-    return dataclasses.field(
-        default=default, metadata={_META: Rule(description, low, high, tuple(choices), live)}
-    )
+    return dataclasses.field(default=default, metadata={_META: Rule(description, low, high, tuple(choices), live)})
 
 
 def _fields(table: type) -> dict[str, tuple[Any, Rule]]:
@@ -77,17 +75,18 @@ def _fields(table: type) -> dict[str, tuple[Any, Rule]]:
     return found
 
 
-def _check_one(name: str, value: Any, kind: type, rule: Rule) -> Any:
+def _check_one(name: str, value: Any, kind: type[Any], rule: Rule) -> Any:
     """Return one entry converted to `kind`; raise InvalidInput naming what is allowed."""
     # bool is a subclass of int: without the first test `true` would pass for 1.
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
+    number: Any = value
     if type(value) is not kind:
         raise InvalidInput(f'parameter {name} is {value!r} ({type(value).__name__}), expected {kind.__name__}')
     if kind in (int, float):
-        if not math.isfinite(value):
+        if not math.isfinite(number):
             raise InvalidInput(f'parameter {name} is {value}, expected a finite number')
-        if (rule.low is not None and value < rule.low) or (rule.high is not None and value > rule.high):
+        if (rule.low is not None and number < rule.low) or (rule.high is not None and number > rule.high):
             low = '-inf' if rule.low is None else f'{rule.low:g}'
             high = 'inf' if rule.high is None else f'{rule.high:g}'
             raise InvalidInput(f'parameter {name} is {value:g}, allowed is [{low}, {high}]')
@@ -134,7 +133,7 @@ def declare(node: Node, table: type[T]) -> T:
     """
     fields = _fields(table)
     # The only place where rclpy keeps what the command line and files asked for.
-    given = node._parameter_overrides  # noqa: SLF001
+    given = node._parameter_overrides
     for name in given:
         if name in fields or node.has_parameter(name) or name.startswith(_STANDARD_PREFIXES):
             continue

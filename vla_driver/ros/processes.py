@@ -47,7 +47,7 @@ _PATIENCE_S: Final = (6.0, 3.0)
 _KEPT_LINES: Final = 400
 
 
-class NodeFailed(VlaDriverError, RuntimeError):
+class NodeProcessError(VlaDriverError, RuntimeError):
     """A node's process ended or did not become ready; the message holds its last lines."""
 
 
@@ -103,20 +103,22 @@ class NodeProcess:
         return '\n'.join(self._lines)
 
     def wait(self, timeout_s: float | None = None) -> int:
-        """Wait until it ends by itself; return its exit status.  Raises NodeFailed when it takes longer."""
+        """Wait until it ends by itself; return its exit status.  Raises NodeProcessError when it takes longer."""
         try:
             status = self._process.wait(timeout_s)
         except subprocess.TimeoutExpired:
-            raise NodeFailed(f'{self.name} still runs after {timeout_s:g} s; its last lines:\n{self.output}') from None
+            raise NodeProcessError(
+                f'{self.name} still runs after {timeout_s:g} s; its last lines:\n{self.output}'
+            ) from None
         self._reader.join(timeout=2.0)
         return status
 
     def check(self) -> None:
-        """Raise NodeFailed if it has ended with a failure."""
+        """Raise NodeProcessError if it has ended with a failure."""
         status = self.status
         if status not in (None, 0):
             self._reader.join(timeout=2.0)
-            raise NodeFailed(f'{self.name} ended with status {status}; its last lines:\n{self.output}')
+            raise NodeProcessError(f'{self.name} ended with status {status}; its last lines:\n{self.output}')
 
     def signal(self, number: signal.Signals) -> None:
         """Send a signal to the process and whatever it started."""
@@ -196,7 +198,7 @@ class NodeProcesses:
         return process
 
     def wait_active(self, *nodes: NodeProcess, timeout_s: float = 60.0) -> None:
-        """Wait until the lifecycle state of each node is active; NodeFailed with its output otherwise."""
+        """Wait until the lifecycle state of each node is active; NodeProcessError with its output otherwise."""
         waiting = list(nodes)
         deadline = time.monotonic() + timeout_s
         with _state_reader(self._environment) as state_of:
@@ -204,7 +206,7 @@ class NodeProcesses:
                 for node in list(waiting):
                     if not node.running:
                         node.wait(2.0)
-                        raise NodeFailed(
+                        raise NodeProcessError(
                             f'{node.name} ended with status {node.status} before it was active; '
                             f'its last lines:\n{node.output}'
                         )
@@ -213,10 +215,10 @@ class NodeProcesses:
                 if time.monotonic() > deadline:
                     names = ', '.join(node.name for node in waiting)
                     tail = '\n'.join(node.output for node in waiting)
-                    raise NodeFailed(f'not active within {timeout_s:g} s: {names}; last lines:\n{tail}')
+                    raise NodeProcessError(f'not active within {timeout_s:g} s: {names}; last lines:\n{tail}')
 
     def check(self) -> None:
-        """Raise NodeFailed if any node has ended with a failure."""
+        """Raise NodeProcessError if any node has ended with a failure."""
         for node in self._nodes:
             node.check()
 

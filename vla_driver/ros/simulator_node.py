@@ -56,7 +56,7 @@ class SimulatorParameters(NodeParameters):
     scenario: int = parameter(0, 'which drive of the split', low=0, high=9999)
     seed: int = parameter(0, 'which series of drives', low=0, high=999)
     town: str = parameter('', 'a SUMO network (.net.xml or .net.xml.gz) to drive instead of a split')
-    routes: tuple[str, ...] = parameter(('',), 'SUMO route files for `town`; a list of one empty string: random traffic')
+    routes: tuple[str, ...] = parameter(('',), 'SUMO route files for `town`; one empty string: random traffic')
     length_m: float = parameter(220.0, 'length of the route', low=50.0, high=20000.0)
     rig: str = parameter('sim', 'camera rig: a shipped name or a YAML file')
     image_transport: str = parameter('compressed', 'how images go out', choices=('compressed', 'raw', 'both'))

@@ -26,6 +26,8 @@ from vla_driver.types import InvalidInput, Policy
 
 #: A tick is recorded every TICK_STEPS steps of the simulator (0.5 s).
 TICK_STEPS = 5
+#: Whoever drives plans anew every PLAN_STEPS steps (5 Hz, as the closed-loop evaluation does).
+PLAN_STEPS = 2
 #: A vehicle that stands still is recorded this often only (s), since nothing new is to be seen.
 _STANDING_KEEP = 0.35
 
@@ -110,11 +112,11 @@ def collect_episode(recipe: Recipe, policy: Policy | None = None) -> dict[str, A
             if policy is not None and simulation.time_s > switch_s:
                 learner_drives = bool(rng.random() < recipe.learner)
                 switch_s = simulation.time_s + rng.uniform(3.0, 10.0)
-            if learner_drives and policy is not None:
-                if steps % 2 == 0:
+            if steps % PLAN_STEPS == 0:
+                if learner_drives and policy is not None:
                     plan = policy.plan(simulation.observe())
-            else:
-                plan = expert.plan(simulation.observe_blind())
+                else:
+                    plan = expert.plan(simulation.observe_blind())
             command = controller.command(plan, simulation.ego, simulation.time_s)
             simulation.step(command if learner_drives else disturbance.apply(simulation, command))
             steps += 1

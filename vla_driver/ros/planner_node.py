@@ -1,0 +1,308 @@
+# Copyright 2026 The vla_driver authors
+# SPDX-License-Identifier: Apache-2.0
+"""The planner: six camera topics, odometry and a route in; a plan out, stamped with the images' time.
+
+Callbacks only hand messages to the assembler.  A set of images that is complete goes through a mailbox
+of one letter to the worker thread, which decodes, plans and publishes; while it is busy, newer sets
+replace each other, so that it never works on old pictures.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from builtin_interfaces.msg import Time
+from nav_msgs.msg import Odometry, Path
+from sensor_msgs.msg import CameraInfo
+from visualization_msgs.msg import MarkerArray
+
+from vla_driver.camera.sync import MISSING_POLICIES, CameraSync
+from vla_driver.evaluate.controls import make_policy
+from vla_driver.geometry.rig import load_rig
+from vla_driver.msg import DrivingPlan, TurnCommand
+from vla_driver.planning.assemble import NotReady, ObservationAssembler, ReadySet
+from vla_driver.planning.guard import PlanGuard
+from vla_driver.ros import qos
+from vla_driver.ros.conversions import to_driving_plan, to_path
+from vla_driver.ros.diagnostics import Level, RateMeter, Status
+from vla_driver.ros.image_topics import TRANSPORTS, ImageTopics, per_camera
+from vla_driver.ros.lifecycle import DriverNode, NodeParameters, run
+from vla_driver.ros.mailbox import Mailbox
+from vla_driver.ros.markers import no_plan_markers, plan_markers
+from vla_driver.ros.parameters import parameter
+from vla_driver.types import ANCHOR_CAMERA, Plan, PlanSource, VlaDriverError
+
+
+@dataclass(frozen=True)
+class PlannerParameters(NodeParameters):
+    """What plans, from which cameras, and how old things may be."""
+
+    policy: str = parameter('model', 'which policy plans', choices=('model', 'blind', 'constant-velocity'))
+    model: str = parameter('', "the policy's checkpoint: a shipped name or a folder; empty: the policy's own")
+    rig: str = parameter('sim', 'camera rig: sim, nuscenes, bench2drive, or a YAML file')
+    use_camera_info: bool = parameter(True, 'take size and intrinsics from camera_info where it is published')
+    image_transport: tuple[str, ...] = parameter(
+        ('auto',), 'auto, raw or compressed for all cameras, or entries camera=transport'
+    )
+    missing_cameras: tuple[str, ...] = parameter(
+        ('require',), f'when a camera has no frame: {", ".join(MISSING_POLICIES)} for all, or entries camera=policy'
+    )
+    max_skew_s: float = parameter(0.06, 'farthest a frame may lie from the front image in time', low=0.0, high=1.0)
+    wait_s: float = parameter(0.05, 'longest wait for inputs that are late', low=0.0, high=1.0)
+    max_age_s: float = parameter(
+        0.5, 'a set of images that arrived longer ago is dropped, never planned from', low=0.02, high=10.0, live=True
+    )
+    plan_ttl_s: float = parameter(1.0, 'nobody may act on an older plan', low=0.1, high=5.0, live=True)
+    stale_s: float = parameter(0.5, 'diagnostics call an input missing after this silence', low=0.05, live=True)
+    turn_command_required: bool = parameter(True, 'false: FOLLOW at 0 m stands in until one arrives')
+    threads: int = parameter(0, "of the policy's arithmetic; 0: the library's own choice", low=0, high=256)
+
+
+@dataclass
+class Counters:
+    """What became of the sets of images."""
+
+    sets: int = 0
+    stale: int = 0
+    not_ready: int = 0
+    failed: int = 0
+    overtaken_by_jump: int = 0
+
+
+class PlannerNode(DriverNode[PlannerParameters]):
+    """Images in, plan out."""
+
+    parameter_table = PlannerParameters
+
+    def __init__(self, **node_arguments: Any) -> None:
+        self._counters = Counters()
+        self._plan_times = RateMeter()
+        self._last_plan: Plan | None = None
+        self._last_problem = ''
+        self._epoch: int | None = None
+        self._mailbox: Mailbox[ReadySet] = Mailbox()
+        self._worker: threading.Thread | None = None
+        super().__init__('planner', **node_arguments)
+
+    def setup(self) -> None:
+        """Load the policy and warm it up, make assembler, guard and publishers."""
+        p = self.parameters
+        rig = load_rig(p.rig)
+        self._policy = make_policy(p.policy, p.model or None)
+        if p.threads:
+            import torch
+
+            torch.set_num_threads(p.threads)
+        warm_up: Callable[[Any], None] | None = getattr(self._policy, 'warm_up', None)
+        if warm_up is not None:
+            warm_up(rig)
+        self._guard = PlanGuard()
+        sync = CameraSync(
+            rig.names,
+            max_skew_s=p.max_skew_s,
+            wait_s=p.wait_s,
+            policies=per_camera(p.missing_cameras, rig.names, MISSING_POLICIES, 'missing_cameras', ANCHOR_CAMERA),
+        )
+        self._assembler = ObservationAssembler(
+            rig,
+            sync,
+            at_least=getattr(self._policy, 'image_sizes', None),
+            turn_command_required=p.turn_command_required,
+        )
+        transports = per_camera(p.image_transport, rig.names, TRANSPORTS, 'image_transport')
+        self._images = ImageTopics(self, rig.names, transports, self._on_image)
+        self._plan_outlet = self.advertise(DrivingPlan, 'plan', qos.RELIABLE)
+        self._path_outlet = self.advertise(Path, 'path', qos.RELIABLE)
+        self._marker_outlet = self.advertise(MarkerArray, 'markers', qos.RELIABLE)
+
+    def start(self) -> None:
+        """Start the worker, then subscribe."""
+        self._mailbox = Mailbox()
+        self._worker = threading.Thread(target=self._work, args=(self._mailbox,), name='planner-worker', daemon=True)
+        self._worker.start()
+        self.listen(Odometry, 'odom', self._on_odometry, qos.STATE_SUBSCRIPTION)
+        self.listen(Path, 'route', self._assembler.push_route, qos.LATCHED)
+        self.listen(TurnCommand, 'turn_command', self._on_turn_command, qos.STATE_SUBSCRIPTION)
+        if self.parameters.use_camera_info:
+            for camera in self._assembler.rig.names:
+                take = partial(self._assembler.push_camera_info, camera)
+                self.listen(CameraInfo, f'camera/{camera}/camera_info', take, qos.SENSOR_SUBSCRIPTION)
+        self._images.start()
+        # Sets that wait for a late input must leave in time although no message comes.
+        self.every(0.01, self._pump)
+
+    def stop(self) -> None:
+        """Let the worker finish its plan, and wipe the path off the screens."""
+        self._images.stop()
+        self._mailbox.close()
+        if self._worker is not None:
+            self._worker.join(timeout=10.0)
+            self._worker = None
+        self._marker_outlet.publish(no_plan_markers(self.get_clock().now().to_msg()))
+
+    def reset(self, reason: str) -> None:
+        """Forget what lies before the jump; the worker notices by the assembler's epoch."""
+        del reason
+        self._assembler.reset()
+        self._mailbox.clear()
+
+    # Callbacks: hand over, never wait.
+
+    def _on_image(self, camera: str, message: Any) -> None:
+        now = time.monotonic()
+        self._assembler.push_image(camera, message, now)
+        self._pump(now)
+
+    def _on_odometry(self, message: Odometry) -> None:
+        now = time.monotonic()
+        self._assembler.push_odometry(message, now)
+        self._pump(now)
+
+    def _on_turn_command(self, message: TurnCommand) -> None:
+        self._assembler.push_turn_command(message)
+        self._pump()
+
+    def _pump(self, now: float | None = None) -> None:
+        """Move complete sets to the worker's mailbox."""
+        now = time.monotonic() if now is None else now
+        while (ready := self._assembler.take(now)) is not None:
+            self._counters.sets += 1
+            self._mailbox.put(ready)
+
+    # The worker's thread.
+
+    def _work(self, mailbox: Mailbox[ReadySet]) -> None:
+        while (ready := mailbox.take()) is not None:
+            try:
+                self._answer(ready)
+            except Exception as error:  # a defect must not silence the planner for good
+                self._counters.failed += 1
+                self._last_problem = f'{error!r}'
+                self.get_logger().error(f'planning failed:\n{traceback.format_exc()}', throttle_duration_sec=2.0)
+
+    def _answer(self, ready: ReadySet) -> None:
+        """Plan from one set and publish; drop it when it is stale or time has jumped."""
+        anchor = ready.synced.frames[ANCHOR_CAMERA]
+        arrival_s = anchor.arrival_s if anchor.arrival_s is not None else time.monotonic()
+        began_s = time.monotonic()
+        if ready.epoch != self._epoch:
+            self._policy.reset()
+            self._guard.reset()
+            if self._epoch is not None:
+                self.resets += 1
+                self.get_logger().warning(f'reset: time jumped back to {ready.stamp_s:.3f} s')
+            self._epoch = ready.epoch
+        if began_s - arrival_s > self.parameters.max_age_s:
+            self._counters.stale += 1
+            self._last_problem = (
+                f'a set of images waited {began_s - arrival_s:.2f} s, limit {self.parameters.max_age_s:g} s'
+            )
+            return
+        observation = self._assembler.build(ready)
+        decoded_s = time.monotonic()
+        plan, problem = None, ''
+        if isinstance(observation, NotReady):
+            self._counters.not_ready += 1
+            problem = str(observation)
+        else:
+            try:
+                plan = self._policy.plan(observation)
+                plan = dataclasses.replace(plan, ttl_s=self.parameters.plan_ttl_s)
+            except VlaDriverError as error:
+                self._counters.failed += 1
+                problem = f'policy failed: {error}'
+        if problem:
+            self._last_problem = problem
+            self.get_logger().warning(f'no plan: {problem}', throttle_duration_sec=2.0)
+        if ready.ego is None:
+            return  # without odometry there is nothing a fallback could start from
+        # The guard's clock: the images' time, moved on by what has passed here since they came.
+        now_s = ready.stamp_s + (time.monotonic() - arrival_s)
+        plan = self._guard.admit(plan, ready.ego, now_s, stamp_s=ready.stamp_s, problem=problem)
+        done_s = time.monotonic()
+        if self._assembler.epoch != ready.epoch:
+            self._counters.overtaken_by_jump += 1
+            return
+        timing = {
+            'wait': 1e3 * (began_s - arrival_s),
+            'decode': 1e3 * (decoded_s - began_s),
+            **plan.timing_ms,
+            'total': 1e3 * (done_s - arrival_s),
+        }
+        self._publish(dataclasses.replace(plan, timing_ms=timing), ready)
+
+    def _publish(self, plan: Plan, ready: ReadySet) -> None:
+        stamp: Time = ready.message(ANCHOR_CAMERA).header.stamp
+        self._path_outlet.publish(to_path(plan, stamp))
+        missing = tuple(ready.synced.missing)
+        self._plan_outlet.publish(to_driving_plan(plan, stamp, missing, ready.synced.skew_s))
+        if self._marker_outlet.get_subscription_count():
+            self._marker_outlet.publish(plan_markers(plan, stamp))
+        self._last_plan = plan
+        self._plan_times.tick()
+
+    # Diagnostics.
+
+    def report(self) -> Iterable[Status]:
+        """Name every missing input, then what the planner makes of the rest."""
+        now, p = time.monotonic(), self.parameters
+        cameras = self._assembler.sync.status(now, p.stale_s).cameras
+        problems = self._assembler.problems(now, p.stale_s)
+        refused = self._assembler.rejected
+        yield Status(
+            'inputs',
+            Level.ERROR if problems else Level.OK,
+            f'missing: {"; ".join(problems)}' if problems else 'all inputs fresh',
+            {f'refused {name}': count for name, count in refused.items()},
+        )
+        for name, camera in cameras.items():
+            yield Status(
+                f'camera {name}',
+                Level.ERROR if camera.problem else Level.OK,
+                camera.problem or 'fresh',
+                {
+                    'rate_hz': self._images.rate_hz(name),
+                    'age_s': camera.age_s,
+                    'frames': camera.frames,
+                    'transport': self._images.transport(name),
+                    'refused': refused.get(f'camera {name}', 0),
+                },
+            )
+        yield Status('policy', Level.OK, f'{self._policy.name} loaded', {'policy': p.policy, 'model': p.model})
+        yield self._plan_status()
+
+    def _plan_status(self) -> Status:
+        plan, age_s = self._last_plan, self._plan_times.age_s
+        values: dict[str, object] = {
+            'rate_hz': self._plan_times.rate_hz,
+            'age_s': age_s,
+            'published': self._plan_times.count,
+            **dataclasses.asdict(self._counters),
+            'replaced_by_newer': self._mailbox.replaced,
+            'last_problem': self._last_problem or None,
+        }
+        if plan is None or age_s is None:
+            return Status('plan', Level.WARN, 'no plan yet', values)
+        values.update({f'{stage}_ms': ms for stage, ms in plan.timing_ms.items()})
+        if age_s > self.parameters.plan_ttl_s:
+            return Status('plan', Level.ERROR, f'no plan for {age_s:.1f} s', values)
+        if plan.source is not PlanSource.POLICY:
+            return Status('plan', Level.WARN, f'guard: {plan.source.value}: {plan.reason}', values)
+        return Status('plan', Level.OK, 'planning', values)
+
+
+def main() -> int:
+    """Run the node."""
+    return run(PlannerNode)
+
+
+if __name__ == '__main__':
+    sys.exit(main())
