@@ -64,7 +64,7 @@ def generate_launch_description():
                     value('params_file'),
                     sim_time,
                     autostart,
-                    {'policy': value('policy'), 'model': value('model'), 'rig': value('rig')},
+                    {name: ParameterValue(value(name), value_type=str) for name in ('policy', 'model', 'rig')},
                 ],
                 remappings=remappings,
                 **common,

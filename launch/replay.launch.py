@@ -6,6 +6,7 @@ usage: ros2 launch vla_driver replay.launch.py bag:=PATH
 """
 
 from pathlib import Path
+from typing import List  # noqa: UP035 - launch_ros knows only this one
 
 from ament_index_python.packages import get_package_share_directory
 from launch.actions import DeclareLaunchArgument, EmitEvent, IncludeLaunchDescription, RegisterEventHandler
@@ -31,12 +32,12 @@ def generate_launch_description():
         output='screen',
         parameters=[
             {
-                'bag': value('bag'),
+                'bag': ParameterValue(value('bag'), value_type=str),
                 'rate': ParameterValue(value('rate'), value_type=float),
                 'loop': ParameterValue(value('loop'), value_type=bool),
                 'clock_hz': ParameterValue(value('clock_hz'), value_type=float),
                 'start_offset_s': ParameterValue(value('start_offset_s'), value_type=float),
-                'wait_for_subscribers': [value('wait_for')],
+                'wait_for_subscribers': ParameterValue(value('wait_for'), value_type=List[str]),  # noqa: UP006
             }
         ],
     )
@@ -50,8 +51,8 @@ def generate_launch_description():
             DeclareLaunchArgument('start_offset_s', default_value='0.0', description='begin this far into the bag'),
             DeclareLaunchArgument(
                 'wait_for',
-                default_value='/camera/front/image/compressed',
-                description='start when this topic of the bag has a subscriber; empty: at once',
+                default_value="['/camera/front/image/compressed']",
+                description="start when these topics of the bag have a subscriber; ['']: at once",
             ),
             driver,  # declares its own arguments (policy, model, rig ...), which are given to this file alike
             player,

@@ -6,6 +6,7 @@ usage: ros2 launch vla_driver sim.launch.py split:=test scenario:=3
 """
 
 from pathlib import Path
+from typing import List  # noqa: UP035 - launch_ros knows only this one
 
 from ament_index_python.packages import get_package_share_directory
 from launch.actions import DeclareLaunchArgument, EmitEvent, IncludeLaunchDescription, RegisterEventHandler
@@ -31,13 +32,13 @@ def generate_launch_description():
         output='screen',
         parameters=[
             {
-                'split': value('split'),
+                'split': ParameterValue(value('split'), value_type=str),
                 'scenario': ParameterValue(value('scenario'), value_type=int),
                 'seed': ParameterValue(value('seed'), value_type=int),
                 'town': ParameterValue(value('town'), value_type=str),
-                'routes': [value('routes')],
-                'rig': value('rig'),
-                'image_transport': value('image_transport'),
+                'routes': ParameterValue(value('routes'), value_type=List[str]),  # noqa: UP006
+                'rig': ParameterValue(value('rig'), value_type=str),
+                'image_transport': ParameterValue(value('image_transport'), value_type=str),
                 'synchronous': ParameterValue(value('synchronous'), value_type=bool),
                 'rate': ParameterValue(value('rate'), value_type=float),
                 'result_file': ParameterValue(value('result_file'), value_type=str),
@@ -53,7 +54,7 @@ def generate_launch_description():
             DeclareLaunchArgument('scenario', default_value='0', description='which drive of the split'),
             DeclareLaunchArgument('seed', default_value='0', description='which series of drives'),
             DeclareLaunchArgument('town', default_value='', description='a SUMO network instead of a split'),
-            DeclareLaunchArgument('routes', default_value='', description='a SUMO route file for `town`'),
+            DeclareLaunchArgument('routes', default_value="['']", description='SUMO route files for `town`, a list'),
             DeclareLaunchArgument(
                 'image_transport',
                 default_value='compressed',

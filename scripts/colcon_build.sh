@@ -11,10 +11,12 @@ cd "$(dirname "$0")/.."
 log=log/colcon_build.txt
 mkdir -p log
 printf '\033[1m==> colcon build (messages and nodes) ...\033[0m\n'
-# A build folder remembers the paths and the Python it was made with; another place needs another one.
-if [ -f build/vla_driver/CMakeCache.txt ] &&
-  ! { grep -qxF "CMAKE_HOME_DIRECTORY:INTERNAL=$PWD" build/vla_driver/CMakeCache.txt &&
-    grep -qF "$PWD/.venv/bin/python" build/vla_driver/CMakeCache.txt; }; then
+# A build folder remembers the place and the Python it was made with, and an installation with copies
+# (a plain `colcon build`) cannot become one with links.  Those are made anew.
+cache=build/vla_driver/CMakeCache.txt
+init=$(python -c 'import sysconfig; print(sysconfig.get_path("purelib", vars={"base": "install/vla_driver"}))')/vla_driver/__init__.py
+if [ -e "$cache" ] && ! { grep -qxF "CMAKE_HOME_DIRECTORY:INTERNAL=$PWD" "$cache" && grep -qF "$PWD/.venv/bin/python" "$cache"; } ||
+  [ -e install/vla_driver ] && ! [ -L "$init" ]; then
   rm -rf build/vla_driver install/vla_driver
 fi
 if ! python -m colcon build --symlink-install --event-handlers console_direct- summary+ \
@@ -26,6 +28,11 @@ if ! python -m colcon build --symlink-install --event-handlers console_direct- s
 fi
 tail -n 1 "$log"
 
-python -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation --editable . </dev/null
+# The `vla_driver` command; the modules themselves stay in the source tree.
+if ! python -m pip install --disable-pip-version-check --no-deps --no-build-isolation --editable . >>"$log" 2>&1 </dev/null; then
+  tail -n 30 "$log" >&2
+  echo "error: pip could not make the vla_driver command; the whole output is in $log" >&2
+  exit 1
+fi
 python -c 'import vla_driver.msg' ||
   { echo "error: the messages were built but cannot be imported; see $log" >&2; exit 1; }

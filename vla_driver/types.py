@@ -264,12 +264,17 @@ class Trajectory:
         return self.dt_s * np.arange(1, len(self) + 1, dtype=np.float64)
 
 
-class PlanSource(enum.StrEnum):
-    """Where a plan comes from: the policy itself, or a named fallback of the plan guard."""
+class PlanSource(str, enum.Enum):
+    """Where a plan comes from: the policy itself, or a named fallback of the plan guard.
+
+    An enum.StrEnum, which the Python of ROS 2 Humble (3.10) does not have yet.
+    """
 
     POLICY = 'policy'
     SHIFTED = 'shifted_previous'
     STOP = 'stop'
+
+    __str__ = str.__str__
 
 
 @dataclass(frozen=True)

@@ -11,18 +11,26 @@ from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from typing import Any
 
+import numpy as np
 import pytest
 
 if find_spec('rclpy') is None:
     collect_ignore_glob = ['test_*.py']
 else:
     import rclpy
+    from builtin_interfaces.msg import Time
     from diagnostic_msgs.msg import DiagnosticArray
+    from nav_msgs.msg import Odometry, Path
     from rclpy.executors import SingleThreadedExecutor
     from rclpy.node import Node
+    from sensor_msgs.msg import CompressedImage, Image
+    from vla_driver.msg import TurnCommand as TurnCommandMessage
 
+    from vla_driver.geometry.rig import load_rig
+    from vla_driver.ros import conversions as convert
     from vla_driver.ros import qos
     from vla_driver.ros.processes import NodeProcesses
+    from vla_driver.types import EgoState, TurnCommand
 
 
 def pytest_report_header() -> str | None:
@@ -98,6 +106,74 @@ class Probe:
         rclpy.try_shutdown(context=self.context)
 
 
+class Vehicle:
+    """Publishes what a vehicle does: six cameras, odometry, a route, turn commands; drives straight at 5 m/s."""
+
+    def __init__(self, probe: Probe, raw: tuple[str, ...] = ()) -> None:
+        self.probe = probe
+        self.rig = load_rig('sim')
+        self.stamp_ns = 1_790_000_000_000_000_000
+        self.speed_mps = 5.0
+        self.x_m = 0.0
+        self.cameras = list(self.rig.names)
+        rng = np.random.default_rng(0)
+        blocks = np.ones((16, 16, 1), np.uint8)
+        self.pictures = {
+            c.name: np.kron(rng.integers(0, 256, (c.height // 16, c.width // 16, 3), dtype=np.uint8), blocks)
+            for c in self.rig
+        }
+        self.raw = raw
+        self._images = {
+            name: probe.publisher(Image, f'camera/{name}/image', qos.SENSOR_PUBLICATION)
+            if name in raw
+            else probe.publisher(CompressedImage, f'camera/{name}/image/compressed', qos.SENSOR_PUBLICATION)
+            for name in self.rig.names
+        }
+        self._odometry = probe.publisher(Odometry, 'odom')
+        self._route = probe.publisher(Path, 'route', qos.LATCHED)
+        self._command = probe.publisher(TurnCommandMessage, 'turn_command')
+
+    @property
+    def stamp(self) -> Time:
+        """The stamp of the newest tick."""
+        return convert.from_nanoseconds(self.stamp_ns)
+
+    def publish_route(self) -> None:
+        """Publish two target points straight ahead."""
+        self._route.publish(convert.to_route(np.array([[40.0, 0.0], [90.0, 0.0]]), self.stamp))
+
+    def odometry(self) -> Odometry:
+        """Return the odometry of now."""
+        ego = EgoState(self.stamp_ns * 1e-9, self.x_m, 0.0, 0.0, self.speed_mps)
+        return convert.to_odometry(ego, self.stamp)
+
+    def image(self, name: str) -> Any:
+        """Return the image message of one camera."""
+        if name in self.raw:
+            return convert.to_image(name, self.pictures[name], self.stamp)
+        return convert.to_jpeg_image(name, self.pictures[name], self.stamp)
+
+    def state(self, odometry: Odometry | None = None) -> None:
+        """Publish odometry and turn command."""
+        self._odometry.publish(odometry or self.odometry())
+        self._command.publish(convert.to_turn_command(TurnCommand.STRAIGHT, 30.0, self.stamp))
+
+    def tick(self, dt_s: float = 0.1, odometry: Odometry | None = None, **images: Any) -> Time:
+        """Move on by `dt_s` and publish everything, `images` instead of some cameras' own; return the stamp."""
+        self.stamp_ns += round(dt_s * 1e9)
+        self.x_m += self.speed_mps * dt_s
+        self.state(odometry)
+        for name in self.cameras:
+            self._images[name].publish(images[name] if name in images else self.image(name))
+        return self.stamp
+
+    def wait_for_listener(self) -> None:
+        """Wait until somebody listens to every camera and the state."""
+        outlets = [self._images[name] for name in self.cameras] + [self._odometry, self._command, self._route]
+        self.probe.until(lambda: all(outlet.get_subscription_count() for outlet in outlets))
+        self.probe.spin(0.3)  # discovery is not symmetric
+
+
 @pytest.fixture
 def domain(monkeypatch: pytest.MonkeyPatch) -> int:
     """A DDS domain no other test uses at the same time; also set for child processes."""
@@ -122,3 +198,40 @@ def nodes(domain: int) -> Iterator[NodeProcesses]:
     """Nodes in processes of their own, ended with the test; their output shows when it fails."""
     with NodeProcesses(log=print) as group:
         yield group
+
+
+@pytest.fixture
+def make_vehicle(probe: Probe) -> Callable[..., Vehicle]:
+    """Return a function that makes the test's vehicle; raw: the cameras that publish raw images."""
+    return lambda **how: Vehicle(probe, **how)
+
+
+@pytest.fixture
+def vehicle(probe: Probe) -> Vehicle:
+    """A vehicle whose cameras are compressed."""
+    return Vehicle(probe)
+
+
+T0_S = 1_700_000_000.0
+
+
+@pytest.fixture(scope='session')
+def bag(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A recorded drive of 2 s: 20 ticks through a bend, every picture different."""
+    from vla_driver.bag.write import BagWriter
+
+    path = tmp_path_factory.mktemp('bags') / 'bend'
+    rig = load_rig('sim')
+    rng = np.random.default_rng(3)
+    blocks = np.ones((16, 16, 1), np.uint8)
+    with BagWriter(path, rig) as writer:
+        writer.write_route(T0_S, np.array([[40.0, 5.0], [80.0, 30.0]]))
+        for tick in range(20):
+            t, yaw = 0.1 * tick, 0.02 * tick
+            stamp_s, speed_mps = T0_S + t, 6.0 + 0.5 * t
+            writer.write_odometry(EgoState(stamp_s, 30.0 * np.sin(yaw), 30.0 * (1 - np.cos(yaw)), yaw, speed_mps, 0.2))
+            writer.write_turn_command(stamp_s, TurnCommand.LEFT, 50.0 - 6.0 * t)
+            for camera in rig:
+                colours = rng.integers(0, 256, (camera.height // 16, camera.width // 16, 3), dtype=np.uint8)
+                writer.write_camera(camera.name, stamp_s, np.kron(colours, blocks))
+    return path

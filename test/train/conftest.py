@@ -59,7 +59,9 @@ def make_tick(
         frames=frames,
         rig=rig,
         ego=EgoState(stamp, 4.0 * index, 0.1 * index, 0.02 * index, speed, 0.05),
-        navigation=Navigation(TurnCommand(int(rng.integers(0, 4))), float(rng.uniform(0, 90)), rng.normal(0, 20, (2, 2))),
+        navigation=Navigation(
+            TurnCommand(int(rng.integers(0, 4))), float(rng.uniform(0, 90)), rng.normal(0, 20, (2, 2))
+        ),
         missing=missing,
     )
     return Tick(

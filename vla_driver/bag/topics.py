@@ -41,7 +41,8 @@ def find_inputs(
 ) -> InputTopics:
     """Return the inputs among `topics` (name -> type).
 
-    cameras: the names to look for.  given: camera name or one of OTHER_INPUTS -> topic, which decides.
+    cameras: the names to look for, none to leave them out.  given: camera name or one of OTHER_INPUTS -> topic,
+    which decides.
     Raises InvalidInput where a given topic does not exist or has another type, where no camera is found (listing
     the topics there are), and where several topics fit.
     """
@@ -63,7 +64,7 @@ def find_inputs(
             topic = _camera_topic(camera, pictures)
             if topic is not None:
                 found[camera] = topic
-    if not found:
+    if cameras and not found:
         raise InvalidInput(
             f'no camera topics for {", ".join(cameras)}; the bag has: {describe(topics)}; '
             'name them, for example front=/my/front/image'

@@ -8,13 +8,12 @@ import math
 from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 from rosbags.interfaces import Connection
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer, WriterError
-from typing_extensions import Self
 
 from vla_driver.bag import schema
 from vla_driver.camera.decode import encode_jpeg, encode_png
@@ -24,7 +23,7 @@ from vla_driver.types import CameraModel, CameraRig, EgoState, Image, InvalidInp
 
 #: Metadata format 8 (Iron).  Later distributions read earlier formats; 9 writes the quality of service in a way
 #: on which Humble stops with "bad conversion".
-METADATA_VERSION = 8
+METADATA_VERSION: Literal[8] = 8
 
 _CUBE, _ADD, _DELETE_ALL = 1, 0, 3
 _COLOURS = {
@@ -60,7 +59,7 @@ class BagWriter:
         self._connections: dict[str, Connection] = {}
         self._writer: Writer | None = None
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> BagWriter:
         try:
             writer = Writer(self._path, version=METADATA_VERSION, storage_plugin=StoragePlugin.MCAP)
             # The chunks inside the file are compressed, which every mcap reader undoes by itself.
@@ -157,9 +156,7 @@ class BagWriter:
             covariance=unknown,
         )
         header = self._header(ego.stamp_s, schema.ODOM_FRAME)
-        message = self._new(
-            schema.ODOMETRY, header=header, child_frame_id=schema.BASE_FRAME, pose=pose, twist=twist
-        )
+        message = self._new(schema.ODOMETRY, header=header, child_frame_id=schema.BASE_FRAME, pose=pose, twist=twist)
         self.write(schema.ODOMETRY_OUT, message, ego.stamp_s)
 
     def write_route(self, stamp_s: float, points_m: npt.ArrayLike) -> None:
@@ -190,9 +187,7 @@ class BagWriter:
         """Write what the expert would drive from `stamp_s` on."""
         poses = [
             self._stamped(stamp_s + t, schema.BASE_FRAME, x, y, yaw)
-            for t, (x, y), yaw in zip(
-                trajectory.times_s, trajectory.positions_m, trajectory.yaw_rad, strict=True
-            )
+            for t, (x, y), yaw in zip(trajectory.times_s, trajectory.positions_m, trajectory.yaw_rad, strict=True)
         ]
         message = self._new(schema.PATH, header=self._header(stamp_s, schema.BASE_FRAME), poses=poses)
         self.write(schema.EXPERT_OUT, message, stamp_s)

@@ -72,9 +72,7 @@ def decode_raw(data: Any, width: int, height: int, encoding: str, step: int, is_
     return pixels if conversion is None else np.asarray(cv2.cvtColor(pixels, conversion))
 
 
-def _decode_with_cv_bridge(
-    data: Any, width: int, height: int, encoding: str, step: int, is_bigendian: bool
-) -> Image:
+def _decode_with_cv_bridge(data: Any, width: int, height: int, encoding: str, step: int, is_bigendian: bool) -> Image:
     """Read Bayer, YUV, 16-bit ... through cv_bridge, which is part of ROS distributions and not on PyPI."""
     allowed = ', '.join(RAW_ENCODINGS)
     try:
@@ -99,7 +97,7 @@ def decode_compressed(data: Any, format: str = 'jpeg', at_least: tuple[int, int]
 
     format: as in CompressedImage, such as 'jpeg' or 'bgr8; jpeg compressed bgr8'; it must name one of
     `COMPRESSED_FORMATS`, but the file's own first bytes decide.  at_least: (width, height); a JPEG is
-    decoded at 1/2, 1/4 or 1/8 where that is not below it, which skips most of the work.
+    decoded at 1/2, 1/4 or 1/8 where that is not below it, which saves work.
 
     A file that ends early is refused (libjpeg would only warn and fill up with grey).
     """
@@ -117,12 +115,8 @@ def decode_compressed(data: Any, format: str = 'jpeg', at_least: tuple[int, int]
 
 def _decode_jpeg(data: memoryview, at_least: tuple[int, int] | None) -> Image:
     try:
-        height, width, *_ = simplejpeg.decode_jpeg_header(data, strict=False)
-        divisor = 1
-        if at_least is not None:
-            # Powers of two only: libjpeg-turbo has fast code for them, and not for 3/8 or 5/8.
-            fits = (d for d in (8, 4, 2) if -(-width // d) >= at_least[0] and -(-height // d) >= at_least[1])
-            divisor = next(fits, 1)
+        height, width, *_ = simplejpeg.decode_jpeg_header(data)
+        divisor = _divisor(width, height, at_least)
         return np.asarray(
             simplejpeg.decode_jpeg(
                 data,
@@ -134,8 +128,22 @@ def _decode_jpeg(data: memoryview, at_least: tuple[int, int] | None) -> Image:
                 strict=True,
             )
         )
-    except (ValueError, RuntimeError, MemoryError) as error:
+    except (ValueError, KeyError, RuntimeError, MemoryError) as error:  # KeyError: a header that ends early
         raise InvalidInput(f'JPEG of {len(data)} bytes cannot be decoded (truncated or damaged): {error}') from error
+
+
+def _divisor(width: int, height: int, at_least: tuple[int, int] | None) -> int:
+    """Return by how much a JPEG may be shrunk while decoding: 1, 2, 4 or 8.
+
+    Powers of two only: libjpeg-turbo has fast code for them, and not for 3/8 or 5/8.  And only where the size is
+    (nearly) a multiple: the last row and column are padded, so anything else would stretch the picture.
+    """
+    for divisor in (8, 4, 2):
+        sizes = [(-(-size // divisor), size) for size in (width, height)]
+        padded = max(small * divisor / size for small, size in sizes)
+        if at_least is not None and padded <= 1.01 and all(s[0] >= a for s, a in zip(sizes, at_least, strict=True)):
+            return divisor
+    return 1
 
 
 def _decode_png(data: memoryview, flags: int) -> Image:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from vla_driver import __version__
-from vla_driver.types import InvalidInput
+from vla_driver.types import CameraRig, InvalidInput
 
 
 def positive_int(text: str) -> int:
@@ -48,6 +48,47 @@ def add_policy_arguments(parser: argparse.ArgumentParser, names: tuple[str, ...]
         metavar='DIR',
         help='checkpoint of the policy: a folder, or the name of a shipped one (default: nano; for blind: nano-blind)',
     )
+
+
+def add_bag_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add --camera-topic, --topic and --rig: how a bag from elsewhere is read."""
+    parser.add_argument(
+        '--camera-topic',
+        action='append',
+        default=[],
+        metavar='NAME=TOPIC',
+        help='where a camera is in the bag, e.g. front=/carla/hero/front/image (repeatable; usual names are found)',
+    )
+    parser.add_argument(
+        '--topic',
+        action='append',
+        default=[],
+        metavar='NAME=TOPIC',
+        help='where odom, route or turn_command is in the bag (repeatable)',
+    )
+    parser.add_argument(
+        '--rig', metavar='RIG', help='how the cameras are mounted: sim, nuscenes, bench2drive or a YAML file'
+    )
+
+
+def bag_topics(args: argparse.Namespace) -> dict[str, str]:
+    """Return the topics given by --camera-topic and --topic: input name -> topic."""
+    topics: dict[str, str] = {}
+    for text in (*args.camera_topic, *args.topic):
+        name, separator, topic = text.partition('=')
+        if not (name and separator and topic.startswith('/')):
+            raise InvalidInput(f'{text!r}: expected NAME=/TOPIC, such as front=/carla/hero/front/image')
+        topics[name] = topic
+    return topics
+
+
+def bag_rig(args: argparse.Namespace) -> CameraRig | None:
+    """Return the rig given by --rig, None to take the bag's own."""
+    if args.rig is None:
+        return None
+    from vla_driver.geometry.rig import load_rig
+
+    return load_rig(args.rig)
 
 
 def provenance() -> dict[str, Any]:

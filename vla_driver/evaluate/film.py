@@ -88,6 +88,6 @@ class FilmWriter:
                 append_images=pictures[1:],
                 duration=round(1000 / self._fps),
                 loop=0,
-                **({'quality': self._quality, 'method': 3} if self.path.suffix == '.webp' else {}),
+                **({'quality': self._quality, 'method': 2} if self.path.suffix == '.webp' else {}),
             )
             self._frames = []

@@ -27,8 +27,8 @@ _FALLBACK_COLOURS: Final[Mapping[PlanSource, Colour]] = {
     PlanSource.SHIFTED: SHIFTED_COLOUR,
     PlanSource.STOP: STOP_COLOUR,
 }
-#: Pictures inside the page; at 1280 pixels and this quality one takes about 60 kB.
-_PICTURE_WIDTH: Final = 1280
+#: Pictures inside the page; at this width and quality one takes about 40 kB.
+_PICTURE_WIDTH: Final = 1520
 _WEBP_QUALITY: Final = 60
 
 

@@ -60,11 +60,13 @@ def drive_route(
     policy: Policy,
     *,
     plan_hz: float = 5.0,
+    max_seconds: float = float('inf'),
     on_tick: Callable[[Tick], None] | None = None,
 ) -> tuple[RouteResult, RolloutStatistics]:
     """Drive `simulation` until it is done and return the route's result with the planner's statistics.
 
-    The policy is put behind the plan guard and reset first.  `on_tick` is called before each step.
+    max_seconds: of simulated time, after which the drive ends undecided.  The policy is put behind the plan guard and
+    reset first.  `on_tick` is called before each step.
     """
     every = ticks_per_plan(plan_hz)
     guarded = GuardedPolicy(policy)
@@ -73,7 +75,7 @@ def drive_route(
     statistics = RolloutStatistics()
     plan: Plan | None = None
     tick = 0
-    while not simulation.done:
+    while not simulation.done and simulation.time_s < max_seconds:
         observation = None
         if tick % every == 0:
             observation = simulation.observe()

@@ -25,9 +25,7 @@ def to_camera(camera: CameraModel, points_base: npt.ArrayLike) -> FloatArray:
     return np.asarray((points - position) @ rotation)
 
 
-def project(
-    camera: CameraModel, points_base: npt.ArrayLike
-) -> tuple[FloatArray, FloatArray, npt.NDArray[np.bool_]]:
+def project(camera: CameraModel, points_base: npt.ArrayLike) -> tuple[FloatArray, FloatArray, npt.NDArray[np.bool_]]:
     """Project points [N, 3] of base_link.
 
     Returns pixels [N, 2] (u right, v down; NaN for points behind the camera), depth [N] in metres along

@@ -188,7 +188,9 @@ def camera_from_info(info: CameraInfoLike, name: str, base_from_camera: FloatArr
     where = f'camera {name}: CameraInfo'
     k = np.asarray(info.k, dtype=np.float64).ravel()
     if k.size != 9 or not k.any():
-        raise InvalidInput(f'{where}: K is {k.tolist()}: not calibrated; publish nine numbers, or use the rig file only')
+        raise InvalidInput(
+            f'{where}: K is {k.tolist()}: not calibrated; publish nine numbers, or use the rig file only'
+        )
     distortion = np.asarray(info.d, dtype=np.float64)
     if distortion.size and np.abs(distortion).max() > 1e-3:
         raise InvalidInput(

@@ -17,7 +17,7 @@ def _nano_image_sizes() -> dict[str, list[int]]:
 
 
 class VisionConfig(PretrainedConfig):
-    """Convolutional stem (a stride-2 convolution per entry of `stem_channels`, one more to `hidden_size`), ViT, merger."""
+    """Stem (a stride-2 convolution per entry of `stem_channels`, one more to `hidden_size`), ViT blocks, merger."""
 
     model_type = 'vla_driver_vision'
     base_config_key = 'vision_config'
@@ -114,7 +114,7 @@ class VlaConfig(PretrainedConfig):
     language_config: Any = None
     action_config: Any = None
     #: Camera name -> [width, height] at the model's input, None for the nano sizes.
-    image_sizes: dict[str, Any] | None = None
+    image_sizes: Any = None
     blind: bool = False
     #: Dense heads and scene heads exist in training and are dropped by export.
     auxiliary: bool = True

@@ -10,6 +10,9 @@ are enough; without anchors, two steps land between the modes.
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -27,6 +30,17 @@ def time_grid(steps: int) -> list[float]:
     return [index / steps for index in range(steps + 1)]
 
 
+def solve(velocity: Callable[[Tensor, float], Tensor], x: Tensor, steps: int, solver: str = 'euler') -> Tensor:
+    """Follow dx/dt = velocity(x, t) from t = 0 to 1 in uniform steps; 'midpoint' asks twice a step."""
+    for start, end in itertools.pairwise(time_grid(steps)):
+        v = velocity(x, start)
+        if solver == 'midpoint':
+            half = 0.5 * (end - start)
+            v = velocity(x + half * v, start + half)
+        x = x + (end - start) * v
+    return x
+
+
 class FlowBlock(nn.Module):
     """Bidirectional transformer block modulated by the flow time (adaLN-zero, arXiv 2212.09748)."""
 
@@ -42,7 +56,7 @@ class FlowBlock(nn.Module):
         self.modulation = nn.Linear(dim, 6 * dim)
 
     def forward(self, x: Tensor, time: Tensor) -> Tensor:
-        """x [B, T, d], time [B, d]."""
+        """Transform x [B, T, d] at time embedding [B, d]."""
         shift1, scale1, gate1, shift2, scale2, gate2 = self.modulation(F.silu(time)).unsqueeze(1).chunk(6, dim=-1)
         q, k, v = self.qkv(self.norm1(x) * (1 + scale1) + shift1).unflatten(-1, (3, self.heads, -1)).unbind(dim=2)
         mixed = attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2))
@@ -74,7 +88,7 @@ class FlowDecoder(nn.Module):
 
     def denormalise(self, controls: Tensor) -> Tensor:
         """Normalised controls [..., 2] to (m/s^2, 1/m), within the vehicle's limits."""
-        mean, std = controls.new_tensor(list(self.config.control_mean)), controls.new_tensor(list(self.config.control_std))
+        mean, std = self._statistics(controls)
         acceleration, curvature = (controls * std + mean).unbind(dim=-1)
         low, high = self.config.acceleration_limits_mps2
         limit = self.config.curvature_limit_per_m
@@ -82,15 +96,19 @@ class FlowDecoder(nn.Module):
 
     def normalise(self, controls: Tensor) -> Tensor:
         """The inverse of `denormalise` (without limits)."""
-        mean, std = controls.new_tensor(list(self.config.control_mean)), controls.new_tensor(list(self.config.control_std))
+        mean, std = self._statistics(controls)
         return (controls - mean) / std
+
+    def _statistics(self, like: Tensor) -> tuple[Tensor, Tensor]:
+        config = self.config
+        return like.new_tensor(list(config.control_mean)), like.new_tensor(list(config.control_std))
 
     def rollout(self, controls: Tensor, speed_mps: Tensor) -> Rollout:
         """Drive normalised controls [..., T, 2] from speed_mps [...]."""
         return integrate(speed_mps, self.denormalise(controls), self.config.dt_s)
 
     def classify(self, h: Tensor) -> Tensor:
-        """h [B, T, A] -> logits [B, anchors]."""
+        """Hidden states [B, T, A] to logits [B, anchors]."""
         out: Tensor = self.classifier(h.mean(dim=1))
         return out.float()
 
@@ -113,15 +131,12 @@ class FlowDecoder(nn.Module):
         if noise is not None:
             x = x + self.config.anchor_sigma * noise
         hidden = self.hidden(h)
-        grid = time_grid(self.config.num_steps)
-        for start, end in zip(grid[:-1], grid[1:], strict=True):
-            t = x.new_full((x.shape[0],), start)
-            v = self.velocity(x, t, hidden)
-            if self.config.solver == 'midpoint':
-                half = 0.5 * (end - start)
-                v = self.velocity(x + half * v, t + half, hidden)
-            x = x + (end - start) * v
-        return x
+        return solve(
+            lambda x, t: self.velocity(x, x.new_full((x.shape[0],), t), hidden),
+            x,
+            self.config.num_steps,
+            self.config.solver,
+        )
 
     def nearest_anchors(self, controls: Tensor, speed_mps: Tensor) -> Tensor:
         """Distances [B, anchors] between normalised controls [B, T, 2] and the anchors, all driven from speed_mps [B].
@@ -132,7 +147,8 @@ class FlowDecoder(nn.Module):
         with torch.no_grad():
             anchors = self.anchors.float().unsqueeze(0)
             own = self.rollout(controls, speed_mps)
-            theirs = self.rollout(anchors.expand(len(controls), -1, -1, -1), speed_mps.unsqueeze(1).expand(-1, anchors.shape[1]))
+            speeds = speed_mps.unsqueeze(1).expand(-1, anchors.shape[1])
+            theirs = self.rollout(anchors.expand(len(controls), -1, -1, -1), speeds)
             metres = (theirs.positions_m - own.positions_m.unsqueeze(1)).norm(dim=-1).mean(dim=-1)
             difference = (anchors - controls.unsqueeze(1)).square().mean(dim=(-1, -2)).sqrt()
             return metres + 0.1 * difference

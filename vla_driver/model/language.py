@@ -66,7 +66,7 @@ class LanguageLayer(nn.Module):
         self.mlp = SwiGlu(d, config.intermediate_size)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """x [B, L, D] -> (x, keys, values), the latter two [B, Hkv, L, head_dim]."""
+        """Transform x [B, L, D]; return it with its keys and values [B, Hkv, L, head_dim]."""
         normed = self.norm1(x)
         keys, values = (split_heads(part, self.kv_heads) for part in self.kv(normed).chunk(2, dim=-1))
         x = x + self.out(attention(split_heads(self.q(normed), self.heads), keys, values))

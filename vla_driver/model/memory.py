@@ -24,7 +24,10 @@ from vla_driver.types import ANCHOR_CAMERA, EgoState
 
 @dataclass(frozen=True)
 class PooledTokens:
-    """What is kept of one tick: features [B, M, D], rays and origins [B, M, 3] in base_link of that tick."""
+    """What is kept of one tick: features [B, M, D], rays and origins [B, M, 3] in base_link of that tick.
+
+    Rays and origins are the rig's, so they are the same at every tick of a drive.
+    """
 
     features: Tensor
     rays: Tensor
@@ -140,25 +143,25 @@ class MemoryState:
         while self._kept and stamp_s - self._kept[0].stamp_s > horizon:
             self._kept.popleft()
 
-    def read(self, ego: EgoState, stamp_s: float) -> Remembered | None:
-        """Return, for each age of the config, the kept tick nearest to it; None when nothing is kept.
+    def read(self, ego: EgoState, stamp_s: float, current: PooledTokens) -> Remembered:
+        """Return, for each age of the config, the kept tick nearest to it, as seen from `ego` now.
 
-        An age without a tick within the tolerance is marked not valid.
+        An age without a tick within the tolerance is marked not valid; `current`, this tick's own tokens
+        (B = 1), then stands in, so that shapes never change.
         """
-        if not self._kept:
-            return None
         ages = np.array([stamp_s - kept.stamp_s for kept in self._kept])
         chosen, valid = [], []
-        for age in self._config.ages_s:
-            index = int(np.argmin(np.abs(ages - age)))
-            chosen.append(self._kept[index])
-            valid.append(bool(abs(ages[index] - age) <= self._config.tolerance_s))
+        for wanted in self._config.ages_s:
+            miss = np.abs(ages - wanted)
+            known = bool(len(miss)) and bool(miss.min() <= self._config.tolerance_s)
+            chosen.append(self._kept[int(np.argmin(miss))] if known else _Kept(current, ego, stamp_s))
+            valid.append(known)
         motion = np.stack([relative(ego.pose, kept.ego.pose) for kept in chosen])
-        device = chosen[0].tokens.features.device
+        device = current.features.device
         return Remembered(
             features=torch.stack([kept.tokens.features for kept in chosen], dim=1),
-            rays=chosen[0].tokens.rays,
-            origins=chosen[0].tokens.origins,
+            rays=current.rays,
+            origins=current.origins,
             motion=torch.as_tensor(motion, dtype=torch.float32, device=device).unsqueeze(0),
             age_s=torch.tensor([[stamp_s - kept.stamp_s for kept in chosen]], dtype=torch.float32, device=device),
             valid=torch.tensor([valid], device=device),
@@ -188,7 +191,8 @@ def clip_memory(
     delta = pose[then] - pose.unsqueeze(1)
     cos, sin = torch.cos(pose[:, 2:3]), torch.sin(pose[:, 2:3])
     yaw = torch.remainder(delta[..., 2] + torch.pi, 2 * torch.pi) - torch.pi
-    motion = torch.stack([cos * delta[..., 0] + sin * delta[..., 1], -sin * delta[..., 0] + cos * delta[..., 1], yaw], -1)
+    dx, dy = delta[..., 0], delta[..., 1]
+    motion = torch.stack([cos * dx + sin * dy, cos * dy - sin * dx, yaw], dim=-1)
     return Remembered(
         features=tokens.features[then],
         rays=tokens.rays,

@@ -9,6 +9,7 @@ its viewing ray and its camera's place on the vehicle, so other rigs need no oth
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import torch
@@ -44,7 +45,7 @@ class Stem(nn.Module):
         super().__init__()
         channels = [3, *config.stem_channels, config.hidden_size]
         self.convs = nn.ModuleList(
-            nn.Conv2d(a, b, kernel_size=3, stride=2, padding=1) for a, b in zip(channels[:-1], channels[1:], strict=True)
+            nn.Conv2d(a, b, kernel_size=3, stride=2, padding=1) for a, b in itertools.pairwise(channels)
         )
         # The first map is the largest and would pay most for a norm; it does without.
         self.norms = nn.ModuleList(nn.LayerNorm(c) for c in channels[2:-1])
@@ -53,9 +54,9 @@ class Stem(nn.Module):
         """Return [I, rows, columns, d]."""
         # A permuted NHWC tensor *is* an NCHW tensor in channels_last memory format: no copy.
         x = images.permute(0, 3, 1, 2)
-        lower = torch.is_autocast_enabled(x.device.type)
-        x = x.to(torch.get_autocast_dtype(x.device.type) if lower else self.convs[0].weight.dtype)
-        x = x * (1 / 63.75) - 2.0
+        device = x.device.type
+        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else torch.float32
+        x = x.to(dtype) * (1 / 63.75) - 2.0
         for index, conv in enumerate(self.convs):
             x = conv(x)
             if 0 < index < len(self.convs) - 1:
@@ -80,7 +81,7 @@ class VisionBlock(nn.Module):
         self.fc2 = nn.Linear(config.intermediate_size, d)
 
     def forward(self, x: Tensor, images: tuple[tuple[int, int], ...]) -> Tensor:
-        """x [B, P, d]; images: (images per row, patches per image) of each group, in the order of P."""
+        """Transform x [B, P, d]; images: (images per row, patches per image) of each group, in the order of P."""
         x = x + self.proj(self._attend(self.qkv(self.norm1(x)), images))
         out: Tensor = x + self.fc2(F.gelu(self.fc1(self.norm2(x))))
         return out
@@ -174,7 +175,8 @@ class VisionEncoder(nn.Module):
         for part, ray, ((rows, columns), count) in zip(
             patches.split(sizes, dim=1), inputs.rays.split(sizes, dim=1), self.groups, strict=True
         ):
-            features.append(self.merger(part.reshape(batch * count, rows, columns, -1)).reshape(batch, -1, self.norm.weight.numel()))
+            merged = self.merger(part.reshape(batch * count, rows, columns, -1))
+            features.append(merged.reshape(batch, -1, merged.shape[-1]))
             grid = windows(ray.reshape(-1, rows, columns, 3), (size, size)).unflatten(-1, (size * size, 3))
             rays.append(F.normalize(grid.mean(dim=-2), dim=-1).reshape(ray.shape[0], -1, 3))
             cells.append(
@@ -187,9 +189,9 @@ class VisionEncoder(nn.Module):
             first_camera += count
         cell = torch.cat(cells)
         valid = inputs.present[:, cell[:, 0]]
-        merged = self.norm(torch.cat(features, dim=1))
+        normed = self.norm(torch.cat(features, dim=1))
         return VisualTokens(
-            features=torch.where(valid.unsqueeze(-1), merged, self.missing.to(merged.dtype)),
+            features=torch.where(valid.unsqueeze(-1), normed, self.missing.to(normed.dtype)),
             camera=cell[:, 0],
             row=cell[:, 1],
             column=cell[:, 2],

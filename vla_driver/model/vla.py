@@ -12,6 +12,7 @@ memory.  Driving (model/native_policy.py) calls the stages one by one.
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 import torch
@@ -21,7 +22,7 @@ from transformers import PreTrainedModel
 from vla_driver.model.action import ActionExpert
 from vla_driver.model.auxiliary import SCENE_QUERIES, DenseHead, SceneHead
 from vla_driver.model.config import VlaConfig
-from vla_driver.model.flow import FlowDecoder
+from vla_driver.model.flow import FlowBlock, FlowDecoder
 from vla_driver.model.language import LanguageModel, RMSNorm
 from vla_driver.model.memory import MemoryPool, MemoryReader, PooledTokens, clip_memory
 from vla_driver.model.tokens import ClipBatch, ModelInputs, Prefix, Remembered, VisualTokens
@@ -68,12 +69,13 @@ class EgoEncoder(nn.Module):
         command = command + self.command(inputs.command).to(command.dtype)
         targets = (inputs.targets_m / scale).clamp(-4.0, 4.0).flatten(1)
         angles = (targets.unsqueeze(-1) * torch.pi * 2.0 ** torch.arange(-1, 2, device=targets.device)).flatten(1)
-        return torch.stack([ego, command, self.targets(torch.cat([targets, angles.sin(), angles.cos()], dim=-1))], dim=1)
+        target_token = self.targets(torch.cat([targets, angles.sin(), angles.cos()], dim=-1))
+        return torch.stack([ego, command, target_token], dim=1)
 
 
 @dataclass(frozen=True)
 class VlaOutput:
-    """loss: the weighted sum; losses: each term, detached; anchor_logits [B, anchors]; hidden [B, T, A]; scene [B, Q, D]."""
+    """loss: the weighted sum; losses: each term, detached; hidden [B, T, A] of the waypoints; scene [B, Q, D]."""
 
     loss: Tensor
     losses: dict[str, Tensor]
@@ -87,6 +89,8 @@ class VlaModel(PreTrainedModel):
     config_class = VlaConfig
     base_model_prefix = 'vla'
     main_input_name = 'batch'
+    # A checkpoint in training holds heads that driving does without.
+    _keys_to_ignore_on_load_unexpected = (r'^dense_head\.', r'^scene_head\.')
 
     #: Chances, in training, that the speed is withheld, that a camera other than the front one is lost, and that
     #: a remembered tick is.  Without the first, imitation learns to stand because it stands (arXiv 1904.08980).
@@ -120,21 +124,24 @@ class VlaModel(PreTrainedModel):
         std = self.config.initializer_range
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, nonlinearity='relu')
-            nn.init.zeros_(module.bias)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
         elif isinstance(module, nn.Linear):
             nn.init.trunc_normal_(module.weight, std=max(std, 0.5 * module.in_features**-0.5))
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
         elif isinstance(module, nn.Embedding):
             nn.init.normal_(module.weight, std=std)
-        elif isinstance(module, RMSNorm) or (isinstance(module, nn.LayerNorm) and module.elementwise_affine):
+        elif isinstance(module, RMSNorm):
             nn.init.ones_(module.weight)
-            if getattr(module, 'bias', None) is not None:
-                nn.init.zeros_(module.bias)
+        elif isinstance(module, nn.LayerNorm) and module.elementwise_affine:
+            nn.init.ones_(module.weight)
+            nn.init.zeros_(module.bias)
         if isinstance(module, FlowDecoder):
             # The velocity starts at zero: before any training the plan is the anchor itself.
             nn.init.zeros_(module.output.weight)
             for block in module.blocks:
+                assert isinstance(block, FlowBlock)
                 nn.init.zeros_(block.modulation.weight)
 
     # --- the stages ------------------------------------------------------------------------------------
@@ -186,7 +193,7 @@ class VlaModel(PreTrainedModel):
         if self.training and self.camera_dropout > 0:
             keep = torch.rand(inputs.present.shape, device=inputs.present.device) >= self.camera_dropout
             keep[:, 0] = True  # camera_names begins with the anchor camera
-            inputs = _replace_present(inputs, inputs.present & keep)
+            inputs = dataclasses.replace(inputs, present=inputs.present & keep)
         seen = self.encode(inputs)
         drop = self.memory_dropout if self.training else 0.0
         memory = clip_memory(
@@ -215,7 +222,3 @@ class VlaModel(PreTrainedModel):
         return VlaOutput(total, {name: value.detach() for name, value in losses.items()}, hidden, prefix.scene)
 
 
-def _replace_present(inputs: ModelInputs, present: Tensor) -> ModelInputs:
-    import dataclasses
-
-    return dataclasses.replace(inputs, present=present)

@@ -173,8 +173,9 @@ class ObservationAssembler:
             try:
                 self._rig = rig_from_camera_infos({**self._infos, camera: message}, self._base_rig)
                 self._infos[camera] = message
+                self._last_rejection.pop(f'camera_info {camera}', None)
             except InvalidInput as error:
-                self._reject(f'camera {camera}', str(error))
+                self._reject(f'camera_info {camera}', str(error))
 
     def push_odometry(self, message: Any, now_s: float | None = None) -> None:
         """Add a nav_msgs/Odometry."""
@@ -184,6 +185,7 @@ class ObservationAssembler:
             except InvalidInput as error:
                 self._reject('odometry', str(error))
                 return
+            self._last_rejection.pop('odometry', None)
             self._odometry_arrival_s = now_s
             if ego.stamp_s < self._odometry.newest_s - self._sync.jump_s:
                 self._sync.rewind(ego.stamp_s)
@@ -198,6 +200,7 @@ class ObservationAssembler:
             except InvalidInput as error:
                 self._reject('route', str(error))
                 return
+            self._last_rejection.pop('route', None)
             if not np.array_equal(points, self._route_points):
                 self._route, self._route_points = RouteTracker(points), points
 
@@ -206,6 +209,7 @@ class ObservationAssembler:
         with self._lock:
             try:
                 self._commands.add(stamp_seconds(message), read_turn_command(message))
+                self._last_rejection.pop('turn command', None)
             except InvalidInput as error:
                 self._reject('turn command', str(error))
 
@@ -296,6 +300,8 @@ class ObservationAssembler:
                 image = decode_message(frame.payload, self._at_least.get(name))
                 _check_aspect(image, frame.payload, ready.rig[name])
                 frames[name] = CameraFrame(name, frame.stamp_s, image)
+                with self._lock:
+                    self._last_rejection.pop(f'camera {name}', None)
             except InvalidInput as error:
                 with self._lock:
                     self._reject(f'camera {name}', str(error))
@@ -315,7 +321,7 @@ class ObservationAssembler:
         return Observation(ready.stamp_s, frames, ready.rig, ready.ego, ready.navigation, tuple(missing))
 
     def problems(self, now_s: float | None = None, stale_s: float = 0.5) -> tuple[str, ...]:
-        """Return what is missing now, each input by name, and what was last refused of each."""
+        """Return what is missing now, each input by name, and why its last message was refused, if it was."""
         with self._lock:
             cameras = self._sync.status(now_s, stale_s).cameras
             found = [f'camera {name}: {camera.problem}' for name, camera in cameras.items() if camera.problem]
@@ -330,7 +336,8 @@ class ObservationAssembler:
             if self._command_required and not len(self._commands):
                 found.append('turn command: none received')
             found += [
-                f'{name}: {self._rejected[name]} refused, last: {why}' for name, why in self._last_rejection.items()
+                f'{name}: last message refused ({self._rejected[name]} so far): {why}'
+                for name, why in self._last_rejection.items()
             ]
             return tuple(found)
 

@@ -74,6 +74,11 @@ class BagPlayerNode(DriverNode[BagPlayerParameters]):
         for topic, reason in self._bag.skipped.items():
             self.get_logger().warning(f'not played: {topic}: {reason}')
         self._channels = self._chosen(self._bag)
+        if self.parameters.start_offset_s > self._bag.duration_s:
+            raise InvalidInput(
+                f'start_offset_s is {self.parameters.start_offset_s:g}, but the bag {self._bag.path} lasts '
+                f'{self._bag.duration_s:.1f} s'
+            )
         missing = [t for t in self.parameters.wait_for_subscribers if t and t not in self._channels]
         if missing:
             raise InvalidInput(f'wait_for_subscribers: {missing} are not played; played are {sorted(self._channels)}')
@@ -133,10 +138,7 @@ class BagPlayerNode(DriverNode[BagPlayerParameters]):
             self._state = 'playing'
             while not self._halt.is_set():
                 if self._play_once() == 0:
-                    raise InvalidInput(
-                        f'no message between {self.parameters.start_offset_s:g} s and the end of the bag '
-                        f'({self._bag.duration_s if self._bag else 0.0:.1f} s long)'
-                    )
+                    raise InvalidInput(f'the bag has no message of {sorted(self._channels)} in the time asked for')
                 self._rounds += 1
                 if not self.parameters.loop:
                     break

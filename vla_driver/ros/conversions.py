@@ -164,10 +164,10 @@ def to_driving_plan(
     trajectory = plan.trajectory
     before_mps = np.concatenate([[plan.ego.speed_mps], trajectory.speed_mps[:-1]])
     yaw_rate_rps = trajectory.curvature_per_m * 0.5 * (before_mps + trajectory.speed_mps)
-    for k in range(len(trajectory)):
+    for k, (x_m, y_m) in enumerate(trajectory.positions_m):
         point = TrajectoryPoint()
         point.time_from_start = to_duration(float(trajectory.times_s[k]))
-        point.pose = _pose(*trajectory.positions_m[k].tolist(), float(trajectory.yaw_rad[k]))
+        point.pose = _pose(x_m, y_m, trajectory.yaw_rad[k])
         point.longitudinal_velocity_mps = float(trajectory.speed_mps[k])
         point.acceleration_mps2 = float(trajectory.acceleration_mps2[k])
         point.curvature = float(trajectory.curvature_per_m[k])
@@ -229,11 +229,11 @@ def to_path(plan: Plan, stamp: Time | None = None) -> Path:
     message.header.stamp = to_time(plan.stamp_s) if stamp is None else stamp
     message.header.frame_id = BASE_FRAME
     trajectory = plan.trajectory
-    for k in range(len(trajectory)):
+    for k, (x_m, y_m) in enumerate(trajectory.positions_m):
         pose = PoseStamped()
         # In the frame base_link *as it was at t0*; a pose's own stamp says when to be there.
         pose.header.frame_id = BASE_FRAME
         pose.header.stamp = later(message.header.stamp, float(trajectory.times_s[k]))
-        pose.pose = _pose(*trajectory.positions_m[k].tolist(), float(trajectory.yaw_rad[k]))
+        pose.pose = _pose(x_m, y_m, trajectory.yaw_rad[k])
         message.poses.append(pose)
     return message

@@ -9,6 +9,7 @@ cost twice.  When it falls silent it listens to both again.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
@@ -27,6 +28,9 @@ TRANSPORTS: Final = ('auto', 'raw', 'compressed')
 
 #: An 'auto' camera silent for this long looks for the other topic again.
 _SILENCE_S: Final = 2.0
+
+#: A message that seems to be older than this comes from a clock that is not set like ours.
+_OLDEST_S: Final = 10.0
 
 
 def per_camera(
@@ -52,15 +56,29 @@ def per_camera(
     return chosen
 
 
+def sent_at(info: Mapping[str, Any]) -> float:
+    """Return when a message was published, on this process's monotonic clock.
+
+    By the middleware's time of publication, so that time spent in queues counts; by the time of
+    reception, where the publisher's clock is plainly not ours, and by the present, where neither is given.
+    """
+    steady_s, wall_s = time.monotonic(), time.time()
+    for name in ('source_timestamp', 'received_timestamp'):
+        age_s = wall_s - info.get(name, 0) * 1e-9
+        if 0.0 <= age_s <= _OLDEST_S:
+            return steady_s - age_s
+    return steady_s
+
+
 class ImageTopics:
-    """The image subscriptions of a node; `on_image(camera, message)` gets what arrives."""
+    """The image subscriptions of a node; `on_image(camera, message, sent_s)` gets what arrives."""
 
     def __init__(
         self,
         node: DriverNode[Any],
         cameras: Sequence[str],
         transports: Mapping[str, str],
-        on_image: Callable[[str, Any], None],
+        on_image: Callable[[str, Any, float], None],
     ) -> None:
         self._node = node
         self._wanted = {camera: transports.get(camera, 'auto') for camera in cameras}
@@ -98,14 +116,14 @@ class ImageTopics:
                 take = partial(self._take, camera, transport)
                 opened[transport] = self._node.listen(kind, topic, take, qos.SENSOR_SUBSCRIPTION)
 
-    def _take(self, camera: str, transport: str, message: Any) -> None:
+    def _take(self, camera: str, transport: str, message: Any, info: Mapping[str, Any]) -> None:
         opened = self._open[camera]
         if transport not in opened:
             return  # given up while this message was under way
         for other in [name for name in opened if name != transport]:
             self._node.silence(opened.pop(other))
         self._times[camera].tick()
-        self._on_image(camera, message)
+        self._on_image(camera, message, sent_at(info))
 
     def _look_again(self) -> None:
         """Let silent 'auto' cameras listen to both topics."""

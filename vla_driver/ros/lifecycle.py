@@ -119,9 +119,9 @@ class DriverNode(LifecycleNode, Generic[P]):
         return publisher
 
     def listen(
-        self, message_type: type, topic: str, callback: Callable[[Any], None], profile: QoSProfile
+        self, message_type: type, topic: str, callback: Callable[..., None], profile: QoSProfile
     ) -> Subscription:
-        """Subscribe until the node stops."""
+        """Subscribe until the node stops; a callback of two arguments also gets the message's info."""
         subscription = self.create_subscription(message_type, topic, callback, profile)
         self._listeners.append(subscription)
         return subscription
@@ -304,7 +304,8 @@ def _watch_parent(stop: threading.Event) -> None:
     """Set `stop` when the standard input closes: the parent is gone, however it went."""
 
     def watch() -> None:
-        while sys.stdin.buffer.read(4096):
+        # Not through sys.stdin: its lock, held here for ever, would be in the interpreter's way at exit.
+        while os.read(0, 4096):
             pass
         stop.set()
 

@@ -80,6 +80,8 @@ def agent_markers(agents: Sequence[Actor], stamp: Time) -> MarkerArray:
         marker.pose.orientation = to_quaternion(float(agent.yaw_rad))
         marker.scale.x, marker.scale.y = float(agent.length_m), float(agent.width_m)
         marker.scale.z = float(agent.height_m)
+        # As in our bags (bag/schema.py): shown by no viewer for a cube, read back by the bag reader.
+        marker.text = f'{agent.speed_mps:.3f}'
         marker.color = _AGENT_COLOURS.get(agent.kind, _OTHER_AGENT)
         markers.append(marker)
     return MarkerArray(markers=markers)

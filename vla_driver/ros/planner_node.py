@@ -14,11 +14,12 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import numpy as np
 from builtin_interfaces.msg import Time
 from nav_msgs.msg import Odometry, Path
 from sensor_msgs.msg import CameraInfo
@@ -27,7 +28,8 @@ from visualization_msgs.msg import MarkerArray
 from vla_driver.camera.sync import MISSING_POLICIES, CameraSync
 from vla_driver.evaluate.controls import make_policy
 from vla_driver.geometry.rig import load_rig
-from vla_driver.msg import DrivingPlan, TurnCommand
+from vla_driver.msg import DrivingPlan
+from vla_driver.msg import TurnCommand as TurnCommandMessage
 from vla_driver.planning.assemble import NotReady, ObservationAssembler, ReadySet
 from vla_driver.planning.guard import PlanGuard
 from vla_driver.ros import qos
@@ -38,7 +40,19 @@ from vla_driver.ros.lifecycle import DriverNode, NodeParameters, run
 from vla_driver.ros.mailbox import Mailbox
 from vla_driver.ros.markers import no_plan_markers, plan_markers
 from vla_driver.ros.parameters import parameter
-from vla_driver.types import ANCHOR_CAMERA, Plan, PlanSource, VlaDriverError
+from vla_driver.types import (
+    ANCHOR_CAMERA,
+    CameraFrame,
+    CameraRig,
+    EgoState,
+    Navigation,
+    Observation,
+    Plan,
+    PlanSource,
+    Policy,
+    TurnCommand,
+    VlaDriverError,
+)
 
 
 @dataclass(frozen=True)
@@ -58,12 +72,29 @@ class PlannerParameters(NodeParameters):
     max_skew_s: float = parameter(0.06, 'farthest a frame may lie from the front image in time', low=0.0, high=1.0)
     wait_s: float = parameter(0.05, 'longest wait for inputs that are late', low=0.0, high=1.0)
     max_age_s: float = parameter(
-        0.5, 'a set of images that arrived longer ago is dropped, never planned from', low=0.02, high=10.0, live=True
+        0.5, 'images published longer ago are dropped, never planned from', low=0.02, high=10.0, live=True
     )
     plan_ttl_s: float = parameter(1.0, 'nobody may act on an older plan', low=0.1, high=5.0, live=True)
     stale_s: float = parameter(0.5, 'diagnostics call an input missing after this silence', low=0.05, live=True)
     turn_command_required: bool = parameter(True, 'false: FOLLOW at 0 m stands in until one arrives')
     threads: int = parameter(0, "of the policy's arithmetic; 0: the library's own choice", low=0, high=256)
+
+
+def input_sizes(policy: Policy) -> dict[str, tuple[int, int]]:
+    """Return camera -> (width, height) that the policy's model works at; empty when it does not say."""
+    sizes = getattr(getattr(policy, 'config', None), 'image_sizes', None) or {}
+    return {camera: (int(width), int(height)) for camera, (width, height) in sizes.items()}
+
+
+def warm_up(policy: Policy, rig: CameraRig, sizes: Mapping[str, tuple[int, int]]) -> None:
+    """Plan once from black pictures and forget it: the first plan of a neural network is its slowest."""
+    frames = {}
+    for camera in rig:
+        width, height = sizes.get(camera.name, (camera.width, camera.height))
+        frames[camera.name] = CameraFrame(camera.name, 0.0, np.zeros((height, width, 3), np.uint8))
+    navigation = Navigation(TurnCommand.FOLLOW, 0.0, np.array([[30.0, 0.0], [60.0, 0.0]]))
+    policy.plan(Observation(0.0, frames, rig, EgoState(0.0, 0.0, 0.0, 0.0, 0.0), navigation))
+    policy.reset()
 
 
 @dataclass
@@ -101,9 +132,8 @@ class PlannerNode(DriverNode[PlannerParameters]):
             import torch
 
             torch.set_num_threads(p.threads)
-        warm_up: Callable[[Any], None] | None = getattr(self._policy, 'warm_up', None)
-        if warm_up is not None:
-            warm_up(rig)
+        sizes = input_sizes(self._policy)
+        warm_up(self._policy, rig, sizes)
         self._guard = PlanGuard()
         sync = CameraSync(
             rig.names,
@@ -114,7 +144,7 @@ class PlannerNode(DriverNode[PlannerParameters]):
         self._assembler = ObservationAssembler(
             rig,
             sync,
-            at_least=getattr(self._policy, 'image_sizes', None),
+            at_least=sizes,
             turn_command_required=p.turn_command_required,
         )
         transports = per_camera(p.image_transport, rig.names, TRANSPORTS, 'image_transport')
@@ -130,7 +160,7 @@ class PlannerNode(DriverNode[PlannerParameters]):
         self._worker.start()
         self.listen(Odometry, 'odom', self._on_odometry, qos.STATE_SUBSCRIPTION)
         self.listen(Path, 'route', self._assembler.push_route, qos.LATCHED)
-        self.listen(TurnCommand, 'turn_command', self._on_turn_command, qos.STATE_SUBSCRIPTION)
+        self.listen(TurnCommandMessage, 'turn_command', self._on_turn_command, qos.STATE_SUBSCRIPTION)
         if self.parameters.use_camera_info:
             for camera in self._assembler.rig.names:
                 take = partial(self._assembler.push_camera_info, camera)
@@ -156,17 +186,16 @@ class PlannerNode(DriverNode[PlannerParameters]):
 
     # Callbacks: hand over, never wait.
 
-    def _on_image(self, camera: str, message: Any) -> None:
-        now = time.monotonic()
-        self._assembler.push_image(camera, message, now)
-        self._pump(now)
+    def _on_image(self, camera: str, message: Any, sent_s: float) -> None:
+        self._assembler.push_image(camera, message, sent_s)
+        self._pump()
 
     def _on_odometry(self, message: Odometry) -> None:
         now = time.monotonic()
         self._assembler.push_odometry(message, now)
         self._pump(now)
 
-    def _on_turn_command(self, message: TurnCommand) -> None:
+    def _on_turn_command(self, message: TurnCommandMessage) -> None:
         self._assembler.push_turn_command(message)
         self._pump()
 
@@ -191,7 +220,7 @@ class PlannerNode(DriverNode[PlannerParameters]):
     def _answer(self, ready: ReadySet) -> None:
         """Plan from one set and publish; drop it when it is stale or time has jumped."""
         anchor = ready.synced.frames[ANCHOR_CAMERA]
-        arrival_s = anchor.arrival_s if anchor.arrival_s is not None else time.monotonic()
+        sent_s = anchor.arrival_s if anchor.arrival_s is not None else time.monotonic()
         began_s = time.monotonic()
         if ready.epoch != self._epoch:
             self._policy.reset()
@@ -200,10 +229,10 @@ class PlannerNode(DriverNode[PlannerParameters]):
                 self.resets += 1
                 self.get_logger().warning(f'reset: time jumped back to {ready.stamp_s:.3f} s')
             self._epoch = ready.epoch
-        if began_s - arrival_s > self.parameters.max_age_s:
+        if began_s - sent_s > self.parameters.max_age_s:
             self._counters.stale += 1
             self._last_problem = (
-                f'a set of images waited {began_s - arrival_s:.2f} s, limit {self.parameters.max_age_s:g} s'
+                f'images published {began_s - sent_s:.2f} s ago, limit {self.parameters.max_age_s:g} s: dropped'
             )
             return
         observation = self._assembler.build(ready)
@@ -225,17 +254,17 @@ class PlannerNode(DriverNode[PlannerParameters]):
         if ready.ego is None:
             return  # without odometry there is nothing a fallback could start from
         # The guard's clock: the images' time, moved on by what has passed here since they came.
-        now_s = ready.stamp_s + (time.monotonic() - arrival_s)
+        now_s = ready.stamp_s + (time.monotonic() - sent_s)
         plan = self._guard.admit(plan, ready.ego, now_s, stamp_s=ready.stamp_s, problem=problem)
         done_s = time.monotonic()
         if self._assembler.epoch != ready.epoch:
             self._counters.overtaken_by_jump += 1
             return
         timing = {
-            'wait': 1e3 * (began_s - arrival_s),
+            'wait': 1e3 * (began_s - sent_s),
             'decode': 1e3 * (decoded_s - began_s),
             **plan.timing_ms,
-            'total': 1e3 * (done_s - arrival_s),
+            'total': 1e3 * (done_s - sent_s),
         }
         self._publish(dataclasses.replace(plan, timing_ms=timing), ready)
 

@@ -59,6 +59,7 @@ class SimulatorParameters(NodeParameters):
     routes: tuple[str, ...] = parameter(('',), 'SUMO route files for `town`; one empty string: random traffic')
     length_m: float = parameter(220.0, 'length of the route', low=50.0, high=20000.0)
     rig: str = parameter('sim', 'camera rig: a shipped name or a YAML file')
+    render: bool = parameter(True, 'draw the cameras; false: odometry, route and commands only')
     image_transport: str = parameter('compressed', 'how images go out', choices=('compressed', 'raw', 'both'))
     jpeg_quality: int = parameter(90, 'of compressed images', low=1, high=100)
     camera_every: int = parameter(1, 'images on every n-th tick of 0.1 s', low=1, high=50)
@@ -112,7 +113,7 @@ class SimulatorNode(DriverNode[SimulatorParameters]):
         p = self.parameters
         rig = load_rig(p.rig)
         self._step_ns = round(STEP_S * 1e9)
-        self._simulation = Simulation(p.make_scenario(), rig=rig)
+        self._simulation = Simulation(p.make_scenario(), rig=rig, render=p.render)
         self._rig = rig
         self._raw = {c.name: self.advertise(Image, f'camera/{c.name}/image', qos.SENSOR_PUBLICATION) for c in rig
                      if p.image_transport != 'compressed'}  # fmt: skip
@@ -152,7 +153,7 @@ class SimulatorNode(DriverNode[SimulatorParameters]):
 
     @property
     def _with_images(self) -> bool:
-        return self._tick % self.parameters.camera_every == 0
+        return self.parameters.render and self._tick % self.parameters.camera_every == 0
 
     # One tick after the other.
 
@@ -175,8 +176,8 @@ class SimulatorNode(DriverNode[SimulatorParameters]):
         now = time.monotonic()
         if now - self._began_s > self.parameters.wait_for_driver_s:
             return True
-        anchor = (self._compressed or self._raw)[self._rig.names[0]]
-        if anchor.get_subscription_count() == 0 or self.count_publishers('control') == 0:
+        outlet = next(iter((self._compressed or self._raw).values())) if self.parameters.render else self._odometry
+        if outlet.get_subscription_count() == 0 or self.count_publishers('control') == 0:
             self._found_s = None
             return False
         self._found_s = now if self._found_s is None else self._found_s

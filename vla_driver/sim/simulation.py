@@ -59,7 +59,7 @@ class Simulation:
         self._progress_m, self._deviation_m = _START_M, 0.0
         self._ticks = 0
         self._renderer: Renderer | None = None
-        self._pictures: tuple[int, dict[str, CameraRender]] | None = None
+        self._pictures: tuple[int, bool, dict[str, CameraRender]] | None = None
         self._traffic = Traffic(
             self._network, path, scenario.seed, scenario.density_per_km, scenario.people_per_km, scenario.routes
         )
@@ -134,15 +134,15 @@ class Simulation:
         """The expert's plan with the labels it rests on."""
         return plan_ahead(self.world_state())
 
-    def pictures(self) -> Mapping[str, CameraRender]:
-        """The six pictures with their labels at this instant (drawn once)."""
+    def pictures(self, labels: bool = True) -> Mapping[str, CameraRender]:
+        """The six pictures at this instant, drawn once; labels cost a third more."""
         if self._renderer is None:
             return {}
-        if self._pictures is None or self._pictures[0] != self._ticks:
-            centre = self._bicycle.pose[:2]
-            drawn = self._renderer.render(self._bicycle.pose, self._actors, self._traffic.heads(centre))
-            self._pictures = (self._ticks, drawn)
-        return self._pictures[1]
+        if self._pictures is None or self._pictures[:2] < (self._ticks, labels):
+            heads = self._traffic.heads(self._bicycle.pose[:2])
+            drawn = self._renderer.render(self._bicycle.pose, self._actors, heads, labels)
+            self._pictures = (self._ticks, labels, drawn)
+        return self._pictures[2]
 
     def turn_command(self) -> tuple[int, float]:
         """The navigation's command for the next junction and the distance to it."""
@@ -151,7 +151,7 @@ class Simulation:
 
     def observe(self) -> Observation:
         """Return what a policy may see at this instant."""
-        return self._observe({name: view.rgb for name, view in self.pictures().items()})
+        return self._observe({name: view.rgb for name, view in self.pictures(labels=False).items()})
 
     def observe_blind(self) -> Observation:
         """Return the observation without pictures (nothing is drawn): enough for the expert and blind controls."""

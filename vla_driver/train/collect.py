@@ -73,9 +73,9 @@ class Disturbance:
 
 
 def _tick(simulation: Simulation) -> Tick:
+    pictures = simulation.pictures()
     observation = simulation.observe()
     answer = simulation.expert_answer()
-    pictures = simulation.pictures()
     lead = answer.hazards.nearest_lead
     return Tick(
         observation,

@@ -9,7 +9,7 @@ and batches can be prepared ahead in a thread without changing anything.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,15 @@ from vla_driver.model.config import VlaConfig
 from vla_driver.model.inputs import rig_geometry
 from vla_driver.model.tokens import ClipBatch, ClipLabels, ModelInputs
 from vla_driver.sim.scene import SemanticClass
-from vla_driver.train.episode import LABEL_STRIDE, OTHER_CAMERAS, decode_picture, open_episode, stored_size
+from vla_driver.train.episode import (
+    FRONT_SIZE,
+    LABEL_STRIDE,
+    OTHER_CAMERAS,
+    OTHER_SIZE,
+    decode_picture,
+    open_episode,
+    stored_size,
+)
 from vla_driver.types import ANCHOR_CAMERA, CAMERA_NAMES, CameraModel, Image, InvalidInput, TurnCommand
 
 #: Classes after those of SemanticClass: a traffic light that shows red (or amber), or green, to this camera.
@@ -113,6 +121,13 @@ class ClipDataset:
 
     def __init__(self, paths: Sequence[Path], config: VlaConfig, *, ticks: int = 6, augment: bool = True):
         """ticks: length of a clip; augment: vary colours and drop nothing else (the model drops inputs itself)."""
+        for (width, height), names in config.camera_groups:
+            for name in names:
+                if name not in CAMERA_NAMES or stored_size(name) != (width, height):
+                    raise InvalidInput(
+                        f'model input {name} of {width}x{height}: episodes hold {", ".join(CAMERA_NAMES)}, the '
+                        f'front camera at {FRONT_SIZE} and the others at {OTHER_SIZE}; choose image_sizes accordingly'
+                    )
         self.config, self.ticks, self.augment = config, ticks, augment
         self.episodes: list[Episode] = [open_episode(path) for path in paths]
         self._geometry = [self._rig_of(episode) for episode in self.episodes]
@@ -139,9 +154,9 @@ class ClipDataset:
 
     def _rig_of(self, episode: Episode) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
         cameras = {
-            name: CameraModel(name, *stored_size(name), episode['intrinsics'][index], episode['base_from_camera'][index])
-            for index, name in enumerate(CAMERA_NAMES)
-            if episode['present'][index]
+            name: CameraModel(name, *stored_size(name), episode['intrinsics'][i], episode['base_from_camera'][i])
+            for i, name in enumerate(CAMERA_NAMES)
+            if episode['present'][i]
         }
         return rig_geometry(self.config, cameras)
 
@@ -236,7 +251,9 @@ def _labels_of(episode: Episode, tick: int, camera: str) -> tuple[npt.NDArray[np
     return episode['label_other'][tick, index], episode['depth_other'][tick, index]
 
 
-def batches_ahead(dataset: ClipDataset, seed: int, first: int, clips: int, ahead: int = 2) -> Iterator[ClipBatch]:
+def batches_ahead(
+    dataset: ClipDataset, seed: int, first: int, clips: int, ahead: int = 2
+) -> Generator[ClipBatch, None, None]:
     """Yield batches first, first + 1, ... for ever, `ahead` of them prepared in a thread meanwhile.
 
     A thread suffices: decoding JPEGs and copying arrays release the interpreter's lock.

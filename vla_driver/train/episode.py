@@ -239,6 +239,8 @@ def open_npz_mapped(path: str | os.PathLike[str]) -> dict[str, npt.NDArray[Any]]
     """
     members: dict[str, npt.NDArray[Any]] = {}
     try:
+        # One map per file: the kernel limits their number.
+        content = np.memmap(path, dtype=np.uint8, mode='r')
         with zipfile.ZipFile(path) as archive, open(path, 'rb') as stream:
             for info in archive.infolist():
                 if info.compress_type != zipfile.ZIP_STORED:
@@ -253,13 +255,9 @@ def open_npz_mapped(path: str | os.PathLike[str]) -> dict[str, npt.NDArray[Any]]
                 shape, fortran, dtype = read_header(stream)
                 if dtype.hasobject:
                     raise InvalidInput(f'{path}: member {info.filename} holds pickled objects, which are never read')
-                order = 'F' if fortran else 'C'
-                if 0 in shape or shape == ():
-                    raw = stream.read(dtype.itemsize if shape == () else 0)
-                    member = np.frombuffer(raw, dtype=dtype).reshape(shape)
-                else:
-                    member = np.memmap(path, dtype=dtype, mode='r', offset=stream.tell(), shape=shape, order=order)
-                members[info.filename.removesuffix('.npy')] = member
+                members[info.filename.removesuffix('.npy')] = np.ndarray(
+                    shape, dtype, buffer=content, offset=stream.tell(), order='F' if fortran else 'C'
+                )
     except (OSError, zipfile.BadZipFile, ValueError) as error:
         if isinstance(error, InvalidInput):
             raise
@@ -281,4 +279,4 @@ def decode_picture(episode: Mapping[str, npt.NDArray[Any]], tick: int, camera: i
     start, end = episode['jpeg_offsets'][tick, camera]
     if start == end:
         return None
-    return simplejpeg.decode_jpeg(memoryview(episode['jpeg_bytes'][start:end]), fastdct=False, fastupsample=False)
+    return simplejpeg.decode_jpeg(episode['jpeg_bytes'][start:end].data, fastdct=False, fastupsample=False)

@@ -1,0 +1,109 @@
+# Copyright 2026 The vla_driver authors
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from vla_driver.model.flow import solve, time_grid
+from vla_driver.model.vla import VlaModel
+
+
+@pytest.mark.parametrize('steps', [1, 2, 3, 5, 10])
+def test_time_grid_is_uniform(steps: int) -> None:
+    grid = torch.tensor(time_grid(steps))
+    assert grid[0] == 0.0
+    assert grid[-1] == 1.0
+    assert grid.diff().max() <= 1 / steps + 1e-6
+    assert grid.diff().min() >= 1 / steps - 1e-6
+
+
+def _bimodal_error(steps: int, solver: str) -> float:
+    """Wasserstein-1 distance between samples drawn with `solve` and exact ones, of two modes whose flow is known."""
+    generator = torch.Generator().manual_seed(0)
+    modes, sigma, samples = torch.tensor([-2.0, 2.0]), 0.15, 40_000
+
+    def velocity(x: torch.Tensor, t: float) -> torch.Tensor:
+        t = min(max(t, 1e-6), 1 - 1e-5)  # our time: 1 is data
+        noise = 1.0 - t
+        variance = t**2 * sigma**2 + noise**2
+        weight = torch.softmax(-((x[:, None] - t * modes) ** 2) / (2 * variance), dim=1)
+        x1 = (weight * (modes + t * sigma**2 / variance * (x[:, None] - t * modes))).sum(dim=1)
+        return (x1 - x) / noise
+
+    start = torch.randn(samples, generator=generator)
+    exact = modes[torch.randint(0, 2, (samples,), generator=generator)]
+    exact = exact + sigma * torch.randn(samples, generator=generator)
+    drawn = solve(velocity, start, steps, solver)
+    return float((drawn.sort().values - exact.sort().values).abs().mean())
+
+
+@pytest.mark.parametrize(('steps', 'solver', 'bound'), [(2, 'euler', 0.6), (3, 'euler', 0.2), (2, 'midpoint', 0.2)])
+def test_few_steps_reach_both_modes(steps: int, solver: str, bound: float) -> None:
+    # A schedule that spends the whole way on its first step scores 2.0 with two steps.
+    assert _bimodal_error(steps, solver) < bound
+
+
+def test_plan_starts_at_the_anchor_before_training(small_config: Callable) -> None:
+    model = VlaModel(small_config())
+    with torch.no_grad():
+        model.flow.anchors.normal_()
+        controls = model.flow.sample(torch.randn(2, 20, 24), torch.tensor([3, 5]))
+    torch.testing.assert_close(controls, model.flow.anchors[[3, 5]])
+
+
+def test_nearest_anchor_is_by_trajectory(small_model: Callable[..., VlaModel]) -> None:
+    flow = small_model().flow
+    speed = torch.full((6,), 8.0)
+    assert flow.nearest_anchors(flow.anchors, speed).argmin(dim=1).tolist() == list(range(6))
+    # Two ways of braking differ in their controls, but both stand still from the start.
+    with torch.no_grad():
+        flow.anchors[:, :, 0] = 3.0
+        flow.anchors[1, :, 0] = -1.0
+        flow.anchors[2, :, 0] = -4.0
+    hard = flow.anchors[2:3]
+    assert flow.nearest_anchors(hard, torch.zeros(1))[0, 1] < 0.5
+    assert flow.nearest_anchors(hard, torch.full((1,), 10.0))[0, 1] > 2.0
+
+
+def test_controls_are_within_limits_and_normalisation_inverts(small_model: Callable[..., VlaModel]) -> None:
+    flow = small_model().flow
+    controls = flow.denormalise(100 * torch.randn(4, 20, 2))
+    assert controls[..., 0].min() == -8.0
+    assert controls[..., 0].max() == 3.0
+    assert controls[..., 1].abs().max() == 0.25
+    inside = torch.rand(4, 20, 2) * 0.1
+    torch.testing.assert_close(flow.denormalise(flow.normalise(inside)), inside)
+
+
+def test_noise_changes_the_plan_and_none_is_deterministic(small_model: Callable[..., VlaModel]) -> None:
+    flow = small_model().flow
+    h, anchor = torch.randn(1, 20, 24), torch.tensor([0])
+    with torch.no_grad():
+        assert torch.equal(flow.sample(h, anchor), flow.sample(h, anchor))
+        assert not torch.allclose(flow.sample(h, anchor), flow.sample(h, anchor, torch.randn(1, 20, 2)))
+
+
+def test_learns_two_manoeuvres(small_config: Callable) -> None:
+    """Trained on 'brake' and 'turn left', told apart by h, the decoder answers each with its own."""
+    torch.manual_seed(0)
+    flow = VlaModel(small_config()).flow
+    brake = torch.stack([torch.full((20,), -3.0), torch.zeros(20)], dim=-1)
+    turn = torch.stack([torch.zeros(20), torch.full((20,), 0.08)], dim=-1)
+    with torch.no_grad():
+        flow.anchors.copy_(flow.normalise(torch.stack([brake, turn] * 3)) * 0.7)
+    h = torch.zeros(2, 20, 24)
+    h[0, :, :4], h[1, :, :4] = 1.0, -1.0
+    target, speed = torch.stack([brake, turn]), torch.full((2,), 9.0)
+    optimizer = torch.optim.AdamW(flow.parameters(), lr=3e-3)
+    for _ in range(250):
+        losses = flow.losses(h, target, speed)
+        optimizer.zero_grad()
+        (losses['flow'] + losses['anchor'] + 0.3 * losses['position']).backward()
+        optimizer.step()
+    with torch.no_grad():
+        controls = flow.denormalise(flow.sample(h, flow.classify(h).argmax(dim=-1)))
+    assert (controls[0] - brake).abs().mean(dim=0).tolist() == pytest.approx([0.0, 0.0], abs=0.3)
+    assert (controls[1] - turn)[:, 1].abs().mean() < 0.01

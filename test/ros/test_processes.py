@@ -1,0 +1,110 @@
+# Copyright 2026 The vla_driver authors
+# SPDX-License-Identifier: Apache-2.0
+"""Children are watched, explained when they fail, and never left behind."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from vla_driver.ros.processes import NodeProcessError, NodeProcesses
+from vla_driver.types import InvalidInput
+
+
+def alive(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    with open(f'/proc/{pid}/stat', encoding='ascii') as stat:
+        return stat.read().rsplit(')', 1)[1].split()[0] != 'Z'
+
+
+def gone(pid, timeout_s=15.0):
+    end = time.monotonic() + timeout_s
+    while alive(pid) and time.monotonic() < end:
+        time.sleep(0.05)
+    return not alive(pid)
+
+
+def test_nodes_end_with_the_block_even_when_it_raises(domain):
+    lines, started = [], []
+
+    def work():
+        with NodeProcesses(log=lines.append) as nodes:
+            started.append(nodes.start('controller'))
+            nodes.wait_active(*started)
+            assert alive(started[0].pid)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        work()
+    controller = started[0]
+    assert gone(controller.pid)
+    assert controller.status == 0
+    assert any(line.startswith('[controller] ') and 'activated' in line for line in lines)
+
+
+def test_a_node_that_fails_is_reported_with_its_own_words(nodes):
+    with pytest.raises(InvalidInput, match='the package has: planner, controller, bag_player, simulator'):
+        nodes.start('pilot')
+    failing = nodes.start('controller', {'wheelbase_m': 'long'})
+    with pytest.raises(NodeProcessError, match="wheelbase_m is 'long'"):
+        nodes.wait_active(failing)
+    with pytest.raises(NodeProcessError, match='status 1'):
+        nodes.check()
+
+
+def test_waiting_has_an_end(nodes):
+    idle = nodes.start('controller', {'autostart': False})
+    with pytest.raises(NodeProcessError, match='not active within 2 s: controller'):
+        nodes.wait_active(idle, timeout_s=2.0)
+    assert idle.running
+
+
+@pytest.mark.parametrize('how', [signal.SIGKILL, signal.SIGTERM])
+def test_nodes_end_when_their_parent_dies(domain, how):
+    program = (
+        'import time\n'
+        'from vla_driver.ros.processes import NodeProcesses\n'
+        'with NodeProcesses() as nodes:\n'
+        '    child = nodes.start("controller")\n'
+        '    nodes.wait_active(child)\n'
+        '    print(child.pid, flush=True)\n'
+        '    time.sleep(60)\n'
+    )
+    parent = subprocess.Popen([sys.executable, '-c', program], stdout=subprocess.PIPE, text=True)
+    child = int(parent.stdout.readline())
+    assert alive(child)
+    parent.send_signal(how)
+    parent.wait(20.0)
+    parent.stdout.close()
+    assert gone(child)
+
+
+def test_a_managed_node_goes_through_its_states(probe, nodes):
+    from lifecycle_msgs.msg import State, Transition
+    from lifecycle_msgs.srv import ChangeState, GetState
+
+    nodes.start('controller', {'autostart': False})
+    change = probe.node.create_client(ChangeState, 'controller/change_state')
+    ask = probe.node.create_client(GetState, 'controller/get_state')
+    probe.until(lambda: change.service_is_ready() and ask.service_is_ready())
+
+    def call(client, request):
+        future = client.call_async(request)
+        probe.until(future.done)
+        return future.result()
+
+    for transition, state in (
+        (Transition.TRANSITION_CONFIGURE, State.PRIMARY_STATE_INACTIVE),
+        (Transition.TRANSITION_ACTIVATE, State.PRIMARY_STATE_ACTIVE),
+        (Transition.TRANSITION_DEACTIVATE, State.PRIMARY_STATE_INACTIVE),
+        (Transition.TRANSITION_CLEANUP, State.PRIMARY_STATE_UNCONFIGURED),
+        (Transition.TRANSITION_CONFIGURE, State.PRIMARY_STATE_INACTIVE),
+    ):
+        assert call(change, ChangeState.Request(transition=Transition(id=transition))).success
+        assert call(ask, GetState.Request()).current_state.id == state

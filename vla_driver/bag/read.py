@@ -1,0 +1,306 @@
+# Copyright 2026 The vla_driver authors
+# SPDX-License-Identifier: Apache-2.0
+"""Read drives from bags (mcap or sqlite3), without a ROS installation, as the planner node would see them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from rosbags.highlevel import AnyReader, AnyReaderError
+from rosbags.interfaces import Connection
+
+from vla_driver.bag import schema
+from vla_driver.bag.topics import OTHER_INPUTS, InputTopics, describe, find_inputs
+from vla_driver.bag.track import OdometryTrack
+from vla_driver.camera.decode import decode_labels
+from vla_driver.camera.sync import CameraSync
+from vla_driver.geometry.rig import rig_from_yaml
+from vla_driver.planning.assemble import NotReady, ObservationAssembler
+from vla_driver.planning.inputs import read_odometry, read_route, stamp_seconds, yaw_of
+from vla_driver.sim.scene import Actor, SemanticClass
+from vla_driver.types import CAMERA_NAMES, CameraRig, EgoState, FloatArray, InvalidInput, Observation, Trajectory
+
+_CUBE, _ADD = 1, 0
+
+
+class BagReader:
+    """A context manager over one bag: a folder with metadata.yaml, or a single .mcap or .db3 file.
+
+    topics: camera name, 'odom', 'route' or 'turn_command' -> topic, where the names in the bag are not found by
+    themselves (`bag.topics`).  rig: calibration and mounting of the cameras; by default the one in the bag.
+
+    Raises InvalidInput for what is not a bag, and for a bag without camera topics (listing those it has).
+    """
+
+    def __init__(
+        self, path: str | Path, *, topics: Mapping[str, str] | None = None, rig: CameraRig | None = None
+    ) -> None:
+        self._path, self._given = Path(path), dict(topics or {})
+        self._rig = rig
+        self._reader: AnyReader | None = None
+        self._skipped: list[NotReady] = []
+        self._rejected: dict[str, int] = {}
+
+    def __enter__(self) -> BagReader:
+        try:
+            reader = AnyReader([self._path], default_typestore=schema.typestore())
+            reader.open()
+        except (AnyReaderError, OSError, ValueError) as error:
+            raise InvalidInput(
+                f'{self._path} is not a readable bag: {error}; '
+                'give a folder with metadata.yaml, or an .mcap or .db3 file'
+            ) from error
+        self._reader = reader
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        reader, self._reader = self._reader, None
+        if reader is not None:
+            reader.close()
+
+    @property
+    def _open(self) -> AnyReader:
+        if self._reader is None:
+            raise InvalidInput(f'bag {self._path} is not open: use `with BagReader(...) as bag`')
+        return self._reader
+
+    @property
+    def topics(self) -> dict[str, str]:
+        """Topic name -> type of everything in the bag."""
+        return {connection.topic: connection.msgtype for connection in self._open.connections}
+
+    @property
+    def connections(self) -> Sequence[Connection]:
+        """What rosbags says of the topics: type, quality of service offered when recorded."""
+        return list(self._open.connections)
+
+    @property
+    def duration_s(self) -> float:
+        """From the first message to the last, 0 for an empty bag."""
+        return self._open.duration * 1e-9 if self._open.message_count else 0.0
+
+    @property
+    def skipped(self) -> Sequence[NotReady]:
+        """The sets of the last `observations` that gave none, and why."""
+        return tuple(self._skipped)
+
+    @property
+    def rejected(self) -> Mapping[str, int]:
+        """Input -> messages of the last `observations` that could not be used (NaN odometry, broken pictures)."""
+        return dict(self._rejected)
+
+    def rig(self) -> CameraRig:
+        """Return the rig given, or the one in the bag; raise InvalidInput when there is neither."""
+        if self._rig is not None:
+            return self._rig
+        metadata = getattr(getattr(self._open.readers[0], 'storage', None), 'metadata', None)
+        text = (getattr(metadata, 'custom', None) or {}).get(schema.RIG_KEY)
+        if text is None:
+            raise InvalidInput(
+                f'bag {self._path} does not say where its cameras are mounted; give a rig: a YAML file or one of the '
+                'shipped ones (sim, nuscenes, bench2drive)'
+            )
+        self._rig = rig_from_yaml(text, f'bag {self._path}: rig')
+        return self._rig
+
+    def inputs(self) -> InputTopics:
+        """Return which topic is which input of the driver."""
+        try:
+            cameras = self.rig().names
+        except InvalidInput:
+            # A bag without camera topics is of no use: that is said first, the missing rig afterwards.
+            cameras = CAMERA_NAMES
+        return find_inputs(self.topics, cameras, self._given)
+
+    def messages(self, topics: Sequence[str] | None = None) -> Iterator[tuple[str, int, Any]]:
+        """Yield (topic, log time in nanoseconds, message) in log order, of some topics or of all."""
+        reader = self._open
+        for connection, logged_ns, data in self.raw_messages(topics):
+            yield connection.topic, logged_ns, reader.deserialize(data, connection.msgtype)
+
+    def raw_messages(self, topics: Sequence[str] | None = None) -> Iterator[tuple[Connection, int, bytes]]:
+        """Yield (connection, log time in nanoseconds, CDR bytes) in log order."""
+        reader = self._open
+        wanted = list(reader.connections)
+        if topics is not None:
+            absent = sorted(set(topics) - set(self.topics))
+            if absent:
+                raise InvalidInput(f'the bag has no topic {", ".join(absent)}; it has: {describe(self.topics)}')
+            wanted = [connection for connection in wanted if connection.topic in topics]
+        if wanted:
+            yield from reader.messages(connections=wanted)
+
+    def observations(
+        self,
+        *,
+        policies: Mapping[str, str] | None = None,
+        at_least: Mapping[str, tuple[int, int]] | None = None,
+        max_skew_s: float = 0.06,
+    ) -> Iterator[Observation]:
+        """Yield what the planner node would see, tick by tick: the same synchroniser, the same assembling.
+
+        policies: camera -> 'require', 'skip' or 'black' when it has no frame; cameras the bag does not have are
+        skipped unless a policy says otherwise.  at_least: see ObservationAssembler.
+
+        A bag without turn commands is read as "follow the road".  Ticks that give no observation are in `skipped`
+        afterwards; when none gives one, InvalidInput says why.
+        """
+        inputs = self.inputs()
+        rig = self.rig()
+        if inputs.odometry is None:
+            raise InvalidInput(f'no odometry (nav_msgs/Odometry) in the bag; it has: {describe(self.topics)}')
+        chosen = {name: 'skip' for name in rig.names if name not in inputs.cameras}
+        chosen.update(policies or {})
+        assembler = ObservationAssembler(
+            rig,
+            CameraSync(rig.names, policies=chosen, max_skew_s=max_skew_s),
+            at_least=at_least,
+            turn_command_required=inputs.turn_command is not None,
+        )
+        self._skipped, self._rejected = [], {}
+        count = 0
+        for built in self._assemble(assembler, inputs):
+            self._rejected = dict(assembler.rejected)
+            if isinstance(built, NotReady):
+                self._skipped.append(built)
+            else:
+                count += 1
+                yield built
+        self._rejected = dict(assembler.rejected)
+        if count == 0:
+            reasons = dict.fromkeys(p for skipped in self._skipped for p in skipped.problems)
+            words = '; '.join([*reasons, *assembler.problems()][:8]) or 'no pictures'
+            raise InvalidInput(f'bag {self._path} gives no observation: {words}')
+
+    def _assemble(self, assembler: ObservationAssembler, inputs: InputTopics) -> Iterator[Observation | NotReady]:
+        cameras = {topic: camera for camera, topic in inputs.cameras.items()}
+        infos = {topic: camera for camera, topic in inputs.infos.items()}
+        single = {
+            inputs.odometry: assembler.push_odometry,
+            inputs.route: assembler.push_route,
+            inputs.turn_command: assembler.push_turn_command,
+        }
+        wanted = [topic for topic in (*cameras, *infos, *single) if topic is not None]
+        # A latched topic reaches a node before everything else, wherever its message lies in the bag.
+        if inputs.route is not None:
+            for _, _, message in self.messages([inputs.route]):
+                assembler.push_route(message)
+                break
+        for topic, _, message in self.messages(wanted):
+            if topic in cameras:
+                assembler.push_image(cameras[topic], message)
+            elif topic in infos:
+                assembler.push_camera_info(infos[topic], message)
+            else:
+                single[topic](message)
+            while (ready := assembler.take()) is not None:
+                yield assembler.build(ready)
+        assembler.flush()
+        while (ready := assembler.take()) is not None:
+            yield assembler.build(ready)
+
+    def odometry(self) -> Iterator[EgoState]:
+        """Yield the odometry that can be used (NaN is counted in `rejected`)."""
+        topic = self.inputs_without_cameras().odometry
+        if topic is None:
+            raise InvalidInput(f'no odometry (nav_msgs/Odometry) in the bag; it has: {describe(self.topics)}')
+        self._rejected.pop('odometry', None)
+        for _, _, message in self.messages([topic]):
+            try:
+                yield read_odometry(message)
+            except InvalidInput:
+                self._rejected['odometry'] = self._rejected.get('odometry', 0) + 1
+
+    def inputs_without_cameras(self) -> InputTopics:
+        """Return odometry, route and turn command alone: works for any bag that has odometry."""
+        return find_inputs(self.topics, (), {k: v for k, v in self._given.items() if k in OTHER_INPUTS})
+
+    def track(self) -> OdometryTrack:
+        """Return where the vehicle went."""
+        return OdometryTrack(list(self.odometry()))
+
+    def route(self) -> FloatArray | None:
+        """Return the first route's points [N, 2] in the odometry frame, None when the bag has none."""
+        topic = self.inputs_without_cameras().route
+        if topic is not None:
+            for _, _, message in self.messages([topic]):
+                return read_route(message)
+        return None
+
+    def agents(self) -> Iterator[tuple[float, list[Actor]]]:
+        """Yield (stamp, other road users in the odometry frame); nothing when the bag has no ground truth."""
+        if schema.AGENTS_TOPIC not in self.topics:
+            return
+        for _, logged_ns, message in self.messages([schema.AGENTS_TOPIC]):
+            cubes = [marker for marker in message.markers if (marker.type, marker.action) == (_CUBE, _ADD)]
+            stamp_s = stamp_seconds(message.markers[0]) if len(message.markers) else logged_ns * 1e-9
+            yield stamp_s, [_actor(marker) for marker in cubes]
+
+    def expert_trajectories(self) -> Iterator[tuple[float, Trajectory]]:
+        """Yield (t0, what the expert would drive), speeds and controls from the positions' differences."""
+        if schema.EXPERT_TOPIC not in self.topics:
+            return
+        for _, _, message in self.messages([schema.EXPERT_TOPIC]):
+            yield stamp_seconds(message), trajectory_of_path(message)
+
+    def semantic(self, camera: str) -> Iterator[tuple[float, Any]]:
+        """Yield (stamp, class ids [H, W]) of a camera; nothing when the bag has none."""
+        topic = schema.semantic_topic(camera).name
+        if topic not in self.topics:
+            return
+        for _, _, message in self.messages([topic]):
+            yield stamp_seconds(message), decode_labels(message.data)
+
+
+def _actor(marker: Any) -> Actor:
+    try:
+        kind = SemanticClass[marker.ns.upper()]
+    except KeyError:
+        kind = SemanticClass.UNLABELED
+    try:
+        speed_mps = float(marker.text or 0.0)
+    except ValueError:
+        speed_mps = 0.0
+    position, size = marker.pose.position, marker.scale
+    return Actor(
+        actor_id=int(marker.id),
+        kind=kind,
+        x_m=float(position.x),
+        y_m=float(position.y),
+        yaw_rad=yaw_of(marker.pose.orientation, f'agent {marker.id}: orientation'),
+        length_m=float(size.x),
+        width_m=float(size.y),
+        height_m=float(size.z),
+        speed_mps=speed_mps,
+    )
+
+
+def trajectory_of_path(message: Any) -> Trajectory:
+    """Return a nav_msgs/Path of stamped poses in base_link at its header's stamp as a trajectory.
+
+    A Path holds no speeds: speed k is the mean speed of the step to pose k; acceleration and curvature follow from
+    the differences of speed and yaw.  Raises InvalidInput unless the poses' stamps are evenly spaced.
+    """
+    t0 = stamp_seconds(message)
+    times = np.array([stamp_seconds(pose) - t0 for pose in message.poses])
+    if (
+        len(times) == 0
+        or not times[0] > 0
+        or not np.allclose(times, times[0] * np.arange(1, len(times) + 1), atol=1e-5)
+    ):
+        raise InvalidInput(f'path: poses {times.tolist()} s after its own stamp, expected even steps from the first')
+    dt_s = round(float(times[0]), 6)
+    points = np.array([[p.pose.position.x, p.pose.position.y] for p in message.poses], dtype=np.float64)
+    yaw = np.unwrap([0.0] + [yaw_of(p.pose.orientation, 'path: orientation') for p in message.poses])
+    steps = np.diff(np.vstack([[0.0, 0.0], points]), axis=0)
+    distance = np.hypot(steps[:, 0], steps[:, 1])
+    speed = distance / dt_s
+    curvature = np.divide(np.diff(yaw), distance, out=np.zeros_like(distance), where=distance > 0.05)
+    acceleration = np.diff(speed, prepend=speed[0]) / dt_s
+    return Trajectory(points, yaw[1:], speed, acceleration, curvature, dt_s)

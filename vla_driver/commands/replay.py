@@ -1,0 +1,68 @@
+# Copyright 2026 The vla_driver authors
+# SPDX-License-Identifier: Apache-2.0
+"""Replay a bag through the nodes over DDS: a player and the planner, each in its own process.
+
+With --out, the plans are kept (plan.mcap) and shown (report.html, drive.webp). Topics keep their names, so RViz or
+`ros2 topic echo` in the same ROS domain can watch; --loop plays until Ctrl-C.
+
+  vla_driver replay my_bag --out out/mine
+  vla_driver replay my_bag --rig nuscenes --camera-topic front=/CAM_FRONT/image_rect_compressed --loop
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from vla_driver.commands.common import (
+    add_bag_arguments,
+    add_json_argument,
+    add_policy_arguments,
+    bag_rig,
+    bag_topics,
+    positive_float,
+    provenance,
+    write_json,
+)
+from vla_driver.commands.replaying import ReplayRequest, replay, report_replay
+from vla_driver.evaluate.controls import checkpoint_of
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add this command's arguments."""
+    parser.add_argument('bag', type=Path, metavar='BAG', help='a rosbag2 folder, .mcap or .db3 file')
+    add_policy_arguments(parser, ('model', 'blind', 'constant-velocity'))
+    parser.add_argument('--rate', type=positive_float, default=1.0, help='speed of playing (default: 1)')
+    parser.add_argument('--loop', action='store_true', help='start over at the end, until Ctrl-C')
+    parser.add_argument(
+        '--out', type=Path, metavar='DIR', help='write report.html, drive.webp, plan.mcap, metrics.json'
+    )
+    parser.add_argument('--verbose', action='store_true', help="show the nodes' own output")
+    add_bag_arguments(parser)
+    add_json_argument(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the command."""
+    request = ReplayRequest(
+        bag=args.bag,
+        policy=args.policy,
+        model=args.model,
+        topics=bag_topics(args),
+        rig=bag_rig(args),
+        rate=args.rate,
+        loop=args.loop,
+        log=print if args.verbose else None,
+    )
+    recording = replay(request)
+    metrics = report_replay(request, recording, args.out, f'Replay of {args.bag.name}')
+    metrics |= {
+        'policy': args.policy,
+        'model': checkpoint_of(args.policy, args.model),
+        'rate': args.rate,
+        'provenance': provenance(),
+    }
+    if args.out is not None:
+        write_json(args.out / 'metrics.json', metrics)
+    write_json(args.json, metrics)
+    return 0

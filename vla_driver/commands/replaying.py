@@ -1,0 +1,183 @@
+# Copyright 2026 The vla_driver authors
+# SPDX-License-Identifier: Apache-2.0
+"""Play a bag through the planner node: two processes beside this one, connected by DDS."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from vla_driver.bag.read import BagReader
+from vla_driver.commands.common import progress
+from vla_driver.evaluate.controls import checkpoint_of
+from vla_driver.evaluate.recorded_plans import Recording, figures
+from vla_driver.geometry.rig import rig_to_yaml
+from vla_driver.types import ANCHOR_CAMERA, CameraRig, InvalidInput, VlaDriverError
+
+#: The planner may take this long to load its checkpoint.
+_START_S = 120.0
+#: After the last image, plans that are under way get this long.
+_TAIL_S = 1.0
+
+
+@dataclass(frozen=True)
+class ReplayRequest:
+    """Which bag, through which policy, how.  environment: for the nodes, beside this process's own."""
+
+    bag: Path
+    policy: str = 'model'
+    model: str | None = None
+    topics: Mapping[str, str] = field(default_factory=dict)
+    rig: CameraRig | None = None
+    rate: float = 1.0
+    loop: bool = False
+    exclude: tuple[str, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
+    log: Callable[[str], None] | None = None
+
+
+def replay(request: ReplayRequest) -> Recording:
+    """Play the bag to its end (or, looping, until Ctrl-C) and return what the planner published.
+
+    Raises InvalidInput for a bag that a planner cannot use, VlaDriverError when a node fails.
+    """
+    import os
+
+    from vla_driver.ros.plan_recorder import PlanRecorder
+    from vla_driver.ros.processes import NodeProcesses
+    from vla_driver.ros.transport import use_shared_memory_profile
+
+    if request.policy == 'expert':
+        raise InvalidInput('policy expert: it belongs to the simulator; replay takes model, blind, constant-velocity')
+    checkpoint = checkpoint_of(request.policy, request.model)
+    with BagReader(request.bag, topics=request.topics, rig=request.rig) as bag:
+        inputs, rig, types, seconds = bag.inputs(), bag.rig(), bag.topics, bag.duration_s
+    if ANCHOR_CAMERA not in inputs.cameras:
+        raise InvalidInput(
+            f'bag {request.bag} has no {ANCHOR_CAMERA} camera, which sets the tick, only {", ".join(inputs.cameras)}; '
+            f'name it: --camera-topic {ANCHOR_CAMERA}=/TOPIC'
+        )
+    if inputs.odometry is None or inputs.route is None:
+        absent = 'odometry (nav_msgs/Odometry)' if inputs.odometry is None else 'route (nav_msgs/Path)'
+        raise InvalidInput(f'bag {request.bag} has no {absent}, without which nothing can be planned; see --topic')
+    if not request.rate > 0:
+        raise InvalidInput(f'rate {request.rate}: expected a positive number')
+    anchor = inputs.cameras[ANCHOR_CAMERA]
+    parameters, remappings = _planner_settings(inputs, rig, types)
+    parameters |= {'policy': request.policy, 'model': checkpoint or ''}
+    use_shared_memory_profile(os.environ)
+    for name, value in request.environment.items():
+        os.environ[name] = value  # the recorder in this process must be in the nodes' domain
+
+    with tempfile.TemporaryDirectory() as folder:
+        rig_file = Path(folder) / 'rig.yaml'
+        rig_file.write_text(rig_to_yaml(rig), encoding='utf-8')
+        parameters['rig'] = str(rig_file)
+        with NodeProcesses(log=request.log) as nodes, PlanRecorder((anchor, types[anchor])) as recorder:
+            planner = nodes.start('planner', parameters, remappings=remappings)
+            nodes.wait_active(planner, timeout_s=_START_S)
+            recorder.wait_for_planner()
+            needed = [*inputs.cameras.values(), inputs.odometry, inputs.route]
+            player = nodes.start(
+                'bag_player',
+                {
+                    'bag': str(request.bag),
+                    'rate': request.rate,
+                    'loop': request.loop,
+                    'exclude': list(request.exclude) or [''],
+                    'wait_for_subscribers': needed,
+                    'autostart': False,
+                },
+            )
+            try:
+                recorder.start_when_heard('bag_player')
+            except VlaDriverError as error:
+                raise VlaDriverError(f'{error}; its last lines:\n{player.output}') from error
+            try:
+                with progress(None if request.loop else seconds, 's', f'replay {request.bag.name}') as bar:
+                    _watch(player, nodes, recorder, bar, None if request.loop else seconds, request.rate)
+            except KeyboardInterrupt:
+                if not request.loop:
+                    raise
+            else:
+                player.check()
+            _drain(recorder)
+            nodes.check()
+        recording = recorder.recording()
+    if not recording.plans:
+        problems = '; '.join(f'{name}: {text}' for name, (level, text) in recording.diagnostics.items() if level)
+        raise VlaDriverError(f'the planner published no plan; its diagnostics: {problems or "none came"}')
+    return recording
+
+
+def _planner_settings(inputs: Any, rig: CameraRig, types: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return the planner's parameters and remappings for a bag's topics."""
+    remappings, transports = {}, []
+    for camera, topic in inputs.cameras.items():
+        raw = types[topic] == 'sensor_msgs/msg/Image'
+        own = f'camera/{camera}/image' if raw else f'camera/{camera}/image/compressed'
+        transports.append(f'{camera}={"raw" if raw else "compressed"}')
+        remappings[own] = topic
+        if camera in inputs.infos:
+            remappings[f'camera/{camera}/camera_info'] = inputs.infos[camera]
+    for own, other in (('odom', inputs.odometry), ('route', inputs.route), ('turn_command', inputs.turn_command)):
+        if other is not None:
+            remappings[own] = other
+    absent = [name for name in rig.names if name not in inputs.cameras]
+    parameters: dict[str, Any] = {
+        'image_transport': transports,
+        'missing_cameras': [f'{name}=skip' for name in absent] or ['require'],
+        'turn_command_required': inputs.turn_command is not None,
+    }
+    return parameters, {own: topic for own, topic in remappings.items() if f'/{own}' != topic}
+
+
+def _watch(player: Any, nodes: Any, recorder: Any, bar: Any, seconds: float | None, rate: float) -> None:
+    """Move the progress bar until the player has ended."""
+    began: float | None = None
+    while player.running:
+        time.sleep(0.1)
+        nodes.check()
+        if began is None and recorder.images:
+            began = time.monotonic()
+        if began is not None:
+            played = (time.monotonic() - began) * rate
+            bar.update((played if seconds is None else min(played, seconds)) - bar.n)
+        bar.set_postfix_str(f'{recorder.count} plans', refresh=False)
+    if seconds is not None:
+        bar.update(seconds - bar.n)
+
+
+def _drain(recorder: Any) -> None:
+    """Wait until no more plans come."""
+    last, quiet_since = recorder.count, time.monotonic()
+    while time.monotonic() - quiet_since < _TAIL_S:
+        time.sleep(0.05)
+        if recorder.count != last:
+            last, quiet_since = recorder.count, time.monotonic()
+
+
+def report_replay(request: ReplayRequest, recording: Recording, out: Path | None, title: str) -> dict[str, Any]:
+    """Print the figures of a replay, write its report into `out` (if given) and return the figures."""
+    if out is None:
+        metrics = figures(recording)
+    else:
+        from vla_driver.evaluate.replay_report import write_replay_report
+
+        with progress(len({received.plan.stamp_s for received in recording.plans}), 'picture', 'report') as bar:
+            metrics = write_replay_report(
+                out, request.bag, recording, title=title, topics=request.topics, rig=request.rig, on_picture=bar.update
+            )
+    sources = ', '.join(f'{count} {source}' for source, count in metrics['sources'].items())
+    print(f'{metrics["plans"]} plans at {metrics["rate_hz"]:.1f} Hz ({sources})')
+    latency = metrics['camera_to_path_ms']
+    if latency:
+        print(f'camera to path: median {latency["p50"]:.1f} ms, 99 % {latency["p99"]:.1f} ms')
+    if out is not None:
+        for name in ('report.html', 'drive.webp', 'plan.mcap', 'metrics.json'):
+            print(f'  {out / name}')
+    return metrics

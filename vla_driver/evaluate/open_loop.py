@@ -1,0 +1,139 @@
+# Copyright 2026 The vla_driver authors
+# SPDX-License-Identifier: Apache-2.0
+"""Open-loop evaluation: a policy plans from a recorded drive and is compared with what was driven.
+
+The driven future comes from odometry alone, so any bag with cameras, odometry and a route will do; agents
+under /ground_truth/agents add collision rates.  The plan guard is left out: the policy's own errors are measured.
+"""
+
+from __future__ import annotations
+
+import bisect
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from vla_driver.bag.read import BagReader
+from vla_driver.evaluate.displacement import STEP_TIMES_S, Boxes, Sample, score
+from vla_driver.sim.scene import Actor
+from vla_driver.types import CameraRig, Intent, InvalidInput, Observation, Plan, Policy, Trajectory
+
+#: A recorded value belongs to a time if it is this close: half a tick of 0.1 s and a little jitter.
+_MATCH_S = 0.06
+
+
+@dataclass
+class BagResult:
+    """One bag: the scored plans, and what could not be scored and why."""
+
+    bag: str
+    samples: list[Sample] = field(default_factory=list)
+    without_future: int = 0
+    skipped: Counter[str] = field(default_factory=Counter)
+    rejected: Mapping[str, int] = field(default_factory=dict)
+    plan_ms: list[float] = field(default_factory=list)
+
+
+class RecordedExpert:
+    """The privileged expert of a bag that recorded its trajectories."""
+
+    name = 'expert'
+
+    def __init__(self, trajectories: Sequence[tuple[float, Trajectory]]) -> None:
+        if not trajectories:
+            raise InvalidInput(
+                'policy expert: the bag holds no /ground_truth/expert_trajectory (`vla_driver record` writes it)'
+            )
+        ordered = sorted(trajectories, key=lambda item: item[0])
+        self._stamps = [stamp for stamp, _ in ordered]
+        self._trajectories = [trajectory for _, trajectory in ordered]
+
+    def plan(self, observation: Observation, intent: Intent | None = None) -> Plan:
+        """Return the trajectory recorded at the observation's stamp; raise InvalidInput if there is none."""
+        del intent
+        k = nearest(self._stamps, observation.stamp_s)
+        if k is None:
+            raise InvalidInput(f'policy expert: no trajectory was recorded at {observation.stamp_s:.3f} s')
+        return Plan(observation.stamp_s, self._trajectories[k], observation.ego, self.name)
+
+    def reset(self) -> None:
+        """Nothing is remembered."""
+
+
+def nearest(stamps_s: Sequence[float], stamp_s: float, within_s: float = _MATCH_S) -> int | None:
+    """Return the index of the sorted stamp nearest to `stamp_s`, None if none is within `within_s`."""
+    k = bisect.bisect_left(stamps_s, stamp_s)
+    candidates = [i for i in (k - 1, k) if 0 <= i < len(stamps_s)]
+    best = min(candidates, key=lambda i: abs(stamps_s[i] - stamp_s), default=None)
+    return best if best is not None and abs(stamps_s[best] - stamp_s) <= within_s else None
+
+
+def boxes_of(actors: Sequence[Actor]) -> Boxes:
+    """Return [N, 5] x, y, yaw, length, width of agents."""
+    return np.array([[a.x_m, a.y_m, a.yaw_rad, a.length_m, a.width_m] for a in actors], dtype=np.float64).reshape(-1, 5)
+
+
+class AgentTrack:
+    """The recorded agents by time."""
+
+    def __init__(self, recorded: Sequence[tuple[float, Sequence[Actor]]]) -> None:
+        ordered = sorted(recorded, key=lambda item: item[0])
+        self._stamps = [stamp for stamp, _ in ordered]
+        self._boxes = [boxes_of(actors) for _, actors in ordered]
+
+    def at(self, stamp_s: float) -> Boxes | None:
+        """Return the boxes at a time, None where nothing was recorded then."""
+        k = nearest(self._stamps, stamp_s)
+        return None if k is None else self._boxes[k]
+
+
+def evaluate_bag(
+    path: str | Path,
+    make_policy: Callable[[BagReader], Policy],
+    *,
+    topics: Mapping[str, str] | None = None,
+    rig: CameraRig | None = None,
+    on_sample: Callable[[], None] | None = None,
+) -> BagResult:
+    """Plan at every set of images in a bag and score each plan whose 3 s of future were recorded.
+
+    make_policy: given the open bag, so that an expert can be made of what it recorded; the policy is reset first.
+    Raises InvalidInput for a bag that cannot be used (no cameras, odometry or route).
+    """
+    with BagReader(path, topics=topics, rig=rig) as bag:
+        result = BagResult(str(path))
+        # Cameras first: "no camera topics, but these" is the message for a bag of another kind.
+        bag.inputs()
+        policy = make_policy(bag)
+        policy.reset()
+        track = bag.track()
+        agents = AgentTrack(list(bag.agents()))
+        for observation in bag.observations(at_least=getattr(policy, 'image_sizes', None)):
+            started = time.perf_counter()
+            plan = policy.plan(observation)
+            result.plan_ms.append(1e3 * (time.perf_counter() - started))
+            t0 = observation.stamp_s
+            driven = track.at(t0 + STEP_TIMES_S)
+            if on_sample is not None:
+                on_sample()
+            if not np.isfinite(driven).all():
+                result.without_future += 1
+                continue
+            boxes = [agents.at(t0 + float(step)) for step in STEP_TIMES_S]
+            known = [box for box in boxes if box is not None]
+            result.samples.append(
+                score(
+                    plan,
+                    observation.ego.pose,
+                    driven,
+                    known if len(known) == len(boxes) else None,
+                    bag=str(path),
+                )
+            )
+        result.skipped.update(problem for skipped in bag.skipped for problem in skipped.problems)
+        result.rejected = dict(bag.rejected)
+    return result

@@ -1,0 +1,100 @@
+# Copyright 2026 The vla_driver authors
+# SPDX-License-Identifier: Apache-2.0
+"""Plans as they came in from a planner in another process, and their figures."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from vla_driver.bag import schema
+from vla_driver.bag.write import BagWriter
+from vla_driver.types import CameraRig, Plan
+
+#: What a recording of a planner holds: topic -> type.
+RECORDED_TYPES: Final[Mapping[str, str]] = {
+    'plan': 'vla_driver/msg/DrivingPlan',
+    'path': 'nav_msgs/msg/Path',
+    'markers': 'visualization_msgs/msg/MarkerArray',
+}
+
+
+@dataclass(frozen=True)
+class ReceivedPlan:
+    """One plan.  received_s: of its path, in system time; latency_ms: None where the image's sending is unknown."""
+
+    plan: Plan
+    missing_cameras: tuple[str, ...]
+    received_s: float
+    latency_ms: float | None
+
+
+@dataclass(frozen=True)
+class RawMessage:
+    """A serialized message of one of RECORDED_TYPES, with its header's stamp."""
+
+    topic: str
+    stamp_s: float
+    data: bytes
+
+
+@dataclass(frozen=True)
+class Recording:
+    """What a planner published while a bag was played.  images: anchor images that were sent."""
+
+    plans: Sequence[ReceivedPlan]
+    raw: Sequence[RawMessage] = ()
+    images: int = 0
+    diagnostics: Mapping[str, tuple[int, str]] = field(default_factory=dict)
+
+
+def spread(values: Sequence[float]) -> dict[str, float]:
+    """Return p50, p90, p99 and max of some numbers; empty without any."""
+    if not len(values):
+        return {}
+    p50, p90, p99 = np.percentile(values, [50, 90, 99])
+    return {'p50': float(p50), 'p90': float(p90), 'p99': float(p99), 'max': float(np.max(values))}
+
+
+def rate_hz(plans: Sequence[ReceivedPlan]) -> float:
+    """Return plans per second of wall time, 0 for fewer than two plans."""
+    times = [plan.received_s for plan in plans]
+    span = max(times) - min(times) if len(times) > 1 else 0.0
+    return (len(times) - 1) / span if span > 0 else 0.0
+
+
+def figures(recording: Recording) -> dict[str, Any]:
+    """Return rate, latency, stages and sources of a recording, for JSON."""
+    plans = recording.plans
+    stages: dict[str, list[float]] = {}
+    for received in plans:
+        for name, ms in received.plan.timing_ms.items():
+            stages.setdefault(name, []).append(ms)
+    return {
+        'plans': len(plans),
+        'images': recording.images,
+        'rate_hz': rate_hz(plans),
+        'camera_to_path_ms': spread([p.latency_ms for p in plans if p.latency_ms is not None]),
+        'stages_ms': {name: spread(values) for name, values in stages.items()},
+        'sources': dict(Counter(p.plan.source.value for p in plans)),
+        'reasons': dict(Counter(p.plan.reason for p in plans if p.plan.reason).most_common(10)),
+    }
+
+
+def write_plan_bag(path: Path, rig: CameraRig, messages: Sequence[RawMessage]) -> None:
+    """Write plans, paths and markers as a bag that goes with the one they were made from.
+
+    Logged at t0, not when they were published, so that both bags can be played or looked at together.
+    Raises InvalidInput if the bag exists.
+    """
+    store = schema.typestore()
+    with BagWriter(path, rig) as bag:
+        for message in sorted(messages, key=lambda m: m.stamp_s):
+            kind = RECORDED_TYPES[message.topic]
+            content = store.deserialize_cdr(message.data, kind)
+            bag.write(schema.Topic(f'/{message.topic}', kind), content, message.stamp_s)

@@ -1,0 +1,48 @@
+# Copyright 2026 The vla_driver authors
+# SPDX-License-Identifier: Apache-2.0
+"""Fit the flow decoder's normalisation and anchors to the expert's controls."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from scipy.cluster.vq import kmeans2
+
+from vla_driver.model.vla import VlaModel
+from vla_driver.types import InvalidInput
+
+#: k-means on more samples than this only takes longer.
+MAX_SAMPLES = 20_000
+
+
+def fit_anchors(
+    model: VlaModel, controls: npt.NDArray[Any], weights: npt.NDArray[Any], *, seed: int
+) -> npt.NDArray[np.float32]:
+    """Set control_mean, control_std and the anchors of `model` from controls [n, T, 2]; return the anchors.
+
+    weights [n]: the sampling weights of training.  Anchors are k-means centres of normalised controls
+    (arXiv 2411.15139 takes them of positions; controls keep every anchor drivable).
+    """
+    action = model.config.action_config
+    if controls.ndim != 3 or controls.shape[1:] != (action.horizon, 2):
+        raise InvalidInput(f'controls {controls.shape}, expected [n, {action.horizon}, 2]')
+    if len(controls) < action.num_anchors:
+        raise InvalidInput(f'{len(controls)} ticks are too few for {action.num_anchors} anchors; collect more')
+    rng = np.random.default_rng(seed)
+    chosen = rng.choice(len(controls), size=min(MAX_SAMPLES, len(controls)), p=weights / weights.sum())
+    sample = controls[chosen].astype(np.float64)
+    mean = sample.mean(axis=(0, 1))
+    # A floor: a data set without any curve must not blow up the smallest one.
+    std = np.maximum(sample.std(axis=(0, 1)), [0.1, 0.002])
+    action.control_mean, action.control_std = mean.tolist(), std.tolist()
+    normalised = ((sample - mean) / std).reshape(len(sample), -1)
+    # Jitter separates equal samples (standing still), of which k-means++ could otherwise take two as centres.
+    normalised += rng.normal(0.0, 1e-4, normalised.shape)
+    centres, _ = kmeans2(normalised, action.num_anchors, minit='++', iter=25, rng=rng)
+    anchors = centres.reshape(action.num_anchors, action.horizon, 2).astype(np.float32)
+    with torch.no_grad():
+        model.flow.anchors.copy_(torch.from_numpy(anchors))
+    return anchors

@@ -1,0 +1,219 @@
+# Copyright 2026 The vla_driver authors
+# SPDX-License-Identifier: Apache-2.0
+"""`vla_driver train policy`: imitation of the expert from collected episodes."""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from vla_driver.model.checkpoint import load_model
+from vla_driver.model.config import VlaConfig
+from vla_driver.model.vla import VlaModel
+from vla_driver.train.anchors import fit_anchors
+from vla_driver.train.dataset import ClipDataset, batches_ahead, find_episodes, split_episodes
+from vla_driver.train.trainer import STATE_FOLDER, Trainer, TrainerConfig
+from vla_driver.train.validation import validate
+from vla_driver.types import InvalidInput
+
+STAGES = ('vision', 'policy', 'all')
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
+    parser.add_argument('--data', type=Path, nargs='+', required=True, metavar='DIR', help='folders of episodes')
+    parser.add_argument('--out', type=Path, required=True, metavar='DIR', help='where the checkpoint and the log go')
+    parser.add_argument(
+        '--stage',
+        choices=STAGES,
+        default='all',
+        help='vision: depth, classes and scene only; policy: no dense labels; all: everything (default)',
+    )
+    length = parser.add_mutually_exclusive_group()
+    length.add_argument('--steps', type=int, metavar='N', help='length of the run in optimiser steps')
+    length.add_argument('--minutes', type=float, metavar='M', help='length of the run in minutes (default: 60)')
+    parser.add_argument('--batch', type=int, default=4, metavar='K', help='clips per step (default: %(default)s)')
+    parser.add_argument('--ticks', type=int, default=6, metavar='T', help='ticks per clip (default: %(default)s)')
+    parser.add_argument('--seed', type=int, default=0, metavar='S', help='of weights, data and noise (default: 0)')
+    parser.add_argument('--learning-rate', type=float, default=6e-4, metavar='LR', help='peak (default: %(default)s)')
+    parser.add_argument('--resume', action='store_true', help='continue the run in --out exactly where it was saved')
+    parser.add_argument('--init', metavar='CKPT', help='start from the weights of a checkpoint (DAgger rounds)')
+    parser.add_argument('--blind', action='store_true', help='train the control that sees no images')
+    parser.add_argument('--config', type=Path, metavar='FILE', help='JSON of VlaConfig entries that differ from nano')
+    parser.add_argument('--save-minutes', type=float, default=5.0, metavar='M', help='between checkpoints (default: 5)')
+    parser.add_argument('--validate-clips', type=int, default=120, metavar='N', help='held-out clips (default: 120)')
+    parser.add_argument('--threads', type=int, metavar='N', help="CPU threads (default: torch's)")
+    parser.add_argument('--device', default='auto', help='auto, cpu or cuda (default: auto)')
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the command; raises InvalidInput for settings and data that cannot be trained on."""
+    train_policy(args)
+    return 0
+
+
+def train_policy(args: argparse.Namespace) -> dict[str, float]:
+    """Train as the arguments say; return the last validation's figures (empty without held-out episodes)."""
+    _check(args)
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    device = ('cuda' if torch.cuda.is_available() else 'cpu') if args.device == 'auto' else args.device
+    config = TrainerConfig(
+        stage=args.stage,
+        steps=args.steps,
+        minutes=args.minutes if args.steps is None else None,
+        clips=args.batch,
+        ticks=args.ticks,
+        seed=args.seed,
+        learning_rate=args.learning_rate,
+    )
+    torch.manual_seed(args.seed)
+    model = _make_model(args)
+    train_paths, held_out = split_episodes(find_episodes(args.data))
+    if args.resume:
+        # New episodes would change the order of the old ones, and the run would no longer be the same.
+        train_paths, held_out = _recorded_split(args.out, train_paths, held_out)
+    dataset = ClipDataset(train_paths, model.config, ticks=args.ticks)
+    validation = ClipDataset(held_out, model.config, ticks=args.ticks, augment=False) if held_out else None
+    if not args.init and not args.resume:
+        fit_anchors(model, *dataset.controls(), seed=args.seed)
+    trainer = Trainer(model, config, device)
+    if args.resume:
+        trainer.load(args.out)
+    args.out.mkdir(parents=True, exist_ok=True)
+    _record_split(args.out, train_paths, held_out)
+    parameters = sum(p.numel() for p in model.parameters())
+    _log(
+        args.out,
+        kind='start',
+        step=trainer.step,
+        episodes=len(train_paths),
+        validation_episodes=len(held_out),
+        ticks=dataset.num_ticks,
+        parameters=parameters,
+        device=device,
+        threads=torch.get_num_threads(),
+        settings=asdict(config),
+    )
+    return _loop(args, trainer, dataset, validation)
+
+
+def _check(args: argparse.Namespace) -> None:
+    if args.steps is None and args.minutes is None:
+        args.minutes = 60.0
+    for name in ('steps', 'minutes', 'batch', 'ticks', 'learning_rate', 'save_minutes', 'validate_clips', 'threads'):
+        value = getattr(args, name)
+        if value is not None and not value > 0:
+            raise InvalidInput(f'--{name.replace("_", "-")} is {value}, expected a positive number')
+    if args.stage == 'vision' and args.blind:
+        raise InvalidInput('--stage vision trains what --blind leaves out; drop one of them')
+    if args.device == 'cuda' and not torch.cuda.is_available():
+        raise InvalidInput('--device cuda: torch sees no CUDA device; use --device cpu')
+    if not args.resume and (args.out / STATE_FOLDER).exists():
+        raise InvalidInput(f'{args.out} already holds a run: continue it with --resume, or choose another --out')
+
+
+def _make_model(args: argparse.Namespace) -> VlaModel:
+    if args.resume:
+        return load_model(args.out)
+    if args.init:
+        model = load_model(args.init, auxiliary=True)
+        if model.config.blind != args.blind:
+            raise InvalidInput(f'--init {args.init} has blind={model.config.blind}, but --blind is {args.blind}')
+        return model
+    entries: dict[str, Any] = {}
+    if args.config is not None:
+        try:
+            entries = json.loads(args.config.read_text(encoding='utf-8'))
+        except (OSError, json.JSONDecodeError) as error:
+            raise InvalidInput(f'--config {args.config}: {error}') from error
+    return VlaModel(VlaConfig(**entries, blind=args.blind))
+
+
+def _loop(
+    args: argparse.Namespace, trainer: Trainer, dataset: ClipDataset, validation: ClipDataset | None
+) -> dict[str, float]:
+    figures: dict[str, float] = {}
+    saved = started = time.monotonic()
+    base_s = trainer.elapsed_s
+    window: list[dict[str, float]] = []
+    batches = batches_ahead(dataset, args.seed, trainer.step, args.batch)
+    total = args.steps if args.steps is not None else round(60 * args.minutes)
+    initial = trainer.step if args.steps is not None else base_s
+    bar = tqdm(
+        total=total,
+        initial=initial,
+        unit='step' if args.steps is not None else 's',
+        dynamic_ncols=True,
+        bar_format='{l_bar}{bar}| {n:.0f}/{total:.0f} {unit} [{elapsed}<{remaining}]{postfix}',
+    )
+    try:
+        while trainer.progress < 1.0:
+            window.append(trainer.train_step(next(batches)))
+            now = time.monotonic()
+            trainer.elapsed_s = base_s + now - started
+            bar.n = trainer.step if args.steps is not None else min(total, trainer.elapsed_s)
+            rate = trainer.step * args.batch * args.ticks / max(trainer.elapsed_s, 1e-9)
+            bar.set_postfix({'step': trainer.step, 'loss': f'{window[-1]["loss"]:.3f}', 'ticks/s': f'{rate:.1f}'})
+            if len(window) == 50 or trainer.progress >= 1.0:
+                means = {key: sum(row[key] for row in window) / len(window) for key in window[0]}
+                _log(args.out, kind='train', step=trainer.step, seconds=trainer.elapsed_s, ticks_per_s=rate, **means)
+                window.clear()
+            if now - saved > 60 * args.save_minutes or trainer.progress >= 1.0:
+                trainer.save(args.out)
+                figures = _validate(args, trainer, validation, bar)
+                saved = time.monotonic()
+    except KeyboardInterrupt:
+        trainer.save(args.out)
+        bar.write(f'interrupted at step {trainer.step}; continue with --resume')
+        raise
+    finally:
+        bar.close()
+        batches.close()
+    return figures
+
+
+def _validate(args: argparse.Namespace, trainer: Trainer, validation: ClipDataset | None, bar: Any) -> dict[str, float]:
+    if validation is None:
+        return {}
+    # The chances of training must not depend on whether it was validated in between.
+    state = torch.get_rng_state()
+    torch.manual_seed(0)
+    figures = validate(trainer.averaged, validation.validation_batches(args.batch, args.validate_clips))
+    torch.set_rng_state(state)
+    _log(args.out, kind='validation', step=trainer.step, seconds=trainer.elapsed_s, **figures)
+    shown = ('ade_1s', 'ade_3s', 'anchor_accuracy', 'go_accuracy', 'light_accuracy', 'light_error_m')
+    bar.write(f'step {trainer.step}: ' + ', '.join(f'{name} {figures[name]:.3f}' for name in shown if name in figures))
+    return figures
+
+
+def _log(folder: Path, **entry: Any) -> None:
+    with (folder / 'log.jsonl').open('a', encoding='utf-8') as stream:
+        rounded = {key: round(value, 6) if isinstance(value, float) else value for key, value in entry.items()}
+        stream.write(json.dumps(rounded) + '\n')
+
+
+def _record_split(folder: Path, train: list[Path], held_out: list[Path]) -> None:
+    split = {'train': [str(path.resolve()) for path in train], 'validation': [str(path.resolve()) for path in held_out]}
+    (folder / 'split.json').write_text(json.dumps(split, indent=1) + '\n', encoding='utf-8')
+
+
+def _recorded_split(folder: Path, train: list[Path], held_out: list[Path]) -> tuple[list[Path], list[Path]]:
+    """Return the split with which the run began; raise `InvalidInput` when an episode of it is gone."""
+    record = folder / 'split.json'
+    if not record.is_file():
+        return train, held_out
+    split = json.loads(record.read_text(encoding='utf-8'))
+    parts = ([Path(path) for path in split['train']], [Path(path) for path in split['validation']])
+    lost = [path for path in itertools.chain(*parts) if not path.is_file()]
+    if lost:
+        raise InvalidInput(f'{len(lost)} episodes of the run in {folder} are gone, the first: {lost[0]}')
+    return parts

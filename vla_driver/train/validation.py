@@ -1,0 +1,68 @@
+# Copyright 2026 The vla_driver authors
+# SPDX-License-Identifier: Apache-2.0
+"""Open-loop figures on held-out episodes, as training goes along."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+
+import torch
+
+from vla_driver.model.auxiliary import LEAD_RANGE_M, LIGHT_RANGE_M
+from vla_driver.model.precision import autocast
+from vla_driver.model.tokens import ClipBatch, to_device
+from vla_driver.model.vla import VlaModel
+
+#: Above this planned speed, 2 s ahead, the plan is to go.
+GO_SPEED_MPS = 1.0
+
+
+@torch.inference_mode()
+def validate(model: VlaModel, batches: Iterable[ClipBatch]) -> dict[str, float]:
+    """Return means over all ticks.
+
+    ade_1s, ade_2s, ade_3s: mean displacement up to that time, metres; anchor_accuracy: the likeliest anchor is
+    the nearest; go_accuracy: plan and expert agree whether to go 2 s ahead; light_accuracy, light_error_m and
+    lead_accuracy, lead_error_m: presence and distance; loss_*: the training losses without dropouts.
+    """
+    was_training, device = model.training, next(model.parameters()).device
+    model.eval()
+    sums: dict[str, float] = defaultdict(float)
+    counts: dict[str, int] = defaultdict(int)
+
+    def add(name: str, values: torch.Tensor) -> None:
+        sums[name] += float(values.float().sum())
+        counts[name] += values.numel()
+
+    for on_cpu in batches:
+        with autocast(device):
+            _add_batch(model, to_device(on_cpu, device), add)
+    model.train(was_training)
+    return {name: sums[name] / counts[name] for name in sorted(sums) if counts[name]}
+
+
+def _add_batch(model: VlaModel, batch: ClipBatch, add: Callable[[str, torch.Tensor], None]) -> None:
+    out = model(batch)
+    controls = model.decode(out.hidden)
+    for name, value in out.losses.items():
+        add(f'loss_{name}', value)
+    labels, speed, flow = batch.labels, batch.inputs.speed_mps, model.flow
+    plan = flow.rollout(flow.normalise(controls), speed)
+    error = (plan.positions_m - labels.positions_m).norm(dim=-1)
+    for seconds in (1, 2, 3):
+        add(f'ade_{seconds}s', error[:, : round(seconds / flow.config.dt_s)].mean(dim=1))
+    nearest = flow.nearest_anchors(flow.normalise(labels.controls), speed).argmin(dim=-1)
+    add('anchor_accuracy', flow.classify(out.hidden).argmax(dim=-1) == nearest)
+    later = round(2.0 / flow.config.dt_s) - 1
+    add('go_accuracy', (plan.speed_mps[:, later] > GO_SPEED_MPS) == (labels.plan_speed_mps[:, later] > GO_SPEED_MPS))
+    if not model.config.auxiliary:
+        return
+    scene = model.scene_head(out.scene)
+    for name, distance, reach in (
+        ('light', labels.red_light_distance_m, LIGHT_RANGE_M),
+        ('lead', labels.lead_gap_m, LEAD_RANGE_M),
+    ):
+        there = distance < reach
+        add(f'{name}_accuracy', (scene[f'{name}_logit'] > 0) == there)
+        add(f'{name}_error_m', (scene[f'{name}_m'] - distance)[there].abs())
