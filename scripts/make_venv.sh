@@ -70,7 +70,7 @@ say "installing the pinned packages (several minutes on a first run) ..."
 shown='^ +Downloading .*\(([0-9.]+ GB|[0-9]{2,}(\.[0-9])? MB)\)|^Installing collected|^Successfully'
 status=0
 $VENV/bin/python -m pip install --disable-pip-version-check --progress-bar off "${wanted[@]}" </dev/null |
-  { grep --line-buffered -E "$shown" || true; } | cut -c 1-100 || status=$?
+  sed --unbuffered -n -E "/$shown/{s/^(.{100}).*/\\1 .../;p}" || status=$?
 [ $status -eq 0 ] || fail "pip could not install the requirements (see above); check the network and the free
        space of the disk (about 3 GB are needed), then run it again"
 

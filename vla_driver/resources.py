@@ -24,7 +24,7 @@ def _roots() -> Iterator[Path]:
 
 
 def resource(*parts: str) -> Path:
-    """Return the path of an installed file or folder, such as resource('config', 'rigs', 'sim.yaml').
+    """Return the path of an installed file or folder by its parts, such as 'config', 'rigs', 'sim.yaml'.
 
     Raises InvalidInput naming every place that was searched.
     """

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from pathlib import Path
 from types import SimpleNamespace
@@ -128,16 +129,51 @@ def test_metadata_is_of_a_format_that_all_supported_distributions_read(drive: Pa
         assert all(isinstance(offered[key], int) for key in ('history', 'reliability', 'durability'))
 
 
-def test_type_hashes_are_those_of_the_built_messages():
-    """A publisher's hash must be the one of the type that rosidl generated (else players warn)."""
-    messages = pytest.importorskip('vla_driver.msg', reason='the messages are not built (no ROS 2 here)')
-    built = Path(messages.__file__)
-    share = next(p / 'share' / 'vla_driver' for p in built.parents if (p / 'share' / 'vla_driver').is_dir())
-    store = schema.typestore()
-    for name in ('TurnCommand', 'DrivingPlan'):
-        hashes = json.loads((share / 'msg' / f'{name}.json').read_text())['type_hashes']
-        wanted = {entry['type_name']: entry['hash_string'] for entry in hashes}
-        assert store.hash_rihs01(f'vla_driver/msg/{name}') == wanted[f'vla_driver/msg/{name}']
+@functools.cache
+def _built_type(name: str) -> tuple[type, dict[str, str]]:
+    """Return the class that rosidl generated for a type, and the hashes of it and its parts; skip without ROS."""
+    package, _, kind = name.split('/')
+    module = pytest.importorskip(f'{package}.msg', reason='the messages are not built (no ROS 2 here)')
+    shares = (p / 'share' / package / 'msg' / f'{kind}.json' for p in Path(module.__file__).parents)
+    description = json.loads(next(path for path in shares if path.is_file()).read_text())
+    return getattr(module, kind), {entry['type_name']: entry['hash_string'] for entry in description['type_hashes']}
+
+
+MESSAGE_TYPES = [
+    schema.COMPRESSED_IMAGE,
+    schema.CAMERA_INFO,
+    schema.ODOMETRY,
+    schema.PATH,
+    schema.MARKERS,
+    schema.TURN_COMMAND,
+    'vla_driver/msg/DrivingPlan',
+]
+
+
+@pytest.mark.parametrize('name', MESSAGE_TYPES)
+def test_type_hashes_are_those_of_the_built_messages(name: str):
+    """Players compare the hash in the bag with the one of the installed type."""
+    _, hashes = _built_type(name)
+    assert schema.typestore().hash_rihs01(name) == hashes[name]
+
+
+def test_the_client_library_reads_every_message(drive: Path):
+    """What `ros2 bag play` does: the bytes in the bag are messages to ROS itself."""
+    serialization = pytest.importorskip('rclpy.serialization', reason='no ROS 2 here')
+    counts: dict[str, int] = {}
+    with BagReader(drive) as bag:
+        for connection, _, data in bag.raw_messages():
+            kind, _ = _built_type(connection.msgtype)
+            message = serialization.deserialize_message(data, kind)
+            assert len(serialization.serialize_message(message)) == len(data)  # (padding is not initialised)
+            counts[connection.topic] = counts.get(connection.topic, 0) + 1
+            if connection.topic == '/ground_truth/agents':
+                assert [(m.ns, m.action) for m in message.markers] == [('', 3), ('car', 0)]
+            if connection.topic == '/camera/back/camera_info':
+                assert (message.width, message.height) == (320, 192)
+                assert list(message.k) == pytest.approx(load_rig('sim')['back'].intrinsics.ravel())
+    assert counts['/route'] == 1
+    assert counts['/camera/front_left/image/compressed'] == counts['/odom'] == TICKS
 
 
 def test_nothing_is_overwritten(drive: Path):

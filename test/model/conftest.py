@@ -101,11 +101,8 @@ def observe(rig: CameraRig) -> Callable[..., Observation]:
     def make(index: int, missing: tuple[str, ...] = (), stamp_s: float | None = None) -> Observation:
         rng = np.random.default_rng(index)
         stamp = 0.5 * index if stamp_s is None else stamp_s
-        frames = {
-            name: CameraFrame(name, stamp, rng.integers(0, 255, (80, 160, 3), dtype=np.uint8))
-            for name in rig.names
-            if name not in missing
-        }
+        pictures = {name: rng.integers(0, 255, (80, 160, 3), dtype=np.uint8) for name in rig.names}
+        frames = {name: CameraFrame(name, stamp, image) for name, image in pictures.items() if name not in missing}
         ego = EgoState(stamp, 3.0 * index, 0.2 * index, 3.1 + 0.05 * index, 6.0 + 0.1 * index, 0.1)
         targets = np.array([[20.0, 2.0], [48.0, 8.0]]) + index
         return Observation(stamp, frames, rig, ego, Navigation(TurnCommand.LEFT, 30.0, targets), missing)

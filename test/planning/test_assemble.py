@@ -45,7 +45,7 @@ def odometry(at_ns: int, **changes: float) -> SimpleNamespace:
     return SimpleNamespace(header=header(at_ns), pose=SimpleNamespace(pose=pose), twist=SimpleNamespace(twist=twist))
 
 
-def image(at_ns: int, value: int = 100, width: int = 320, height: int = 192) -> SimpleNamespace:
+def image(at_ns: int, value: int = 100, width: int = 80, height: int = 48) -> SimpleNamespace:
     data = encode_jpeg(np.full((height, width, 3), value, np.uint8))
     return SimpleNamespace(header=header(at_ns), format='jpeg', data=data)
 
@@ -94,7 +94,7 @@ def ticks(count: int, odometry_ns: int = 100_000_000, start_ns: int = 0) -> list
         states = range(at_ns - 100_000_000 + odometry_ns, at_ns + 1, odometry_ns)
         out.append(
             [('odom', odometry(ns)) for ns in states]
-            + [('command', command(at_ns, 50.0 - k))]
+            + [('command', command(at_ns, max(0.0, 50.0 - k)))]
             + [(name, image(at_ns, 10 + k)) for name in CAMERA_NAMES]
         )
     return out
@@ -130,18 +130,22 @@ def test_each_tick_gives_its_own_inputs():
     assert last == pytest.approx(se2.points_to_local([19.0, 0, 0], np.array(ROUTE_M[1:3])))
 
 
-@pytest.mark.parametrize('seed', range(8))
+@pytest.mark.parametrize('seed', range(4))
 @pytest.mark.parametrize('odometry_ns', [100_000_000, 20_000_000])
-def test_the_order_within_a_tick_changes_nothing(seed: int, odometry_ns: int):
+@pytest.mark.parametrize('picture_every', [1, 4])
+def test_the_order_within_a_tick_changes_nothing(seed: int, odometry_ns: int, picture_every: int):
     """Over DDS, topics overtake each other: what comes out must not depend on it, or replay differs from drive."""
-    rounds = ticks(12, odometry_ns)
+    rounds = [
+        tick if k % picture_every == 0 else [(kind, message) for kind, message in tick if kind == 'odom']
+        for k, tick in enumerate(ticks(24, odometry_ns))
+    ]
     want = [facts(o) for o in play(ObservationAssembler(load_rig('sim')), flat(rounds))]
     rng = random.Random(seed)
     for tick in rounds[2:]:  # by the third tick the rhythm of the inputs is known
         rng.shuffle(tick)
     got = [facts(o) for o in play(ObservationAssembler(load_rig('sim')), flat(rounds))]
     assert got == want
-    assert len(got) == 12
+    assert len(got) == 24 // picture_every
 
 
 def test_odometry_between_two_messages_is_moved_on_by_its_own_motion():
@@ -197,14 +201,15 @@ def test_commands_sent_on_change_only_are_not_waited_for():
     assembler = ObservationAssembler(load_rig('sim'))
     push(assembler, 'route', route())
     push(assembler, 'command', command(0, 80.0, value=3))
-    out = []
-    for tick in ticks(10):
+    leaving = {}
+    for k, tick in enumerate(ticks(20)):
         for kind, message in tick:
             if kind != 'command':
                 push(assembler, kind, message, 0.0)
-        out.append(len(drain(assembler, 0.0)))  # the clock stands still: nothing leaves by waiting
-    assert out[3:] == [1] * 7
-    assert sum(out) >= 9
+        leaving[k] = len(drain(assembler, 0.0))  # the clock stands still: nothing leaves by waiting
+    # For a second another command might follow at once; then it is plain that there is no rhythm.
+    assert [leaving[k] for k in range(12, 20)] == [1] * 8
+    assert sum(leaving.values()) == 20
 
 
 @pytest.mark.parametrize(
@@ -378,7 +383,7 @@ def test_history_answers_from_stamps():
     assert not history.is_due(1.3)
     assert not history.is_due(1.32)  # the next is due at 1.4
     assert history.is_due(1.4)
-    assert not history.is_due(2.0)  # it has stopped
+    assert not history.is_due(2.4)  # it has stopped
     history.forget_after(1.1)
     assert history.newest_s == 1.1
 

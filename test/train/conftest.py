@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -40,7 +42,7 @@ def make_rig(names: tuple[str, ...] = CAMERA_NAMES) -> CameraRig:
     return CameraRig('test', tuple(cameras))
 
 
-def make_tick(
+def random_tick(
     index: int, rng: np.random.Generator, rig: CameraRig, *, start_s: float = 0.0, missing: tuple[str, ...] = ()
 ) -> Tick:
     """Return tick `index` (every 0.5 s) of a drive at constant speed, with pictures of coloured blocks."""
@@ -83,7 +85,7 @@ def write_episodes(folder: Path, count: int, ticks: int, *, seed: int = 0) -> Pa
         rng = np.random.default_rng([seed, index])
         writer = EpisodeWriter(folder / f'episode_{index:04d}.npz', rig, town=f'town_{index % 2}', seed=index)
         for tick in range(ticks):
-            writer.append(make_tick(tick, rng, rig))
+            writer.append(random_tick(tick, rng, rig))
         writer.save()
     return folder
 
@@ -92,3 +94,53 @@ def write_episodes(folder: Path, count: int, ticks: int, *, seed: int = 0) -> Pa
 def episodes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Four random episodes of ten ticks."""
     return write_episodes(tmp_path_factory.mktemp('episodes'), count=4, ticks=10)
+
+
+@pytest.fixture(scope='session')
+def rig() -> CameraRig:
+    """Six cameras that look outward."""
+    return make_rig()
+
+
+@pytest.fixture
+def make_tick(rig: CameraRig) -> Callable[..., Tick]:
+    """Return a maker of random ticks: (index, missing=())."""
+
+    def make(index: int, missing: tuple[str, ...] = ()) -> Tick:
+        return random_tick(index, np.random.default_rng(index), rig, missing=missing)
+
+    return make
+
+
+@pytest.fixture(scope='session')
+def small_model_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file for --config: a model as small as episodes of full-size pictures allow."""
+    path = tmp_path_factory.mktemp('config') / 'small.json'
+    path.write_text(
+        json.dumps(
+            {
+                'vision_config': {
+                    'stem_channels': [4, 8, 8],
+                    'hidden_size': 16,
+                    'num_hidden_layers': 1,
+                    'num_attention_heads': 1,
+                    'intermediate_size': 32,
+                },
+                'language_config': {
+                    'hidden_size': 32,
+                    'num_hidden_layers': 2,
+                    'num_attention_heads': 2,
+                    'num_key_value_heads': 2,
+                    'intermediate_size': 64,
+                },
+                'action_config': {
+                    'hidden_size': 32,
+                    'intermediate_size': 64,
+                    'flow_hidden_size': 32,
+                    'flow_num_heads': 2,
+                    'num_anchors': 6,
+                },
+            }
+        )
+    )
+    return path

@@ -43,6 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--plan-hz', type=positive_float, default=5.0, help='plans per second: 10, 5, 2 or 1')
     parser.add_argument('--video', type=Path, metavar='FILE', help='film the drive (.mp4, .webp, .gif)')
     parser.add_argument('--ros', action='store_true', help='drive with the ROS 2 nodes, over DDS')
+    parser.add_argument('--verbose', action='store_true', help="with --ros: show the nodes' own output")
     add_json_argument(parser)
 
 

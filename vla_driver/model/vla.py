@@ -167,8 +167,10 @@ class VlaModel(PreTrainedModel):
         if remembered is not None:
             parts.insert(0, self.memory(remembered, self.position) + kinds[1])
         if tokens is not None:
-            position = self.position(tokens.rays, tokens.origins)
-            parts.insert(0, tokens.features + position.to(tokens.features.dtype) + kinds[0])
+            # A missing camera has no position: a rig that never had it and one that lost it look the same.
+            position = self.position(tokens.rays, tokens.origins).to(tokens.features.dtype)
+            position = position * tokens.valid.unsqueeze(-1).to(position.dtype)
+            parts.insert(0, tokens.features + position + kinds[0])
         parts.append(self.scene_queries.to(ego.dtype).expand(len(ego), -1, -1))
         prefix: Prefix = self.language.prefill(torch.cat(parts, dim=1), SCENE_QUERIES)
         return prefix

@@ -15,7 +15,7 @@ _EPSILON_S = 1e-6
 #: The next value is expected no earlier than this share of the usual interval after the newest one.
 _EARLIEST = 0.75
 #: What has been silent for longer is not waited for: it has stopped, or is sent on change only.
-_PATIENCE_S = 0.2
+_PATIENCE_S = 1.0
 
 
 class History(Generic[T]):

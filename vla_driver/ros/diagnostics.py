@@ -110,12 +110,13 @@ class DiagnosticsPublisher:
 
     def publish(self) -> None:
         """Publish now.  A failing report is itself reported, it never takes the node down."""
+        stamp, name = self._node.get_clock().now().to_msg(), self._node.get_name()
         try:
-            statuses = list(self._report())
+            message = to_array(stamp, name, self._report())
         except Exception as error:  # diagnostics must survive whatever they look at
             self._node.get_logger().error(f'diagnostics report failed: {error!r}')
-            statuses = [Status('diagnostics', Level.ERROR, f'report failed: {error!r}')]
-        self._publisher.publish(to_array(self._node.get_clock().now().to_msg(), self._node.get_name(), statuses))
+            message = to_array(stamp, name, [Status('diagnostics', Level.ERROR, f'report failed: {error!r}')])
+        self._publisher.publish(message)
 
     def close(self) -> None:
         """Stop reporting."""

@@ -51,6 +51,7 @@ class PlanRecorder:
         self._plans: list[tuple[int, DrivingPlan, float]] = []
         self._raw: list[RawMessage] = []
         self._diagnostics: dict[str, tuple[int, str]] = {}
+        self._values: dict[str, dict[str, str]] = {}
         self._lock = threading.Lock()
         self._stamped_at_publication = anchor is None
         self._anchor_matched = threading.Event()
@@ -177,6 +178,7 @@ class PlanRecorder:
         with self._lock:
             for status in message.status:
                 self._diagnostics[status.name] = (int.from_bytes(status.level, 'little'), status.message)
+                self._values[status.name] = {entry.key: entry.value for entry in status.values}
 
     # What was recorded.
 
@@ -191,6 +193,16 @@ class PlanRecorder:
         """Different anchor images seen so far."""
         with self._lock:
             return len(self._sent_s)
+
+    def diagnostics(self) -> dict[str, tuple[int, str]]:
+        """Return the newest state of every part: name -> (level, message); level 0 is OK."""
+        with self._lock:
+            return dict(self._diagnostics)
+
+    def diagnostic_values(self) -> dict[str, dict[str, str]]:
+        """Return the newest figures of every part, as text: name -> key -> value."""
+        with self._lock:
+            return {name: dict(values) for name, values in self._values.items()}
 
     def recording(self) -> Recording:
         """Return what came in so far, plans in the order they came."""

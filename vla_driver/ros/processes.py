@@ -148,15 +148,15 @@ class NodeProcesses:
 
     log: called with every line of their output (`[planner] ...`), from several threads; None keeps
     the lines for error messages only.  environment: added to this process's own for the children
-    (an empty string removes a variable).
+    (None removes a variable).
     """
 
     def __init__(
-        self, *, log: Callable[[str], None] | None = None, environment: Mapping[str, str] | None = None
+        self, *, log: Callable[[str], None] | None = None, environment: Mapping[str, str | None] | None = None
     ) -> None:
         self._log = log
-        self._environment = {**os.environ, **(environment or {})}
-        self._environment = {key: value for key, value in self._environment.items() if value != ''}
+        changed = {**os.environ, **(environment or {})}
+        self._environment = {key: value for key, value in changed.items() if value is not None}
         self._environment[EXIT_WITH_PARENT] = '1'
         self._environment['PYTHONUNBUFFERED'] = '1'
         self._nodes: list[NodeProcess] = []

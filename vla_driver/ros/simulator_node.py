@@ -115,21 +115,23 @@ class SimulatorNode(DriverNode[SimulatorParameters]):
         self._step_ns = round(STEP_S * 1e9)
         self._simulation = Simulation(p.make_scenario(), rig=rig, render=p.render)
         self._rig = rig
-        self._raw = {c.name: self.advertise(Image, f'camera/{c.name}/image', qos.SENSOR_PUBLICATION) for c in rig
+        self._raw_outlets = {c.name: self.advertise(Image, f'camera/{c.name}/image', qos.SENSOR_PUBLICATION) for c in rig
                      if p.image_transport != 'compressed'}  # fmt: skip
-        self._compressed = {
+        self._jpeg_outlets = {
             c.name: self.advertise(CompressedImage, f'camera/{c.name}/image/compressed', qos.SENSOR_PUBLICATION)
             for c in rig
             if p.image_transport != 'raw'
         }
-        self._infos = {
+        self._info_outlets = {
             c.name: self.advertise(CameraInfo, f'camera/{c.name}/camera_info', qos.SENSOR_PUBLICATION) for c in rig
         }
-        self._clock = self.advertise(ClockMessage, '/clock', qos.RELIABLE)
-        self._odometry = self.advertise(Odometry, 'odom', qos.RELIABLE)
-        self._route = self.advertise(PathMessage, 'route', qos.LATCHED)
-        self._turn = self.advertise(TurnCommandMessage, 'turn_command', qos.RELIABLE)
-        self._agents = self.advertise(MarkerArray, 'ground_truth/agents', qos.RELIABLE) if p.ground_truth else None
+        self._clock_outlet = self.advertise(ClockMessage, '/clock', qos.RELIABLE)
+        self._odometry_outlet = self.advertise(Odometry, 'odom', qos.RELIABLE)
+        self._route_outlet = self.advertise(PathMessage, 'route', qos.LATCHED)
+        self._turn_outlet = self.advertise(TurnCommandMessage, 'turn_command', qos.RELIABLE)
+        self._agents_outlet = (
+            self.advertise(MarkerArray, 'ground_truth/agents', qos.RELIABLE) if p.ground_truth else None
+        )
 
     def start(self) -> None:
         """Publish the route, listen for control, begin to tick."""
@@ -137,7 +139,7 @@ class SimulatorNode(DriverNode[SimulatorParameters]):
         self._began_s = time.monotonic()
         self._found_s: float | None = None
         self._published = False
-        self._route.publish(convert.to_route(self._simulation.target_points_m, self._stamp()))
+        self._route_outlet.publish(convert.to_route(self._simulation.target_points_m, self._stamp()))
         self.listen(ControlCommandMessage, 'control', self._on_control, qos.RELIABLE)
         self.every(0.005, self._poll)
 
@@ -176,7 +178,11 @@ class SimulatorNode(DriverNode[SimulatorParameters]):
         now = time.monotonic()
         if now - self._began_s > self.parameters.wait_for_driver_s:
             return True
-        outlet = next(iter((self._compressed or self._raw).values())) if self.parameters.render else self._odometry
+        outlet = (
+            next(iter((self._jpeg_outlets or self._raw_outlets).values()))
+            if self.parameters.render
+            else self._odometry_outlet
+        )
         if outlet.get_subscription_count() == 0 or self.count_publishers('control') == 0:
             self._found_s = None
             return False
@@ -189,20 +195,20 @@ class SimulatorNode(DriverNode[SimulatorParameters]):
         assert simulation is not None
         self._tick_times.tick()
         # The state before the images: whoever waits for the set of images has the rest by then.
-        self._clock.publish(ClockMessage(clock=stamp))
+        self._clock_outlet.publish(ClockMessage(clock=stamp))
         command, distance_m = simulation.turn_command()
-        self._turn.publish(convert.to_turn_command(TurnCommand(command), distance_m, stamp))
-        self._odometry.publish(convert.to_odometry(simulation.ego, stamp))
-        if self._agents is not None:
-            self._agents.publish(agent_markers(simulation.actors(), stamp))
+        self._turn_outlet.publish(convert.to_turn_command(TurnCommand(command), distance_m, stamp))
+        self._odometry_outlet.publish(convert.to_odometry(simulation.ego, stamp))
+        if self._agents_outlet is not None:
+            self._agents_outlet.publish(agent_markers(simulation.actors(), stamp))
         if self._with_images:
             for name, view in simulation.pictures().items():
-                self._infos[name].publish(convert.to_camera_info(self._rig[name], stamp))
-                if name in self._raw:
-                    self._raw[name].publish(convert.to_image(name, view.rgb, stamp))
-                if name in self._compressed:
+                self._info_outlets[name].publish(convert.to_camera_info(self._rig[name], stamp))
+                if name in self._raw_outlets:
+                    self._raw_outlets[name].publish(convert.to_image(name, view.rgb, stamp))
+                if name in self._jpeg_outlets:
                     quality = self.parameters.jpeg_quality
-                    self._compressed[name].publish(convert.to_jpeg_image(name, view.rgb, stamp, quality))
+                    self._jpeg_outlets[name].publish(convert.to_jpeg_image(name, view.rgb, stamp, quality))
         self._published = True
         now = time.monotonic()
         if self.parameters.synchronous:
@@ -245,7 +251,7 @@ class SimulatorNode(DriverNode[SimulatorParameters]):
             path = Path(self.parameters.result_file)
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(json.dumps(asdict(result), indent=2, default=str) + '\n')
-        self._odometry.wait_for_all_acked(Duration(seconds=1.0))
+        self._odometry_outlet.wait_for_all_acked(Duration(seconds=1.0))
         if self.parameters.exit_at_end:
             self.exit_requested.set()
 

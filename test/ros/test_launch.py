@@ -1,0 +1,70 @@
+# Copyright 2026 The vla_driver authors
+# SPDX-License-Identifier: Apache-2.0
+"""The launch files and the parameter file fit the nodes they start.
+
+`ros2 launch` itself is not installable by pip: where it is absent, the files are only compiled and their
+parameters are compared with the nodes' own tables.
+"""
+
+import ast
+import dataclasses
+from importlib.util import find_spec
+
+import pytest
+import yaml
+
+from vla_driver.resources import resource
+from vla_driver.ros import parameters as ros_parameters
+from vla_driver.ros.bag_player_node import BagPlayerParameters
+from vla_driver.ros.controller_node import ControllerParameters
+from vla_driver.ros.planner_node import PlannerParameters
+from vla_driver.ros.simulator_node import SimulatorParameters
+
+TABLES = {
+    'planner': PlannerParameters,
+    'controller': ControllerParameters,
+    'bag_player': BagPlayerParameters,
+    'simulator': SimulatorParameters,
+}
+LAUNCH_FILES = ('driver', 'replay', 'sim')
+
+
+@pytest.mark.parametrize('name', LAUNCH_FILES)
+def test_a_launch_file_compiles_and_describes_its_arguments(name):
+    path = resource('launch', f'{name}.launch.py')
+    compile(path.read_text(encoding='utf-8'), str(path), 'exec')
+    tree = ast.parse(path.read_text(encoding='utf-8'))
+    calls = [call for call in ast.walk(tree) if isinstance(call, ast.Call) and isinstance(call.func, ast.Name)]
+    declared = [call for call in calls if call.func.id == 'DeclareLaunchArgument']
+    assert all({keyword.arg for keyword in call.keywords} & {'description'} for call in declared)
+    assert 'generate_launch_description' in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+
+
+@pytest.mark.parametrize(('name', 'node'), [('replay', 'bag_player'), ('sim', 'simulator')])
+def test_parameters_in_a_launch_file_are_the_nodes_own(name, node):
+    tree = ast.parse(resource('launch', f'{name}.launch.py').read_text(encoding='utf-8'))
+    given = {key.value for entry in ast.walk(tree) if isinstance(entry, ast.Dict) for key in entry.keys}
+    assert given
+    assert given <= {field.name for field in dataclasses.fields(TABLES[node])}
+
+
+def test_the_parameter_file_fits_the_nodes():
+    content = yaml.safe_load(resource('config', 'driver.yaml').read_text(encoding='utf-8'))
+    assert set(content) == {'planner', 'controller'}
+    for node, section in content.items():
+        for name, value in section['ros__parameters'].items():
+            ros_parameters.check(TABLES[node], name, value)
+
+
+@pytest.mark.skipif(find_spec('launch_ros') is None, reason='ros2 launch is not installed (it is not on PyPI)')
+@pytest.mark.parametrize('name', LAUNCH_FILES)
+def test_ros2_launch_loads_the_file(name):
+    from launch.launch_description_sources import PythonLaunchDescriptionSource
+
+    from launch import LaunchContext
+
+    source = PythonLaunchDescriptionSource(str(resource('launch', f'{name}.launch.py')))
+    description = source.get_launch_description(LaunchContext())
+    arguments = {argument.name: argument.description for argument in description.get_launch_arguments()}
+    assert {'driver': 'policy', 'replay': 'bag', 'sim': 'scenario'}[name] in arguments
+    assert all(arguments.values())

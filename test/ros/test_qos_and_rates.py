@@ -1,0 +1,71 @@
+# Copyright 2026 The vla_driver authors
+# SPDX-License-Identifier: Apache-2.0
+"""Quality of service from a bag's metadata, rates and ages of what arrives, and CARLA's pedals."""
+
+import pytest
+from rclpy.qos import DurabilityPolicy, HistoryPolicy, ReliabilityPolicy
+from rosbags.interfaces import Qos, QosDurability, QosHistory, QosLiveliness, QosReliability, QosTime
+
+from vla_driver.planning.control import ControlCommand, ControlConfig
+from vla_driver.ros import carla, qos
+from vla_driver.ros.diagnostics import RateMeter
+
+ZERO = QosTime(0, 0)
+
+
+def offer(reliability, durability, history=QosHistory.KEEP_LAST, depth=7):
+    return Qos(history, depth, reliability, durability, ZERO, ZERO, QosLiveliness.AUTOMATIC, ZERO, False)
+
+
+def test_a_bags_offer_is_offered_again():
+    latched = qos.from_bag([offer(QosReliability.RELIABLE, QosDurability.TRANSIENT_LOCAL, depth=1)])
+    assert latched.durability == DurabilityPolicy.TRANSIENT_LOCAL
+    assert (latched.reliability, latched.depth) == (ReliabilityPolicy.RELIABLE, 1)
+    sensor = qos.from_bag([offer(QosReliability.BEST_EFFORT, QosDurability.VOLATILE)])
+    assert (sensor.reliability, sensor.depth) == (ReliabilityPolicy.BEST_EFFORT, 7)
+    everything = qos.from_bag([offer(QosReliability.RELIABLE, QosDurability.VOLATILE, QosHistory.KEEP_ALL, 0)])
+    assert everything.history == HistoryPolicy.KEEP_ALL
+
+
+def test_the_strictest_of_several_offers_wins_and_none_means_reliable():
+    both = qos.from_bag(
+        [
+            offer(QosReliability.BEST_EFFORT, QosDurability.VOLATILE, depth=3),
+            offer(QosReliability.RELIABLE, QosDurability.TRANSIENT_LOCAL, depth=1),
+        ]
+    )
+    assert both.reliability == ReliabilityPolicy.RELIABLE
+    assert (both.durability, both.depth) == (DurabilityPolicy.TRANSIENT_LOCAL, 3)
+    assert qos.from_bag([]) == qos.RELIABLE
+
+
+def test_a_rate_falls_when_the_stream_stops():
+    now = [0.0]
+    meter = RateMeter(window_s=3.0, clock=lambda: now[0])
+    assert (meter.rate_hz, meter.age_s) == (0.0, None)
+    for tick in range(31):
+        now[0] = 0.1 * tick
+        meter.tick()
+    assert meter.rate_hz == pytest.approx(10.0)
+    assert meter.age_s == 0.0
+    now[0] += 1.5
+    assert meter.rate_hz < 10.0
+    assert meter.age_s == pytest.approx(1.5)
+    now[0] += 10.0
+    assert meter.rate_hz == 0.0
+    assert meter.count == 31
+
+
+@pytest.mark.parametrize(
+    ('steering', 'acceleration', 'expected'),
+    [
+        (0.0, 0.0, (0.0, 0.0, 0.0)),
+        (0.3, 1.25, (0.5, 0.0, -0.5)),  # CARLA steers positive to the right
+        (-0.6, -3.5, (0.0, 0.5, 1.0)),
+        (2.0, 99.0, (1.0, 0.0, -1.0)),
+        (0.0, -99.0, (0.0, 1.0, 0.0)),
+    ],
+)
+def test_carla_pedals(steering, acceleration, expected):
+    config = ControlConfig(max_steering_rad=0.6, max_acceleration_mps2=2.5, max_braking_mps2=7.0)
+    assert carla.pedals(ControlCommand(steering, acceleration), config) == pytest.approx(expected)

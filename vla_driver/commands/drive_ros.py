@@ -1,0 +1,91 @@
+# Copyright 2026 The vla_driver authors
+# SPDX-License-Identifier: Apache-2.0
+"""`vla_driver drive --ros`: simulator, planner and controller as processes of their own, connected by DDS.
+
+The simulator waits for the control that answers each tick's images (synchronous mode), so a slow machine
+drives the same route as a fast one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from vla_driver.commands.common import progress, read_json
+from vla_driver.commands.scenario import chosen_scenario
+from vla_driver.evaluate.controls import checkpoint_of
+from vla_driver.evaluate.rollout import ticks_per_plan
+from vla_driver.types import InvalidInput, VlaDriverError
+
+_START_S = 120.0
+#: Nothing for this long means that a node hangs: no tick takes so much time on any machine.
+_SILENCE_S = 120.0
+
+
+def drive_over_dds(args: argparse.Namespace) -> dict[str, Any]:
+    """Drive one route with the nodes and return the simulator's verdict."""
+    from vla_driver.ros.plan_recorder import PlanRecorder
+    from vla_driver.ros.processes import NodeProcesses
+    from vla_driver.ros.transport import use_shared_memory_profile
+
+    if args.policy == 'expert':
+        raise InvalidInput('policy expert: it lives inside the simulator, not in a node; leave out --ros')
+    if args.video is not None:
+        raise InvalidInput("--video films the synchronous drive; leave out --ros (RViz shows the nodes' drive)")
+    scenario = chosen_scenario(args)  # says what is wrong before anything is started
+    checkpoint = checkpoint_of(args.policy, args.model)
+    use_shared_memory_profile(os.environ)
+    started = time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder:
+        verdict = Path(folder) / 'result.json'
+        with NodeProcesses(log=print if args.verbose else None) as nodes, PlanRecorder() as recorder:
+            # The world waits for its driver here: what is late by the wall clock is not late in the world.
+            planner = nodes.start(
+                'planner', {'policy': args.policy, 'model': checkpoint or '', 'max_age_s': 10.0, 'plan_ttl_s': 5.0}
+            )
+            controller = nodes.start('controller', {'odometry_timeout_s': 10.0})
+            nodes.wait_active(planner, controller, timeout_s=_START_S)
+            simulator = nodes.start(
+                'simulator',
+                {
+                    **_scenario_parameters(args),
+                    'camera_every': ticks_per_plan(args.plan_hz),
+                    'synchronous': True,
+                    'result_file': str(verdict),
+                },
+            )
+            last, quiet_since = 0, time.monotonic()
+            with progress(None, 'plan', f'{scenario.town} {scenario.seed}') as bar:
+                while simulator.running:
+                    time.sleep(0.1)
+                    nodes.check()
+                    if recorder.count > last:
+                        bar.update(recorder.count - last)
+                        last, quiet_since = recorder.count, time.monotonic()
+                    elif time.monotonic() - quiet_since > _SILENCE_S:
+                        states = [f'{k}: {text}' for k, (level, text) in recorder.diagnostics().items() if level]
+                        raise VlaDriverError(f'no plan for {_SILENCE_S:.0f} s; diagnostics: {"; ".join(states)}')
+            simulator.check()
+        plans = recorder.recording().plans
+        if not verdict.is_file():
+            raise VlaDriverError(f'the simulator ended without a verdict; its last lines:\n{simulator.output}')
+        result = read_json(verdict)
+    sources: dict[str, int] = {}
+    for received in plans:
+        sources[received.plan.source.value] = sources.get(received.plan.source.value, 0) + 1
+    return {**result, 'plans': sources, 'wall_s': time.perf_counter() - started}
+
+
+def _scenario_parameters(args: argparse.Namespace) -> dict[str, Any]:
+    """Return the scenario's arguments as the simulator node's parameters."""
+    common: dict[str, Any] = {'seed': args.seed, 'length_m': float(args.length)}
+    if args.town is None:
+        return {**common, 'split': args.split, 'scenario': args.index}
+    from vla_driver.sim.towns import town_path
+
+    routes = [str(path.resolve()) for path in args.routes]
+    return {**common, 'town': str(town_path(args.town)), 'routes': routes or ['']}
