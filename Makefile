@@ -8,10 +8,10 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
 PYTHON_OF_VENV := .venv/bin/python
-# colcon links the modules into ./install, so it must run again when one is added, moved or removed.
-MODULES := $(shell find vla_driver launch config models -type f -not -name '*.pyc' 2>/dev/null | LC_ALL=C sort | cksum | cut -d' ' -f1)
+# colcon links the files into ./install, so it must run again when one is added, moved or removed.
+FILES := $(shell find vla_driver launch config models data/sample_bag -type f -not -name '*.pyc' 2>/dev/null | LC_ALL=C sort | cksum | cut -d' ' -f1)
 ENVIRONMENT := .stamps/environment
-BUILD := .stamps/build-$(MODULES)
+BUILD := .stamps/build-$(FILES)
 
 # Arguments for pytest, e.g.  make test ARGS='test/geometry -x'
 ARGS ?=

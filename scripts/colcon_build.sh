@@ -20,7 +20,7 @@ if [ -e "$cache" ] && ! { grep -qxF "CMAKE_HOME_DIRECTORY:INTERNAL=$PWD" "$cache
   rm -rf build/vla_driver install/vla_driver
 fi
 if ! python -m colcon build --symlink-install --event-handlers console_direct- summary+ \
-  --cmake-args -DPython3_EXECUTABLE="$PWD/.venv/bin/python" -DPython3_FIND_VIRTUALENV=ONLY -DBUILD_TESTING=OFF \
+  --cmake-args -DPython3_EXECUTABLE="$PWD/.venv/bin/python" -DPython3_FIND_VIRTUALENV=ONLY \
   >"$log" 2>&1 </dev/null; then
   tail -n 60 "$log" >&2
   echo "error: colcon build failed; the whole output is in $log (try 'make clean' if the folder was moved)" >&2

@@ -72,7 +72,7 @@ status=0
 $VENV/bin/python -m pip install --disable-pip-version-check --progress-bar off "${wanted[@]}" </dev/null |
   sed --unbuffered -n -E "/$shown/{s/^(.{100}).*/\\1 .../;p}" || status=$?
 [ $status -eq 0 ] || fail "pip could not install the requirements (see above); check the network and the free
-       space of the disk (about 3 GB are needed), then run it again"
+       space of the disk (several GB are needed), then run it again"
 
 if [ $system_ros = no ]; then
   $VENV/bin/python scripts/relocate_ros_wheels.py

@@ -87,8 +87,8 @@ def test_other_defects_are_named(checkpoint: Path) -> None:
     with pytest.raises(InvalidInput, match='no valid configuration'):
         load_model(checkpoint)
     config.unlink()
-    with pytest.raises(InvalidInput, match='no config.json'):
+    with pytest.raises(InvalidInput, match=r'no config\.json'):
         load_model(checkpoint)
     weights.unlink()
-    with pytest.raises(InvalidInput, match='no model.safetensors'):
+    with pytest.raises(InvalidInput, match=r'no model\.safetensors'):
         load_model(checkpoint)

@@ -70,7 +70,7 @@ class Probe:
             self._executor.spin_once(timeout_sec=min(left, 0.05))
 
     def until(
-        self, condition: Callable[[], Any], timeout_s: float = 15.0, act: Callable[[], None] | None = None
+        self, condition: Callable[[], Any], timeout_s: float = 30.0, act: Callable[[], None] | None = None
     ) -> Any:
         """Spin (calling `act` every 50 ms) until the condition holds; return its value, fail after the time-out."""
         end = time.monotonic() + timeout_s

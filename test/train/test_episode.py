@@ -102,7 +102,7 @@ def test_bad_ticks_are_refused(tmp_path: Path, rig: CameraRig, make_tick: MakeTi
     with pytest.raises(InvalidInput, match='5 points, expected 20'):
         writer.append(dataclasses.replace(later, expert=short))
     assert len(writer) == 1
-    with pytest.raises(InvalidInput, match='must end in .npz'):
+    with pytest.raises(InvalidInput, match=r'must end in \.npz'):
         EpisodeWriter(tmp_path / 'episode.zip', rig, town='here', seed=0)
     odd = CameraRig('odd', (dataclasses.replace(rig['front'], name='roof'),))
     with pytest.raises(InvalidInput, match=r"\['roof'\]"):

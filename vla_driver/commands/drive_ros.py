@@ -13,13 +13,17 @@ import os
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vla_driver.commands.common import progress, read_json
 from vla_driver.commands.scenario import chosen_scenario
 from vla_driver.evaluate.controls import checkpoint_of
 from vla_driver.evaluate.rollout import ticks_per_plan
+from vla_driver.evaluate.workers import environment_variables
 from vla_driver.types import InvalidInput, VlaDriverError
+
+if TYPE_CHECKING:
+    from vla_driver.sim.scenario import Scenario
 
 _START_S = 120.0
 #: Nothing for this long means that a node hangs: no tick takes so much time on any machine.
@@ -28,8 +32,6 @@ _SILENCE_S = 120.0
 
 def drive_over_dds(args: argparse.Namespace) -> dict[str, Any]:
     """Drive one route with the nodes and return the simulator's verdict."""
-    from vla_driver.ros.plan_recorder import PlanRecorder
-    from vla_driver.ros.processes import NodeProcesses
     from vla_driver.ros.transport import use_shared_memory_profile
 
     if args.policy == 'expert':
@@ -38,7 +40,16 @@ def drive_over_dds(args: argparse.Namespace) -> dict[str, Any]:
         raise InvalidInput("--video films the synchronous drive; leave out --ros (RViz shows the nodes' drive)")
     scenario = chosen_scenario(args)  # says what is wrong before anything is started
     checkpoint = checkpoint_of(args.policy, args.model)
-    use_shared_memory_profile(os.environ)
+    environment = dict(os.environ)
+    use_shared_memory_profile(environment)
+    with environment_variables({k: v for k, v in environment.items() if os.environ.get(k) != v}):
+        return _drive(args, scenario, checkpoint)
+
+
+def _drive(args: argparse.Namespace, scenario: Scenario, checkpoint: str | None) -> dict[str, Any]:
+    from vla_driver.ros.plan_recorder import PlanRecorder
+    from vla_driver.ros.processes import NodeProcesses
+
     started = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         verdict = Path(folder) / 'result.json'

@@ -34,6 +34,7 @@ from vla_driver.commands.common import (
 )
 from vla_driver.commands.demo import private_domain
 from vla_driver.evaluate.controls import checkpoint_of
+from vla_driver.evaluate.workers import environment_variables
 from vla_driver.types import CAMERA_NAMES, CameraRig, Image, VlaDriverError
 
 _START_S: Final = 120.0
@@ -63,12 +64,11 @@ def run(args: argparse.Namespace) -> int:
     from vla_driver.geometry.rig import load_rig, rig_to_yaml
 
     checkpoint = checkpoint_of(args.policy, args.model)
-    os.environ.update(private_domain())
     cores = sorted(os.sched_getaffinity(0))
     # Everything that is started from here inherits this.
     os.sched_setaffinity(0, cores[: args.cores])
     try:
-        with tempfile.TemporaryDirectory() as name:
+        with tempfile.TemporaryDirectory() as name, environment_variables(private_domain()):
             folder = Path(name)
             rig = bench_rig(load_rig('sim'))
             (folder / 'rig.yaml').write_text(rig_to_yaml(rig), encoding='utf-8')

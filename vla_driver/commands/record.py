@@ -104,5 +104,5 @@ def _write_tick(bag: BagWriter, simulation: Simulation, tick: Tick, *, pictures:
     bag.write_turn_command(stamp_s, observation.navigation.command, observation.navigation.distance_m)
     for name, view in simulation.pictures().items():
         bag.write_camera(name, stamp_s, view.rgb)
-        if semantic:
+        if semantic and view.semantic is not None:
             bag.write_semantic(name, stamp_s, view.semantic)

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 import time
 from collections.abc import Callable, Mapping
@@ -15,6 +16,7 @@ from vla_driver.bag.read import BagReader
 from vla_driver.commands.common import progress
 from vla_driver.evaluate.controls import checkpoint_of
 from vla_driver.evaluate.recorded_plans import Recording, figures
+from vla_driver.evaluate.workers import environment_variables
 from vla_driver.geometry.rig import rig_to_yaml
 from vla_driver.types import ANCHOR_CAMERA, CameraRig, InvalidInput, VlaDriverError
 
@@ -40,19 +42,43 @@ class ReplayRequest:
     log: Callable[[str], None] | None = None
 
 
+@dataclass(frozen=True)
+class _Setup:
+    """What the nodes are started with.  anchor: topic and type; needed: topics the player waits to be heard on."""
+
+    rig: CameraRig
+    parameters: Mapping[str, Any]
+    remappings: Mapping[str, str]
+    anchor: tuple[str, str]
+    needed: tuple[str, ...]
+    seconds: float
+
+
 def replay(request: ReplayRequest) -> Recording:
     """Play the bag to its end (or, looping, until Ctrl-C) and return what the planner published.
 
     Raises InvalidInput for a bag that a planner cannot use, VlaDriverError when a node fails.
     """
-    import os
-
-    from vla_driver.ros.plan_recorder import PlanRecorder
-    from vla_driver.ros.processes import NodeProcesses
     from vla_driver.ros.transport import use_shared_memory_profile
 
+    setup = _prepare(request)
+    # The recorder in this process must be in the nodes' domain, with their transport; afterwards nothing stays set.
+    environment = {**os.environ, **request.environment}
+    use_shared_memory_profile(environment)
+    with environment_variables({k: v for k, v in environment.items() if os.environ.get(k) != v}):
+        recording = _play(request, setup)
+    if not recording.plans:
+        problems = [f'{name}: {text}' for name, (level, text) in recording.diagnostics.items() if level]
+        raise VlaDriverError(f'the planner published no plan; its diagnostics: {"; ".join(problems) or "none came"}')
+    return recording
+
+
+def _prepare(request: ReplayRequest) -> _Setup:
+    """Look into the bag and say what is wrong before any process is started."""
     if request.policy == 'expert':
         raise InvalidInput('policy expert: it belongs to the simulator; replay takes model, blind, constant-velocity')
+    if not request.rate > 0:
+        raise InvalidInput(f'rate {request.rate}: expected a positive number')
     checkpoint = checkpoint_of(request.policy, request.model)
     with BagReader(request.bag, topics=request.topics, rig=request.rig) as bag:
         inputs, rig, types, seconds = bag.inputs(), bag.rig(), bag.topics, bag.duration_s
@@ -64,54 +90,59 @@ def replay(request: ReplayRequest) -> Recording:
     if inputs.odometry is None or inputs.route is None:
         absent = 'odometry (nav_msgs/Odometry)' if inputs.odometry is None else 'route (nav_msgs/Path)'
         raise InvalidInput(f'bag {request.bag} has no {absent}, without which nothing can be planned; see --topic')
-    if not request.rate > 0:
-        raise InvalidInput(f'rate {request.rate}: expected a positive number')
-    anchor = inputs.cameras[ANCHOR_CAMERA]
     parameters, remappings = _planner_settings(inputs, rig, types)
-    parameters |= {'policy': request.policy, 'model': checkpoint or ''}
-    use_shared_memory_profile(os.environ)
-    for name, value in request.environment.items():
-        os.environ[name] = value  # the recorder in this process must be in the nodes' domain
+    anchor = inputs.cameras[ANCHOR_CAMERA]
+    return _Setup(
+        rig,
+        {**parameters, 'policy': request.policy, 'model': checkpoint or ''},
+        remappings,
+        (anchor, types[anchor]),
+        (*inputs.cameras.values(), inputs.odometry, inputs.route),
+        seconds,
+    )
 
-    with tempfile.TemporaryDirectory() as folder:
+
+def _play(request: ReplayRequest, setup: _Setup) -> Recording:
+    from vla_driver.ros.plan_recorder import PlanRecorder
+    from vla_driver.ros.processes import NodeProcesses
+
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        NodeProcesses(log=request.log) as nodes,
+        PlanRecorder(setup.anchor) as recorder,
+    ):
         rig_file = Path(folder) / 'rig.yaml'
-        rig_file.write_text(rig_to_yaml(rig), encoding='utf-8')
-        parameters['rig'] = str(rig_file)
-        with NodeProcesses(log=request.log) as nodes, PlanRecorder((anchor, types[anchor])) as recorder:
-            planner = nodes.start('planner', parameters, remappings=remappings)
-            nodes.wait_active(planner, timeout_s=_START_S)
-            recorder.wait_for_planner()
-            needed = [*inputs.cameras.values(), inputs.odometry, inputs.route]
-            player = nodes.start(
-                'bag_player',
-                {
-                    'bag': str(request.bag),
-                    'rate': request.rate,
-                    'loop': request.loop,
-                    'exclude': list(request.exclude) or [''],
-                    'wait_for_subscribers': needed,
-                    'autostart': False,
-                },
-            )
-            try:
-                recorder.start_when_heard('bag_player')
-            except VlaDriverError as error:
-                raise VlaDriverError(f'{error}; its last lines:\n{player.output}') from error
-            try:
-                with progress(None if request.loop else seconds, 's', f'replay {request.bag.name}') as bar:
-                    _watch(player, nodes, recorder, bar, None if request.loop else seconds, request.rate)
-            except KeyboardInterrupt:
-                if not request.loop:
-                    raise
-            else:
-                player.check()
-            _drain(recorder)
-            nodes.check()
-        recording = recorder.recording()
-    if not recording.plans:
-        problems = '; '.join(f'{name}: {text}' for name, (level, text) in recording.diagnostics.items() if level)
-        raise VlaDriverError(f'the planner published no plan; its diagnostics: {problems or "none came"}')
-    return recording
+        rig_file.write_text(rig_to_yaml(setup.rig), encoding='utf-8')
+        parameters = {**setup.parameters, 'rig': str(rig_file)}
+        planner = nodes.start('planner', parameters, remappings=setup.remappings)
+        nodes.wait_active(planner, timeout_s=_START_S)
+        recorder.wait_for_planner()
+        playing = {
+            'bag': str(request.bag),
+            'rate': request.rate,
+            'loop': request.loop,
+            'exclude': list(request.exclude) or [''],
+            'wait_for_subscribers': list(setup.needed),
+            'autostart': False,
+        }
+        player = nodes.start('bag_player', playing)
+        try:
+            recorder.start_when_heard('bag_player')
+        except VlaDriverError as error:
+            raise VlaDriverError(f'{error}; its last lines:\n{player.output}') from error
+        seconds = None if request.loop else setup.seconds
+        try:
+            with progress(seconds, 's', f'replay {request.bag.name}') as bar:
+                _watch(player, nodes, recorder, bar, seconds, request.rate)
+        except KeyboardInterrupt:
+            if not request.loop:
+                raise
+            player.stop()
+        else:
+            player.check()
+        _drain(recorder)
+        nodes.check()
+        return recorder.recording()
 
 
 def _planner_settings(inputs: Any, rig: CameraRig, types: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, str]]:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import TracebackType
-from typing import Final
+from typing import Any, Final
 
 import cv2
 import numpy as np
@@ -82,12 +82,13 @@ class FilmWriter:
 
             self.path.parent.mkdir(parents=True, exist_ok=True)
             pictures = [PillowImage.fromarray(np.ascontiguousarray(frame)) for frame in self._frames]
+            options: dict[str, Any] = {'quality': self._quality, 'method': 2} if self.path.suffix == '.webp' else {}
             pictures[0].save(
                 self.path,
                 save_all=True,
                 append_images=pictures[1:],
                 duration=round(1000 / self._fps),
                 loop=0,
-                **({'quality': self._quality, 'method': 2} if self.path.suffix == '.webp' else {}),
+                **options,
             )
             self._frames = []

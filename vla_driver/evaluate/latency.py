@@ -15,10 +15,13 @@ from typing import Any, Final
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 from vla_driver.camera.decode import encode_jpeg
 from vla_driver.evaluate.recorded_plans import ReceivedPlan, Recording, rate_hz, spread
 from vla_driver.types import CAMERA_NAMES, CameraModel, CameraRig, Image, InvalidInput
+
+FloatPicture = npt.NDArray[np.float32]
 
 SIZE: Final = (1600, 900)
 TARGET_KB: Final = 330.0
@@ -28,28 +31,38 @@ FRAMES: Final = 8
 WARM_UP_S: Final = 3.0
 
 
-def road_like(base: Image, seed: int, sharpness: float) -> Image:
-    """Return a 1600x900 picture with the content of `base` [H, W, 3] and fine texture of strength `sharpness`."""
+def _layers(base: Image, seed: int) -> tuple[FloatPicture, FloatPicture]:
+    """Return `base` [H, W, 3] at the bench's size, and fine texture for it [H, W, 1]."""
     rng = np.random.default_rng(seed)
     large = cv2.resize(base, SIZE, interpolation=cv2.INTER_CUBIC).astype(np.float32)
-    fine = rng.normal(0.0, 1.0, (SIZE[1], SIZE[0])).astype(np.float32)
+    fine = rng.standard_normal((SIZE[1], SIZE[0]), dtype=np.float32)
     # Asphalt and leaves have detail at every scale, the sky (bright) has little.
     texture = fine + 2.0 * cv2.GaussianBlur(fine, (0, 0), 1.2) + 4.0 * cv2.GaussianBlur(fine, (0, 0), 3.0)
     shade = np.clip(1.3 - large.mean(axis=2) / 200.0, 0.15, 1.0)
-    return np.clip(large + (sharpness * shade * texture)[..., None], 0, 255).astype(np.uint8)
+    return large, (shade * texture)[..., None]
 
 
-def tuned_jpeg(base: Image, seed: int, target_kb: float = TARGET_KB) -> bytes:
-    """Return a JPEG (quality 90, 4:2:0) of about `target_kb`, by the strength of the texture."""
+def _jpeg(large: FloatPicture, texture: FloatPicture, strength: float) -> bytes:
+    return encode_jpeg(np.clip(large + strength * texture, 0, 255).astype(np.uint8), 90, '420')
+
+
+def road_like_jpeg(base: Image, seed: int, strength: float) -> bytes:
+    """Return a 1600x900 JPEG (quality 90, 4:2:0) with the content of `base` and fine texture of a given strength."""
+    return _jpeg(*_layers(base, seed), strength)
+
+
+def texture_strength(base: Image, seed: int, target_kb: float = TARGET_KB) -> float:
+    """Return the strength at which `road_like_jpeg` gives about `target_kb`."""
+    large, texture = _layers(base, seed)
     low, high = 0.0, 40.0
-    data = b''
-    for _ in range(8):
-        middle = 0.5 * (low + high)
-        data = encode_jpeg(road_like(base, seed, middle), 90, '420')
-        if abs(len(data) / 1000.0 - target_kb) < 0.03 * target_kb:
+    middle = 0.5 * (low + high)
+    for _ in range(7):
+        kilobytes = len(_jpeg(large, texture, middle)) / 1000.0
+        if abs(kilobytes - target_kb) < 0.03 * target_kb:
             break
-        low, high = (middle, high) if len(data) / 1000.0 < target_kb else (low, middle)
-    return data
+        low, high = (middle, high) if kilobytes < target_kb else (low, middle)
+        middle = 0.5 * (low + high)
+    return middle
 
 
 def write_frames(folder: Path, bases: Mapping[str, Sequence[Image]], frames: int = FRAMES) -> float:
@@ -62,8 +75,9 @@ def write_frames(folder: Path, bases: Mapping[str, Sequence[Image]], frames: int
         pictures = bases.get(camera, ())
         if not len(pictures):
             raise InvalidInput(f'latency bench: no picture of camera {camera} to begin with')
+        strength = texture_strength(pictures[0], seed=100 * number)
         for k in range(frames):
-            data = tuned_jpeg(pictures[k % len(pictures)], seed=100 * number + k)
+            data = road_like_jpeg(pictures[k % len(pictures)], 100 * number + k, strength)
             (folder / f'{camera}_{k}.jpg').write_bytes(data)
             sizes.append(len(data) / 1000.0)
     return float(np.mean(sizes))

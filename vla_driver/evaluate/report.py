@@ -128,7 +128,7 @@ class Report:
         ]
         latency = [series('camera to path', [t.latency_ms for t in self.ticks], '#ee82aa')]
         lines = [{'name': f'p99 {self.latency_p99_ms:.0f} ms', 'y': self.latency_p99_ms}] if self.latency_p99_ms else []
-        charts = [
+        charts: list[dict[str, Any]] = [
             {'title': 'Speed', 'subtitle': 'm/s', 'series': speed, 'digits': 1, 'least': 2},
             {
                 'title': 'Distance from the driven path',

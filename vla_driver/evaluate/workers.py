@@ -47,8 +47,8 @@ def _run(function: Callable[[Any], Any], item: Any, connection: Connection) -> N
 
 
 @contextmanager
-def _environment(variables: Mapping[str, str]) -> Iterator[None]:
-    """Set variables while processes are started: libraries read them when they are loaded, before any of our code."""
+def environment_variables(variables: Mapping[str, str]) -> Iterator[None]:
+    """Set variables inside the `with`: processes started there inherit them before any of their code runs."""
     before = {name: os.environ.get(name) for name in variables}
     os.environ.update(variables)
     try:
@@ -56,7 +56,7 @@ def _environment(variables: Mapping[str, str]) -> Iterator[None]:
     finally:
         for name, value in before.items():
             if value is None:
-                del os.environ[name]
+                os.environ.pop(name, None)
             else:
                 os.environ[name] = value
 
@@ -84,7 +84,7 @@ def run_isolated(
                 index, item = waiting.popleft()
                 ours, theirs = context.Pipe(duplex=False)
                 process = context.Process(target=_run, args=(function, item, theirs), daemon=True)
-                with _environment(environment or {}):
+                with environment_variables(environment or {}):
                     process.start()
                 theirs.close()  # so that the end of the process is the end of the stream
                 running[ours] = (index, process)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections import deque
 from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Final
@@ -34,6 +35,8 @@ from vla_driver.ros import qos
 from vla_driver.ros.conversions import from_driving_plan
 from vla_driver.types import VlaDriverError
 
+#: Plans kept of a replay that loops on and on: an hour at 10 Hz.
+_KEPT: Final = 36_000
 _CLASSES: Final = {'plan': DrivingPlan, 'path': Path, 'markers': MarkerArray}
 _PICTURES: Final = {'sensor_msgs/msg/Image': Image, 'sensor_msgs/msg/CompressedImage': CompressedImage}
 
@@ -48,8 +51,9 @@ class PlanRecorder:
     def __init__(self, anchor: tuple[str, str] | None = None, *, domain: int | None = None) -> None:
         self._sent_s: dict[int, float] = {}
         self._paths: dict[int, float] = {}
-        self._plans: list[tuple[int, DrivingPlan, float]] = []
-        self._raw: list[RawMessage] = []
+        self._plans: deque[tuple[int, DrivingPlan, float]] = deque(maxlen=_KEPT)
+        self._raw: deque[RawMessage] = deque(maxlen=3 * _KEPT)
+        self._count = 0
         self._diagnostics: dict[str, tuple[int, str]] = {}
         self._values: dict[str, dict[str, str]] = {}
         self._lock = threading.Lock()
@@ -154,6 +158,7 @@ class PlanRecorder:
         message = deserialize_message(data, DrivingPlan)
         stamp = message.header.stamp
         with self._lock:
+            self._count += 1
             self._plans.append((_nanoseconds(stamp), message, now))
             self._raw.append(RawMessage('plan', _seconds(stamp), data))
 
@@ -186,7 +191,7 @@ class PlanRecorder:
     def count(self) -> int:
         """Plans so far."""
         with self._lock:
-            return len(self._plans)
+            return self._count
 
     @property
     def images(self) -> int:

@@ -226,7 +226,7 @@ class PlannerNode(DriverNode[PlannerParameters]):
             self._policy.reset()
             self._guard.reset()
             if self._epoch is not None:
-                self.resets += 1
+                self.resets = ready.epoch
                 self.get_logger().warning(f'reset: time jumped back to {ready.stamp_s:.3f} s')
             self._epoch = ready.epoch
         if began_s - sent_s > self.parameters.max_age_s:

@@ -115,8 +115,11 @@ class SimulatorNode(DriverNode[SimulatorParameters]):
         self._step_ns = round(STEP_S * 1e9)
         self._simulation = Simulation(p.make_scenario(), rig=rig, render=p.render)
         self._rig = rig
-        self._raw_outlets = {c.name: self.advertise(Image, f'camera/{c.name}/image', qos.SENSOR_PUBLICATION) for c in rig
-                     if p.image_transport != 'compressed'}  # fmt: skip
+        self._raw_outlets = {
+            c.name: self.advertise(Image, f'camera/{c.name}/image', qos.SENSOR_PUBLICATION)
+            for c in rig
+            if p.image_transport != 'compressed'
+        }
         self._jpeg_outlets = {
             c.name: self.advertise(CompressedImage, f'camera/{c.name}/image/compressed', qos.SENSOR_PUBLICATION)
             for c in rig

@@ -1,0 +1,138 @@
+# Copyright 2026 The vla_driver authors
+# SPDX-License-Identifier: Apache-2.0
+"""Open-loop evaluation of a real bag, written here: every figure has an expectation."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from vla_driver.bag.read import BagReader
+from vla_driver.bag.write import BagWriter
+from vla_driver.cli import main
+from vla_driver.evaluate.displacement import summarise
+from vla_driver.evaluate.open_loop import AgentTrack, RecordedExpert, evaluate_bag, nearest
+from vla_driver.geometry import unicycle
+from vla_driver.geometry.rig import load_rig
+from vla_driver.planning.constant_velocity import ConstantVelocityPolicy
+from vla_driver.sim.scene import Actor, SemanticClass
+from vla_driver.types import CameraFrame, EgoState, InvalidInput, Navigation, Observation, TurnCommand
+
+RIG = load_rig('sim')
+#: The car brakes evenly from 8 m/s at 1 m/s2 for 6 s.
+START_S, SPEED, BRAKING = 100.0, 8.0, 1.0
+
+
+def ego_at(seconds: float) -> EgoState:
+    x = SPEED * seconds - 0.5 * BRAKING * seconds**2
+    return EgoState(START_S + seconds, x, 0.0, 0.0, SPEED - BRAKING * seconds)
+
+
+@pytest.fixture(scope='module')
+def braking_bag(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp('bags') / 'braking'
+    picture = np.full((192, 320, 3), 120, np.uint8)
+    # It begins at 23.35 m; after 3 s the front of the braking car is at 23.2 m, of one that kept 8 m/s at 27.7 m.
+    parked = Actor(7, SemanticClass.CAR, 25.6, 0.0, 0.0, 4.5, 1.8, 1.5)
+    with BagWriter(path, RIG) as bag:
+        bag.write_route(START_S, [[60.0, 0.0], [90.0, 0.0]])
+        for tick in range(61):
+            ego = ego_at(0.1 * tick)
+            bag.write_odometry(ego)
+            bag.write_agents(ego.stamp_s, [parked] if tick <= 30 else [])
+            braking = unicycle.integrate(ego.speed_mps, np.full(20, -BRAKING), np.zeros(20))
+            bag.write_expert(ego.stamp_s, braking)
+            if tick % 5 == 0:
+                frames = {name: CameraFrame(name, ego.stamp_s, picture) for name in RIG.names}
+                navigation = Navigation(TurnCommand.FOLLOW, 50.0, np.array([[30.0, 0.0], [60.0, 0.0]]))
+                bag.write_observation(Observation(ego.stamp_s, frames, RIG, ego, navigation))
+    return path
+
+
+def test_constant_velocity_errs_by_what_the_car_braked(braking_bag: Path) -> None:
+    result = evaluate_bag(braking_bag, lambda bag: ConstantVelocityPolicy())
+    # 13 sets of images every 0.5 s; the last ones have no 3 s of future.
+    assert len(result.samples) == 7
+    assert result.without_future == 6
+    for sample in result.samples:
+        expected = 0.5 * BRAKING * np.arange(0.5, 3.1, 0.5) ** 2
+        np.testing.assert_allclose(sample.error_m, expected, atol=0.02)
+
+
+def test_collisions_are_counted_where_agents_were_recorded(braking_bag: Path) -> None:
+    first, *others = evaluate_bag(braking_bag, lambda bag: ConstantVelocityPolicy()).samples
+    assert first.collides is not None
+    # At 2.0 s the front is at 19.7 m, at 2.5 s at 23.7 m.
+    np.testing.assert_array_equal(first.collides, [False, False, False, False, True, True])
+    assert first.truth_collides is not None
+    assert not first.truth_collides.any()
+    assert others[0].collides is not None
+
+
+def test_the_recorded_expert_is_almost_exact(braking_bag: Path) -> None:
+    result = evaluate_bag(braking_bag, lambda bag: RecordedExpert(list(bag.expert_trajectories())))
+    assert summarise(result.samples)['UniAD']['l2_m']['3s'] < 0.05
+
+
+def test_the_command_writes_both_protocols(braking_bag: Path, tmp_path: Path, capsys) -> None:  # type: ignore[no-untyped-def]
+    path = tmp_path / 'open.json'
+    words = ['evaluate', 'open-loop', str(braking_bag), str(braking_bag), '--policy', 'constant-velocity']
+    assert main([*words, '--json', str(path)]) == 0
+    figures = json.loads(path.read_text())
+    assert figures['samples'] == 14
+    assert figures['UniAD']['l2_m']['3s'] == pytest.approx(4.5, abs=0.02)
+    assert figures['ST-P3/VAD']['l2_m']['3s'] == pytest.approx(0.5 * 91 / 24, abs=0.02)
+    assert set(figures['bags'][0]) == {'bag', 'samples', 'without_future', 'skipped', 'rejected'}
+    text = capsys.readouterr().out
+    assert 'L2 (m), UniAD' in text
+    assert 'N = 14' in text
+
+
+def test_a_bag_without_expert_has_no_expert(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match='no /ground_truth/expert_trajectory'):
+        RecordedExpert([])
+
+
+def test_a_bag_without_cameras_names_its_topics(tmp_path: Path, capsys) -> None:  # type: ignore[no-untyped-def]
+    path = tmp_path / 'blind'
+    with BagWriter(path, RIG) as bag:
+        for tick in range(20):
+            bag.write_odometry(ego_at(0.1 * tick))
+    assert main(['evaluate', 'open-loop', str(path), '--policy', 'constant-velocity']) == 2
+    errors = capsys.readouterr().err
+    assert 'error: ' in errors
+    assert '/odom (nav_msgs/msg/Odometry)' in errors
+
+
+def test_what_is_no_bag_is_named(tmp_path: Path, capsys) -> None:  # type: ignore[no-untyped-def]
+    assert main(['evaluate', 'open-loop', str(tmp_path / 'nothing'), '--policy', 'constant-velocity']) == 2
+    assert 'is not a readable bag' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('text', ['front', 'front=', '=/topic', 'front=topic'])
+def test_a_topic_option_must_be_name_and_topic(braking_bag: Path, text: str, capsys) -> None:  # type: ignore[no-untyped-def]
+    words = ['evaluate', 'open-loop', str(braking_bag), '--policy', 'constant-velocity', '--camera-topic', text]
+    assert main(words) == 2
+    assert 'expected NAME=/TOPIC' in capsys.readouterr().err
+
+
+def test_nearest_is_the_nearest_within_reach() -> None:
+    stamps = [1.0, 1.1, 1.2]
+    assert nearest(stamps, 1.12) == 1
+    assert nearest(stamps, 0.95) == 0
+    assert nearest(stamps, 1.3) is None
+    assert nearest([], 1.0) is None
+
+
+def test_agents_are_known_only_where_they_were_recorded(braking_bag: Path) -> None:
+    with BagReader(braking_bag) as bag:
+        track = AgentTrack(list(bag.agents()))
+    at_first = track.at(START_S)
+    assert at_first is not None
+    np.testing.assert_allclose(at_first, [[25.6, 0.0, 0.0, 4.5, 1.8]], atol=1e-6)
+    assert track.at(START_S + 4.0) is not None
+    assert len(track.at(START_S + 4.0)) == 0  # type: ignore[arg-type]
+    assert track.at(START_S + 60.0) is None

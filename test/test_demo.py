@@ -1,0 +1,121 @@
+# Copyright 2026 The vla_driver authors
+# SPDX-License-Identifier: Apache-2.0
+"""`replay` and `demo` end to end: a bag, real nodes in their own processes, DDS, and the files that come out."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from vla_driver.bag.read import BagReader
+from vla_driver.bag.write import BagWriter
+from vla_driver.cli import main
+from vla_driver.geometry.rig import load_rig
+from vla_driver.types import CameraFrame, EgoState, Navigation, Observation, TurnCommand
+
+RIG = load_rig('sim')
+TICKS, DT_S, START_S = 40, 0.2, 100.0
+
+
+def ego_at(tick: int) -> EgoState:
+    """Drive straight on at 5 m/s."""
+    return EgoState(START_S + DT_S * tick, 5.0 * DT_S * tick, 0.0, 0.0, 5.0)
+
+
+@pytest.fixture(scope='module')
+def short_bag(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp('bags') / 'short'
+    rng = np.random.default_rng(0)
+    picture = rng.integers(60, 180, (192, 320, 3), dtype=np.uint8)
+    with BagWriter(path, RIG) as bag:
+        bag.write_route(START_S, [[60.0, 0.0], [90.0, 0.0]])
+        for tick in range(TICKS):
+            ego = ego_at(tick)
+            frames = {name: CameraFrame(name, ego.stamp_s, picture) for name in RIG.names}
+            navigation = Navigation(TurnCommand.FOLLOW, 50.0, np.array([[30.0, 0.0], [60.0, 0.0]]))
+            bag.write_observation(Observation(ego.stamp_s, frames, RIG, ego, navigation))
+    return path
+
+
+@pytest.fixture(autouse=True)
+def own_domain(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv('ROS_DOMAIN_ID', str(1 + (os.getpid() + 50) % 100))
+
+
+def test_the_demo_writes_everything(short_bag: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / 'out'
+    before = dict(os.environ)
+    assert main(['demo', '--bag', str(short_bag), '--policy', 'constant-velocity', '--out', str(out)]) == 0
+    assert dict(os.environ) == before
+    assert {path.name for path in out.iterdir()} == {'report.html', 'drive.webp', 'plan.mcap', 'metrics.json'}
+    metrics = json.loads((out / 'metrics.json').read_text())
+    # Every set of images was answered, by the policy; a loaded machine may skip a few.
+    assert metrics['images'] == TICKS
+    assert metrics['plans'] >= 0.8 * TICKS
+    assert metrics['sources'].get('policy', 0) >= 0.8 * TICKS
+    assert 0.0 < metrics['camera_to_path_ms']['p50'] < 1000.0
+    # Straight on at constant speed is what was driven.
+    assert metrics['open_loop']['UniAD']['l2_m']['3s'] < 0.05
+    assert (out / 'report.html').stat().st_size < 15e6
+
+    with BagReader(out / 'plan.mcap') as bag:
+        assert bag.topics['/plan'] == 'vla_driver/msg/DrivingPlan'
+        assert bag.topics['/path'] == 'nav_msgs/msg/Path'
+        stamps = [m.header.stamp.sec + 1e-9 * m.header.stamp.nanosec for _, _, m in bag.messages(['/path'])]
+    images = {round(ego_at(tick).stamp_s, 6) for tick in range(TICKS)}
+    assert len(stamps) == metrics['plans']
+    assert {round(stamp, 6) for stamp in stamps} <= images
+    page = (out / 'report.html').read_text()
+    assert len(re.findall(r'data:image/webp;base64', page)) == metrics['plans']
+    assert 'plans at' in capsys.readouterr().out
+
+
+def test_a_looped_replay_ends_with_ctrl_c_and_reports(short_bag: Path, tmp_path: Path) -> None:
+    path = tmp_path / 'figures.json'
+    words = ['replay', str(short_bag), '--policy', 'constant-velocity', '--loop', '--rate', '4', '--json', str(path)]
+    code = 'import sys; from vla_driver.cli import main; sys.exit(main(sys.argv[1:]))'
+    process = subprocess.Popen([sys.executable, '-c', code, *words], stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    # The bar appears when playing begins; then two rounds of 2 s at the rate of 4, and one more on a slow machine.
+    while 'replay short' not in process.stderr.read(200):
+        assert process.poll() is None
+    time.sleep(6.0)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 0, errors
+    figures = json.loads(path.read_text())
+    # More plans than one round has images: time jumped back, and planning went on.
+    assert figures['plans'] > TICKS
+
+
+@pytest.mark.parametrize(
+    ('words', 'message'),
+    [
+        (['--policy', 'constant-velocity', '--model', 'nano'], 'loads no checkpoint'),
+        (['--model', 'no/such/checkpoint'], "checkpoint 'no/such/checkpoint' not found"),
+        (['--policy', 'constant-velocity', '--topic', 'odom=/nowhere'], 'no topic /nowhere'),
+    ],
+)
+def test_replay_names_what_is_wrong(
+    short_bag: Path, words: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(['replay', str(short_bag), *words]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_bag_without_a_route_cannot_be_replayed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / 'lost'
+    with BagWriter(path, RIG) as bag:
+        bag.write_odometry(ego_at(0))
+        bag.write_camera('front', START_S, np.zeros((192, 320, 3), np.uint8))
+    assert main(['replay', str(path), '--policy', 'constant-velocity']) == 2
+    assert 'has no route (nav_msgs/Path)' in capsys.readouterr().err
