@@ -134,3 +134,48 @@ def test_drive_reports_the_route(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert figures['distance_m'] > 50.0
     assert figures['plans']['policy'] > 20
     assert 'driving score' in capsys.readouterr().out
+
+
+def test_record_writes_a_bag_that_gives_observations(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from vla_driver.bag.read import BagReader
+    from vla_driver.types import CAMERA_NAMES
+
+    path = tmp_path / 'bags' / 'short'
+    code = main(['record', '--out', str(path), '--seconds', '2', '--rate', '5', '--length', '100'])
+    shown = capsys.readouterr()
+    if 'OpenGL' in shown.err:
+        pytest.skip(shown.err)
+    assert code == 0, shown.err
+    assert '10 pictures per camera' in shown.out
+    with BagReader(path) as bag:
+        observations = list(bag.observations())
+        assert len(observations) == 10
+        assert set(observations[0].frames) == set(CAMERA_NAMES)
+        assert observations[0].stamp_s == pytest.approx(100.0)
+        # Pictures of a world, not of nothing.
+        assert observations[5].frames['front'].image.std() > 15.0
+        assert len(list(bag.odometry())) == 20
+        assert len(list(bag.agents())) == 20
+        stamps, trajectories = zip(*bag.expert_trajectories(), strict=True)
+        assert len(stamps) == 20
+        assert len(trajectories[0]) == 20
+        masks = list(bag.semantic('front'))
+        assert len(masks) == 10
+        assert len(set(masks[5][1].ravel().tolist())) > 3
+    assert main(['record', '--out', str(path)]) == 2
+    assert 'exists already' in capsys.readouterr().err
+
+
+def test_doctor_uses_every_part_and_says_what_to_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / 'doctor.json'
+    code = main(['doctor', '--json', str(path)])
+    findings = {finding['part']: finding for finding in json.loads(path.read_text())['findings']}
+    assert set(findings) >= {'python', 'packages', 'ros', 'messages', 'dds', 'opengl', 'sumo', 'torch', 'checkpoints'}
+    # What these tests themselves run on works; every other finding comes with a remedy.
+    assert findings['python']['state'] == findings['packages']['state'] == findings['torch']['state'] == 'ok'
+    for finding in findings.values():
+        assert finding['detail']
+        assert (finding['state'] == 'ok') == (finding['remedy'] == '')
+    faults = [part for part, finding in findings.items() if finding['state'] == 'fault']
+    assert code == (1 if faults else 0)
+    assert ('faults: ' + ', '.join(faults) if faults else 'all parts work') in capsys.readouterr().out

@@ -1,6 +1,6 @@
 # Copyright 2026 The vla_driver authors
 # SPDX-License-Identifier: Apache-2.0
-"""`replay` and `demo` end to end: a bag, real nodes in their own processes, DDS, and the files that come out."""
+"""`replay`, `demo` and `drive --ros` end to end: real nodes in their own processes, DDS, and what comes out."""
 
 from __future__ import annotations
 
@@ -86,8 +86,11 @@ def test_a_looped_replay_ends_with_ctrl_c_and_reports(short_bag: Path, tmp_path:
     process = subprocess.Popen([sys.executable, '-c', code, *words], stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
     # The bar appears when playing begins; then two rounds of 2 s at the rate of 4, and one more on a slow machine.
-    while 'replay short' not in process.stderr.read(200):
-        assert process.poll() is None
+    seen = ''
+    while 'replay short' not in seen:
+        letter = process.stderr.read(1)
+        assert letter, seen
+        seen += letter
     time.sleep(6.0)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
@@ -119,3 +122,27 @@ def test_a_bag_without_a_route_cannot_be_replayed(tmp_path: Path, capsys: pytest
         bag.write_camera('front', START_S, np.zeros((192, 320, 3), np.uint8))
     assert main(['replay', str(path), '--policy', 'constant-velocity']) == 2
     assert 'has no route (nav_msgs/Path)' in capsys.readouterr().err
+
+
+def test_the_nodes_drive_as_the_synchronous_core_does(tmp_path: Path) -> None:
+    """The same six seconds, once in one process, once with simulator, planner and controller over DDS."""
+    words = ['drive', '--policy', 'constant-velocity', '--split', 'val', '--seconds', '6']
+    results = []
+    for extra in ([], ['--ros']):
+        path = tmp_path / f'drive{len(extra)}.json'
+        assert main([*words, *extra, '--json', str(path)]) == 0
+        results.append(json.loads(path.read_text()))
+    alone, nodes = results
+    assert alone['duration_s'] == nodes['duration_s'] == 6.0
+    assert alone['distance_m'] > 1.0
+    # Messages carry 32-bit controls: equal to a millimetre or so.
+    assert nodes['distance_m'] == pytest.approx(alone['distance_m'], abs=0.01)
+    assert nodes['route_completion'] == pytest.approx(alone['route_completion'], abs=1e-4)
+    assert sum(nodes['plans'].values()) == sum(alone['plans'].values()) == 30
+
+
+def test_drive_over_dds_names_what_it_cannot_do(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(['drive', '--ros', '--policy', 'expert']) == 2
+    assert 'lives inside the simulator' in capsys.readouterr().err
+    assert main(['drive', '--ros', '--policy', 'constant-velocity', '--video', 'drive.mp4']) == 2
+    assert 'leave out --ros' in capsys.readouterr().err

@@ -41,6 +41,7 @@ COMMANDS: Final = (
     Command(('record',), 'vla_driver.commands.record', 'let the expert drive and write a bag'),
     Command(('replay',), 'vla_driver.commands.replay', 'replay a bag through the nodes over DDS'),
     Command(('train', 'collect'), 'vla_driver.train.collect', 'collect labelled episodes in the simulator'),
+    Command(('train', 'export'), 'vla_driver.train.export', 'turn a run into a checkpoint that ships'),
     Command(('train', 'policy'), 'vla_driver.train.policy', 'train the driving policy by imitation'),
 )
 _GROUPS: Final = {'evaluate': 'measure a policy or the nodes', 'train': 'train a model'}

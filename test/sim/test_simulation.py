@@ -73,7 +73,8 @@ def test_own_traffic_replaces_the_generated(tmp_path):
 
     network = town_path('train_grid')
     routes = tmp_path / 'own.rou.xml'
-    routes.write_text('<routes><vType id="taxi"/><trip id="only" type="taxi" depart="0" from="A0A1" to="C2C3"/></routes>')
+    trip = '<trip id="only" type="taxi" depart="0" from="A0A1" to="C2C3"/>'
+    routes.write_text(f'<routes><vType id="taxi"/>{trip}</routes>')
     with Simulation(custom_scenario(network, [routes], seed=1), render=False):
         assert set(libsumo.vehicle.getIDList()) <= {'only', 'ego'}
 

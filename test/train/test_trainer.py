@@ -152,3 +152,53 @@ def test_learning_rate_rises_stays_and_falls() -> None:
     late = [learning_rate_factor(progress, 5000) for progress in (0.6, 0.8, 0.95, 1.0)]
     assert late == sorted(late, reverse=True)
     assert late[-1] == pytest.approx(0.02)
+
+
+def test_processes_share_a_step_and_stay_equal(train: Any, tmp_path: Path, capfd: Any) -> None:
+    """Two processes take the mean gradient of their halves; interrupted or not, the run is a function of its seed."""
+    two = ('--steps', '3', '--processes', '2', '--batch', '2')
+    figures = train(tmp_path / 'first', *two)
+    assert figures['ade_3s'] > 0
+    train(tmp_path / 'second', *two)
+    one, other = (load_file(tmp_path / name / STATE_FOLDER / 'state.safetensors') for name in ('first', 'second'))
+    for name, value in one.items():
+        torch.testing.assert_close(other[name], value, rtol=0.0, atol=1e-6, msg=name)
+    with pytest.raises(InvalidInput, match='--batch 3 does not divide'):
+        train(tmp_path / 'odd', '--steps', '1', '--processes', '2', '--batch', '3')
+    # What a process finds wrong reaches the command as one line.
+    with pytest.raises(InvalidInput, match=r"^checkpoint 'no-such-model' not found"):
+        train(tmp_path / 'third', '--steps', '1', '--processes', '2', '--batch', '2', '--init', 'no-such-model')
+
+
+def test_mean_gradient_is_that_of_the_whole_batch(train: Any, tmp_path: Path, monkeypatch: Any) -> None:
+    """A step of two processes moves the weights as their two batches' mean gradient does."""
+    train(tmp_path / 'run', '--steps', '1', '--processes', '2', '--batch', '2', '--stage', 'policy')
+    shared = load_file(tmp_path / 'run' / STATE_FOLDER / 'state.safetensors')
+    gradients: list[dict[str, torch.Tensor]] = []
+
+    def keep(self: Trainer) -> None:
+        gradients.append({name: p.grad.clone() for name, p in self.model.named_parameters() if p.grad is not None})
+
+    monkeypatch.setattr(Trainer, '_average_over_processes', keep)
+    dataset = None
+    for rank in range(2):
+        args = argparse.Namespace(out=tmp_path / 'run')
+        split = json.loads((args.out / 'split.json').read_text())
+        torch.manual_seed(0)
+        model = load_model(args.out)
+        config = model.config
+        torch.manual_seed(0)
+        from vla_driver.model.vla import VlaModel
+        from vla_driver.train.anchors import fit_anchors
+        from vla_driver.train.dataset import ClipDataset
+
+        fresh = VlaModel(config)
+        dataset = dataset or ClipDataset([Path(path) for path in split['train']], config, ticks=3)
+        fit_anchors(fresh, *dataset.controls(), seed=0)
+        trainer = Trainer(fresh, TrainerConfig(stage='policy', steps=1, clips=2, ticks=3, processes=2), rank=rank)
+        trainer.train_step(dataset.training_batch(0, rank, 1))
+    mean = {name: 0.5 * (gradients[0][name] + gradients[1][name]) for name in gradients[0]}
+    norm = torch.stack([gradient.norm() for gradient in mean.values()]).norm()
+    for name, gradient in mean.items():
+        want = 0.02 * (gradient * min(1.0, 1.0 / float(norm))) ** 2  # (1 - beta2) g^2 after one step
+        torch.testing.assert_close(shared[f'optimizer.exp_avg_sq.{name}'], want, rtol=1e-3, atol=1e-9, msg=name)

@@ -30,7 +30,7 @@ from vla_driver.commands.common import (
     read_json,
     write_json,
 )
-from vla_driver.evaluate.controls import POLICY_NAMES, checkpoint_of
+from vla_driver.evaluate.controls import POLICY_NAMES, require_checkpoint
 
 _SHOWN = (
     ('success_rate', '', 3),
@@ -75,6 +75,7 @@ def run(args: argparse.Namespace) -> int:
 
     from vla_driver.sim.scenario import scenarios
 
+    checkpoint = require_checkpoint(args.policy, args.model)
     chosen = scenarios(args.split, args.scenarios, seed=args.seed)
     done = {'routes': 0, 'success': 0}
     with progress(len(chosen), 'route', args.policy) as bar:
@@ -93,7 +94,7 @@ def run(args: argparse.Namespace) -> int:
     _print_table(summary)
     evaluation = {
         'policy': args.policy,
-        'model': checkpoint_of(args.policy, args.model),
+        'model': checkpoint,
         'split': args.split,
         'seed': args.seed,
         'plan_hz': args.plan_hz,

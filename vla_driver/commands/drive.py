@@ -12,6 +12,7 @@ the same drive. With --ros, the simulator, planner and controller nodes run as p
 from __future__ import annotations
 
 import argparse
+import math
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -41,6 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_policy_arguments(parser, POLICY_NAMES)
     add_scenario_arguments(parser, 'test')
     parser.add_argument('--plan-hz', type=positive_float, default=5.0, help='plans per second: 10, 5, 2 or 1')
+    parser.add_argument('--seconds', type=positive_float, help='end after so much simulated time')
     parser.add_argument('--video', type=Path, metavar='FILE', help='film the drive (.mp4, .webp, .gif)')
     parser.add_argument('--ros', action='store_true', help='drive with the ROS 2 nodes, over DDS')
     parser.add_argument('--verbose', action='store_true', help="with --ros: show the nodes' own output")
@@ -84,7 +86,9 @@ def _drive(args: argparse.Namespace) -> dict[str, Any]:
                     _film_tick(film, simulation, tick)
 
             try:
-                result, statistics = drive_route(simulation, policy, plan_hz=args.plan_hz, on_tick=watch)
+                result, statistics = drive_route(
+                    simulation, policy, plan_hz=args.plan_hz, max_seconds=args.seconds or math.inf, on_tick=watch
+                )
             finally:
                 if film is not None:
                     film.close()

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from vla_driver.commands.common import progress, read_json
 from vla_driver.commands.scenario import chosen_scenario
-from vla_driver.evaluate.controls import checkpoint_of
+from vla_driver.evaluate.controls import require_checkpoint
 from vla_driver.evaluate.rollout import ticks_per_plan
 from vla_driver.evaluate.workers import environment_variables
 from vla_driver.types import InvalidInput, VlaDriverError
@@ -39,7 +39,7 @@ def drive_over_dds(args: argparse.Namespace) -> dict[str, Any]:
     if args.video is not None:
         raise InvalidInput("--video films the synchronous drive; leave out --ros (RViz shows the nodes' drive)")
     scenario = chosen_scenario(args)  # says what is wrong before anything is started
-    checkpoint = checkpoint_of(args.policy, args.model)
+    checkpoint = require_checkpoint(args.policy, args.model)
     environment = dict(os.environ)
     use_shared_memory_profile(environment)
     with environment_variables({k: v for k, v in environment.items() if os.environ.get(k) != v}):
@@ -66,6 +66,7 @@ def _drive(args: argparse.Namespace, scenario: Scenario, checkpoint: str | None)
                     **_scenario_parameters(args),
                     'camera_every': ticks_per_plan(args.plan_hz),
                     'synchronous': True,
+                    'max_seconds': args.seconds or 0.0,
                     'result_file': str(verdict),
                 },
             )

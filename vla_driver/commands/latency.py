@@ -33,7 +33,7 @@ from vla_driver.commands.common import (
     write_json,
 )
 from vla_driver.commands.demo import private_domain
-from vla_driver.evaluate.controls import checkpoint_of
+from vla_driver.evaluate.controls import checkpoint_of, require_checkpoint
 from vla_driver.evaluate.workers import environment_variables
 from vla_driver.types import CAMERA_NAMES, CameraRig, Image, VlaDriverError
 
@@ -63,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
     from vla_driver.evaluate.latency import FRAMES, SIZE, bench_rig, write_frames
     from vla_driver.geometry.rig import load_rig, rig_to_yaml
 
-    checkpoint = checkpoint_of(args.policy, args.model)
+    checkpoint = require_checkpoint(args.policy, args.model)
     cores = sorted(os.sched_getaffinity(0))
     # Everything that is started from here inherits this.
     os.sched_setaffinity(0, cores[: args.cores])

@@ -67,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
                 nonlocal ticks
                 _write_tick(bag, simulation, tick, pictures=ticks % every == 0, semantic=not args.no_semantic)
                 ticks += 1
-                bar.update(0.1)
+                bar.update(min(0.1 * ticks, args.seconds) - bar.n)
 
             # The expert replans on every tick: the recorded trajectory is the one it is driving.
             result, _ = drive_route(

@@ -14,7 +14,7 @@ from typing import Any
 
 from vla_driver.bag.read import BagReader
 from vla_driver.commands.common import progress
-from vla_driver.evaluate.controls import checkpoint_of
+from vla_driver.evaluate.controls import require_checkpoint
 from vla_driver.evaluate.recorded_plans import Recording, figures
 from vla_driver.evaluate.workers import environment_variables
 from vla_driver.geometry.rig import rig_to_yaml
@@ -79,7 +79,7 @@ def _prepare(request: ReplayRequest) -> _Setup:
         raise InvalidInput('policy expert: it belongs to the simulator; replay takes model, blind, constant-velocity')
     if not request.rate > 0:
         raise InvalidInput(f'rate {request.rate}: expected a positive number')
-    checkpoint = checkpoint_of(request.policy, request.model)
+    checkpoint = require_checkpoint(request.policy, request.model)
     with BagReader(request.bag, topics=request.topics, rig=request.rig) as bag:
         inputs, rig, types, seconds = bag.inputs(), bag.rig(), bag.topics, bag.duration_s
     if ANCHOR_CAMERA not in inputs.cameras:

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from vla_driver.evaluate.controls import checkpoint_of, make_policy
+from vla_driver.evaluate.controls import make_policy, require_checkpoint
 from vla_driver.evaluate.rollout import drive_route, ticks_per_plan
 from vla_driver.evaluate.statistics import mean_ci, ratio_ci, wilson_ci
 from vla_driver.evaluate.workers import run_isolated
@@ -89,7 +89,7 @@ def run_scenarios(
     if one could not be driven: a figure over the rest would hide the failure.
     """
     ticks_per_plan(plan_hz)
-    checkpoint = checkpoint_of(policy, model)
+    checkpoint = require_checkpoint(policy, model)
     if jobs < 1:
         raise InvalidInput(f'jobs is {jobs}, expected at least 1')
     if not scenarios:

@@ -36,6 +36,19 @@ def checkpoint_of(name: str, model: str | Path | None) -> str | None:
     return None
 
 
+def require_checkpoint(name: str, model: str | Path | None) -> str | None:
+    """Return `checkpoint_of`, having made sure that it is there, before processes are started that would miss it.
+
+    Raises InvalidInput for an unknown checkpoint and for a pickle.
+    """
+    checkpoint = checkpoint_of(name, model)
+    if checkpoint is not None:
+        from vla_driver.model.checkpoint import resolve_checkpoint
+
+        resolve_checkpoint(checkpoint)
+    return checkpoint
+
+
 def make_policy(name: str, model: str | Path | None = None, expert: Callable[[], Policy] | None = None) -> Policy:
     """Return a policy by name.
 
@@ -51,8 +64,11 @@ def make_policy(name: str, model: str | Path | None = None, expert: Callable[[],
             raise InvalidInput("policy expert: it drives with the simulator's own knowledge, which is not here")
         return expert()
     assert checkpoint is not None
+    from transformers.utils import logging
+
     from vla_driver.model.checkpoint import load_policy  # imports torch: only where it is used
 
+    logging.disable_progress_bar()  # a bar per loaded checkpoint would cut the evaluation's own to pieces
     policy = load_policy(checkpoint)
     blind = bool(getattr(policy, 'blind', False))
     if blind != (name == 'blind'):

@@ -182,9 +182,6 @@ def birds_eye(plan: Plan | None, scene: Scene, size: tuple[int, int] = (512, 772
         if ring < ahead_m - 2:
             at = (int(centre[0]) + 4, int(centre[1] - ring * scale) - 4)
             cv2.putText(sheet, f'{ring} m', at, _FONT, 0.55 * text, (110, 122, 136), 1, cv2.LINE_AA)
-    for points, colour, thickness in ((scene.driven_m, DRIVEN_COLOUR, 2), (scene.expert_m, EXPERT_COLOUR, 2)):
-        if len(points) > 1:
-            cv2.polylines(sheet, [_fixed(pixels(points))], False, colour, thickness, cv2.LINE_AA, _SHIFT)
     for x, y, yaw, length, box_width in scene.agents:
         corners = _fixed(pixels(rectangle(x, y, yaw, length, box_width)))
         person = length < 1.2
@@ -197,6 +194,10 @@ def birds_eye(plan: Plan | None, scene: Scene, size: tuple[int, int] = (512, 772
         _target(sheet, pixels(target[None])[0], centre, k)
     if plan is not None:
         _plan_from_above(sheet, plan, pixels)
+    # Thin and on top: where the plan is right, both lines lie inside its band.
+    for points, colour in ((scene.driven_m, DRIVEN_COLOUR), (scene.expert_m, EXPERT_COLOUR)):
+        if len(points) > 1:
+            cv2.polylines(sheet, [_fixed(pixels(points))], False, colour, max(1, round(text)), cv2.LINE_AA, _SHIFT)
     ego = _fixed(pixels(ego_rectangle(np.zeros(3))))
     cv2.fillConvexPoly(sheet, ego, (250, 250, 250), cv2.LINE_AA, _SHIFT)
     cv2.polylines(sheet, [ego], True, colour_of(plan) if plan is not None else _GRID, 2, cv2.LINE_AA, _SHIFT)

@@ -80,6 +80,7 @@ def load_model(name_or_path: str | os.PathLike[str], *, auxiliary: bool | None =
     them, None for as the checkpoint has it.  Raises InvalidInput as `resolve_checkpoint` does, and where
     weights are missing or of other shapes.
     """
+    import torch
     from safetensors import SafetensorError
 
     from vla_driver.model.vla import VlaModel
@@ -90,7 +91,13 @@ def load_model(name_or_path: str | os.PathLike[str], *, auxiliary: bool | None =
         if auxiliary is not None:
             config.auxiliary = auxiliary
         model, report = VlaModel.from_pretrained(
-            folder, config=config, local_files_only=True, use_safetensors=True, output_loading_info=True
+            folder,
+            config=config,
+            # Weights may be stored in bfloat16 (half the size); they compute in float32 under autocast.
+            dtype=torch.float32,
+            local_files_only=True,
+            use_safetensors=True,
+            output_loading_info=True,
         )
     except (OSError, RuntimeError, SafetensorError) as error:
         raise InvalidInput(f'checkpoint {folder} does not load: {error}') from error

@@ -9,6 +9,7 @@ of Imitation Learning and Structured Prediction to No-Regret Online Learning", 2
 from __future__ import annotations
 
 import argparse
+import json
 import multiprocessing
 import time
 from dataclasses import dataclass
@@ -144,6 +145,8 @@ def _work(recipes: list[Recipe], counter: Any) -> None:
             summary = collect_episode(recipe, policy)
             with counter.get_lock():
                 counter.value += summary['ticks']
+                with (recipe.out.parent / 'collected.jsonl').open('a', encoding='utf-8') as stream:
+                    stream.write(json.dumps(summary) + '\n')
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -252,20 +252,20 @@ def _labels_of(episode: Episode, tick: int, camera: str) -> tuple[npt.NDArray[np
 
 
 def batches_ahead(
-    dataset: ClipDataset, seed: int, first: int, clips: int, ahead: int = 2
+    dataset: ClipDataset, seed: int, first: int, clips: int, stride: int = 1, ahead: int = 2
 ) -> Generator[ClipBatch, None, None]:
-    """Yield batches first, first + 1, ... for ever, `ahead` of them prepared in a thread meanwhile.
+    """Yield batches first, first + stride, ... for ever, `ahead` of them prepared in a thread meanwhile.
 
     A thread suffices: decoding JPEGs and copying arrays release the interpreter's lock.
     """
     with ThreadPoolExecutor(1, thread_name_prefix='batches') as pool:
-        pending = [pool.submit(dataset.training_batch, seed, first + offset, clips) for offset in range(ahead)]
-        step = first + ahead
+        pending = [pool.submit(dataset.training_batch, seed, first + k * stride, clips) for k in range(ahead)]
+        step = first + ahead * stride
         try:
             while True:
                 batch = pending.pop(0).result()
                 pending.append(pool.submit(dataset.training_batch, seed, step, clips))
-                step += 1
+                step += stride
                 yield batch
         finally:
             for future in pending:

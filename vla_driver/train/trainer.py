@@ -13,7 +13,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+import torch.distributed
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -33,11 +35,12 @@ class TrainerConfig:
     steps: int | None = None
     minutes: float | None = None
     clips: int = 4
+    processes: int = 1
     ticks: int = 6
     seed: int = 0
     learning_rate: float = 6e-4
     weight_decay: float = 0.05
-    ema_decay: float = 0.999
+    ema_decay: float = 0.998
     max_grad_norm: float = 1.0
 
 
@@ -58,8 +61,9 @@ def learning_rate_factor(
 class Trainer:
     """One training run.  `train_step` advances it; `save` and `load` keep it."""
 
-    def __init__(self, model: VlaModel, config: TrainerConfig, device: str | torch.device = 'cpu'):
-        self.config, self.device = config, torch.device(device)
+    def __init__(self, model: VlaModel, config: TrainerConfig, device: str | torch.device = 'cpu', rank: int = 0):
+        """Train as process number `rank` of config.processes, which start with equal weights."""
+        self.config, self.device, self.rank = config, torch.device(device), rank
         self.model = model.to(self.device).train()
         # The averaged weights drive; averaging makes up for the noise of small batches.
         self.averaged = copy.deepcopy(self.model).eval().requires_grad_(False)
@@ -89,12 +93,16 @@ class Trainer:
         Raises InvalidInput when the loss is not finite; the weights are then as before the step.
         """
         batch = to_device(on_cpu, self.device)
+        # Chance is a function of the step, as the data is: nothing has to be restored to resume exactly.
+        torch.manual_seed(_step_seed(self.config.seed, self.step, self.rank))
         rate = self.config.learning_rate * learning_rate_factor(self.progress, self.step)
         for group in self.optimizer.param_groups:
             group['lr'] = rate
         with autocast(self.device):
             out = self.model(batch, stage=self.config.stage)
         out.loss.backward()
+        if self.config.processes > 1:
+            self._average_over_processes()
         norm = nn.utils.clip_grad_norm_(self._parameters, self.config.max_grad_norm)
         if not math.isfinite(float(norm)) or not math.isfinite(float(out.loss.detach())):
             self.optimizer.zero_grad(set_to_none=True)
@@ -111,6 +119,22 @@ class Trainer:
             torch._foreach_lerp_(self._averages, self._parameters, 1.0 - decay)
         losses = {name: float(value) for name, value in out.losses.items()}
         return {'loss': float(out.loss.detach()), **losses, 'lr': rate, 'grad_norm': float(norm)}
+
+    def _average_over_processes(self) -> None:
+        """Replace gradients and the elapsed time by their means over all processes.
+
+        One exchange a step: unlike threads within each product, processes hardly wait for each other, which
+        counts where the cores are shared with other work.
+        """
+        gradients = [p.grad for p in self._parameters if p.grad is not None]
+        clock = torch.tensor([self.elapsed_s], dtype=torch.float32)
+        flat = torch.cat([clock, *(gradient.flatten() for gradient in gradients)])
+        torch.distributed.all_reduce(flat)
+        flat /= self.config.processes
+        self.elapsed_s = float(flat[0])
+        sizes = [gradient.numel() for gradient in gradients]
+        for gradient, mean in zip(gradients, flat[1:].split(sizes), strict=True):
+            gradient.copy_(mean.view_as(gradient))
 
     # --- keeping ---------------------------------------------------------------------------------------
 
@@ -140,15 +164,12 @@ class Trainer:
         tensors |= {f'averaged.{name}': value for name, value in self.averaged.state_dict().items()}
         for parameter, state in self.optimizer.state.items():
             tensors |= {f'optimizer.{key}.{names[parameter]}': value for key, value in state.items()}
-        tensors['rng.cpu'] = torch.get_rng_state()
-        if self.device.type == 'cuda':
-            tensors['rng.cuda'] = torch.cuda.get_rng_state(self.device)
         return {name: value.contiguous() for name, value in tensors.items()}
 
     def load(self, folder: Path) -> None:
         """Continue the run saved in `folder`; raise `InvalidInput` where there is none or its settings differ.
 
-        Only steps and minutes may differ: a run can be prolonged.
+        Only its length and the averaging may differ: a run can be prolonged.
         """
         state = folder / STATE_FOLDER
         if not (state / 'state.json').is_file():
@@ -156,7 +177,7 @@ class Trainer:
         if not (state / 'state.json').is_file():
             raise InvalidInput(f'{folder} holds no training state to resume; leave out --resume to start there')
         note = json.loads((state / 'state.json').read_text(encoding='utf-8'))
-        free = ('steps', 'minutes')
+        free = ('steps', 'minutes', 'ema_decay')
         ours = {key: value for key, value in asdict(self.config).items() if key not in free}
         theirs = {key: value for key, value in note['config'].items() if key not in free}
         differing = sorted(key for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key))
@@ -169,15 +190,15 @@ class Trainer:
         keys: dict[str, dict[str, Tensor]] = {}
         for name, value in _under('optimizer.', tensors).items():
             key, _, parameter = name.partition('.')
-            # The step counters stay on the CPU unless the fused optimiser keeps them with the weights.
             keys.setdefault(parameter, {})[key] = value
         for name, parameter in self.model.named_parameters():
             if name in keys:
                 self.optimizer.state[parameter] = keys[name]
-        torch.set_rng_state(tensors['rng.cpu'].cpu())
-        if 'rng.cuda' in tensors and self.device.type == 'cuda':
-            torch.cuda.set_rng_state(tensors['rng.cuda'].cpu(), self.device)
         self.step, self.elapsed_s = int(note['step']), float(note['elapsed_s'])
+
+
+def _step_seed(seed: int, step: int, rank: int) -> int:
+    return int(np.random.SeedSequence([seed, step, rank]).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
 def _under(prefix: str, tensors: dict[str, Any]) -> dict[str, Any]:
