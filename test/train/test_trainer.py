@@ -13,8 +13,10 @@ import torch
 from safetensors.torch import load_file
 
 from vla_driver.model.checkpoint import load_model, load_policy
+from vla_driver.model.vla import VlaModel
 from vla_driver.train import policy as command
-from vla_driver.train.dataset import find_episodes, split_episodes
+from vla_driver.train.anchors import fit_anchors
+from vla_driver.train.dataset import ClipDataset, find_episodes, split_episodes
 from vla_driver.train.trainer import STATE_FOLDER, Trainer, TrainerConfig, learning_rate_factor
 from vla_driver.types import InvalidInput
 
@@ -116,6 +118,8 @@ def test_bad_settings_are_refused(train: Any, tmp_path: Path) -> None:
         train(tmp_path / 'run', '--steps', '0')
     with pytest.raises(InvalidInput, match='drop one of them'):
         train(tmp_path / 'run', '--steps', '1', '--stage', 'vision', '--blind')
+    with pytest.raises(InvalidInput, match='--batch 3 does not divide'):
+        train(tmp_path / 'run', '--steps', '1', '--processes', '2', '--batch', '3')
     train(tmp_path / 'run', '--steps', '1')
     with pytest.raises(InvalidInput, match='already holds a run'):
         train(tmp_path / 'run', '--steps', '1')
@@ -134,8 +138,6 @@ def test_divergence_stops_the_run(train: Any, tmp_path: Path, monkeypatch: Any) 
     trainer = Trainer(model, TrainerConfig(steps=10, clips=1, ticks=3))
     with torch.no_grad():
         model.language.norm.weight[0] = float('nan')
-    from vla_driver.train.dataset import ClipDataset
-
     split = json.loads((tmp_path / 'run' / 'split.json').read_text())
     dataset = ClipDataset([Path(path) for path in split['train']], model.config, ticks=3)
     weight = model.flow.input.weight.detach().clone()
@@ -154,51 +156,29 @@ def test_learning_rate_rises_stays_and_falls() -> None:
     assert late[-1] == pytest.approx(0.02)
 
 
-def test_processes_share_a_step_and_stay_equal(train: Any, tmp_path: Path, capfd: Any) -> None:
-    """Two processes take the mean gradient of their halves; interrupted or not, the run is a function of its seed."""
-    two = ('--steps', '3', '--processes', '2', '--batch', '2')
-    figures = train(tmp_path / 'first', *two)
+def test_processes_take_the_mean_gradient(train: Any, tmp_path: Path, monkeypatch: Any) -> None:
+    """A step of two processes moves the weights as the mean gradient of their two batches does."""
+    out = tmp_path / 'run'
+    figures = train(out, '--steps', '1', '--processes', '2', '--batch', '2', '--stage', 'policy')
     assert figures['ade_3s'] > 0
-    train(tmp_path / 'second', *two)
-    one, other = (load_file(tmp_path / name / STATE_FOLDER / 'state.safetensors') for name in ('first', 'second'))
-    for name, value in one.items():
-        torch.testing.assert_close(other[name], value, rtol=0.0, atol=1e-6, msg=name)
-    with pytest.raises(InvalidInput, match='--batch 3 does not divide'):
-        train(tmp_path / 'odd', '--steps', '1', '--processes', '2', '--batch', '3')
-    # What a process finds wrong reaches the command as one line.
-    with pytest.raises(InvalidInput, match=r"^checkpoint 'no-such-model' not found"):
-        train(tmp_path / 'third', '--steps', '1', '--processes', '2', '--batch', '2', '--init', 'no-such-model')
-
-
-def test_mean_gradient_is_that_of_the_whole_batch(train: Any, tmp_path: Path, monkeypatch: Any) -> None:
-    """A step of two processes moves the weights as their two batches' mean gradient does."""
-    train(tmp_path / 'run', '--steps', '1', '--processes', '2', '--batch', '2', '--stage', 'policy')
-    shared = load_file(tmp_path / 'run' / STATE_FOLDER / 'state.safetensors')
+    state = load_file(out / STATE_FOLDER / 'state.safetensors')
+    split = json.loads((out / 'split.json').read_text())
     gradients: list[dict[str, torch.Tensor]] = []
 
     def keep(self: Trainer) -> None:
         gradients.append({name: p.grad.clone() for name, p in self.model.named_parameters() if p.grad is not None})
 
     monkeypatch.setattr(Trainer, '_average_over_processes', keep)
-    dataset = None
     for rank in range(2):
-        args = argparse.Namespace(out=tmp_path / 'run')
-        split = json.loads((args.out / 'split.json').read_text())
+        config = load_model(out).config
+        dataset = ClipDataset([Path(path) for path in split['train']], config, ticks=3)
         torch.manual_seed(0)
-        model = load_model(args.out)
-        config = model.config
-        torch.manual_seed(0)
-        from vla_driver.model.vla import VlaModel
-        from vla_driver.train.anchors import fit_anchors
-        from vla_driver.train.dataset import ClipDataset
-
-        fresh = VlaModel(config)
-        dataset = dataset or ClipDataset([Path(path) for path in split['train']], config, ticks=3)
-        fit_anchors(fresh, *dataset.controls(), seed=0)
-        trainer = Trainer(fresh, TrainerConfig(stage='policy', steps=1, clips=2, ticks=3, processes=2), rank=rank)
+        model = VlaModel(config)
+        fit_anchors(model, *dataset.controls(), seed=0)
+        trainer = Trainer(model, TrainerConfig(stage='policy', steps=1, clips=2, ticks=3, processes=2), rank=rank)
         trainer.train_step(dataset.training_batch(0, rank, 1))
     mean = {name: 0.5 * (gradients[0][name] + gradients[1][name]) for name in gradients[0]}
-    norm = torch.stack([gradient.norm() for gradient in mean.values()]).norm()
+    norm = float(torch.stack([gradient.norm() for gradient in mean.values()]).norm())
     for name, gradient in mean.items():
-        want = 0.02 * (gradient * min(1.0, 1.0 / float(norm))) ** 2  # (1 - beta2) g^2 after one step
-        torch.testing.assert_close(shared[f'optimizer.exp_avg_sq.{name}'], want, rtol=1e-3, atol=1e-9, msg=name)
+        moment = 0.02 * (gradient * min(1.0, 1.0 / norm)) ** 2  # (1 - beta2) g^2 after the first step
+        torch.testing.assert_close(state[f'optimizer.exp_avg_sq.{name}'], moment, rtol=1e-3, atol=1e-9, msg=name)

@@ -19,7 +19,7 @@ import torch.multiprocessing
 from torch.multiprocessing import ProcessRaisedException
 from tqdm import tqdm
 
-from vla_driver.model.checkpoint import load_model
+from vla_driver.model.checkpoint import load_model, resolve_checkpoint
 from vla_driver.model.config import VlaConfig
 from vla_driver.model.vla import VlaModel
 from vla_driver.train.anchors import fit_anchors
@@ -154,7 +154,8 @@ def _train(args: argparse.Namespace, rank: int) -> dict[str, float]:
 def _check(args: argparse.Namespace) -> None:
     if args.steps is None and args.minutes is None:
         args.minutes = 60.0
-    for name in ('steps', 'minutes', 'batch', 'processes', 'ticks', 'learning_rate', 'save_minutes', 'validate_clips', 'threads'):
+    counts = ('steps', 'batch', 'processes', 'ticks', 'validate_clips', 'threads')
+    for name in (*counts, 'minutes', 'learning_rate', 'save_minutes'):
         value = getattr(args, name)
         if value is not None and not value > 0:
             raise InvalidInput(f'--{name.replace("_", "-")} is {value}, expected a positive number')
@@ -166,6 +167,8 @@ def _check(args: argparse.Namespace) -> None:
         raise InvalidInput('--processes shares the work of a CPU; with --device cuda leave it at 1')
     if args.device == 'cuda' and not torch.cuda.is_available():
         raise InvalidInput('--device cuda: torch sees no CUDA device; use --device cpu')
+    if args.init:
+        resolve_checkpoint(args.init)
     if not args.resume and (args.out / STATE_FOLDER).exists():
         raise InvalidInput(f'{args.out} already holds a run: continue it with --resume, or choose another --out')
 
