@@ -18,7 +18,7 @@ import numpy as np
 
 from vla_driver.geometry import se2
 from vla_driver.planning.fallback import shifted_plan, stop_plan, tracking_error_m
-from vla_driver.types import EgoState, Intent, InvalidInput, Observation, Plan, PlanSource, Policy, VlaDriverError
+from vla_driver.types import EgoState, Intent, InvalidInput, Observation, Plan, Policy, VlaDriverError
 
 #: Chord and heading of one step may differ this much from what speed and curvature say: the
 #: trapezoid rule itself is off by less than half of it at the sharpest turn a car can drive.
@@ -184,8 +184,3 @@ class GuardedPolicy:
         """Forget earlier ticks, in the policy and in the guard."""
         self.policy.reset()
         self.guard.reset()
-
-
-def is_fallback(plan: Plan) -> bool:
-    """Whether a plan is the guard's own."""
-    return plan.source is not PlanSource.POLICY
