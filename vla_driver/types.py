@@ -249,9 +249,7 @@ class Trajectory:
         steps = len(self.positions_m)
         if steps < 1 or not self.dt_s > 0:
             raise InvalidInput(f'trajectory: {steps} points every {self.dt_s} s, expected at least one and dt_s > 0')
-        object.__setattr__(
-            self, 'positions_m', _finite('trajectory: positions_m', self.positions_m, (steps, 2))
-        )
+        object.__setattr__(self, 'positions_m', _finite('trajectory: positions_m', self.positions_m, (steps, 2)))
         for name in ('yaw_rad', 'speed_mps', 'acceleration_mps2', 'curvature_per_m'):
             object.__setattr__(self, name, _finite(f'trajectory: {name}', getattr(self, name), (steps,)))
 

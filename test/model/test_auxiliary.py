@@ -64,9 +64,7 @@ def test_scene_distances_count_only_where_something_is(
         assert head.losses(scene, labels)['light'] > 1.0
 
 
-def test_stages_choose_their_losses(
-    small_model: Callable[..., VlaModel], clip_batch: Callable[..., ClipBatch]
-) -> None:
+def test_stages_choose_their_losses(small_model: Callable[..., VlaModel], clip_batch: Callable[..., ClipBatch]) -> None:
     model = small_model()
     batch = clip_batch(model.config)
     scene, plan, dense = {'light', 'lead', 'hazard'}, {'flow', 'anchor', 'position', 'speed'}, {'depth', 'semantic'}

@@ -246,9 +246,7 @@ def test_a_look_is_reproducible_and_looks_differ(net: sumolib.net.Net, renderer:
 
 
 def test_more_instances_than_expected_are_drawn(renderer: Renderer) -> None:
-    crowd = [
-        _at(6.0 + 0.06 * k, 12.0 * ((k % 40) / 20 - 1), SemanticClass.PEDESTRIAN, 1 + k) for k in range(1500)
-    ]
+    crowd = [_at(6.0 + 0.06 * k, 12.0 * ((k % 40) / 20 - 1), SemanticClass.PEDESTRIAN, 1 + k) for k in range(1500)]
     front = renderer.render(POSE, crowd, [])['front']
     assert len(np.unique(front.instance)) > 100
     # The buffers have been replaced by larger ones; the next picture is whole again.

@@ -30,9 +30,13 @@ def test_clean_drive_scores_100():
     assert result.comfort == 1.0 and result.distance_m == pytest.approx(98.0 - FRONT_M, abs=1.0)
 
 
-@pytest.mark.parametrize(('kind', 'name', 'factor'), [
-    (SemanticClass.PEDESTRIAN, 'pedestrian', 0.5), (SemanticClass.CAR, 'vehicle', 0.6),
-])
+@pytest.mark.parametrize(
+    ('kind', 'name', 'factor'),
+    [
+        (SemanticClass.PEDESTRIAN, 'pedestrian', 0.5),
+        (SemanticClass.CAR, 'vehicle', 0.6),
+    ],
+)
 def test_collision_ends_the_drive_with_its_factor(kind, name, factor):
     result = drive(actors=[Actor(3, kind, 50.0, 0.0, 0.0, 1.0, 1.0, 1.7)])
     assert result.collisions == {name: 1} and not result.success

@@ -69,7 +69,9 @@ def test_lane_lines_lie_between_the_lanes(surface: RoadSurface) -> None:
     rows = {
         round(float(m.points[:, 1].mean()), 1): m
         for m in surface.markings
-        if m.label is SemanticClass.LANE_MARKING and np.ptp(m.points[:, 1]) < 0.01 and 90 < m.points[0, 0] < 140
+        if m.label is SemanticClass.LANE_MARKING
+        and np.ptp(m.points[:, 1]) < 0.01
+        and 90 < m.points[0, 0] < 140
         and np.ptp(m.points[:, 0]) > 2.5
     }
     assert rows[66.8].points[:, 0].tolist() == pytest.approx([rows[66.8].points[0, 0], rows[66.8].points[0, 0] + 3.0])

@@ -49,10 +49,13 @@ def test_disturbances_push_the_ego_and_can_be_repeated():
     assert np.abs(first - other).max() > 0.05
 
 
-@pytest.mark.parametrize(('options', 'said'), [
-    (['--split', 'test'], 'nothing is trained on the test towns'),
-    (['--learner', '1.5'], 'between 0 and 1'),
-])
+@pytest.mark.parametrize(
+    ('options', 'said'),
+    [
+        (['--split', 'test'], 'nothing is trained on the test towns'),
+        (['--learner', '1.5'], 'between 0 and 1'),
+    ],
+)
 def test_refuses_test_towns_and_bad_shares(tmp_path, options, said):
     parser = argparse.ArgumentParser()
     add_arguments(parser)

@@ -81,9 +81,7 @@ def test_pictures_go_to_their_cameras(tmp_path: Path, rig: CameraRig, make_tick:
         name: CameraFrame(name, 0.0, np.full((192, 320, 3), shades[name], np.uint8)) for name in tick.observation.frames
     }
     labels = {name: np.full((192, 320), index, np.uint8) for index, name in enumerate(CAMERA_NAMES)}
-    tick = dataclasses.replace(
-        tick, observation=dataclasses.replace(tick.observation, frames=frames), semantic=labels
-    )
+    tick = dataclasses.replace(tick, observation=dataclasses.replace(tick.observation, frames=frames), semantic=labels)
     writer = EpisodeWriter(tmp_path / 'one.npz', rig, town='t', seed=0)
     writer.append(tick)
     config = VlaConfig()

@@ -72,7 +72,7 @@ def test_writes_what_others_need(train: Any, tmp_path: Path, episodes: Path) -> 
     assert {'ade_1s', 'ade_2s', 'ade_3s', 'anchor_accuracy', 'go_accuracy', 'light_error_m'} <= figures.keys()
     assert all(np.isfinite(value) for value in figures.values())
     assert 0 <= figures['go_accuracy'] <= 1
-    start, = _entries(tmp_path / 'run', 'start')
+    (start,) = _entries(tmp_path / 'run', 'start')
     assert start['settings']['seed'] == 0
     assert _entries(tmp_path / 'run', 'validation')[-1]['step'] == 2
     entry = _entries(tmp_path / 'run', 'train')[-1]

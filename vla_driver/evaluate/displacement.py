@@ -59,9 +59,7 @@ def planned_poses(plan: Plan) -> FloatArray:
             f'open loop: the plan ends after {t.times_s[-1]:.2f} s, expected at least {STEP_TIMES_S[-1]:.1f} s'
         )
     times = np.concatenate([[0.0], t.times_s])
-    columns = np.column_stack(
-        [np.vstack([[0.0, 0.0], t.positions_m]), np.unwrap(np.concatenate([[0.0], t.yaw_rad]))]
-    )
+    columns = np.column_stack([np.vstack([[0.0, 0.0], t.positions_m]), np.unwrap(np.concatenate([[0.0], t.yaw_rad]))])
     return np.column_stack([np.interp(STEP_TIMES_S, times, column) for column in columns.T])
 
 

@@ -146,9 +146,7 @@ def mosaic(frames: Mapping[str, Image], rig: CameraRig, plan: Plan | None, cell:
         field_ = sheet[row * (height + gap) :, column * (width + gap) :][:height, :width]
         image = frames.get(name)
         if image is None:
-            cv2.putText(
-                field_, 'no picture', (width // 2 - 70, height // 2), _FONT, 0.8, _GRID, 2, cv2.LINE_AA
-            )
+            cv2.putText(field_, 'no picture', (width // 2 - 70, height // 2), _FONT, 0.8, _GRID, 2, cv2.LINE_AA)
         else:
             scale = min(width / image.shape[1], height / image.shape[0])
             size = (round(image.shape[1] * scale), round(image.shape[0] * scale))

@@ -164,9 +164,7 @@ def _tables(tables: Mapping[str, Sequence[Sequence[str]]]) -> str:
     parts = []
     for title, rows in tables.items():
         head = ''.join(f'<th>{html.escape(cell)}</th>' for cell in rows[0])
-        body = ''.join(
-            '<tr>' + ''.join(f'<td>{html.escape(cell)}</td>' for cell in row) + '</tr>' for row in rows[1:]
-        )
+        body = ''.join('<tr>' + ''.join(f'<td>{html.escape(cell)}</td>' for cell in row) + '</tr>' for row in rows[1:])
         table = f'<div class="card"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
         parts.append(f'<div><h2>{html.escape(title)}</h2>{table}</div>')
     return f'<div class="tables">{"".join(parts)}</div>'

@@ -39,9 +39,7 @@ def mean_ci(values: npt.ArrayLike, resamples: int = RESAMPLES) -> tuple[float, f
     return _percentiles(array[_draws(len(array), resamples)].mean(axis=1))
 
 
-def ratio_ci(
-    numerators: npt.ArrayLike, denominators: npt.ArrayLike, resamples: int = RESAMPLES
-) -> tuple[float, float]:
+def ratio_ci(numerators: npt.ArrayLike, denominators: npt.ArrayLike, resamples: int = RESAMPLES) -> tuple[float, float]:
     """Return the 95 % interval of sum(numerators) / sum(denominators), units [N] drawn whole.
 
     This is the interval of a rate such as collisions per km, or of a mean over units of unequal size.

@@ -222,5 +222,3 @@ class VlaModel(PreTrainedModel):
             losses |= self.flow.losses(hidden, batch.labels.controls, batch.inputs.speed_mps)
         total = torch.stack([LOSS_WEIGHTS[name] * value for name, value in losses.items()]).sum()
         return VlaOutput(total, {name: value.detach() for name, value in losses.items()}, hidden, prefix.scene)
-
-

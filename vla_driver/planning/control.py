@@ -73,9 +73,7 @@ class TrajectoryController:
 
         moved = se2.relative(plan.ego.pose, ego.pose)
         path = se2.points_to_local(moved, np.concatenate([[[0.0, 0.0]], trajectory.positions_m]))
-        lookahead = float(
-            np.clip(config.lookahead_s * ego.speed_mps, config.min_lookahead_m, config.max_lookahead_m)
-        )
+        lookahead = float(np.clip(config.lookahead_s * ego.speed_mps, config.min_lookahead_m, config.max_lookahead_m))
         distance = np.hypot(path[:, 0], path[:, 1])
         ahead = np.flatnonzero((path[:, 0] > 0.0) & (distance >= lookahead))
         if len(ahead):

@@ -15,8 +15,13 @@ from vla_driver.types import FloatArray, InvalidInput, TurnCommand
 SAMPLE_M = 0.5
 #: Lateral acceleration the expert allows itself in curves.
 CURVE_ACCELERATION_MPS2 = 1.8
-_COMMANDS = {'l': TurnCommand.LEFT, 'L': TurnCommand.LEFT, 'r': TurnCommand.RIGHT, 'R': TurnCommand.RIGHT,
-             's': TurnCommand.STRAIGHT}
+_COMMANDS = {
+    'l': TurnCommand.LEFT,
+    'L': TurnCommand.LEFT,
+    'r': TurnCommand.RIGHT,
+    'R': TurnCommand.RIGHT,
+    's': TurnCommand.STRAIGHT,
+}
 
 
 @dataclass(frozen=True)

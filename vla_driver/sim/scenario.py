@@ -42,9 +42,7 @@ def scenarios(split: str, count: int, seed: int = 0, length_m: float = 220.0) ->
     return [Scenario(towns[k % len(towns)], first + k, length_m) for k in range(count)]
 
 
-def custom_scenario(
-    network: Path, routes: Sequence[Path] = (), seed: int = 0, length_m: float = 220.0
-) -> Scenario:
+def custom_scenario(network: Path, routes: Sequence[Path] = (), seed: int = 0, length_m: float = 220.0) -> Scenario:
     """Return a drive through the user's own SUMO network, with the user's traffic when `routes` are given."""
     missing = [str(path) for path in (network, *routes) if not Path(path).is_file()]
     if missing:

@@ -74,6 +74,7 @@ def _depth(area: Polygon | None, stop: np.ndarray, forward: np.ndarray) -> float
     ray = LineString([stop, stop + forward * 60.0]).intersection(area)
     if ray.is_empty:
         return 12.0
-    reach = max(float((np.array(point[:2]) - stop) @ forward) for part in getattr(ray, 'geoms', [ray])
-                for point in part.coords)
+    reach = max(
+        float((np.array(point[:2]) - stop) @ forward) for part in getattr(ray, 'geoms', [ray]) for point in part.coords
+    )
     return float(np.clip(reach, 8.0, 32.0))

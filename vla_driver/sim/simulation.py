@@ -108,9 +108,7 @@ class Simulation:
     def ego(self) -> EgoState:
         """The ego in the odometry frame."""
         b = self._bicycle
-        return EgoState(
-            self.time_s, b.x_m, b.y_m, b.yaw_rad, b.speed_mps, b.yaw_rate_rps, b.acceleration_mps2
-        )
+        return EgoState(self.time_s, b.x_m, b.y_m, b.yaw_rad, b.speed_mps, b.yaw_rate_rps, b.acceleration_mps2)
 
     def actors(self) -> list[Actor]:
         """The other road users near the ego."""

@@ -22,8 +22,15 @@ from vla_driver.types import FloatArray, InvalidInput
 EGO = 'ego'
 STEP_S = 0.1
 _WARM_UP_S = 25.0
-_STATES = {'r': SignalState.RED, 'u': SignalState.RED, 'y': SignalState.AMBER, 'Y': SignalState.AMBER,
-           'g': SignalState.GREEN, 'G': SignalState.GREEN, 's': SignalState.RED}
+_STATES = {
+    'r': SignalState.RED,
+    'u': SignalState.RED,
+    'y': SignalState.AMBER,
+    'Y': SignalState.AMBER,
+    'g': SignalState.GREEN,
+    'G': SignalState.GREEN,
+    's': SignalState.RED,
+}
 #: (id, share, length, width, height, speed factor)
 _TYPES = (
     ('car', 0.72, 4.5, 1.8, 1.5, 1.0),
@@ -47,9 +54,7 @@ def write_demand(network: Any, path: Path, seed: int, density_per_km: float, peo
             f'<vType id="{name}" length="{length}" width="{width}" height="{height}" accel="2.0" decel="3.5" '
             f'sigma="0.3" speedFactor="normc({factor},0.08,0.7,1.15)" minGap="2.2"/>'
         )
-    lines.append(
-        f'<vType id="{EGO}" length="{vehicle.LENGTH_M}" width="{vehicle.WIDTH_M}" accel="2.0" decel="4.0"/>'
-    )
+    lines.append(f'<vType id="{EGO}" length="{vehicle.LENGTH_M}" width="{vehicle.WIDTH_M}" accel="2.0" decel="4.0"/>')
     shares = np.array([entry[1] for entry in _TYPES])
     lengths = np.array([e.getLength() for e in roads])
     entries: list[tuple[float, str]] = []
@@ -59,18 +64,26 @@ def write_demand(network: Any, path: Path, seed: int, density_per_km: float, peo
             kind = _TYPES[rng.choice(len(_TYPES), p=shares / shares.sum())][0]
             start, goal = (roads[k] for k in rng.choice(len(roads), 2, p=lengths / lengths.sum()))
             at = float(rng.uniform(begin, end))
-            entries.append((at,
-                f'<trip id="{kind}{len(entries)}" type="{kind}" depart="{at:.2f}" from={quoteattr(start.getID())} '
-                f'to={quoteattr(goal.getID())} departLane="random" departPos="random_free" departSpeed="max"/>'))
+            entries.append(
+                (
+                    at,
+                    f'<trip id="{kind}{len(entries)}" type="{kind}" depart="{at:.2f}" from={quoteattr(start.getID())} '
+                    f'to={quoteattr(goal.getID())} departLane="random" departPos="random_free" departSpeed="max"/>',
+                )
+            )
 
     def people(count: int, begin: float, end: float) -> None:
         for _ in range(count):
             start, goal = (walks[k] for k in rng.integers(len(walks), size=2))
             at = float(rng.uniform(begin, end))
             where = rng.uniform(0.0, start.getLength())
-            entries.append((at,
-                f'<person id="person{len(entries)}" depart="{at:.2f}" departPos="{where:.1f}">'
-                f'<walk from={quoteattr(start.getID())} to={quoteattr(goal.getID())}/></person>'))
+            entries.append(
+                (
+                    at,
+                    f'<person id="person{len(entries)}" depart="{at:.2f}" departPos="{where:.1f}">'
+                    f'<walk from={quoteattr(start.getID())} to={quoteattr(goal.getID())}/></person>',
+                )
+            )
 
     fleet = round(lane_km * density_per_km)
     vehicles(fleet, 0.0, 8.0)

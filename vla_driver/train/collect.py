@@ -47,8 +47,9 @@ class Recipe:
 class Disturbance:
     """Pushes the ego off its line now and then, so that recoveries are seen.
 
-    A steering offset for up to a second, or a sudden shift sideways with a turn; the expert's answer to it is the
-    label.  All drawn from the generator, so that an episode can be repeated.
+    A steering offset for up to a second, a sudden shift sideways with a turn, or a sudden gain of speed (so that
+    it comes too fast behind a leader or to a signal); the expert's answer to it is the label.
+    All drawn from the generator, so that an episode can be repeated.
     """
 
     def __init__(self, rng: np.random.Generator) -> None:
@@ -62,8 +63,11 @@ class Disturbance:
         if now >= self._next_s:
             self._next_s = now + self._rng.uniform(4.0, 9.0)
             if simulation.ego.speed_mps > 1.0:
-                if self._rng.random() < 0.45:
+                kind = self._rng.random()
+                if kind < 0.4:
                     simulation.disturb(float(self._rng.normal(0.0, 0.45)), float(self._rng.normal(0.0, 0.07)))
+                elif kind < 0.6:
+                    simulation.disturb(speed_mps=float(self._rng.uniform(0.5, 3.5)))
                 else:
                     self._until_s = now + self._rng.uniform(0.4, 1.0)
                     self._steering = float(self._rng.normal(0.0, 0.10))

@@ -17,6 +17,28 @@ import torch
 from vla_driver.model.checkpoint import load_model
 from vla_driver.types import InvalidInput
 
+_TABLE = ('| figure | value |', '|---|---|')
+_HEAD = """---
+license: apache-2.0
+library_name: vla_driver
+tags: [autonomous-driving, vla, ros2]
+---
+
+# {name}
+
+{what}
+
+- Parameters: {parameters:,}, stored in bfloat16; training heads dropped.
+- Trained from random weights on the embedded simulator only (towns `train_*`), by imitation of its privileged
+  expert. Never trained on: the validation town and the test towns.
+- Intended use: measuring this package. Not for a car; it has not seen one photograph.
+- Made by `scripts/train_nano.sh`, whose runs are:
+
+## Training
+
+| run | seed | episodes | ticks | steps | minutes | batch | learning rate | from |
+|---|---|---|---|---|---|---|---|---|"""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of `vla_driver train export`."""
@@ -58,20 +80,10 @@ def _lineage(folder: Path) -> list[tuple[Path, list[dict[str, Any]]]]:
 def model_card(source: Path, name: str, model: torch.nn.Module, scores: list[Path]) -> str:
     """Return the card's text: what it is, data, seeds, time and scores, all read from the logs."""
     blind = bool(getattr(model.config, 'blind', False))
-    lines = [
-        '---', 'license: apache-2.0', 'library_name: vla_driver', 'tags: [autonomous-driving, vla, ros2]', '---', '',
-        f'# {name}', '',
-        'The blind control: the architecture of `nano` without images and memory, trained the same way.' if blind else
-        'The small native model of vla_driver: six cameras, ego speed and sparse navigation to a 5 s trajectory.',
-        '',
-        f'- Parameters: {sum(p.numel() for p in model.parameters()):,}, stored in bfloat16; training heads dropped.',
-        '- Trained from random weights on the embedded simulator only (towns `train_*`), by imitation of its privileged',
-        '  expert. Never trained on: the validation town and the test towns.',
-        '- Intended use: measuring this package. Not for a car; it has not seen one photograph.', '',
-        '## Training', '',
-        '| run | seed | episodes | ticks | steps | minutes | batch | learning rate | from |',
-        '|---|---|---|---|---|---|---|---|---|',
-    ]  # fmt: skip
+    seeing = 'The small native model of vla_driver: six cameras, ego speed and sparse navigation to a 5 s trajectory.'
+    unseeing = 'The blind control: the architecture of `nano` without images and memory, trained the same way.'
+    parameters = sum(p.numel() for p in model.parameters())
+    lines = _HEAD.format(name=name, what=unseeing if blind else seeing, parameters=parameters).splitlines()
     for folder, log in _lineage(source):
         start = next(entry for entry in log if entry['kind'] == 'start')
         last = [entry for entry in log if entry['kind'] == 'train'][-1]
@@ -86,12 +98,11 @@ def model_card(source: Path, name: str, model: torch.nn.Module, scores: list[Pat
     validation = [entry for entry in log if entry['kind'] == 'validation']
     lines += ['', f'Device: {log[0].get("device")}, {log[0].get("threads")} threads.', '']
     if validation:
-        lines += ['## Held-out episodes of the training towns (open loop, against the expert)', '', '| figure | value |',
-                  '|---|---|']  # fmt: skip
+        lines += ['## Held-out episodes of the training towns (open loop, against the expert)', '', *_TABLE]
         shown = ('ade_1s', 'ade_2s', 'ade_3s', 'anchor_accuracy', 'go_accuracy', 'light_accuracy', 'light_error_m')
         lines += [f'| {key} | {validation[-1][key]:.3f} |' for key in shown if key in validation[-1]]
     for path in scores:
         figures = json.loads(path.read_text(encoding='utf-8'))
-        lines += ['', f'## {path.stem}', '', '| figure | value |', '|---|---|']
+        lines += ['', f'## {path.stem}', '', *_TABLE]
         lines += [f'| {key} | {value:.4g} |' for key, value in figures.items() if isinstance(value, int | float)]
     return '\n'.join([*lines, ''])

@@ -82,8 +82,12 @@ def car(roof: tuple[float, float], base: tuple[float, float], shoulder: float, d
         for side in (-1.0, 1.0):  # door pillars
             for t in (0.45, 0.72):
                 x_low, x_high = base[0] + t * (base[1] - base[0]), roof[0] + t * (roof[1] - roof[0])
-                quad = [[x_low - 0.01, side * 0.462, shoulder], [x_low + 0.01, side * 0.462, shoulder],
-                        [x_high + 0.01, side * 0.394, 0.97], [x_high - 0.01, side * 0.394, 0.97]]
+                quad = [
+                    [x_low - 0.01, side * 0.462, shoulder],
+                    [x_low + 0.01, side * 0.462, shoulder],
+                    [x_high + 0.01, side * 0.394, 0.97],
+                    [x_high - 0.01, side * 0.394, 0.97],
+                ]
                 mesh.polygon(quad, WHITE, _PAINT, (0, side, 0))
     else:
         for x in (-0.3, 0.31):
@@ -162,8 +166,12 @@ def bicycle() -> MeshArrays:
     )
     for low, high in tubes:
         for side in (-0.04, 0.04):
-            quad = [[low[0] - 0.015, side, low[1] - 0.012], [low[0] + 0.015, side, low[1] + 0.012],
-                    [high[0] + 0.015, side, high[1] + 0.012], [high[0] - 0.015, side, high[1] - 0.012]]
+            quad = [
+                [low[0] - 0.015, side, low[1] - 0.012],
+                [low[0] + 0.015, side, low[1] + 0.012],
+                [high[0] + 0.015, side, high[1] + 0.012],
+                [high[0] - 0.015, side, high[1] - 0.012],
+            ]
             mesh.polygon(quad, _TRIM, _OWN, (0, side, 0))
     mesh.box((0.18, -0.45, 0.58), (0.24, 0.45, 0.61), _TRIM, _OWN)
     torso_low = np.array([[-0.18, -0.26, 0.5], [-0.04, -0.26, 0.5], [-0.04, 0.26, 0.5], [-0.18, 0.26, 0.5]])

@@ -88,9 +88,7 @@ class Renderer:
     def _programs(self, look: Look) -> None:
         context, light = self._context, self._light
         gain = f'{255 / textures.NEUTRAL:.6f}'
-        self._static = context.program(
-            shaders.STATIC_VERTEX.replace('NEUTRAL_GAIN', gain), shaders.STATIC_FRAGMENT
-        )
+        self._static = context.program(shaders.STATIC_VERTEX.replace('NEUTRAL_GAIN', gain), shaders.STATIC_FRAGMENT)
         self._actor = context.program(shaders.ACTOR_VERTEX, shaders.ACTOR_FRAGMENT)
         cloud = f'{float(textures.Layer.CLOUD):.1f}'
         self._sky = context.program(shaders.SKY_VERTEX, shaders.SKY_FRAGMENT.replace('CLOUD_LAYER', cloud))
@@ -250,9 +248,7 @@ class Renderer:
             context.depth_func = '<'
 
     def _multi_draw(self, array: moderngl.VertexArray, span: slice) -> None:
-        array.render_indirect(
-            self._commands, moderngl.TRIANGLES, count=span.stop - span.start, first=int(span.start)
-        )
+        array.render_indirect(self._commands, moderngl.TRIANGLES, count=span.stop - span.start, first=int(span.start))
 
     def _draw_shadows(self, views: list[View], ranges: list[tuple[slice, slice, slice]]) -> None:
         """Darken the ground under every body; labels and depth stay as they are."""

@@ -19,8 +19,15 @@ from vla_driver.sim.scene import SemanticClass
 from vla_driver.types import FloatArray
 
 _WALLS = np.array(
-    [[0.86, 0.80, 0.70], [0.76, 0.58, 0.48], [0.80, 0.80, 0.83], [0.66, 0.70, 0.66], [0.90, 0.86, 0.78],
-     [0.62, 0.48, 0.42], [0.72, 0.74, 0.80]]
+    [
+        [0.86, 0.80, 0.70],
+        [0.76, 0.58, 0.48],
+        [0.80, 0.80, 0.83],
+        [0.66, 0.70, 0.66],
+        [0.90, 0.86, 0.78],
+        [0.62, 0.48, 0.42],
+        [0.72, 0.74, 0.80],
+    ]
 )
 _ROOFS = np.array([[0.50, 0.26, 0.20], [0.36, 0.33, 0.32], [0.42, 0.32, 0.26], [0.55, 0.36, 0.28]])
 _PLAIN = (0.0, 0.0, float(Layer.PLAIN))
@@ -77,8 +84,10 @@ def _place_houses(paved: BaseGeometry, rng: np.random.Generator) -> list[tuple[S
             along = np.array([-normal[1], normal[0]])
             centre = middle + normal * (setback + 0.5 * depth)
             corners = np.array(
-                [centre + sx * 0.5 * width * along + sy * 0.5 * depth * normal
-                 for sx, sy in ((-1, -1), (1, -1), (1, 1), (-1, 1))]
+                [
+                    centre + sx * 0.5 * width * along + sy * 0.5 * depth * normal
+                    for sx, sy in ((-1, -1), (1, -1), (1, 1), (-1, 1))
+                ]
             )
             plot = Polygon(corners)
             cell = tuple((centre // 32).astype(int))

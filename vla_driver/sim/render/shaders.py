@@ -25,7 +25,9 @@ vec3 haze(vec3 colour) {
 }
 """
 
-STATIC_VERTEX = _HEADER + """
+STATIC_VERTEX = (
+    _HEADER
+    + """
 uniform mat4 view_projection;
 in vec3 position;
 in vec4 colour;
@@ -40,8 +42,13 @@ void main() {
     gl_Position = view_projection * vec4(position, 1.0);
 }
 """
+)
 
-STATIC_FRAGMENT = _HEADER + _OUTPUTS + _HAZE + """
+STATIC_FRAGMENT = (
+    _HEADER
+    + _OUTPUTS
+    + _HAZE
+    + """
 uniform sampler2DArray detail_layers;
 in vec3 v_colour;
 in vec3 v_detail;
@@ -52,8 +59,11 @@ void main() {
     out_depth = 1.0 / gl_FragCoord.w;
 }
 """
+)
 
-ACTOR_VERTEX = _HEADER + """
+ACTOR_VERTEX = (
+    _HEADER
+    + """
 uniform mat4 view_projection;
 uniform vec3 sun_direction, sun, ambient_up, ambient_down;
 in vec3 position;
@@ -91,8 +101,13 @@ void main() {
     gl_Position = view_projection * vec4(p + i_place, 1.0);
 }
 """
+)
 
-ACTOR_FRAGMENT = _HEADER + _OUTPUTS + _HAZE + """
+ACTOR_FRAGMENT = (
+    _HEADER
+    + _OUTPUTS
+    + _HAZE
+    + """
 in vec3 v_colour;
 flat in uvec2 v_label;
 void main() {
@@ -101,8 +116,11 @@ void main() {
     out_depth = 1.0 / gl_FragCoord.w;
 }
 """
+)
 
-SKY_VERTEX = _HEADER + """
+SKY_VERTEX = (
+    _HEADER
+    + """
 uniform mat3 rays;
 in vec2 corner;
 out vec3 v_ray;
@@ -111,9 +129,13 @@ void main() {
     gl_Position = vec4(corner, 1.0, 1.0);
 }
 """
+)
 
 # Clouds lie on a plane above the camera, so they have no seam in any direction.
-SKY_FRAGMENT = _HEADER + _OUTPUTS + """
+SKY_FRAGMENT = (
+    _HEADER
+    + _OUTPUTS
+    + """
 uniform vec3 horizon, zenith, cloud;
 uniform float cloudiness, far_depth;
 uniform uint label;
@@ -128,8 +150,11 @@ void main() {
     out_depth = far_depth;
 }
 """
+)
 
-SHADOW_VERTEX = _HEADER + """
+SHADOW_VERTEX = (
+    _HEADER
+    + """
 uniform mat4 view_projection;
 in vec2 corner;
 in vec3 i_place;
@@ -143,8 +168,11 @@ void main() {
     gl_Position = view_projection * vec4(i_place + vec3(p, 0.03), 1.0);
 }
 """
+)
 
-SHADOW_FRAGMENT = _HEADER + """
+SHADOW_FRAGMENT = (
+    _HEADER
+    + """
 layout(location=0) out vec4 out_colour;
 in vec2 v_corner;
 void main() {
@@ -153,3 +181,4 @@ void main() {
     out_colour = vec4(0.03, 0.03, 0.04, 0.75 * min(1.6 * strength, 1.0));
 }
 """
+)

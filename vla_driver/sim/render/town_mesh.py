@@ -173,9 +173,7 @@ def _bake(
     return np.concatenate(vertices), np.concatenate(indices)
 
 
-def _assemble(
-    chunks: list[tuple[npt.NDArray[np.void], npt.NDArray[np.uint32]]], surface: RoadSurface
-) -> TownMesh:
+def _assemble(chunks: list[tuple[npt.NDArray[np.void], npt.NDArray[np.uint32]]], surface: RoadSurface) -> TownMesh:
     first, count, centres, radii, indices = [], [], [], [], []
     base, at = 0, 0
     for vertices, chunk_indices in chunks:

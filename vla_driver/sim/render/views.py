@@ -37,9 +37,7 @@ def projection(camera: CameraModel) -> FloatArray:
 def world_from_base(pose: FloatArray) -> FloatArray:
     """Return [4, 4] of a planar pose [3]: x, y, yaw."""
     cos, sin = np.cos(pose[2]), np.sin(pose[2])
-    return np.array(
-        [[cos, -sin, 0.0, pose[0]], [sin, cos, 0.0, pose[1]], [0.0, 0.0, 1.0, 0.0], [0.0, 0.0, 0.0, 1.0]]
-    )
+    return np.array([[cos, -sin, 0.0, pose[0]], [sin, cos, 0.0, pose[1]], [0.0, 0.0, 1.0, 0.0], [0.0, 0.0, 0.0, 1.0]])
 
 
 @dataclass(frozen=True)
@@ -68,9 +66,7 @@ class ViewSet:
         tops = np.concatenate([[0], np.cumsum(heights)]).astype(int)
         self.atlas_size = (max(camera.width for camera in rig), int(tops[-1]))
         #: x, y, width, height of each camera's band.
-        self.bands = [
-            (0, int(top), camera.width, camera.height) for top, camera in zip(tops[:-1], rig, strict=True)
-        ]
+        self.bands = [(0, int(top), camera.width, camera.height) for top, camera in zip(tops[:-1], rig, strict=True)]
 
     def at(self, ego_pose: FloatArray) -> list[View]:
         """Return each camera's view from `ego_pose` [3]."""
