@@ -67,7 +67,8 @@ def test_scene_distances_count_only_where_something_is(
 def test_stages_choose_their_losses(small_model: Callable[..., VlaModel], clip_batch: Callable[..., ClipBatch]) -> None:
     model = small_model()
     batch = clip_batch(model.config)
-    scene, plan, dense = {'light', 'lead', 'hazard'}, {'flow', 'anchor', 'position', 'speed'}, {'depth', 'semantic'}
+    scene, dense = {'light', 'lead', 'hazard'}, {'depth', 'semantic'}
+    plan = {'flow', 'anchor', 'position', 'speed', 'direct'}
     with torch.no_grad():
         assert set(model(batch).losses) == scene | plan | dense == set(LOSS_WEIGHTS)
         assert set(model(batch, stage='vision').losses) == scene | dense

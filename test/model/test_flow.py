@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from vla_driver.model.flow import solve, time_grid
+from vla_driver.model.flow import position_loss, solve, time_grid
 from vla_driver.model.vla import VlaModel
 
 
@@ -107,3 +107,24 @@ def test_learns_two_manoeuvres(small_config: Callable) -> None:
         controls = flow.denormalise(flow.sample(h, flow.classify(h).argmax(dim=-1)))
     assert (controls[0] - brake).abs().mean(dim=0).tolist() == pytest.approx([0.0, 0.0], abs=0.3)
     assert (controls[1] - turn)[:, 1].abs().mean() < 0.01
+
+
+def test_position_loss_judges_speed_and_path_apart() -> None:
+    speed, target = torch.full((1,), 8.0), torch.zeros(1, 20, 2)
+    slow = target.clone()
+    slow[..., 0] = -1.0
+    slow.requires_grad_()
+    turn = torch.full((1, 20, 2), 0.02) * torch.tensor([0.0, 1.0])
+    assert position_loss(target, target, speed, 0.25) == 0.0
+    # On a bend, who is too slow is behind, but steers right: nothing is to be learnt about the curvature.
+    position_loss(torch.cat([slow[..., :1], turn[..., 1:]], dim=-1), turn, speed, 0.25).backward()
+    assert slow.grad is not None
+    assert slow.grad[..., 0].abs().min() > 0
+    bent = turn.clone().requires_grad_()
+    position_loss(bent + torch.tensor([-1.0, 0.0]), turn, speed, 0.25).backward()
+    assert bent.grad is not None
+    assert bent.grad[..., 1].abs().max() == 0.0
+    # A metre aside is worse than a metre behind.
+    aside, behind = target.clone(), target.clone()
+    aside[..., 1], behind[..., 0] = 2 / (8.0 * 5.0) ** 2, -2 / 5.0**2
+    assert position_loss(aside, target, speed, 0.25) > 2 * position_loss(behind, target, speed, 0.25)

@@ -114,10 +114,11 @@ def test_colours_vary_but_red_stays_red() -> None:
 
 
 def test_rare_moments_weigh_more() -> None:
-    ticks = 5
+    ticks = 6
     episode = {
-        'speed': np.array([8.0, 8.0, 0.0, 0.0, 8.0]),
+        'speed': np.array([8.0, 8.0, 0.0, 0.0, 8.0, 8.0]),
         'expert_speed': np.full((ticks, 20), 8.0),
+        'expert_positions': np.zeros((ticks, 20, 2)),
         'expert_curvature': np.zeros((ticks, 20)),
         'expert_acceleration': np.zeros((ticks, 20)),
         'command': np.zeros(ticks),
@@ -129,8 +130,9 @@ def test_rare_moments_weigh_more() -> None:
     episode['expert_speed'][3] = np.linspace(0.2, 5.0, 20)  # starting
     episode['expert_acceleration'][4, :4] = -3.0  # braking for someone
     episode['hazard'][4] = 2
-    cruise, turn, wait, start, brake = tick_weights(episode)
-    assert wait < cruise < min(turn, start, brake)
+    episode['expert_positions'][5, 4:, 1] = 0.5  # back to the lane
+    cruise, turn, wait, start, brake, recover = tick_weights(episode)
+    assert wait < cruise < min(turn, start, brake, recover)
 
 
 def test_weights_steer_the_draw(episodes: Path) -> None:

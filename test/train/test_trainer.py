@@ -88,10 +88,10 @@ def test_writes_what_others_need(train: Any, tmp_path: Path, episodes: Path) -> 
 
 
 def test_learns_its_data(train: Any, tmp_path: Path) -> None:
-    train(tmp_path / 'run', '--steps', '160', '--learning-rate', '3e-3', '--stage', 'policy')
+    train(tmp_path / 'run', '--steps', '150', '--learning-rate', '3e-3', '--stage', 'policy')
     losses = _entries(tmp_path / 'run', 'train')
-    assert losses[-1]['anchor'] < 0.8 * losses[0]['anchor']
-    assert losses[-1]['position'] < 0.8 * losses[0]['position']
+    assert losses[-1]['anchor'] < 0.9 * losses[0]['anchor']
+    assert losses[-1]['position'] < 0.9 * losses[0]['position']
 
 
 def test_starts_from_a_checkpoint(train: Any, tmp_path: Path) -> None:

@@ -66,6 +66,7 @@ def _drive(args: argparse.Namespace, scenario: Scenario, checkpoint: str | None)
                     **_scenario_parameters(args),
                     'camera_every': ticks_per_plan(args.plan_hz),
                     'synchronous': True,
+                    'synchronous_timeout_s': _SILENCE_S,
                     'max_seconds': args.seconds or 0.0,
                     'result_file': str(verdict),
                 },

@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What training asks of the model beside the plan, so that vision learns geometry and what matters.
 
-Dense heads read each patch before merging (depth, class, lamp colour); scene heads read the scene queries
-of the prefix (red light, lead vehicle, hazard).  Neither is used when driving.
+Dense heads read each patch before merging (depth, class, lamp colour), scene heads the scene queries of the
+prefix (red light, lead vehicle, hazard), the plan head the action expert's output.  None is used when driving.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vla_driver.model.config import VlaConfig
+from vla_driver.model.flow import FlowDecoder, position_loss
 from vla_driver.model.tokens import ClipLabels
 
 #: Queries at the end of the prefix: red light, lead vehicle, hazard.
@@ -103,6 +104,24 @@ class SceneHead(nn.Module):
             'lead': F.binary_cross_entropy_with_logits(out['lead_logit'], lead.float()) + 2 * lead_error + speed_error,
             'hazard': F.cross_entropy(out['hazard'], labels.hazard),
         }
+
+
+class PlanHead(nn.Module):
+    """Controls straight from the hidden states of the waypoints [B, T, A], without anchors and flow.
+
+    The flow's own loss reaches the hidden states through noise; this one tells them plainly where to go.
+    """
+
+    def __init__(self, config: VlaConfig):
+        super().__init__()
+        action = config.action_config
+        self.head = nn.Linear(action.hidden_size, 2)
+
+    def losses(self, hidden: Tensor, flow: FlowDecoder, controls: Tensor, speed_mps: Tensor) -> dict[str, Tensor]:
+        """Compare with the expert's controls [B, T, 2] (m/s^2, 1/m), as such and driven from speed_mps [B]."""
+        predicted, target = self.head(hidden).float(), flow.normalise(controls)
+        position = position_loss(flow.denormalise(predicted), flow.denormalise(target), speed_mps, flow.config.dt_s)
+        return {'direct': position + F.mse_loss(predicted, target)}
 
 
 def _masked_l1(value: Tensor, target: Tensor, mask: Tensor) -> Tensor:

@@ -101,7 +101,7 @@ def load_model(name_or_path: str | os.PathLike[str], *, auxiliary: bool | None =
         )
     except (OSError, RuntimeError, SafetensorError) as error:
         raise InvalidInput(f'checkpoint {folder} does not load: {error}') from error
-    heads = ('dense_head.', 'scene_head.')
+    heads = ('dense_head.', 'scene_head.', 'plan_head.')
     missing = sorted(key for key in report['missing_keys'] if not key.startswith(heads))
     surplus = sorted(key for key in report['unexpected_keys'] if not key.startswith(heads))
     if missing or surplus or report['mismatched_keys']:

@@ -41,6 +41,27 @@ def solve(velocity: Callable[[Tensor, float], Tensor], x: Tensor, steps: int, so
     return x
 
 
+def position_loss(predicted: Tensor, target: Tensor, speed_mps: Tensor, dt_s: float) -> Tensor:
+    """Mean weighted error, in metres and smooth at zero, of driving controls [B, T, 2] instead of the target's.
+
+    Along and across are judged apart, each with the other control right: who brakes too late has a wrong
+    speed, not a wrong path, and must not be taught another curvature for it.  Near waypoints weigh more: the
+    vehicle follows the first two seconds and then plans anew, while errors grow with time of themselves.
+    Sideways errors weigh more, because a lane leaves less room than the road ahead.  Below half a metre the
+    loss is square: an absolute error would answer "straight on" to every doubt, straight on being the most
+    frequent truth, and the vehicle would drift out of its lane.
+    """
+    truth = integrate(speed_mps, target, dt_s).positions_m
+    along = integrate(speed_mps, torch.stack([predicted[..., 0], target[..., 1]], dim=-1), dt_s).positions_m
+    across = integrate(speed_mps, torch.stack([target[..., 0], predicted[..., 1]], dim=-1), dt_s).positions_m
+    seconds = dt_s * torch.arange(1, truth.shape[-2] + 1, device=truth.device)
+    weight = 1.0 / (0.5 + seconds)
+    weight = (weight / weight.mean()).unsqueeze(-1)
+    error = F.smooth_l1_loss(along, truth, beta=0.5, reduction='none').sum(dim=-1, keepdim=True)
+    error = error + 4.0 * F.smooth_l1_loss(across, truth, beta=0.5, reduction='none').sum(dim=-1, keepdim=True)
+    return (error * weight).mean()
+
+
 class FlowBlock(nn.Module):
     """Bidirectional transformer block modulated by the flow time (adaLN-zero, arXiv 2212.09748)."""
 
@@ -153,31 +174,37 @@ class FlowDecoder(nn.Module):
             difference = (anchors - controls.unsqueeze(1)).square().mean(dim=(-1, -2)).sqrt()
             return metres + 0.1 * difference
 
+    def _training_starts(self, distance: Tensor, logits: Tensor, repeats: int) -> Tensor:
+        """Return anchors [B, repeats] to start from: one near the expert, the likeliest one, others as likely.
+
+        Starts near the expert alone would give the answer away: the flow would learn to stay where it starts,
+        and when driving, where the classifier chooses, nobody would correct its choice.
+        """
+        near = torch.multinomial(torch.softmax(-distance / 0.5, dim=-1), 1)
+        likely = torch.softmax(logits, dim=-1)
+        drawn = torch.multinomial(likely, max(1, repeats - 2), replacement=True)
+        return torch.cat([likely.argmax(dim=-1, keepdim=True), near, drawn], dim=1)[:, :repeats]
+
     def losses(self, h: Tensor, controls: Tensor, speed_mps: Tensor) -> dict[str, Tensor]:
         """Flow-matching, anchor and rollout losses; controls [B, T, 2] in m/s^2 and 1/m, speed_mps [B]."""
         target = self.normalise(controls)
         distance = self.nearest_anchors(target, speed_mps)
         logits = self.classify(h)
         repeats = self.config.flow_repeats
-        # A start is drawn among the near anchors, so that the flow also mends a nearly right choice.
-        anchor = torch.multinomial(torch.softmax(-distance / 0.5, dim=-1), repeats, replacement=True).flatten()
+        anchor = self._training_starts(distance, logits.detach(), repeats).flatten()
         x1 = target.repeat_interleave(repeats, dim=0)
         x0 = self.anchors[anchor] + self.config.anchor_sigma * torch.randn_like(x1)
         # Half of the times are 0: there lies the longest of the few steps taken at inference.
         t = (2 * torch.rand(len(x1), device=x1.device) - 1).clamp(min=0.0)
         x = (1 - t)[:, None, None] * x0 + t[:, None, None] * x1
         v = self.velocity(x, t, self.hidden(h).repeat_interleave(repeats, dim=0))
-        predicted = self.rollout(x + (1 - t)[:, None, None] * v, speed_mps.repeat_interleave(repeats, dim=0))
-        truth = self.rollout(x1, speed_mps.repeat_interleave(repeats, dim=0))
-        error = (predicted.positions_m - truth.positions_m).abs()
-        # The vehicle follows the first two seconds and then plans anew; errors grow with time of themselves.
-        # Sideways, a lane leaves less room than the road ahead.
-        seconds = self.config.dt_s * torch.arange(1, error.shape[1] + 1, device=error.device)
-        weight = 1.0 / (0.5 + seconds)
-        error = error * (weight / weight.mean())[:, None] * error.new_tensor([1.0, 4.0])
+        speed = speed_mps.repeat_interleave(repeats, dim=0)
+        predicted = self.denormalise(x + (1 - t)[:, None, None] * v)
+        truth = self.denormalise(x1)
+        speeds = [integrate(speed, driven, self.config.dt_s).speed_mps for driven in (predicted, truth)]
         return {
             'flow': F.mse_loss(v, x1 - x0),
             'anchor': F.cross_entropy(logits, distance.argmin(dim=-1)),
-            'position': error.sum(dim=-1).mean(),
-            'speed': (predicted.speed_mps - truth.speed_mps).abs().mean(),
+            'position': position_loss(predicted, truth, speed, self.config.dt_s),
+            'speed': (speeds[0] - speeds[1]).abs().mean(),
         }

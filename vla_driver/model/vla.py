@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from vla_driver.model.action import ActionExpert
-from vla_driver.model.auxiliary import SCENE_QUERIES, DenseHead, SceneHead
+from vla_driver.model.auxiliary import SCENE_QUERIES, DenseHead, PlanHead, SceneHead
 from vla_driver.model.config import VlaConfig
 from vla_driver.model.flow import FlowBlock, FlowDecoder
 from vla_driver.model.language import LanguageModel, RMSNorm
@@ -33,6 +33,7 @@ LOSS_WEIGHTS = {
     'flow': 1.0,
     'anchor': 0.5,
     'position': 0.3,
+    'direct': 0.3,
     'speed': 0.3,
     'depth': 0.5,
     'semantic': 0.5,
@@ -90,7 +91,7 @@ class VlaModel(PreTrainedModel):
     base_model_prefix = 'vla'
     main_input_name = 'batch'
     # A checkpoint in training holds heads that driving does without.
-    _keys_to_ignore_on_load_unexpected = (r'^dense_head\.', r'^scene_head\.')
+    _keys_to_ignore_on_load_unexpected = (r'^dense_head\.', r'^scene_head\.', r'^plan_head\.')
 
     #: Chances, in training, that the speed is withheld, that a camera other than the front one is lost, and that
     #: a remembered tick is.  Without the first, imitation learns to stand because it stands (arXiv 1904.08980).
@@ -114,6 +115,7 @@ class VlaModel(PreTrainedModel):
         self.flow = FlowDecoder(config)
         if config.auxiliary:
             self.scene_head = SceneHead(config)
+            self.plan_head = PlanHead(config)
             if not config.blind:
                 self.dense_head = DenseHead(config)
         self.post_init()
@@ -219,6 +221,9 @@ class VlaModel(PreTrainedModel):
             losses |= self.scene_head.losses(prefix.scene, batch.labels)
         hidden = self.act(prefix, ego)
         if stage != 'vision':
-            losses |= self.flow.losses(hidden, batch.labels.controls, batch.inputs.speed_mps)
+            controls, speed = batch.labels.controls, batch.inputs.speed_mps
+            losses |= self.flow.losses(hidden, controls, speed)
+            if self.config.auxiliary:
+                losses |= self.plan_head.losses(hidden, self.flow, controls, speed)
         total = torch.stack([LOSS_WEIGHTS[name] * value for name, value in losses.items()]).sum()
         return VlaOutput(total, {name: value.detach() for name, value in losses.items()}, hidden, prefix.scene)

@@ -30,7 +30,7 @@ _MAX_YAW_RATE_RPS = 0.95
 #: Off the road for this long, or this far from the route, ends the drive.
 _MAX_OFF_ROAD_S = 4.0
 _MAX_DEVIATION_M = 9.0
-_BLOCKED_S = 70.0
+_BLOCKED_S = 120.0
 
 
 @dataclass

@@ -72,8 +72,8 @@ class Simulation:
         except BaseException:
             self.close()
             raise
-        # Twice the time an undisturbed drive takes, and a minute for the lights.
-        limit_s = 60.0 + 2.0 * self.path.length_m / (0.6 * CRUISE_MPS)
+        # Twice the time an undisturbed drive takes, and two minutes for lights and queues.
+        limit_s = 120.0 + 2.0 * self.path.length_m / (0.6 * CRUISE_MPS)
         self._scorer = Scorer(_area(path), self.path, _START_M, limit_s, STEP_S)
         self._refresh()
 

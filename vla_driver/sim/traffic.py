@@ -124,10 +124,11 @@ class Traffic:
             if not Path(extra).is_file():
                 raise InvalidInput(f'route file {extra} does not exist; expected a SUMO .rou.xml')
         files = ','.join(str(path) for path in (demand, *routes))
+        # A vehicle that cannot go on (SUMO's own deadlocks) is moved away after a minute, longer than any red light.
         command = [
             'sumo', '-n', str(network_path), '-r', files, '--step-length', str(STEP_S), '--seed', str(seed + 1),
             '--collision.action', 'none', '--no-warnings', '--no-step-log', '--ignore-route-errors',
-            '--time-to-teleport', '90', '--pedestrian.model', 'striping',
+            '--time-to-teleport', '60', '--pedestrian.model', 'striping',
         ]  # fmt: skip
         try:
             self._sumo.start(command)

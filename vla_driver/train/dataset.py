@@ -62,7 +62,7 @@ def split_episodes(paths: Sequence[Path], every: int = 12) -> tuple[list[Path], 
 
 
 def tick_weights(episode: Episode) -> npt.NDArray[np.float64]:
-    """Return [T] sampling weights: turns, braking, starting and hazards more often, waiting less often.
+    """Return [T] sampling weights: turns, recoveries, braking and hazards more often, waiting less often.
 
     Most ticks of a drive go straight on at constant speed or wait at a light; from those alone, a model
     learns little else.
@@ -72,11 +72,14 @@ def tick_weights(episode: Episode) -> npt.NDArray[np.float64]:
     turning = np.abs(heading) > 0.25
     command = np.asarray(episode['command'])
     near_turn = ((command == TurnCommand.LEFT) | (command == TurnCommand.RIGHT)) & (episode['command_distance'] < 25.0)
+    # Off its line on a straight road: the plan swerves back without turning in the end.
+    recovering = ~turning & (np.abs(np.asarray(episode['expert_positions'])[:, :12, 1]).max(axis=1) > 0.25)
     braking = np.asarray(episode['expert_acceleration'])[:, :8].min(axis=1) < -1.0
     starting = (speed < 1.0) & (plan_speed[:, 12] > 2.0)
     waiting = (speed < 0.3) & (plan_speed.max(axis=1) < 0.5)
     hazard = np.asarray(episode['hazard']) > 0
-    weight = 1.0 + 1.5 * turning + 0.5 * near_turn + 1.5 * braking + 2.0 * starting + 1.0 * (hazard & ~waiting)
+    weight = 1.0 + 1.5 * turning + 0.5 * near_turn + 2.0 * recovering
+    weight = weight + 1.5 * braking + 2.0 * starting + 1.0 * (hazard & ~waiting)
     return np.asarray(np.where(waiting, 0.5, weight), dtype=np.float64)
 
 

@@ -133,7 +133,8 @@ def _train(args: argparse.Namespace, rank: int) -> dict[str, float]:
                 break
         return {}
     args.out.mkdir(parents=True, exist_ok=True)
-    _record_split(args.out, train_paths, held_out)
+    if not args.resume:
+        _record_split(args.out, train_paths, held_out)
     parameters = sum(p.numel() for p in model.parameters())
     _log(
         args.out,
