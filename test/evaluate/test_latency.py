@@ -85,3 +85,9 @@ def test_a_run_too_short_to_count_is_an_error() -> None:
 def test_spread_is_in_the_values_own_unit() -> None:
     assert spread([]) == {}
     assert spread(list(range(101))) == {'p50': 50.0, 'p90': 90.0, 'p99': 99.0, 'max': 100.0}
+
+
+def test_a_silent_transport_is_a_finding_where_it_is_compared() -> None:
+    answer = figures(Recording([]), 20, dict.fromkeys(CAMERA_NAMES, 3), silence_allowed=True)
+    assert answer['rate_hz'] == 0.0 and answer['camera_to_path_ms'] is None
+    assert answer['images_lost'] == 6 * 17 and answer['images_sent'] == 120

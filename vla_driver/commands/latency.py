@@ -179,7 +179,9 @@ def _run(args: argparse.Namespace, folder: Path, transport: str, *, shared_memor
     if not after:
         raise VlaDriverError('the planner published no diagnostics, lost images cannot be counted')
     received = {camera: after[camera] - before.get(camera, 0) for camera in after}
-    return {**figures(recording, int(sent['ticks']), received), 'source_latest_ms': sent['latest_ms']}
+    # Without the profile, raw images may not come through at all: the comparison is there to show just that.
+    counted = figures(recording, int(sent['ticks']), received, silence_allowed=not shared_memory)
+    return {**counted, 'source_latest_ms': sent['latest_ms']}
 
 
 def _frames_received(values: Mapping[str, Mapping[str, str]]) -> dict[str, int]:
@@ -194,10 +196,14 @@ def _frames_received(values: Mapping[str, Mapping[str, str]]) -> dict[str, int]:
 
 def _print(title: str, figures: Mapping[str, Any]) -> None:
     latency = figures['camera_to_path_ms']
+    lost = f'{figures["images_lost"]} of {figures["images_sent"]} images lost'
+    if latency is None:
+        print(f'{title}: no plan at all; {lost}')
+        return
     print(
         f'{title}: {figures["rate_hz"]:.2f} Hz; camera to path median {latency["p50"]:.1f} ms, '
         f'p99 {latency["p99"]:.1f} ms, worst {latency["max"]:.1f} ms (N = {figures["plans_counted"]}); '
-        f'{figures["images_lost"]} of {figures["images_sent"]} images lost'
+        f'{lost}'
     )
     for name, stage in figures['stages_ms'].items():
         print(f'    {name:<20} median {stage["p50"]:6.1f} ms   p99 {stage["p99"]:6.1f} ms')
