@@ -88,7 +88,13 @@ def test_a_looped_replay_ends_with_ctrl_c_and_reports(short_bag: Path, tmp_path:
     path = tmp_path / 'figures.json'
     words = ['replay', str(short_bag), '--policy', 'constant-velocity', '--loop', '--rate', '4', '--json', str(path)]
     code = 'import sys; from vla_driver.cli import main; sys.exit(main(sys.argv[1:]))'
-    process = subprocess.Popen([sys.executable, '-c', code, *words], stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, '-c', code, *words],
+        stderr=subprocess.PIPE,
+        text=True,
+        # Tests that run in the background of a shell inherit an ignored SIGINT; a user's Ctrl-C is never ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     assert process.stderr is not None
     # The bar appears when playing begins; then two rounds of 2 s at the rate of 4, and one more on a slow machine.
     try:
