@@ -35,12 +35,12 @@ train() { # NAME OPTION...
 data=$work/data
 # 1. The expert drives, with disturbances; imitation.
 collect expert 173 0 --seconds 90
-train nano1 --data "$data/expert" --minutes 38 --seed 1 --learning-rate 8e-4
+train nano1 --processes 2 --threads 1 --data "$data/expert" --minutes 38 --seed 1 --learning-rate 8e-4
 # 2. Two rounds of DAgger: the model drives, the expert says what it would have done.
 collect dagger1 70 1 --seconds 80 --model "$work/nano1" --learner 0.8
-train nano2 --data "$data/expert" "$data/dagger1" --init "$work/nano1" --minutes 14 --seed 2 --learning-rate 6e-4
+train nano2 --processes 2 --threads 1 --data "$data/expert" "$data/dagger1" --init "$work/nano1" --minutes 14 --seed 2 --learning-rate 6e-4
 collect dagger2 70 2 --seconds 80 --model "$work/nano2" --learner 0.8
-train nano3 --data "$data/expert" "$data/dagger1" "$data/dagger2" --init "$work/nano2" --minutes 17 --seed 3 --learning-rate 6e-4
+train nano3 --processes 2 --threads 1 --data "$data/expert" "$data/dagger1" "$data/dagger2" --init "$work/nano2" --minutes 17 --seed 3 --learning-rate 6e-4
 # 3. The control without eyes.
 train blind --data "$data/expert" --blind --minutes 7 --seed 1 --learning-rate 8e-4 --batch 16
 

@@ -29,7 +29,7 @@ from vla_driver.types import InvalidInput, Policy
 TICK_STEPS = 5
 #: Whoever drives plans anew every PLAN_STEPS steps (5 Hz, as the closed-loop evaluation does).
 PLAN_STEPS = 2
-#: A vehicle that stands still is recorded this often only (s), since nothing new is to be seen.
+#: After two seconds of standing still only this share of the ticks is recorded: little new is to be seen.
 _STANDING_KEEP = 0.35
 
 
