@@ -47,6 +47,13 @@ class MemoryPool(nn.Module):
             window = memory.front_window if ANCHOR_CAMERA in names else memory.other_window
             self.layout.append((len(names), config.token_grid(size), (window[0], window[1])))
         self.projections = nn.ModuleList(nn.Linear(width * h * w, width) for _, _, (h, w) in self.layout)
+        #: Which camera each of the M pooled tokens is of.
+        self.camera: list[int] = []
+        first = 0
+        for count, (rows, columns), (h, w) in self.layout:
+            cells = -(-rows // h) * -(-columns // w)
+            self.camera += [first + k for k in range(count) for _ in range(cells)]
+            first += count
 
     def forward(self, tokens: VisualTokens) -> PooledTokens:
         """Return the pooled tokens of one batch of ticks."""

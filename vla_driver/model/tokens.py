@@ -40,7 +40,8 @@ class ModelInputs:
     rays [B', P, 3]: unit viewing directions of the patch centres in base_link; origins [B', C, 3]: camera
     positions in metres (B' divides B: consecutive rows of the batch share one rig);
     speed_mps, yaw_rate_rps [B]; command [B] int64 (TurnCommand); command_distance_m [B];
-    targets_m [B, 2, 2]: x forward, y left.
+    targets_m [B, 2, 2]: x forward, y left; patches [B, P, d]: the encoder's patch features, computed before
+    (train/features.py); the pictures are then not looked at and `images` may be empty.
     """
 
     images: tuple[Tensor, ...]
@@ -52,6 +53,7 @@ class ModelInputs:
     command: Tensor
     command_distance_m: Tensor
     targets_m: Tensor
+    patches: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,9 @@ class VisualTokens:
 
     features [B, N, D]; camera, row, column [N] int64: where each token lies; rays [B, N, 3] unit
     directions and origins [B, N, 3] metres, both in base_link; valid [B, N] bool: false for the tokens
-    of a missing camera (their features are the learned "missing" embedding).
+    of a missing camera (their features are the learned "missing" embedding).  names: what the camera numbers
+    mean.  attention [B, N], where asked for: how much attention each token's patches receive in the encoder's
+    last layer (mean over heads and over the token's patches, summed over the queries).
     """
 
     features: Tensor
@@ -70,6 +74,22 @@ class VisualTokens:
     rays: Tensor
     origins: Tensor
     valid: Tensor
+    names: tuple[str, ...] = ()
+    attention: Tensor | None = None
+
+    def select(self, index: Tensor) -> VisualTokens:
+        """Return the tokens at index [K] int64 alone, the same ones in every row of the batch."""
+        return dataclasses.replace(
+            self,
+            features=self.features[:, index],
+            camera=self.camera[index],
+            row=self.row[index],
+            column=self.column[index],
+            rays=self.rays[:, index],
+            origins=self.origins[:, index],
+            valid=self.valid[:, index],
+            attention=None if self.attention is None else self.attention[:, index],
+        )
 
 
 @dataclass(frozen=True)
@@ -86,6 +106,15 @@ class Remembered:
     motion: Tensor
     age_s: Tensor
     valid: Tensor
+
+    def select(self, index: Tensor) -> Remembered:
+        """Return what is remembered at the M positions index [K] int64 alone."""
+        return dataclasses.replace(
+            self,
+            features=self.features[:, :, index],
+            rays=self.rays[:, index],
+            origins=self.origins[:, index],
+        )
 
 
 @dataclass(frozen=True)

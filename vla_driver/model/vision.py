@@ -143,6 +143,7 @@ class VisionEncoder(nn.Module):
         vision, width = config.vision_config, config.language_config.hidden_size
         self.groups = [(config.patch_grid(size), len(names)) for size, names in config.camera_groups]
         self.token_grids = [config.token_grid(size) for size, _ in config.camera_groups]
+        self.names = config.camera_names
         self.stem = Stem(vision)
         self.position = RayEmbedding(vision.hidden_size, vision.ray_octaves)
         self.blocks = nn.ModuleList(VisionBlock(vision) for _ in range(vision.num_hidden_layers))
@@ -152,6 +153,11 @@ class VisionEncoder(nn.Module):
 
     def forward(self, inputs: ModelInputs) -> VisionOutput:
         """Encode all cameras; tokens of absent cameras get the learned "missing" embedding."""
+        x = self.embed(inputs) if inputs.patches is None else inputs.patches
+        return VisionOutput(self._merge(x, inputs), x)
+
+    def embed(self, inputs: ModelInputs) -> Tensor:
+        """Return the patch features [B, P, d] of all cameras, before merging."""
         batch = inputs.present.shape[0]
         stems = []
         for images, ((rows, columns), count) in zip(inputs.images, self.groups, strict=True):
@@ -164,7 +170,12 @@ class VisionEncoder(nn.Module):
         layout = tuple((count, rows * columns) for (rows, columns), count in self.groups)
         for block in self.blocks:
             x = block(x, layout)
-        return VisionOutput(self._merge(x, inputs), x)
+        return x
+
+    def freeze_patches(self) -> None:
+        """Train nothing before the merger, so that the patch features stay as they are."""
+        for part in (self.stem, self.position, self.blocks):
+            part.requires_grad_(False)
 
     def _merge(self, patches: Tensor, inputs: ModelInputs) -> VisualTokens:
         batch, size = patches.shape[0], self.merger.size
@@ -198,6 +209,7 @@ class VisionEncoder(nn.Module):
             rays=torch.cat(rays, dim=1).repeat_interleave(shares, dim=0),
             origins=inputs.origins[:, cell[:, 0]].repeat_interleave(shares, dim=0),
             valid=valid,
+            names=self.names,
         )
 
 

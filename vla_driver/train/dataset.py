@@ -32,6 +32,7 @@ from vla_driver.train.episode import (
     open_episode,
     stored_size,
 )
+from vla_driver.train.features import open_features
 from vla_driver.types import ANCHOR_CAMERA, CAMERA_NAMES, CameraModel, Image, InvalidInput, TurnCommand
 
 #: Classes after those of SemanticClass: a traffic light that shows red (or amber), or green, to this camera.
@@ -79,7 +80,7 @@ def tick_weights(episode: Episode) -> npt.NDArray[np.float64]:
     waiting = (speed < 0.3) & (plan_speed.max(axis=1) < 0.5)
     hazard = np.asarray(episode['hazard']) > 0
     weight = 1.0 + 1.5 * turning + 0.5 * near_turn + 2.0 * recovering
-    weight = weight + 1.5 * braking + 2.0 * starting + 1.0 * (hazard & ~waiting)
+    weight = weight + 1.5 * braking + 4.0 * starting + 1.0 * (hazard & ~waiting)
     return np.asarray(np.where(waiting, 0.5, weight), dtype=np.float64)
 
 
@@ -122,8 +123,20 @@ def colour_tables(rng: np.random.Generator) -> npt.NDArray[np.uint8]:
 class ClipDataset:
     """All clips of the given episodes."""
 
-    def __init__(self, paths: Sequence[Path], config: VlaConfig, *, ticks: int = 6, augment: bool = True):
-        """ticks: length of a clip; augment: vary colours and drop nothing else (the model drops inputs itself)."""
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        config: VlaConfig,
+        *,
+        ticks: int = 6,
+        augment: bool = True,
+        features: Path | None = None,
+    ):
+        """Open the episodes; pictures stay on disk until a clip needs them.
+
+        ticks: length of a clip; augment: vary colours and drop nothing else (the model drops inputs itself);
+        features: folder of patch features (train/features.py), given instead of pictures and dense labels.
+        """
         for (width, height), names in config.camera_groups:
             for name in names:
                 if name not in CAMERA_NAMES or stored_size(name) != (width, height):
@@ -134,6 +147,11 @@ class ClipDataset:
         self.config, self.ticks, self.augment = config, ticks, augment
         self.episodes: list[Episode] = [open_episode(path) for path in paths]
         self._geometry = [self._rig_of(episode) for episode in self.episodes]
+        self._features = (
+            [open_features(features, path, len(e['stamp'])) for path, e in zip(paths, self.episodes, strict=True)]
+            if features is not None
+            else None
+        )
         starts, weights = [], []
         for index, episode in enumerate(self.episodes):
             count = len(episode['stamp']) - ticks + 1
@@ -180,7 +198,12 @@ class ClipDataset:
         """Decode clips (episode index, first tick); rng: for augmentation, None for none."""
         rows = [(episode, start + offset) for episode, start in clips for offset in range(self.ticks)]
         tables = [colour_tables(rng) if self.augment and rng is not None else None for _ in clips]
-        images, semantic, depth, present = self._pictures(rows, tables)
+        patches = None
+        if self._features is None:
+            images, semantic, depth, present = self._pictures(rows, tables)
+        else:
+            images, semantic, depth, present = (), (), (), self._present(rows)
+            patches = torch.from_numpy(np.stack([self._features[e][t] for e, t in rows])).float()
         rays = np.stack([self._geometry[episode][0] for episode, _ in clips])
         origins = np.stack([self._geometry[episode][1] for episode, _ in clips])
 
@@ -197,6 +220,7 @@ class ClipDataset:
             command=column('command', np.int64),
             command_distance_m=column('command_distance'),
             targets_m=column('targets'),
+            patches=patches,
         )
         labels = ClipLabels(
             semantic=semantic,
@@ -238,6 +262,12 @@ class ClipDataset:
             depth.append(torch.from_numpy(depths))
             present.append(there)
         return tuple(images), tuple(semantic), tuple(depth), torch.from_numpy(np.concatenate(present, axis=1))
+
+    def _present(self, rows: Sequence[tuple[int, int]]) -> torch.Tensor:
+        """Return [B, C] bool: which cameras have a picture."""
+        order = [CAMERA_NAMES.index(name) for name in self.config.camera_names]
+        offsets = np.stack([self.episodes[e]['jpeg_offsets'][t][order] for e, t in rows])
+        return torch.from_numpy(offsets[..., 1] > offsets[..., 0])
 
     def controls(self) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float64]]:
         """Return the expert's controls [n, T, 2] of all ticks and their sampling weights [n]."""

@@ -24,6 +24,7 @@ from vla_driver.model.config import VlaConfig
 from vla_driver.model.vla import VlaModel
 from vla_driver.train.anchors import fit_anchors
 from vla_driver.train.dataset import ClipDataset, batches_ahead, find_episodes, split_episodes
+from vla_driver.train.features import encode_episodes
 from vla_driver.train.trainer import STATE_FOLDER, Trainer, TrainerConfig
 from vla_driver.train.validation import validate
 from vla_driver.types import InvalidInput
@@ -51,6 +52,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--resume', action='store_true', help='continue the run in --out exactly where it was saved')
     parser.add_argument('--init', metavar='CKPT', help='start from the weights of a checkpoint (DAgger rounds)')
     parser.add_argument('--blind', action='store_true', help='train the control that sees no images')
+    parser.add_argument(
+        '--freeze-vision',
+        action='store_true',
+        help='keep the encoder as it is (needs --init) and train the rest on its features, encoded once',
+    )
+    parser.add_argument(
+        '--features', type=Path, metavar='DIR', help='where encoded features are kept (default: OUT/features)'
+    )
     parser.add_argument('--config', type=Path, metavar='FILE', help='JSON of VlaConfig entries that differ from nano')
     parser.add_argument('--save-minutes', type=float, default=5.0, metavar='M', help='between checkpoints (default: 5)')
     parser.add_argument('--validate-clips', type=int, default=120, metavar='N', help='held-out clips (default: 120)')
@@ -104,7 +113,7 @@ def _train(args: argparse.Namespace, rank: int) -> dict[str, float]:
     if device == 'auto':
         device = 'cuda' if torch.cuda.is_available() and args.processes == 1 else 'cpu'
     config = TrainerConfig(
-        stage=args.stage,
+        stage='policy' if args.freeze_vision else args.stage,
         steps=args.steps,
         minutes=args.minutes if args.steps is None else None,
         clips=args.batch,
@@ -119,8 +128,11 @@ def _train(args: argparse.Namespace, rank: int) -> dict[str, float]:
     if args.resume:
         # New episodes would change the order of the old ones, and the run would no longer be the same.
         train_paths, held_out = _recorded_split(args.out, train_paths, held_out)
-    dataset = ClipDataset(train_paths, model.config, ticks=args.ticks)
-    validation = ClipDataset(held_out, model.config, ticks=args.ticks, augment=False) if held_out else None
+    features = _features(args, model, [*train_paths, *held_out], device, rank) if args.freeze_vision else None
+    dataset = ClipDataset(train_paths, model.config, ticks=args.ticks, features=features)
+    validation = (
+        ClipDataset(held_out, model.config, ticks=args.ticks, augment=False, features=features) if held_out else None
+    )
     if not args.init and not args.resume:
         fit_anchors(model, *dataset.controls(), seed=args.seed)
     trainer = Trainer(model, config, device, rank)
@@ -152,6 +164,16 @@ def _train(args: argparse.Namespace, rank: int) -> dict[str, float]:
     return _loop(args, trainer, dataset, validation)
 
 
+def _features(args: argparse.Namespace, model: VlaModel, paths: list[Path], device: str, rank: int) -> Path:
+    """Encode the episodes, each process its share, and freeze what they were encoded with."""
+    model.vision.freeze_patches()
+    folder = args.features or args.out / 'features'
+    found = encode_episodes(model.to(device), paths[rank :: args.processes], folder, device=device, progress=rank == 0)
+    if args.processes > 1:
+        torch.distributed.barrier()
+    return found
+
+
 def _check(args: argparse.Namespace) -> None:
     if args.steps is None and args.minutes is None:
         args.minutes = 60.0
@@ -160,6 +182,10 @@ def _check(args: argparse.Namespace) -> None:
         value = getattr(args, name)
         if value is not None and not value > 0:
             raise InvalidInput(f'--{name.replace("_", "-")} is {value}, expected a positive number')
+    if args.freeze_vision and (args.blind or not (args.init or args.resume)):
+        raise InvalidInput('--freeze-vision keeps a trained encoder: give --init CKPT of a model that sees')
+    if args.freeze_vision and args.stage == 'vision':
+        raise InvalidInput('--freeze-vision keeps what --stage vision trains; drop one of them')
     if args.stage == 'vision' and args.blind:
         raise InvalidInput('--stage vision trains what --blind leaves out; drop one of them')
     if args.batch % args.processes:

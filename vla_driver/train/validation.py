@@ -43,7 +43,8 @@ def validate(model: VlaModel, batches: Iterable[ClipBatch]) -> dict[str, float]:
 
 
 def _add_batch(model: VlaModel, batch: ClipBatch, add: Callable[[str, torch.Tensor], None]) -> None:
-    out = model(batch)
+    # Clips of encoded features carry no dense labels.
+    out = model(batch, stage='all' if batch.labels.semantic else 'policy')
     controls = model.decode(out.hidden)
     for name, value in out.losses.items():
         add(f'loss_{name}', value)
