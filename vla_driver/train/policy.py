@@ -271,7 +271,7 @@ def _validate(args: argparse.Namespace, trainer: Trainer, validation: ClipDatase
     torch.manual_seed(0)
     figures = validate(trainer.averaged, validation.validation_batches(args.batch, args.validate_clips))
     _log(args.out, kind='validation', step=trainer.step, seconds=trainer.elapsed_s, **figures)
-    shown = ('ade_1s', 'ade_3s', 'anchor_accuracy', 'go_accuracy', 'light_accuracy', 'light_error_m')
+    shown = ('ade_1s', 'ade_3s', 'lateral_slope', 'start_recall', 'stop_recall', 'light_accuracy', 'light_error_m')
     bar.write(f'step {trainer.step}: ' + ', '.join(f'{name} {figures[name]:.3f}' for name in shown if name in figures))
     return figures
 

@@ -23,7 +23,10 @@ def validate(model: VlaModel, batches: Iterable[ClipBatch]) -> dict[str, float]:
     """Return means over all ticks.
 
     ade_1s, ade_2s, ade_3s: mean displacement up to that time, metres; anchor_accuracy: the likeliest anchor is
-    the nearest; go_accuracy: plan and expert agree whether to go 2 s ahead; light_accuracy, light_error_m and
+    the nearest; go_accuracy: plan and expert agree whether to go 2 s ahead; start_recall, stop_recall: share of the
+    standing ticks where the expert starts, and of the moving ones where it stops, at which the plan does too;
+    lateral_slope: how strongly the plan steers back where the expert does (least squares of its sideways place
+    at 1.5 s on the expert's, off turns; 1 is as strongly, 0 not at all); light_accuracy, light_error_m and
     lead_accuracy, lead_error_m: presence and distance; loss_*: the training losses without dropouts.
     """
     was_training, device = model.training, next(model.parameters()).device
@@ -39,7 +42,11 @@ def validate(model: VlaModel, batches: Iterable[ClipBatch]) -> dict[str, float]:
         with autocast(device):
             _add_batch(model, to_device(on_cpu, device), add)
     model.train(was_training)
-    return {name: sums[name] / counts[name] for name in sorted(sums) if counts[name]}
+    figures = {name: sums[name] / counts[name] for name in sorted(sums) if counts[name]}
+    products, squares = figures.pop('_lateral_product', 0.0), figures.pop('_lateral_square', 0.0)
+    if squares > 0:
+        figures['lateral_slope'] = products / squares
+    return figures
 
 
 def _add_batch(model: VlaModel, batch: ClipBatch, add: Callable[[str, torch.Tensor], None]) -> None:
@@ -57,6 +64,14 @@ def _add_batch(model: VlaModel, batch: ClipBatch, add: Callable[[str, torch.Tens
     add('anchor_accuracy', flow.classify(out.hidden).argmax(dim=-1) == nearest)
     later = round(2.0 / flow.config.dt_s) - 1
     add('go_accuracy', (plan.speed_mps[:, later] > GO_SPEED_MPS) == (labels.plan_speed_mps[:, later] > GO_SPEED_MPS))
+    goes, should = plan.speed_mps[:, later] > GO_SPEED_MPS, labels.plan_speed_mps[:, later] > GO_SPEED_MPS
+    add('start_recall', goes[(speed < GO_SPEED_MPS) & should])
+    add('stop_recall', ~goes[(speed > 2 * GO_SPEED_MPS) & ~should])
+    straight = (labels.controls[..., 1] * labels.plan_speed_mps * flow.config.dt_s).sum(dim=1).abs() < 0.25
+    side = round(1.5 / flow.config.dt_s) - 1
+    ours, theirs = plan.positions_m[straight, side, 1], labels.positions_m[straight, side, 1]
+    add('_lateral_product', ours * theirs)
+    add('_lateral_square', theirs * theirs)
     if not model.config.auxiliary:
         return
     scene = model.scene_head(out.scene)
