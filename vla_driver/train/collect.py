@@ -27,7 +27,8 @@ from vla_driver.types import InvalidInput, Policy
 
 #: A tick is recorded every TICK_STEPS steps of the simulator (0.5 s).
 TICK_STEPS = 5
-#: Whoever drives plans anew every PLAN_STEPS steps (5 Hz, as the closed-loop evaluation does).
+#: The expert plans anew every PLAN_STEPS steps (5 Hz, as the closed-loop evaluation does).  A learner plans at the
+#: recorded ticks only: drawing the six pictures costs most, and these are drawn anyway.
 PLAN_STEPS = 2
 #: After two seconds of standing still only this share of the ticks is recorded: little new is to be seen.
 _STANDING_KEEP = 0.35
@@ -114,14 +115,14 @@ def collect_episode(recipe: Recipe, policy: Policy | None = None) -> dict[str, A
                 standing = standing + 1 if still else 0
                 if standing < 4 or rng.random() < _STANDING_KEEP:
                     writer.append(_tick(simulation))
-            if policy is not None and simulation.time_s > switch_s:
+            if policy is not None and steps % TICK_STEPS == 0 and simulation.time_s > switch_s:
                 learner_drives = bool(rng.random() < recipe.learner)
                 switch_s = simulation.time_s + rng.uniform(3.0, 10.0)
-            if steps % PLAN_STEPS == 0:
-                if learner_drives and policy is not None:
+            if learner_drives and policy is not None:
+                if steps % TICK_STEPS == 0:
                     plan = policy.plan(simulation.observe())
-                else:
-                    plan = expert.plan(simulation.observe_blind())
+            elif steps % PLAN_STEPS == 0:
+                plan = expert.plan(simulation.observe_blind())
             command = controller.command(plan, simulation.ego, simulation.time_s)
             simulation.step(command if learner_drives else disturbance.apply(simulation, command))
             steps += 1
