@@ -7,6 +7,7 @@ Topics are relative to `namespace`; remap them where this file is included, e.g.
 """
 
 from pathlib import Path
+from typing import List  # noqa: UP035 - launch_ros knows only this one
 
 from ament_index_python.packages import get_package_share_directory
 from launch.actions import DeclareLaunchArgument, SetEnvironmentVariable
@@ -15,6 +16,18 @@ from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
 from launch import LaunchDescription
+
+#: The planner's parameters that say who plans, and for which cameras.
+WORDS = ('policy', 'model', 'prompt', 'rig')
+#: The planner's parameters that say what is pruned.
+PRUNING = {
+    'pruner': str,
+    'prune_ratio': float,
+    'prune_count': int,
+    'prune_scope': str,
+    'prune_floor': int,
+    'prune_camera_weights': List[str],  # noqa: UP006
+}
 
 SHARE = Path(get_package_share_directory('vla_driver'))
 
@@ -49,7 +62,14 @@ def generate_launch_description():
             argument('params_file', str(SHARE / 'config' / 'driver.yaml'), 'parameters of both nodes (YAML)'),
             argument('policy', 'model', 'which policy plans', ['model', 'blind', 'constant-velocity']),
             argument('model', '', "the policy's checkpoint: a shipped name or a folder; empty: the policy's own"),
+            argument('prompt', '', "template file of a vision-language model's words; empty: its own, or the default"),
             argument('rig', 'sim', 'camera rig: sim, nuscenes, bench2drive, or a YAML file'),
+            argument('pruner', 'none', "prunes visual tokens: none, recon, a folder, or a baseline's name"),
+            argument('prune_ratio', '0.5', 'share of the visual tokens that is pruned'),
+            argument('prune_count', '0', 'tokens kept over all cameras; 0: as prune_ratio says'),
+            argument('prune_scope', 'global', 'a share for each camera, or the best of all', ['camera', 'global']),
+            argument('prune_floor', '1', 'no camera keeps fewer tokens'),
+            argument('prune_camera_weights', "['']", "a list: ['front=2.0'] gives the front camera twice its share"),
             argument('odom_topic', 'odom', 'nav_msgs/Odometry of the vehicle'),
             argument('route_topic', 'route', 'nav_msgs/Path of sparse target points in the odometry frame, latched'),
             argument('turn_command_topic', 'turn_command', 'vla_driver/TurnCommand of the navigation'),
@@ -64,7 +84,11 @@ def generate_launch_description():
                     value('params_file'),
                     sim_time,
                     autostart,
-                    {name: ParameterValue(value(name), value_type=str) for name in ('policy', 'model', 'rig')},
+                    {
+                        name: ParameterValue(value(name), value_type=str)
+                        for name in ('policy', 'model', 'prompt', 'rig')
+                    },
+                    {name: ParameterValue(value(name), value_type=kind) for name, kind in PRUNING.items()},
                 ],
                 remappings=remappings,
                 **common,

@@ -2,7 +2,7 @@
 # Copyright 2026 The vla_driver authors
 # SPDX-License-Identifier: Apache-2.0
 #
-# Train the shipped checkpoints, models/nano and models/nano-blind, from nothing: about two hours on two CPU cores.
+# Train the shipped checkpoints, models/nano and models/nano-blind, from nothing: about three hours on two CPU cores.
 # Folders that exist are continued, so the script can be stopped and started again.
 # usage: scripts/train_nano.sh [WORK_DIR]        (default: runs/nano; data and runs go there)
 set -euo pipefail
@@ -33,16 +33,26 @@ train() { # NAME OPTION...
 }
 
 data=$work/data
-# 1. The expert drives, with disturbances; imitation.
-collect expert 173 0 --seconds 90
-train nano1 --processes 2 --threads 1 --data "$data/expert" --minutes 38 --seed 1 --learning-rate 8e-4
-# 2. Two rounds of DAgger: the model drives, the expert says what it would have done.
-collect dagger1 70 1 --seconds 80 --model "$work/nano1" --learner 0.8
-train nano2 --processes 2 --threads 1 --data "$data/expert" "$data/dagger1" --init "$work/nano1" --minutes 14 --seed 2 --learning-rate 6e-4
-collect dagger2 70 2 --seconds 80 --model "$work/nano2" --learner 0.8
-train nano3 --processes 2 --threads 1 --data "$data/expert" "$data/dagger1" "$data/dagger2" --init "$work/nano2" --minutes 17 --seed 3 --learning-rate 6e-4
-# 3. The control without eyes.
-train blind --data "$data/expert" --blind --minutes 7 --seed 1 --learning-rate 8e-4 --batch 16
+frozen=(--freeze-vision --features "$work/features" --processes 2 --threads 1)
+# 1. The expert drives, with disturbances; the whole model imitates it.  This is what the encoder learns from.
+collect expert 300 0 --seconds 90
+train whole --processes 2 --threads 1 --data "$data/expert" --minutes 60 --seed 1 --learning-rate 8e-4
+# 2. The encoder is frozen, its features are kept on disk, and the panorama is learned: 8 times as many ticks a second.
+train reflex1 "${frozen[@]}" --stage reflex --data "$data/expert" --init "$work/whole" --batch 32 --ticks 1 \
+  --minutes 7 --seed 2 --learning-rate 8e-4
+# 3. Two rounds of DAgger: the model drives, the expert says what it would have done.
+collect dagger1 56 21 --seconds 70 --model "$work/reflex1" --learner 0.75
+train reflex2 "${frozen[@]}" --stage reflex --data "$data/expert" "$data/dagger1" --init "$work/reflex1" --batch 32 \
+  --ticks 1 --minutes 7 --seed 3 --learning-rate 8e-4
+collect dagger2 50 31 --seconds 60 --model "$work/reflex2" --learner 0.8
+all=("$data/expert" "$data/dagger1" "$data/dagger2")
+train reflex3 "${frozen[@]}" --stage reflex --data "${all[@]}" --init "$work/reflex2" --batch 32 --ticks 1 \
+  --minutes 5 --seed 4 --learning-rate 7e-4
+# 4. Everything but the encoder together.
+train nano "${frozen[@]}" --data "${all[@]}" --init "$work/reflex3" --batch 4 --ticks 3 --minutes 17 --seed 5 \
+  --learning-rate 4e-4
+# 5. The control without eyes.
+train blind --data "${all[@]}" --blind --config config/blind.json --minutes 7 --seed 1 --learning-rate 8e-4 --batch 16
 
-"$driver" train export --run "$work/nano3" --out models/nano
+"$driver" train export --run "$work/nano" --out models/nano
 "$driver" train export --run "$work/blind" --out models/nano-blind

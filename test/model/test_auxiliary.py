@@ -50,31 +50,34 @@ def test_scene_distances_count_only_where_something_is(
         lead_gap_m=torch.full((8,), torch.inf),
         lead_speed_mps=torch.full((8,), torch.inf),
     )
-    scene = torch.randn(8, 3, 32)
+    scene, trunk = torch.randn(8, 3, 32), torch.zeros(8, model.config.view_config.hidden_size)
     head = model.scene_head
     with torch.no_grad():
+        head.trunk.bias.zero_()
         head.light.weight.zero_()
         head.light.bias.copy_(torch.tensor([-20.0, 7.0]))  # "no light", at an absurd distance
         head.lead.weight.zero_()
         head.lead.bias.copy_(torch.tensor([-20.0, 7.0, 7.0]))
-        losses = head.losses(scene, nothing)
+        losses = head.losses(scene, trunk, nothing)
     assert losses['light'] == pytest.approx(0.0, abs=1e-6)
     assert losses['lead'] == pytest.approx(0.0, abs=1e-6)
     with torch.no_grad():
-        assert head.losses(scene, labels)['light'] > 1.0
+        assert head.losses(scene, trunk, labels)['light'] > 1.0
 
 
 def test_stages_choose_their_losses(small_model: Callable[..., VlaModel], clip_batch: Callable[..., ClipBatch]) -> None:
     model = small_model()
     batch = clip_batch(model.config)
     scene, dense = {'light', 'lead', 'hazard'}, {'depth', 'semantic'}
-    plan = {'flow', 'anchor', 'position', 'speed', 'direct'}
+    plan = {'flow', 'anchor', 'steer', 'position', 'speed', 'direct'}
     with torch.no_grad():
         assert set(model(batch).losses) == scene | plan | dense == set(LOSS_WEIGHTS)
         assert set(model(batch, stage='vision').losses) == scene | dense
         assert set(model(batch, stage='policy').losses) == scene | plan
+        assert set(model(batch, stage='reflex').losses) == scene | plan - {'direct'}
         blind = small_model(blind=True)
         assert set(blind(batch).losses) == scene | plan
+        assert set(blind(batch, stage='reflex').losses) == scene | plan - {'direct'}
 
 
 def test_every_weight_learns(small_model: Callable[..., VlaModel], clip_batch: Callable[..., ClipBatch]) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from vla_driver.model.flow import position_loss, solve, time_grid
+from vla_driver.model.flow import compress, position_loss, solve, time_grid
 from vla_driver.model.vla import VlaModel
 
 
@@ -73,7 +73,7 @@ def test_controls_are_within_limits_and_normalisation_inverts(small_model: Calla
     controls = flow.denormalise(100 * torch.randn(4, 20, 2))
     assert controls[..., 0].min() == -8.0
     assert controls[..., 0].max() == 3.0
-    assert controls[..., 1].abs().max() == 0.25
+    assert controls[..., 1].abs().max() == pytest.approx(0.25)
     inside = torch.rand(4, 20, 2) * 0.1
     torch.testing.assert_close(flow.denormalise(flow.normalise(inside)), inside)
 
@@ -128,3 +128,10 @@ def test_position_loss_judges_speed_and_path_apart() -> None:
     aside, behind = target.clone(), target.clone()
     aside[..., 1], behind[..., 0] = 2 / (8.0 * 5.0) ** 2, -2 / 5.0**2
     assert position_loss(aside, target, speed, 0.25) > 2 * position_loss(behind, target, speed, 0.25)
+
+
+def test_lane_keeping_and_turning_are_of_one_order_when_compressed() -> None:
+    controls = torch.tensor([[0.0, 0.004], [0.0, 0.15], [0.0, -0.15]])
+    bend = compress(controls, 0.01)[:, 1]
+    assert bend[0] == pytest.approx(0.39, abs=0.01)
+    assert bend[1] == pytest.approx(3.4, abs=0.01) and bend[2] == -bend[1]

@@ -71,7 +71,8 @@ def test_plans_as_it_was_trained(small_model: Make, observe: Observe, monkeypatc
         seen, memory = model.perceive(batch)
         assert seen is not None
         ego = model.ego(batch.inputs)
-        controls = model.decode(model.act(model.prefill(ego, seen.tokens, memory), ego))
+        prefix = model.prefill(ego, seen.tokens, memory)
+        controls = model.decode(model.act(prefix, ego), model.reflex(prefix, ego))
         rollout = model.flow.rollout(model.flow.normalise(controls), batch.inputs.speed_mps)
     driven = _positions(NativePolicy(model), drive)
     np.testing.assert_allclose(driven, rollout.positions_m.numpy(), atol=1e-4)

@@ -3,51 +3,17 @@
 """The same recording through the nodes and through the offline core gives the same plans."""
 
 import numpy as np
-import torch
 from nav_msgs.msg import Path
 from vla_driver.msg import DrivingPlan
 
 from vla_driver.bag.read import BagReader
 from vla_driver.model.checkpoint import load_policy
-from vla_driver.model.config import VlaConfig
-from vla_driver.model.vla import VlaModel
 from vla_driver.planning.guard import GuardedPolicy
 from vla_driver.ros import conversions as convert
 
 
-def tiny_checkpoint(folder):
-    """A model of the real kind, small and random, with its memory, so that an order of frames matters."""
-    torch.manual_seed(0)
-    config = VlaConfig(
-        vision_config={
-            'stem_channels': [8, 8, 16],
-            'hidden_size': 32,
-            'num_hidden_layers': 1,
-            'num_attention_heads': 2,
-            'intermediate_size': 64,
-        },
-        language_config={
-            'hidden_size': 32,
-            'num_hidden_layers': 2,
-            'num_attention_heads': 2,
-            'num_key_value_heads': 2,
-            'intermediate_size': 64,
-        },
-        action_config={
-            'hidden_size': 32,
-            'intermediate_size': 64,
-            'flow_hidden_size': 32,
-            'flow_num_heads': 2,
-            'num_anchors': 4,
-        },
-        initializer_range=0.2,
-    )
-    VlaModel(config).save_pretrained(folder)
-    return folder
-
-
-def test_plans_through_the_nodes_equal_those_of_the_offline_core(probe, nodes, bag, tmp_path):
-    checkpoint = tiny_checkpoint(tmp_path / 'tiny')
+def test_plans_through_the_nodes_equal_those_of_the_offline_core(probe, nodes, bag, tiny_checkpoint):
+    checkpoint = tiny_checkpoint
     policy = load_policy(checkpoint)
     guarded = GuardedPolicy(policy)
     sizes = {name: tuple(size) for name, size in policy.config.image_sizes.items()}

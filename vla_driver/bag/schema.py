@@ -47,7 +47,9 @@ AGENTS_TOPIC, EXPERT_TOPIC = f'{GROUND_TRUTH}/agents', f'{GROUND_TRUTH}/expert_t
 #: Key of the rig in the bag's custom data.
 RIG_KEY = 'rig'
 
-_MESSAGES = ('TurnCommand', 'TrajectoryPoint', 'Trajectory', 'DrivingPlan', 'ControlCommand')
+_MESSAGES = (
+    'TurnCommand', 'TrajectoryPoint', 'Trajectory', 'DrivingPlan', 'ControlCommand', 'CameraTokens', 'TokenSelection'
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ import os
 from pathlib import Path
 
 from vla_driver.commands.common import add_json_argument, add_policy_arguments, positive_float, provenance, write_json
+from vla_driver.commands.pruning_arguments import add_pruning_arguments, pruning_json, pruning_settings
 from vla_driver.commands.replaying import ReplayRequest, replay, report_replay
 from vla_driver.evaluate.controls import checkpoint_of
 
@@ -22,6 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--out', type=Path, default=Path('out/demo'), metavar='DIR', help='default: out/demo')
     parser.add_argument('--bag', type=Path, metavar='BAG', help='another bag than the sample that comes along')
     add_policy_arguments(parser, ('model', 'blind', 'constant-velocity'))
+    add_pruning_arguments(parser)
     parser.add_argument('--rate', type=positive_float, default=1.0, help='speed of playing (default: 1)')
     parser.add_argument('--verbose', action='store_true', help="show the nodes' own output")
     add_json_argument(parser)
@@ -44,6 +46,7 @@ def run(args: argparse.Namespace) -> int:
         bag=args.bag if args.bag is not None else sample_bag_path(),
         policy=args.policy,
         model=args.model,
+        pruning=pruning_settings(args),
         rate=args.rate,
         exclude=('/ground_truth',),
         environment=private_domain(),
@@ -54,6 +57,7 @@ def run(args: argparse.Namespace) -> int:
     metrics |= {
         'policy': args.policy,
         'model': checkpoint_of(args.policy, args.model),
+        'pruning': pruning_json(request.pruning),
         'bag': request.bag.name,
         'provenance': provenance(),
     }

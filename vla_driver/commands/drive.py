@@ -27,6 +27,7 @@ from vla_driver.commands.common import (
     provenance,
     write_json,
 )
+from vla_driver.commands.pruning_arguments import add_pruning_arguments, pruning_json, pruning_settings
 from vla_driver.commands.scenario import add_scenario_arguments, chosen_scenario
 from vla_driver.evaluate.controls import POLICY_NAMES, checkpoint_of, make_policy
 from vla_driver.evaluate.rollout import Tick, drive_route, ticks_per_plan
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
     add_policy_arguments(parser, POLICY_NAMES)
+    add_pruning_arguments(parser)
     add_scenario_arguments(parser, 'test')
     parser.add_argument('--plan-hz', type=positive_float, default=5.0, help='plans per second: 10, 5, 2 or 1')
     parser.add_argument('--seconds', type=positive_float, help='end after so much simulated time')
@@ -53,6 +55,7 @@ def run(args: argparse.Namespace) -> int:
     """Run the command."""
     ticks_per_plan(args.plan_hz)
     checkpoint = checkpoint_of(args.policy, args.model)
+    pruning = pruning_settings(args)
     if args.ros:
         from vla_driver.commands.drive_ros import drive_over_dds
 
@@ -64,7 +67,8 @@ def run(args: argparse.Namespace) -> int:
         f'{100 * result["route_completion"]:.0f} %, driving score {result["driving_score"]:.1f}, '
         f'{result["distance_m"]:.0f} m in {result["duration_s"]:.1f} s'
     )
-    write_json(args.json, {'policy': args.policy, 'model': checkpoint, **result, 'provenance': provenance()})
+    about = {'policy': args.policy, 'model': checkpoint, 'pruning': pruning_json(pruning)}
+    write_json(args.json, {**about, **result, 'provenance': provenance()})
     return 0
 
 
@@ -76,7 +80,7 @@ def _drive(args: argparse.Namespace) -> dict[str, Any]:
     scenario = chosen_scenario(args)
     started = time.perf_counter()
     with Simulation(scenario, render=args.policy == 'model' or film is not None) as simulation:
-        policy = make_policy(args.policy, args.model, expert=simulation.expert)
+        policy = make_policy(args.policy, args.model, expert=simulation.expert, pruning=pruning_settings(args))
         with progress(None, 'tick', f'{scenario.town} {scenario.seed}') as bar:
 
             def watch(tick: Tick) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vla_driver.commands.common import progress, read_json
+from vla_driver.commands.pruning_arguments import planner_parameters, pruning_settings
 from vla_driver.commands.scenario import chosen_scenario
 from vla_driver.evaluate.controls import require_checkpoint
 from vla_driver.evaluate.rollout import ticks_per_plan
@@ -56,7 +57,14 @@ def _drive(args: argparse.Namespace, scenario: Scenario, checkpoint: str | None)
         with NodeProcesses(log=print if args.verbose else None) as nodes, PlanRecorder() as recorder:
             # The world waits for its driver here: what is late by the wall clock is not late in the world.
             planner = nodes.start(
-                'planner', {'policy': args.policy, 'model': checkpoint or '', 'max_age_s': 10.0, 'plan_ttl_s': 5.0}
+                'planner',
+                {
+                    'policy': args.policy,
+                    'model': checkpoint or '',
+                    'max_age_s': 10.0,
+                    'plan_ttl_s': 5.0,
+                    **planner_parameters(pruning_settings(args)),
+                },
             )
             controller = nodes.start('controller', {'odometry_timeout_s': 10.0})
             nodes.wait_active(planner, controller, timeout_s=_START_S)

@@ -12,21 +12,13 @@ agents, the expert's trajectory and semantic masks. `ros2 bag play` plays it, so
 from __future__ import annotations
 
 import argparse
-import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from vla_driver.commands.common import add_json_argument, positive_float, progress, provenance, write_json
 from vla_driver.commands.scenario import add_scenario_arguments, chosen_scenario
-from vla_driver.evaluate.rollout import Tick, drive_route, ticks_per_plan
+from vla_driver.evaluate.rollout import ticks_per_plan
 from vla_driver.types import InvalidInput
-
-if TYPE_CHECKING:
-    from vla_driver.bag.write import BagWriter
-    from vla_driver.sim.simulation import Simulation
-
-#: Stamp of the first tick: zero would read as "no stamp" in ROS.
-START_S = 100.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -51,27 +43,20 @@ def run(args: argparse.Namespace) -> int:
         raise InvalidInput(f'{args.out} exists already; give another --out, or remove it')
     scenario = chosen_scenario(args)
 
-    from vla_driver.bag.write import BagWriter
+    from vla_driver.evaluate.recorded_drive import record_drive
     from vla_driver.sim.simulation import Simulation
 
-    ticks = 0
     with Simulation(scenario) as simulation:
         args.out.parent.mkdir(parents=True, exist_ok=True)
-        with (
-            BagWriter(args.out, simulation.rig, jpeg_quality=args.jpeg_quality) as bag,
-            progress(args.seconds, 's', str(args.out)) as bar,
-        ):
-            bag.write_route(START_S, simulation.target_points_m)
-
-            def watch(tick: Tick) -> None:
-                nonlocal ticks
-                _write_tick(bag, simulation, tick, pictures=ticks % every == 0, semantic=not args.no_semantic)
-                ticks += 1
-                bar.update(min(0.1 * ticks, args.seconds) - bar.n)
-
-            # The expert replans on every tick: the recorded trajectory is the one it is driving.
-            result, _ = drive_route(
-                simulation, simulation.expert(), plan_hz=10.0, max_seconds=args.seconds, on_tick=watch
+        with progress(args.seconds, 's', str(args.out)) as bar:
+            result, ticks = record_drive(
+                simulation,
+                args.out,
+                seconds=args.seconds,
+                every=every,
+                quality=args.jpeg_quality,
+                semantic=not args.no_semantic,
+                on_tick=lambda ticks: bar.update(min(0.1 * ticks, args.seconds) - bar.n),
             )
     size = sum(path.stat().st_size for path in args.out.rglob('*') if path.is_file())
     figures: dict[str, Any] = {
@@ -90,19 +75,3 @@ def run(args: argparse.Namespace) -> int:
     )
     write_json(args.json, {**figures, 'provenance': provenance()})
     return 0
-
-
-def _write_tick(bag: BagWriter, simulation: Simulation, tick: Tick, *, pictures: bool, semantic: bool) -> None:
-    stamp_s = START_S + tick.time_s
-    bag.write_odometry(dataclasses.replace(simulation.ego, stamp_s=stamp_s))
-    bag.write_agents(stamp_s, simulation.actors())
-    bag.write_expert(stamp_s, tick.plan.trajectory)
-    observation = tick.observation
-    if not pictures or observation is None:
-        return
-    # A player sends in this order; what a planner needs beside the pictures must be there when they come.
-    bag.write_turn_command(stamp_s, observation.navigation.command, observation.navigation.distance_m)
-    for name, view in simulation.pictures().items():
-        bag.write_camera(name, stamp_s, view.rgb)
-        if semantic and view.semantic is not None:
-            bag.write_semantic(name, stamp_s, view.semantic)

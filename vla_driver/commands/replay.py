@@ -24,6 +24,7 @@ from vla_driver.commands.common import (
     provenance,
     write_json,
 )
+from vla_driver.commands.pruning_arguments import add_pruning_arguments, pruning_json, pruning_settings
 from vla_driver.commands.replaying import ReplayRequest, replay, report_replay
 from vla_driver.evaluate.controls import checkpoint_of
 
@@ -32,6 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
     parser.add_argument('bag', type=Path, metavar='BAG', help='a rosbag2 folder, .mcap or .db3 file')
     add_policy_arguments(parser, ('model', 'blind', 'constant-velocity'))
+    add_pruning_arguments(parser)
     parser.add_argument('--rate', type=positive_float, default=1.0, help='speed of playing (default: 1)')
     parser.add_argument('--loop', action='store_true', help='start over at the end, until Ctrl-C')
     parser.add_argument(
@@ -48,6 +50,7 @@ def run(args: argparse.Namespace) -> int:
         bag=args.bag,
         policy=args.policy,
         model=args.model,
+        pruning=pruning_settings(args),
         topics=bag_topics(args),
         rig=bag_rig(args),
         rate=args.rate,
@@ -59,6 +62,7 @@ def run(args: argparse.Namespace) -> int:
     metrics |= {
         'policy': args.policy,
         'model': checkpoint_of(args.policy, args.model),
+        'pruning': pruning_json(request.pruning),
         'rate': args.rate,
         'provenance': provenance(),
     }

@@ -14,7 +14,9 @@ from typing import Any
 
 from vla_driver.bag.read import BagReader
 from vla_driver.commands.common import progress
+from vla_driver.commands.pruning_arguments import planner_parameters
 from vla_driver.evaluate.controls import require_checkpoint
+from vla_driver.evaluate.pruning_settings import PruningSettings, load_pruner
 from vla_driver.evaluate.recorded_plans import Recording, figures
 from vla_driver.evaluate.workers import environment_variables
 from vla_driver.geometry.rig import rig_to_yaml
@@ -33,6 +35,7 @@ class ReplayRequest:
     bag: Path
     policy: str = 'model'
     model: str | None = None
+    pruning: PruningSettings = field(default_factory=PruningSettings)
     topics: Mapping[str, str] = field(default_factory=dict)
     rig: CameraRig | None = None
     rate: float = 1.0
@@ -80,6 +83,7 @@ def _prepare(request: ReplayRequest) -> _Setup:
     if not request.rate > 0:
         raise InvalidInput(f'rate {request.rate}: expected a positive number')
     checkpoint = require_checkpoint(request.policy, request.model)
+    load_pruner(request.pruning.pruner, checkpoint)  # an unknown one is named before processes are started
     with BagReader(request.bag, topics=request.topics, rig=request.rig) as bag:
         inputs, rig, types, seconds = bag.inputs(), bag.rig(), bag.topics, bag.duration_s
     if ANCHOR_CAMERA not in inputs.cameras:
@@ -94,7 +98,7 @@ def _prepare(request: ReplayRequest) -> _Setup:
     anchor = inputs.cameras[ANCHOR_CAMERA]
     return _Setup(
         rig,
-        {**parameters, 'policy': request.policy, 'model': checkpoint or ''},
+        {**parameters, 'policy': request.policy, 'model': checkpoint or '', **planner_parameters(request.pruning)},
         remappings,
         (anchor, types[anchor]),
         (*inputs.cameras.values(), inputs.odometry, inputs.route),

@@ -17,6 +17,7 @@ from typing import Any, Final
 import numpy as np
 
 from vla_driver.evaluate.controls import make_policy, require_checkpoint
+from vla_driver.evaluate.pruning_settings import PruningSettings
 from vla_driver.evaluate.rollout import drive_route, ticks_per_plan
 from vla_driver.evaluate.statistics import mean_ci, ratio_ci, wilson_ci
 from vla_driver.evaluate.workers import run_isolated
@@ -48,6 +49,7 @@ class Job:
     policy: str
     model: str | None
     plan_hz: float
+    pruning: PruningSettings | None = None
 
 
 def run_job(job: Job) -> Row:
@@ -62,7 +64,7 @@ def run_job(job: Job) -> Row:
         torch.manual_seed(0)
     started = time.perf_counter()
     with Simulation(job.scenario, render=job.policy in SEEING_POLICIES) as simulation:
-        policy = make_policy(job.policy, job.model, expert=simulation.expert)
+        policy = make_policy(job.policy, job.model, expert=simulation.expert, pruning=job.pruning)
         result, statistics = drive_route(simulation, policy, plan_hz=job.plan_hz)
     return {
         'index': job.index,
@@ -81,6 +83,7 @@ def run_scenarios(
     model: str | None = None,
     plan_hz: float = 5.0,
     jobs: int = 1,
+    pruning: PruningSettings | None = None,
     on_row: Callable[[Row], None] | None = None,
 ) -> list[Row]:
     """Drive every scenario in `jobs` worker processes and return the rows in the scenarios' order.
@@ -94,7 +97,7 @@ def run_scenarios(
         raise InvalidInput(f'jobs is {jobs}, expected at least 1')
     if not scenarios:
         raise InvalidInput('no scenarios to drive, expected at least one')
-    work = [Job(k, scenario, policy, checkpoint, plan_hz) for k, scenario in enumerate(scenarios)]
+    work = [Job(k, scenario, policy, checkpoint, plan_hz, pruning) for k, scenario in enumerate(scenarios)]
     # Drawing may use the cores that are left; it is the same with any number of threads, sums of floats are not.
     environment = {'LP_NUM_THREADS': str(max(1, (os.cpu_count() or 1) // jobs)), 'OMP_NUM_THREADS': '1'}
     rows: dict[int, Row] = {}

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from vla_driver.evaluate.pruning_settings import PruningSettings, apply_pruning
 from vla_driver.planning.constant_velocity import ConstantVelocityPolicy
 from vla_driver.types import InvalidInput, Policy
 
@@ -49,14 +50,26 @@ def require_checkpoint(name: str, model: str | Path | None) -> str | None:
     return checkpoint
 
 
-def make_policy(name: str, model: str | Path | None = None, expert: Callable[[], Policy] | None = None) -> Policy:
+def make_policy(
+    name: str,
+    model: str | Path | None = None,
+    expert: Callable[[], Policy] | None = None,
+    pruning: PruningSettings | None = None,
+    prompt: str | Path | None = None,
+) -> Policy:
     """Return a policy by name.
 
     expert: makes the privileged policy of the simulation or bag at hand; None where there is none.
+    prompt: template file for a vision-language model (default: its own, or config/prompts/default.yaml).
+    pruning: what the model prunes; refused for policies that have no visual tokens.
     Raises InvalidInput for an unknown name or checkpoint, for an expert where there is none, and for a
     checkpoint whose blindness contradicts the name.
     """
     checkpoint = checkpoint_of(name, model)
+    if pruning is not None and pruning.active and name != 'model':
+        raise InvalidInput(
+            f'pruner {pruning.pruner!r}: policy {name} has no visual tokens to prune; use --policy model'
+        )
     if name == 'constant-velocity':
         return ConstantVelocityPolicy()
     if name == 'expert':
@@ -69,9 +82,11 @@ def make_policy(name: str, model: str | Path | None = None, expert: Callable[[],
     from vla_driver.model.checkpoint import load_policy  # imports torch: only where it is used
 
     logging.disable_progress_bar()  # a bar per loaded checkpoint would cut the evaluation's own to pieces
-    policy = load_policy(checkpoint)
+    policy = load_policy(checkpoint, prompt=prompt)
     blind = bool(getattr(policy, 'blind', False))
     if blind != (name == 'blind'):
         kind, right = ('is blind (it was trained without images)', 'blind') if blind else ('sees', 'model')
         raise InvalidInput(f'policy {name}: checkpoint {checkpoint} {kind}; use --policy {right}')
+    if pruning is not None and pruning.active:
+        apply_pruning(policy, pruning, checkpoint)
     return policy

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 
 from vla_driver.bag import schema
 from vla_driver.bag.write import BagWriter
@@ -21,6 +22,7 @@ RECORDED_TYPES: Final[Mapping[str, str]] = {
     'plan': 'vla_driver/msg/DrivingPlan',
     'path': 'nav_msgs/msg/Path',
     'markers': 'visualization_msgs/msg/MarkerArray',
+    'tokens': 'vla_driver/msg/TokenSelection',
 }
 
 
@@ -32,6 +34,16 @@ class ReceivedPlan:
     missing_cameras: tuple[str, ...]
     received_s: float
     latency_ms: float | None
+
+
+@dataclass(frozen=True)
+class ReceivedTokens:
+    """What the pruner kept for one plan: camera -> bool [rows, columns]; ratio: share pruned."""
+
+    stamp_s: float
+    pruner: str
+    ratio: float
+    kept: Mapping[str, npt.NDArray[np.bool_]]
 
 
 @dataclass(frozen=True)
@@ -51,6 +63,7 @@ class Recording:
     raw: Sequence[RawMessage] = ()
     images: int = 0
     diagnostics: Mapping[str, tuple[int, str]] = field(default_factory=dict)
+    tokens: Sequence[ReceivedTokens] = ()
 
 
 def spread(values: Sequence[float]) -> dict[str, float]:
@@ -82,7 +95,22 @@ def figures(recording: Recording) -> dict[str, Any]:
         'camera_to_path_ms': spread([p.latency_ms for p in plans if p.latency_ms is not None]),
         'stages_ms': {name: spread(values) for name, values in stages.items()},
         'sources': dict(Counter(p.plan.source.value for p in plans)),
+        'pruning': _pruning(recording),
         'reasons': dict(Counter(p.plan.reason for p in plans if p.plan.reason).most_common(10)),
+    }
+
+
+def _pruning(recording: Recording) -> dict[str, Any] | None:
+    """Return which pruners were at work and how many tokens stayed on average; None without any."""
+    if not recording.tokens:
+        return None
+    kept = [sum(int(cells.sum()) for cells in tokens.kept.values()) for tokens in recording.tokens]
+    total = [sum(cells.size for cells in tokens.kept.values()) for tokens in recording.tokens]
+    return {
+        'pruners': dict(Counter(tokens.pruner for tokens in recording.tokens)),
+        'ticks': len(recording.tokens),
+        'tokens_kept': float(np.mean(kept)),
+        'tokens': float(np.mean(total)),
     }
 
 

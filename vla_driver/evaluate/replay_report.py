@@ -18,8 +18,9 @@ from vla_driver.evaluate.displacement import HORIZONS_S, PROTOCOLS, STEP_TIMES_S
 from vla_driver.evaluate.drawing import Scene
 from vla_driver.evaluate.film import FilmWriter, tick_picture
 from vla_driver.evaluate.open_loop import AgentTrack, nearest
-from vla_driver.evaluate.recorded_plans import Recording, figures, write_plan_bag
+from vla_driver.evaluate.recorded_plans import ReceivedTokens, Recording, figures, write_plan_bag
 from vla_driver.evaluate.report import Report, ReportTick
+from vla_driver.evaluate.token_drawing import kept_mosaic
 from vla_driver.geometry import se2
 from vla_driver.types import CameraRig, InvalidInput, Observation, Plan, PlanSource, Trajectory
 
@@ -30,6 +31,9 @@ _CELL: Final = (416, 250)
 _FILM_WIDTH: Final = 1140
 #: Pictures per second of the film: enough to the eye, and half of what 10 Hz would weigh.
 _FILM_HZ: Final = 5.0
+#: Pictures of what the model kept, evenly spread over the bag, and one camera in them.
+_TOKEN_PICTURES: Final = 6
+_TOKEN_CELL: Final = (320, 192)
 
 
 @dataclass
@@ -76,6 +80,7 @@ def write_replay_report(
     """
     folder.mkdir(parents=True, exist_ok=True)
     by_stamp = {round(received.plan.stamp_s, 4): received for received in recording.plans}
+    to_show = _tokens_to_show(recording)
     with BagReader(bag_path, topics=topics, rig=rig) as bag:
         truth = BagTruth.read(bag)
         calibration = bag.rig()
@@ -87,7 +92,7 @@ def write_replay_report(
             ticks,
             tiles=_tiles(recording, result),
             tables=_tables(result),
-            notes=_notes(),
+            notes=_notes(pruned=bool(to_show)),
             latency_p99_ms=result['camera_to_path_ms'].get('p99'),
         )
         every = max(1, -(-len(by_stamp) // _MAX_PICTURES))
@@ -99,6 +104,17 @@ def write_replay_report(
             received = by_stamp.get(round(observation.stamp_s, 4))
             if received is None:
                 continue
+            tokens = to_show.get(round(observation.stamp_s, 4))
+            if tokens is not None:
+                images = {name: frame.image for name, frame in observation.frames.items()}
+                stays = sum(int(cells.sum()) for cells in tokens.kept.values())
+                total = sum(cells.size for cells in tokens.kept.values())
+                after_s = observation.stamp_s - min(by_stamp)
+                report.add_figure(
+                    kept_mosaic(images, tokens.kept, _TOKEN_CELL),
+                    f'{after_s:.1f} s',
+                    f'{tokens.pruner}: {stays} of {total} tokens kept',
+                )
             in_page, in_film = shown % every == 0, writer is not None and shown % film_every == 0
             if in_page or in_film:
                 picture = tick_picture(observation, received.plan, _scene(observation, truth), _CELL)
@@ -116,6 +132,14 @@ def write_replay_report(
     report.write(folder / 'report.html')
     _replace_bag(folder / 'plan.mcap', calibration, recording)
     return result
+
+
+def _tokens_to_show(recording: Recording) -> dict[float, ReceivedTokens]:
+    """Return stamp -> what was kept, of a few ticks evenly spread over the recording."""
+    tokens = sorted(recording.tokens, key=lambda item: item.stamp_s)
+    count = min(_TOKEN_PICTURES, len(tokens))
+    chosen = {round((k + 0.5) * len(tokens) / count - 0.5) for k in range(count)}
+    return {round(tokens[k].stamp_s, 4): tokens[k] for k in sorted(chosen)}
 
 
 def _replace_bag(path: Path, rig: CameraRig, recording: Recording) -> None:
@@ -210,6 +234,14 @@ def _tiles(recording: Recording, result: Mapping[str, Any]) -> list[tuple[str, s
             (f'{latency["p50"]:.0f} ms', 'camera to path, median'),
             (f'{latency["p99"]:.0f} ms', 'camera to path, 99 %'),
         ]
+    if result['pruning'] is not None:
+        pruning = result['pruning']
+        tiles.append(
+            (
+                f'{pruning["tokens_kept"]:.0f} of {pruning["tokens"]:.0f}',
+                f'tokens read ({", ".join(pruning["pruners"])})',
+            )
+        )
     if result['open_loop'] is not None:
         tiles.append((f'{result["open_loop"]["UniAD"]["l2_m"]["3s"]:.2f} m', 'from the driven path after 3 s'))
     return tiles
@@ -231,8 +263,8 @@ def _tables(result: Mapping[str, Any]) -> dict[str, list[list[str]]]:
     return tables
 
 
-def _notes() -> list[str]:
-    return [
+def _notes(*, pruned: bool) -> list[str]:
+    notes = [
         'The carpet on the road, and the green band seen from above, is the planned path of the next 5 s: green is the '
         "policy's own plan, orange the previous plan moved on (`shifted_previous`), red a stop (the plan guard's).",
         'From above: white line: driven afterwards; yellow: the expert; blue: vehicles; pink: people; violet: the two '
@@ -244,3 +276,9 @@ def _notes() -> list[str]:
         'Stages are by the planner\'s own clock: "wait" is transport and matching, "total" from sending to the plan.',
         '`plan.mcap` holds the plans, paths and markers with the stamps of the images; RViz and Foxglove open it.',
     ]
+    if pruned:
+        notes.append(
+            'Tokens: cells that the pruner dropped are dark and grey; what is bright is what the language model read. '
+            '`kept/all` stands beside each camera.'
+        )
+    return notes

@@ -58,17 +58,15 @@ class Report:
     notes: Sequence[str] = ()
     latency_p99_ms: float | None = None
     _frames: list[dict[str, Any]] = field(default_factory=list)
+    _figures: list[tuple[str, str, str]] = field(default_factory=list)
 
     def add_picture(self, stamp_s: float, picture: Image, caption: str) -> None:
         """Add one picture [H, W, 3] RGB of the player, at a plan's stamp."""
-        width = min(_PICTURE_WIDTH, picture.shape[1])
-        height = round(picture.shape[0] * width / picture.shape[1])
-        small = cv2.cvtColor(cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2BGR)
-        done, data = cv2.imencode('.webp', small, [cv2.IMWRITE_WEBP_QUALITY, _WEBP_QUALITY])
-        if not done:
-            raise InvalidInput(f'report: a picture of shape {picture.shape} cannot be encoded')
-        source = 'data:image/webp;base64,' + base64.b64encode(data.tobytes()).decode('ascii')
-        self._frames.append({'stamp_s': stamp_s, 'src': source, 'caption': caption})
+        self._frames.append({'stamp_s': stamp_s, 'src': data_uri(picture), 'caption': caption})
+
+    def add_figure(self, picture: Image, name: str, words: str) -> None:
+        """Add one picture [H, W, 3] RGB to the section of what the model kept; `name` is set in bold."""
+        self._figures.append((data_uri(picture), name, words))
 
     def write(self, path: Path) -> None:
         """Write the page.  Raises InvalidInput without plans or pictures: an empty report shows nothing."""
@@ -102,7 +100,8 @@ class Report:
                 for value, name in self.tiles
             ),
             tables=_tables(self.tables),
-            notes=''.join(f'<p>{_prose(note)}</p>' for note in self.notes),
+            figures=_gallery(self._figures),
+            notes=''.join(f'<p>{prose(note)}</p>' for note in self.notes),
             # "</" would end the script element inside a string.
             data=json.dumps(data, allow_nan=False).replace('</', '<\\/'),
         )
@@ -149,13 +148,35 @@ class Report:
         return [chart for chart in charts if any(any(v is not None for v in s['y']) for s in chart['series'])]
 
 
-def _prose(text: str) -> str:
-    # `code` as in the documentation; everything else is text.
+def data_uri(picture: Image) -> str:
+    """Return a picture [H, W, 3] RGB as the source of an <img>, at most 1520 pixels wide."""
+    width = min(_PICTURE_WIDTH, picture.shape[1])
+    height = round(picture.shape[0] * width / picture.shape[1])
+    small = cv2.cvtColor(cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2BGR)
+    done, data = cv2.imencode('.webp', small, [cv2.IMWRITE_WEBP_QUALITY, _WEBP_QUALITY])
+    if not done:
+        raise InvalidInput(f'report: a picture of shape {picture.shape} cannot be encoded')
+    return 'data:image/webp;base64,' + base64.b64encode(data.tobytes()).decode('ascii')
+
+
+def prose(text: str) -> str:
+    """Return text as HTML: `code` as in the documentation, everything else as it stands."""
     return re.sub(r'`([^`]+)`', r'<code>\1</code>', html.escape(text))
 
 
 def _css(colour: Colour) -> str:
     return '#{:02x}{:02x}{:02x}'.format(*colour)
+
+
+def _gallery(figures: Sequence[tuple[str, str, str]]) -> str:
+    if not figures:
+        return ''
+    parts = [
+        f'<figure><img src="{source}" alt="{html.escape(name)}" loading="lazy"><figcaption><b>{html.escape(name)}</b> '
+        f'{html.escape(words)}</figcaption></figure>'
+        for source, name, words in figures
+    ]
+    return f'<h2>Tokens that the model kept</h2><div class="gallery">{"".join(parts)}</div>'
 
 
 def _tables(tables: Mapping[str, Sequence[Sequence[str]]]) -> str:

@@ -43,6 +43,11 @@ th { color: var(--dim); font-weight: 500; }
 th:first-child, td:first-child { text-align: left; }
 .tables { display: grid; grid-template-columns: repeat(auto-fit, minmax(390px, 1fr)); gap: 14px; align-items: start; }
 .card { background: var(--card); border: 1px solid var(--line); border-radius: 10px; padding: 6px 6px 8px; }
+.gallery { display: grid; grid-template-columns: repeat(auto-fit, minmax(520px, 1fr)); gap: 14px; }
+figure { margin: 0; background: var(--card); border: 1px solid var(--line); border-radius: 10px; overflow: hidden; }
+figure img { display: block; width: 100%; }
+figcaption { padding: 6px 12px; font-size: 13px; color: var(--dim); }
+figcaption b { color: var(--text); font-weight: 600; }
 .notes { color: var(--dim); font-size: 13.5px; max-width: 900px; }
 code { background: #1d2632; border-radius: 4px; padding: 1px 5px; font-size: 12.5px; }
 """
@@ -168,6 +173,7 @@ PAGE: Final = """<!doctype html>
 <h2>Curves</h2>
 <div id="charts" class="charts"></div>
 {tables}
+{figures}
 <h2>How to read this</h2>
 <div class="notes">{notes}</div>
 </main>

@@ -77,22 +77,31 @@ class SceneHead(nn.Module):
         self.light = nn.Linear(width, 2)
         self.lead = nn.Linear(width, 3)
         self.hazard = nn.Linear(width, 4)
+        # The reflex is asked as well, so that its trunk holds what to stop for.
+        self.trunk = nn.Linear(config.view_config.hidden_size, 2 + 3 + 4)
 
-    def forward(self, scene: Tensor) -> dict[str, Tensor]:
-        """Return light_logit, light_m, lead_logit, lead_m, lead_mps [B] and hazard logits [B, 4]."""
-        light, lead = self.light(scene[:, 0]).float(), self.lead(scene[:, 1]).float()
+    def forward(self, scene: Tensor, trunk: Tensor) -> dict[str, Tensor]:
+        """Return light_logit, light_m, lead_logit, lead_m, lead_mps [B] and hazard logits [B, 4].
+
+        scene [B, 3, D] and the reflex's trunk [B, H] answer together.
+        """
+        of_trunk = self.trunk(trunk).float()
+        light, lead = (
+            self.light(scene[:, 0]).float() + of_trunk[:, :2],
+            self.lead(scene[:, 1]).float() + of_trunk[:, 2:5],
+        )
         return {
             'light_logit': light[:, 0],
             'light_m': light[:, 1] * LIGHT_RANGE_M,
             'lead_logit': lead[:, 0],
             'lead_m': lead[:, 1] * LEAD_RANGE_M,
             'lead_mps': lead[:, 2] * SPEED_SCALE_MPS,
-            'hazard': self.hazard(scene[:, 2]).float(),
+            'hazard': self.hazard(scene[:, 2]).float() + of_trunk[:, 5:],
         }
 
-    def losses(self, scene: Tensor, labels: ClipLabels) -> dict[str, Tensor]:
+    def losses(self, scene: Tensor, trunk: Tensor, labels: ClipLabels) -> dict[str, Tensor]:
         """Existence (binary cross-entropy), distances and speed where they exist (L1), hazard (cross-entropy)."""
-        out = self(scene)
+        out = self(scene, trunk)
         light = labels.red_light_distance_m < LIGHT_RANGE_M
         lead = labels.lead_gap_m < LEAD_RANGE_M
         moving = lead & torch.isfinite(labels.lead_speed_mps)

@@ -15,7 +15,17 @@ from vla_driver.types import InvalidInput
 
 if TYPE_CHECKING:
     from vla_driver.model.native_policy import NativePolicy
+    from vla_driver.model.pruning.budget import TokenBudget
+    from vla_driver.model.qwen.policy import QwenPolicy
     from vla_driver.model.vla import VlaModel
+
+#: Where a checkpoint keeps the weights of its own ReconPruner, a safetensors folder of its own.
+PRUNER_FOLDER = 'pruner'
+#: Where a vision-language checkpoint keeps the words it was trained with (config/prompts/default.yaml explains them).
+PROMPT_FILE = 'prompt.yaml'
+
+#: Vision-language models that drive by writing their waypoints (model/qwen), by the model_type of their config.json.
+QWEN_TYPES = ('qwen2_5_vl', 'qwen3_vl')
 
 #: Endings under which weights are commonly pickled; loading one would run whatever code it holds.
 PICKLE_SUFFIXES = ('.bin', '.pt', '.pth', '.pkl', '.pickle', '.ckpt')
@@ -61,9 +71,16 @@ def resolve_checkpoint(name_or_path: str | os.PathLike[str]) -> Path:
         kind = json.loads(config.read_text(encoding='utf-8')).get('model_type')
     except (json.JSONDecodeError, UnicodeDecodeError, AttributeError) as error:
         raise InvalidInput(f'{config} is no valid configuration: {error}') from error
-    if kind != VlaConfig.model_type:
-        raise InvalidInput(f'checkpoint {folder} holds a {kind!r} model, expected {VlaConfig.model_type!r}')
+    if kind != VlaConfig.model_type and kind not in QWEN_TYPES:
+        raise InvalidInput(
+            f'checkpoint {folder} holds a {kind!r} model, expected {", ".join((VlaConfig.model_type, *QWEN_TYPES))}'
+        )
     return folder
+
+
+def checkpoint_kind(folder: Path) -> str:
+    """Return the model_type in the config.json of a folder that `resolve_checkpoint` has returned."""
+    return str(json.loads((folder / 'config.json').read_text(encoding='utf-8'))['model_type'])
 
 
 def _pickle_message(folder: Path, names: list[str]) -> str:
@@ -86,6 +103,8 @@ def load_model(name_or_path: str | os.PathLike[str], *, auxiliary: bool | None =
     from vla_driver.model.vla import VlaModel
 
     folder = resolve_checkpoint(name_or_path)
+    if (kind := checkpoint_kind(folder)) != VlaConfig.model_type:
+        raise InvalidInput(f'checkpoint {folder} holds a {kind!r} model, expected {VlaConfig.model_type!r}')
     try:
         config = VlaConfig.from_pretrained(folder)
         if auxiliary is not None:
@@ -113,8 +132,39 @@ def load_model(name_or_path: str | os.PathLike[str], *, auxiliary: bool | None =
     return model.eval()
 
 
-def load_policy(name_or_path: str | os.PathLike[str]) -> NativePolicy:
-    """Return the policy of a checkpoint given by path or shipped name; raises InvalidInput as `load_model` does."""
-    from vla_driver.model.native_policy import NativePolicy
+def load_policy(
+    name_or_path: str | os.PathLike[str],
+    pruner: str | os.PathLike[str] = 'none',
+    budget: TokenBudget | None = None,
+    prompt: str | os.PathLike[str] | None = None,
+) -> NativePolicy | QwenPolicy:
+    """Return the policy of a checkpoint given by path or shipped name, of whichever kind its config.json says.
 
-    return NativePolicy(load_model(name_or_path, auxiliary=False))
+    pruner: as in `make_pruner`; 'recon' is the checkpoint's own (its folder `pruner`).  prompt: template file of a
+    vision-language model; by default `prompt.yaml` in its folder, else config/prompts/default.yaml.  Raises
+    InvalidInput as `load_model`, `load_qwen_policy`, `make_pruner` and `set_pruning` do, and for a prompt where none
+    is used.
+    """
+    from vla_driver.model.pruning.registry import make_pruner
+
+    folder = resolve_checkpoint(name_or_path)
+    if checkpoint_kind(folder) in QWEN_TYPES:
+        from vla_driver.model.qwen.policy import load_qwen_policy
+
+        own = folder / PROMPT_FILE
+        qwen = load_qwen_policy(folder, prompt or (own if own.is_file() else None))
+        qwen.set_pruning(make_pruner(pruner, folder / PRUNER_FOLDER, qwen.parts.model.config), budget)
+        return qwen
+    from vla_driver.model.native_policy import NativePolicy
+    from vla_driver.model.qwen.early import EarlyPruner
+
+    if prompt:
+        raise InvalidInput(f'prompt {os.fspath(prompt)!r}: checkpoint {folder} reads no words; leave it out')
+    native = NativePolicy(load_model(folder, auxiliary=False))
+    selector = make_pruner(pruner, folder / PRUNER_FOLDER, native.config)
+    if isinstance(selector, EarlyPruner):
+        raise InvalidInput(
+            f'pruner {os.fspath(pruner)!r}: prunes inside the vision encoder of a Qwen checkpoint; {folder} is none'
+        )
+    native.set_pruning(selector, budget)
+    return native

@@ -56,6 +56,23 @@ class MemoryConfig(PretrainedConfig):
     reset_gap_s: float = 5.0
 
 
+class ViewConfig(PretrainedConfig):
+    """The panorama in which places are told apart: angles around the vehicle, as a standard eye sees them."""
+
+    model_type = 'vla_driver_view'
+    base_config_key = 'view_config'
+
+    azimuth_deg: float = 80.0
+    elevation_deg: Sequence[float] = (-24.0, 16.0)
+    cell_deg: float = 8.0
+    eye_m: Sequence[float] = (1.5, 1.5)
+    reach_m: float = 60.0
+    #: Channels kept of each token, hidden width, and how many tokens say what was read.
+    channels: int = 32
+    hidden_size: int = 384
+    num_tokens: int = 2
+
+
 class LanguageConfig(PretrainedConfig):
     """The decoder-style transformer whose prefix holds everything the driver perceives."""
 
@@ -88,13 +105,16 @@ class ActionConfig(PretrainedConfig):
     num_anchors: int = 32
     #: Standard deviation of the noise around the anchor, in normalised controls.
     anchor_sigma: float = 0.25
+    #: The same for the curvatures that the reflex gives.
+    steer_sigma: float = 0.05
     num_steps: int = 2
     solver: str = 'euler'
     acceleration_limits_mps2: Sequence[float] = (-8.0, 3.0)
     curvature_limit_per_m: float = 0.25
-    #: Normalisation of (acceleration, curvature), set from the training data.
+    #: Curvature enters as asinh(curvature / knee); then both are normalised, as set from the training data.
+    curvature_knee_per_m: float = 0.01
     control_mean: Sequence[float] = (0.0, 0.0)
-    control_std: Sequence[float] = (1.5, 0.04)
+    control_std: Sequence[float] = (1.5, 1.2)
 
 
 class VlaConfig(PretrainedConfig):
@@ -104,6 +124,7 @@ class VlaConfig(PretrainedConfig):
     sub_configs_defaults: ClassVar[dict[str, Any]] = {
         'vision_config': VisionConfig,
         'memory_config': MemoryConfig,
+        'view_config': ViewConfig,
         'language_config': LanguageConfig,
         'action_config': ActionConfig,
     }
@@ -111,6 +132,7 @@ class VlaConfig(PretrainedConfig):
     # Each holds its component's config after construction; a dict of changes, or None, before.
     vision_config: Any = None
     memory_config: Any = None
+    view_config: Any = None
     language_config: Any = None
     action_config: Any = None
     #: Camera name -> [width, height] at the model's input, None for the nano sizes.

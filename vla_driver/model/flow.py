@@ -11,6 +11,7 @@ are enough; without anchors, two steps land between the modes.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable
 
 import torch
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 
 from vla_driver.model.attention import attention
 from vla_driver.model.config import ActionConfig, VlaConfig
+from vla_driver.model.reflex import Reflex
 from vla_driver.model.unicycle import Rollout, integrate
 
 
@@ -39,6 +41,16 @@ def solve(velocity: Callable[[Tensor, float], Tensor], x: Tensor, steps: int, so
             v = velocity(x + half * v, start + half)
         x = x + (end - start) * v
     return x
+
+
+def compress(controls: Tensor, knee_per_m: float) -> Tensor:
+    """Replace the curvature k of controls [..., 2] by asinh(k / knee): linear below the knee, logarithmic above.
+
+    Keeping to a lane takes a hundredth of the curvature of a turn.  On a linear scale, turns set the unit, and the
+    corrections vanish in the loss; so compressed, both count.
+    """
+    acceleration, curvature = controls.unbind(dim=-1)
+    return torch.stack([acceleration, torch.asinh(curvature / knee_per_m)], dim=-1)
 
 
 def position_loss(predicted: Tensor, target: Tensor, speed_mps: Tensor, dt_s: float) -> Tensor:
@@ -96,6 +108,9 @@ class FlowDecoder(nn.Module):
         d = action.flow_hidden_size
         self.input = nn.Linear(2, d)
         self.hidden = nn.Linear(action.hidden_size, d)
+        self.of_reflex = nn.Linear(config.view_config.hidden_size, d, bias=False)
+        # Which waypoint a token is: hidden states say it too, the reflex alone does not.
+        self.waypoint = nn.Parameter(0.3 * torch.randn(action.horizon, d))
         self.time = nn.Sequential(nn.Linear(1 + 2 * 4, d), nn.SiLU(), nn.Linear(d, d))
         self.blocks = nn.ModuleList(FlowBlock(d, action.flow_num_heads) for _ in range(action.flow_num_layers))
         self.norm = nn.LayerNorm(d)
@@ -110,15 +125,16 @@ class FlowDecoder(nn.Module):
     def denormalise(self, controls: Tensor) -> Tensor:
         """Normalised controls [..., 2] to (m/s^2, 1/m), within the vehicle's limits."""
         mean, std = self._statistics(controls)
-        acceleration, curvature = (controls * std + mean).unbind(dim=-1)
+        acceleration, bend = (controls * std + mean).unbind(dim=-1)
         low, high = self.config.acceleration_limits_mps2
-        limit = self.config.curvature_limit_per_m
-        return torch.stack([acceleration.clamp(low, high), curvature.clamp(-limit, limit)], dim=-1)
+        knee = self.config.curvature_knee_per_m
+        limit = math.asinh(self.config.curvature_limit_per_m / knee)
+        return torch.stack([acceleration.clamp(low, high), knee * torch.sinh(bend.clamp(-limit, limit))], dim=-1)
 
     def normalise(self, controls: Tensor) -> Tensor:
         """The inverse of `denormalise` (without limits)."""
         mean, std = self._statistics(controls)
-        return (controls - mean) / std
+        return (compress(controls, self.config.curvature_knee_per_m) - mean) / std
 
     def _statistics(self, like: Tensor) -> tuple[Tensor, Tensor]:
         config = self.config
@@ -128,30 +144,52 @@ class FlowDecoder(nn.Module):
         """Drive normalised controls [..., T, 2] from speed_mps [...]."""
         return integrate(speed_mps, self.denormalise(controls), self.config.dt_s)
 
-    def classify(self, h: Tensor) -> Tensor:
-        """Hidden states [B, T, A] to logits [B, anchors]."""
-        out: Tensor = self.classifier(h.mean(dim=1))
-        return out.float()
+    def classify(self, h: Tensor | None, reflex: Reflex | None = None) -> Tensor:
+        """Hidden states [B, T, A] to logits [B, anchors], with the reflex's votes; h None: the votes alone."""
+        if h is None:
+            assert reflex is not None
+            return reflex.votes
+        out: Tensor = self.classifier(h.mean(dim=1)).float()
+        return out if reflex is None else out + reflex.votes
+
+    def condition(self, h: Tensor | None, reflex: Reflex | None) -> Tensor:
+        """Return what tells the flow where to go [B, T or 1, d]: hidden states and the reflex, or one of them."""
+        if h is None:
+            assert reflex is not None
+            told: Tensor = self.of_reflex(reflex.trunk).unsqueeze(1)
+            return told
+        hidden: Tensor = self.hidden(h)
+        return hidden if reflex is None else hidden + self.of_reflex(reflex.trunk).unsqueeze(1)
 
     def velocity(self, x: Tensor, t: Tensor, hidden: Tensor) -> Tensor:
-        """Predict v [B, T, 2] at x [B, T, 2], t [B]; hidden [B, T, d] is `self.hidden(h)`."""
+        """Predict v [B, T, 2] at x [B, T, 2], t [B]; hidden [B, T or 1, d]: from `condition`."""
         angles = torch.pi * t.unsqueeze(-1) * 2.0 ** torch.arange(4, device=t.device)
         time = self.time(torch.cat([t.unsqueeze(-1), angles.sin(), angles.cos()], dim=-1))
-        tokens = self.input(x) + hidden
+        tokens = self.input(x) + hidden + self.waypoint.to(hidden.dtype)
         for block in self.blocks:
             tokens = block(tokens, time.to(tokens.dtype))
         out: Tensor = self.output(self.norm(tokens))
         return out.float()
 
-    def sample(self, h: Tensor, anchor: Tensor, noise: Tensor | None = None) -> Tensor:
-        """Integrate the flow from anchors [B] (indices): normalised controls [B, T, 2].
+    def starts(self, anchor: Tensor, bend: Tensor | None, noise: Tensor | None) -> Tensor:
+        """Return where the flow starts [B, T, 2]: accelerations of anchors [B] (indices), curvatures `bend` [B, T].
 
-        noise [B, T, 2] of unit variance, or None for the deterministic middle of the start.
+        bend: normalised, from the reflex; None for the anchors' own.  noise [B, T, 2] of unit variance, or
+        None for the middle of the start; steering is given more exactly than an anchor is.
         """
         x = self.anchors[anchor].float()
-        if noise is not None:
-            x = x + self.config.anchor_sigma * noise
-        hidden = self.hidden(h)
+        sigma = x.new_tensor([self.config.anchor_sigma, self.config.anchor_sigma])
+        if bend is not None:
+            x = torch.stack([x[..., 0], bend], dim=-1)
+            sigma = x.new_tensor([self.config.anchor_sigma, self.config.steer_sigma])
+        return x if noise is None else x + sigma * noise
+
+    def sample(
+        self, h: Tensor | None, anchor: Tensor, noise: Tensor | None = None, reflex: Reflex | None = None
+    ) -> Tensor:
+        """Integrate the flow from `starts`: normalised controls [B, T, 2]."""
+        x = self.starts(anchor, None if reflex is None else reflex.bend, noise)
+        hidden = self.condition(h, reflex)
         return solve(
             lambda x, t: self.velocity(x, x.new_full((x.shape[0],), t), hidden),
             x,
@@ -185,19 +223,26 @@ class FlowDecoder(nn.Module):
         drawn = torch.multinomial(likely, max(1, repeats - 2), replacement=True)
         return torch.cat([likely.argmax(dim=-1, keepdim=True), near, drawn], dim=1)[:, :repeats]
 
-    def losses(self, h: Tensor, controls: Tensor, speed_mps: Tensor) -> dict[str, Tensor]:
-        """Flow-matching, anchor and rollout losses; controls [B, T, 2] in m/s^2 and 1/m, speed_mps [B]."""
+    def losses(
+        self, h: Tensor | None, controls: Tensor, speed_mps: Tensor, reflex: Reflex | None = None
+    ) -> dict[str, Tensor]:
+        """Flow-matching, anchor and rollout losses; controls [B, T, 2] in m/s^2 and 1/m, speed_mps [B].
+
+        h None: the flow is told by the reflex alone.
+        reflex: its votes are trained with the anchors' logits; its curvatures are taken as given.
+        """
         target = self.normalise(controls)
         distance = self.nearest_anchors(target, speed_mps)
-        logits = self.classify(h)
+        logits = self.classify(h, reflex)
         repeats = self.config.flow_repeats
         anchor = self._training_starts(distance, logits.detach(), repeats).flatten()
         x1 = target.repeat_interleave(repeats, dim=0)
-        x0 = self.anchors[anchor] + self.config.anchor_sigma * torch.randn_like(x1)
+        steering = None if reflex is None else reflex.bend.detach().repeat_interleave(repeats, dim=0)
+        x0 = self.starts(anchor, steering, torch.randn_like(x1))
         # Half of the times are 0: there lies the longest of the few steps taken at inference.
         t = (2 * torch.rand(len(x1), device=x1.device) - 1).clamp(min=0.0)
         x = (1 - t)[:, None, None] * x0 + t[:, None, None] * x1
-        v = self.velocity(x, t, self.hidden(h).repeat_interleave(repeats, dim=0))
+        v = self.velocity(x, t, self.condition(h, reflex).repeat_interleave(repeats, dim=0))
         speed = speed_mps.repeat_interleave(repeats, dim=0)
         predicted = self.denormalise(x + (1 - t)[:, None, None] * v)
         truth = self.denormalise(x1)

@@ -14,6 +14,8 @@ from torch import Tensor, nn
 
 from vla_driver.model.attention import attention
 from vla_driver.model.config import LanguageConfig
+from vla_driver.model.pruning.base import take
+from vla_driver.model.pruning.in_model import PrefillPruning
 from vla_driver.model.tokens import Prefix
 
 
@@ -72,6 +74,10 @@ class LanguageLayer(nn.Module):
         x = x + self.out(attention(split_heads(self.q(normed), self.heads), keys, values))
         return x + self.mlp(self.norm2(x)), keys, values
 
+    def queries(self, x: Tensor) -> Tensor:
+        """Return the queries [B, H, T, head_dim] of the inputs x [B, T, D] of some tokens."""
+        return split_heads(self.q(self.norm1(x)), self.heads)
+
 
 class LanguageModel(nn.Module):
     """A stack of LanguageLayers over embeddings."""
@@ -81,11 +87,18 @@ class LanguageModel(nn.Module):
         self.layers = nn.ModuleList(LanguageLayer(config) for _ in range(config.num_hidden_layers))
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
 
-    def prefill(self, embeddings: Tensor, scene_queries: int) -> Prefix:
-        """Read embeddings [B, L, D], the last `scene_queries` of which are the scene queries."""
+    def prefill(self, embeddings: Tensor, scene_queries: int, pruning: PrefillPruning | None = None) -> Prefix:
+        """Read embeddings [B, L, D], the last `scene_queries` of which are the scene queries.
+
+        pruning: drops visual tokens between layers; the layers after hold fewer keys and values.
+        """
         x, keys, values = embeddings, [], []
-        for layer in self.layers:
+        for number, layer in enumerate(self.layers):
+            before = x
             x, k, v = layer(x)
             keys.append(k)
             values.append(v)
+            if pruning is not None and pruning.due(number):
+                assert isinstance(layer, LanguageLayer)
+                x, _ = pruning.step(number, x, layer.queries(take(before, pruning.text)), k)
         return Prefix(tuple(keys), tuple(values), self.norm(x[:, x.shape[1] - scene_queries :]))

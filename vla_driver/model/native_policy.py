@@ -10,10 +10,16 @@ import time
 import torch
 
 from vla_driver.geometry.unicycle import integrate
+from vla_driver.model.config import VlaConfig
 from vla_driver.model.inputs import InputBuilder
 from vla_driver.model.memory import MemoryState
 from vla_driver.model.precision import autocast, store_for_inference
-from vla_driver.model.tokens import to_device
+from vla_driver.model.pruning.base import KeptTokens, Pruner, camera_sizes, needs_attention
+from vla_driver.model.pruning.budget import TokenBudget
+from vla_driver.model.pruning.controls import NoPruner
+from vla_driver.model.pruning.in_model import InModelPruner, check_stages
+from vla_driver.model.pruning.selection import Selection, make_selection
+from vla_driver.model.tokens import VisualTokens, to_device
 from vla_driver.model.vla import VlaModel
 from vla_driver.types import Intent, InvalidInput, Observation, Plan
 
@@ -24,8 +30,17 @@ class NativePolicy:
     Not for use from two threads at once.
     """
 
-    def __init__(self, model: VlaModel, device: str | torch.device = 'cpu'):
-        """The model is taken over: moved to `device`, set to evaluation, its weights stored as they are used."""
+    def __init__(
+        self,
+        model: VlaModel,
+        device: str | torch.device = 'cpu',
+        pruner: Pruner | InModelPruner | None = None,
+        budget: TokenBudget | None = None,
+    ):
+        """The model is taken over: moved to `device`, set to evaluation, its weights stored as they are used.
+
+        pruner and budget: as in `set_pruning`.
+        """
         self.config = model.config
         self.name = 'blind' if self.config.blind else 'model'
         self.device = torch.device(device)
@@ -33,6 +48,49 @@ class NativePolicy:
         store_for_inference(self.model, self.device)
         self._inputs = InputBuilder(self.config)
         self._memory = MemoryState(self.config.memory_config)
+        self._pruner: Pruner | InModelPruner | None = None
+        self._budget: TokenBudget | None = None
+        self._last: tuple[str, float, VisualTokens, KeptTokens] | None = None
+        self.set_pruning(pruner, budget)
+
+    def set_pruning(self, pruner: Pruner | InModelPruner | None, budget: TokenBudget | None = None) -> None:
+        """Prune visual tokens from the next tick on; None or `NoPruner`: keep all.  The memory stays as it is.
+
+        Everything is tried at once, on tokens of the model's own shapes.  Raises `InvalidInput`, with the reason, and
+        changes nothing, for a pruner that does not fit the model, a budget that cannot be met, a missing budget, and
+        for the blind control.
+        """
+        if pruner is None or isinstance(pruner, NoPruner):
+            self._pruner, self._budget, self._last = None, None, None
+            return
+        if self.blind:
+            raise InvalidInput(
+                f'pruner {pruner.name!r}: the blind control has no visual tokens; run it without a pruner'
+            )
+        if budget is None:
+            raise InvalidInput(f'pruner {pruner.name!r}: no token budget; give one, as in TokenBudget(ratio=0.5)')
+        if not isinstance(pruner, (Pruner, InModelPruner)):
+            raise InvalidInput(f'{pruner!r} is no pruner; make_pruner makes one by name')
+        if isinstance(pruner, torch.nn.Module):
+            pruner.to(self.device).eval()
+        tokens = _sample_tokens(self.config, self.device)
+        if isinstance(pruner, InModelPruner):
+            depth = len(self.model.language.layers)
+            check_stages(pruner, camera_sizes(tokens.camera, len(tokens.names)), tokens.names, budget, depth)
+        else:
+            with torch.inference_mode(), autocast(self.device):
+                pruner.select(tokens, budget, tokens.features[:, :3])
+        self._pruner, self._budget, self._last = pruner, budget, None
+
+    @property
+    def pruning(self) -> tuple[Pruner | InModelPruner | None, TokenBudget | None]:
+        """The pruner and its budget, (None, None) where all tokens are kept."""
+        return self._pruner, self._budget
+
+    @property
+    def last_selection(self) -> Selection | None:
+        """What the latest tick kept, by camera; None before the first tick and where nothing is pruned."""
+        return None if self._last is None else make_selection(*self._last)
 
     @property
     def blind(self) -> bool:
@@ -62,25 +120,66 @@ class NativePolicy:
         with autocast(self.device):
             tokens, remembered = None, None
             if not self.blind:
-                tokens = self.model.encode(inputs).tokens
+                tokens = self.model.encode(inputs, needs_attention(self._pruner)).tokens
                 pooled = self.model.pool(tokens)
                 remembered = self._memory.read(observation.ego, observation.stamp_s, pooled)
                 self._memory.write(pooled, observation.ego, observation.stamp_s)
             mark('vision')
             ego = self.model.ego(inputs)
-            prefix = self.model.prefill(ego, tokens, remembered)
+            inside_s = 0.0  # time that an in-model pruner takes within the prefill
+            if self._pruner is None or tokens is None:
+                prefix = self.model.prefill(ego, tokens, remembered)
+            elif isinstance(self._pruner, InModelPruner):
+                assert self._budget is not None
+                prefix, run = self.model.prefill_pruned(ego, tokens, remembered, self._pruner, self._budget)
+                inside_s = run.seconds
+                self._last = self._pruner.name, observation.stamp_s, tokens, run.kept
+            else:
+                assert self._budget is not None
+                kept = self._pruner.select(tokens, self._budget, ego)
+                mark('pruner')
+                prefix = self.model.prefill(ego, tokens, remembered, kept)
+                self._last = self._pruner.name, observation.stamp_s, tokens, kept
             mark('prefix')
             hidden = self.model.act(prefix, ego)
             mark('action')
-            controls = self.model.decode(hidden)[0].double().cpu().numpy()
+            controls = self.model.decode(hidden, self.model.reflex(prefix, ego))[0].double().cpu().numpy()
             mark('flow')
         trajectory = integrate(
             observation.ego.speed_mps, controls[:, 0], controls[:, 1], dt_s=self.config.action_config.dt_s
         )
+        timing_ms = {stage: 1e3 * (end - begin) for (_, begin), (stage, end) in itertools.pairwise(marks)}
+        if inside_s:
+            timing_ms |= {'pruner': 1e3 * inside_s, 'prefix': timing_ms['prefix'] - 1e3 * inside_s}
         return Plan(
             stamp_s=observation.stamp_s,
             trajectory=trajectory,
             ego=observation.ego,
             policy=self.name,
-            timing_ms={stage: 1e3 * (end - begin) for (_, begin), (stage, end) in itertools.pairwise(marks)},
+            timing_ms=timing_ms,
         )
+
+
+def _sample_tokens(config: VlaConfig, device: torch.device) -> VisualTokens:
+    """Return one row of random tokens of the model's shapes, to try a pruner on."""
+    cells, first = [], 0
+    for size, names in config.camera_groups:
+        rows, columns = config.token_grid(size)
+        cells.append(
+            torch.cartesian_prod(torch.arange(first, first + len(names)), torch.arange(rows), torch.arange(columns))
+        )
+        first += len(names)
+    camera, row, column = torch.cat(cells).to(device).unbind(dim=1)
+    count, generator = len(camera), torch.Generator().manual_seed(0)
+    rays = torch.randn(1, count, 3, generator=generator).to(device)
+    return VisualTokens(
+        features=torch.randn(1, count, config.language_config.hidden_size, generator=generator).to(device),
+        camera=camera,
+        row=row,
+        column=column,
+        rays=torch.nn.functional.normalize(rays, dim=-1),
+        origins=torch.zeros(1, count, 3, device=device),
+        valid=torch.ones(1, count, dtype=torch.bool, device=device),
+        names=config.camera_names,
+        attention=torch.rand(1, count, generator=generator).to(device),
+    )

@@ -121,12 +121,16 @@ class Remembered:
 class Prefix:
     """Everything the language model has read, once: keys and values [B, Hkv, L, head_dim] of every layer.
 
-    scene [B, Q, D]: final hidden states of the scene queries, the last Q tokens of the prefix.
+    scene [B, Q, D]: final hidden states of the scene queries, the last Q tokens of the prefix; read [B, H]
+    and view [B, D]: what was read off the panorama (model/view.py), raw and as the sum of its tokens; None where
+    nothing is seen.
     """
 
     keys: tuple[Tensor, ...]
     values: tuple[Tensor, ...]
     scene: Tensor
+    read: Tensor | None = None
+    view: Tensor | None = None
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ its viewing ray and its camera's place on the vehicle, so other rigs need no oth
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from dataclasses import dataclass
 
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 from vla_driver.model.attention import attention
 from vla_driver.model.config import VisionConfig, VlaConfig
 from vla_driver.model.tokens import ModelInputs, VisualTokens
+from vla_driver.types import InvalidInput
 
 
 class RayEmbedding(nn.Module):
@@ -80,19 +82,35 @@ class VisionBlock(nn.Module):
         self.fc1 = nn.Linear(d, config.intermediate_size)
         self.fc2 = nn.Linear(config.intermediate_size, d)
 
-    def forward(self, x: Tensor, images: tuple[tuple[int, int], ...]) -> Tensor:
-        """Transform x [B, P, d]; images: (images per row, patches per image) of each group, in the order of P."""
-        x = x + self.proj(self._attend(self.qkv(self.norm1(x)), images))
+    def forward(self, x: Tensor, images: tuple[tuple[int, int], ...], received: list[Tensor] | None = None) -> Tensor:
+        """Transform x [B, P, d]; images: (images per row, patches per image) of each group, in the order of P.
+
+        received: a list to which the attention that each patch receives is appended, [B, patches of the group] of
+        each group.
+        """
+        x = x + self.proj(self._attend(self.qkv(self.norm1(x)), images, received))
         out: Tensor = x + self.fc2(F.gelu(self.fc1(self.norm2(x))))
         return out
 
-    def _attend(self, qkv: Tensor, images: tuple[tuple[int, int], ...]) -> Tensor:
+    def _attend(self, qkv: Tensor, images: tuple[tuple[int, int], ...], received: list[Tensor] | None) -> Tensor:
         batch = qkv.shape[0]
         results = []
         for part, (count, patches) in zip(qkv.split([c * p for c, p in images], dim=1), images, strict=True):
             heads = part.reshape(batch * count, patches, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
             results.append(attention(heads[0], heads[1], heads[2]).reshape(batch, count * patches, -1))
+            if received is not None:
+                received.append(column_sums(heads[0], heads[1]).reshape(batch, count * patches))
         return torch.cat(results, dim=1)
+
+
+def column_sums(q: Tensor, k: Tensor) -> Tensor:
+    """Return how much attention each token receives [I, P], from q, k [I, H, P, d]: summed over queries, mean of heads.
+
+    The mean over tokens is 1 whatever the size of the picture, so those of different cameras compare.
+    """
+    with torch.autocast(q.device.type, enabled=False):
+        scores = q.float() @ k.float().transpose(-1, -2) * q.shape[-1] ** -0.5
+        return scores.softmax(dim=-1).sum(dim=-2).mean(dim=1)
 
 
 class Merger(nn.Module):
@@ -151,13 +169,34 @@ class VisionEncoder(nn.Module):
         self.norm = nn.LayerNorm(width)
         self.missing = nn.Parameter(torch.zeros(width))
 
-    def forward(self, inputs: ModelInputs) -> VisionOutput:
-        """Encode all cameras; tokens of absent cameras get the learned "missing" embedding."""
-        x = self.embed(inputs) if inputs.patches is None else inputs.patches
-        return VisionOutput(self._merge(x, inputs), x)
+    def forward(self, inputs: ModelInputs, attention: bool = False) -> VisionOutput:
+        """Encode all cameras; tokens of absent cameras get the learned "missing" embedding.
 
-    def embed(self, inputs: ModelInputs) -> Tensor:
-        """Return the patch features [B, P, d] of all cameras, before merging."""
+        attention: also give the tokens the attention they receive in the last block (`VisualTokens.attention`), for
+        the pruners that rank by it.  Raises `InvalidInput` where the patches were computed before.
+        """
+        if not attention:
+            x = self.embed(inputs) if inputs.patches is None else inputs.patches
+            return VisionOutput(self._merge(x, inputs), x)
+        if inputs.patches is not None:
+            raise InvalidInput('attention of the encoder: not there for patch features computed before; give pictures')
+        received: list[Tensor] = []
+        x = self.embed(inputs, received)
+        return VisionOutput(dataclasses.replace(self._merge(x, inputs), attention=self._per_token(received)), x)
+
+    def _per_token(self, received: list[Tensor]) -> Tensor:
+        """Return the mean [B, N] over each token's patches of what is received [B, patches] in each group."""
+        tokens, size = [], self.merger.size
+        for part, ((rows, columns), count) in zip(received, self.groups, strict=True):
+            cells = windows(part.reshape(len(part) * count, rows, columns, 1), (size, size))
+            tokens.append(cells.mean(dim=-1).reshape(len(part), -1))
+        return torch.cat(tokens, dim=1)
+
+    def embed(self, inputs: ModelInputs, received: list[Tensor] | None = None) -> Tensor:
+        """Return the patch features [B, P, d] of all cameras, before merging.
+
+        received: a list to which the attention that patches receive in the last block is appended (`VisionBlock`).
+        """
         batch = inputs.present.shape[0]
         stems = []
         for images, ((rows, columns), count) in zip(inputs.images, self.groups, strict=True):
@@ -168,8 +207,9 @@ class VisionEncoder(nn.Module):
         position = self.position(inputs.rays, per_camera_to_patches(inputs.origins, self.groups)).to(x.dtype)
         x = x + position.repeat_interleave(batch // position.shape[0], dim=0)
         layout = tuple((count, rows * columns) for (rows, columns), count in self.groups)
-        for block in self.blocks:
-            x = block(x, layout)
+        last = len(self.blocks) - 1
+        for number, block in enumerate(self.blocks):
+            x = block(x, layout, received if number == last else None)
         return x
 
     def freeze_patches(self) -> None:

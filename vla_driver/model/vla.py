@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The native vision-language-action model, put together.
 
-    inputs -> encode -> visual tokens ----+
-    memory of earlier ticks --------------+-> prefill -> Prefix -> act -> h -> decode -> controls
-    ego state, navigation ----------------+
+    inputs -> encode -> visual tokens -> (pruner) -+
+    memory of earlier ticks -----------------------+-> prefill -> Prefix -> act -> h -> decode -> controls
+    ego state, navigation -------------------------+
 
 `forward` is training: it takes clips, encodes every picture once, and uses it both as a present and as a
 memory.  Driving (model/native_policy.py) calls the stages one by one.
@@ -25,12 +25,18 @@ from vla_driver.model.config import VlaConfig
 from vla_driver.model.flow import FlowBlock, FlowDecoder
 from vla_driver.model.language import LanguageModel, RMSNorm
 from vla_driver.model.memory import MemoryPool, MemoryReader, PooledTokens, clip_memory
+from vla_driver.model.pruning.base import KeptTokens, take
+from vla_driver.model.pruning.budget import TokenBudget
+from vla_driver.model.pruning.in_model import InModelPruner, Layout, PrefillPruning
+from vla_driver.model.reflex import Reflex, ReflexHead
 from vla_driver.model.tokens import ClipBatch, ModelInputs, Prefix, Remembered, VisualTokens
+from vla_driver.model.view import ViewReader
 from vla_driver.model.vision import RayEmbedding, VisionEncoder, VisionOutput
 
 #: Weights of the losses in their sum.
 LOSS_WEIGHTS = {
     'flow': 1.0,
+    'steer': 1.0,
     'anchor': 0.5,
     'position': 0.3,
     'direct': 0.3,
@@ -76,11 +82,15 @@ class EgoEncoder(nn.Module):
 
 @dataclass(frozen=True)
 class VlaOutput:
-    """loss: the weighted sum; losses: each term, detached; hidden [B, T, A] of the waypoints; scene [B, Q, D]."""
+    """loss: the weighted sum; losses: each term, detached.
+
+    hidden [B, T, A] of the waypoints, reflex the first answers, scene [B, Q, D].
+    """
 
     loss: Tensor
     losses: dict[str, Tensor]
     hidden: Tensor
+    reflex: Reflex
     scene: Tensor
 
 
@@ -110,11 +120,13 @@ class VlaModel(PreTrainedModel):
             self.memory_pool = MemoryPool(config)
             self.memory = MemoryReader(config)
             self.position = RayEmbedding(width, config.vision_config.ray_octaves)
+            self.view = ViewReader(config)
         self.ego = EgoEncoder(config)
         self.kinds = nn.Parameter(torch.zeros(3, width))  # what a token is: visual, remembered, ego and navigation
         self.scene_queries = nn.Parameter(torch.randn(SCENE_QUERIES, width) * config.initializer_range)
         self.language = LanguageModel(config.language_config)
         self.action = ActionExpert(config)
+        self.reflexes = ReflexHead(config)
         self.flow = FlowDecoder(config)
         if config.auxiliary:
             self.scene_head = SceneHead(config)
@@ -151,9 +163,9 @@ class VlaModel(PreTrainedModel):
 
     # --- the stages ------------------------------------------------------------------------------------
 
-    def encode(self, inputs: ModelInputs) -> VisionOutput:
-        """Pictures to visual tokens (a pruner works on its `tokens`)."""
-        out: VisionOutput = self.vision(inputs)
+    def encode(self, inputs: ModelInputs, attention: bool = False) -> VisionOutput:
+        """Pictures to visual tokens (a pruner works on its `tokens`); attention: as in `VisionEncoder`."""
+        out: VisionOutput = self.vision(inputs, attention)
         return out
 
     def pool(self, tokens: VisualTokens) -> PooledTokens:
@@ -166,29 +178,86 @@ class VlaModel(PreTrainedModel):
         ego: Tensor,
         tokens: VisualTokens | None,
         remembered: Remembered | None,
+        kept: KeptTokens | None = None,
     ) -> Prefix:
-        """Read ego tokens [B, 3, D] with everything seen and remembered (None for the blind control)."""
+        """Read ego tokens [B, 3, D] with everything seen and remembered (None for the blind control).
+
+        kept: what a pruner has left of the tokens; each keeps the position of its own ray.
+        """
+        x, read, view = self._sequence(ego, tokens, remembered, kept)
+        return dataclasses.replace(self.language.prefill(x, SCENE_QUERIES), read=read, view=view)
+
+    def prefill_pruned(
+        self,
+        ego: Tensor,
+        tokens: VisualTokens,
+        remembered: Remembered | None,
+        pruner: InModelPruner,
+        budget: TokenBudget,
+    ) -> tuple[Prefix, PrefillPruning]:
+        """As `prefill`, with tokens leaving inside the language model; also return the run, which says which stayed.
+
+        The ego, navigation and scene tokens, at the end of the sequence, take the part of the text: nothing is causal
+        here, so all of them are "the end of the prompt".
+        """
+        x, read, view = self._sequence(ego, tokens, remembered, None)
+        batch, length = x.shape[:2]
+        asking = ego.shape[1] + SCENE_QUERIES
+        positions = torch.arange(length, device=x.device).expand(batch, -1)
+        layout = Layout(
+            visual=positions[:, : len(tokens.camera)],
+            text=positions[:, length - asking :],
+            camera=tokens.camera,
+            names=tokens.names,
+            valid=tokens.valid,
+            last=asking,
+        )
+        run = PrefillPruning(pruner, budget, layout, x, len(self.language.layers))
+        return dataclasses.replace(self.language.prefill(x, SCENE_QUERIES, run), read=read, view=view), run
+
+    def _sequence(
+        self, ego: Tensor, tokens: VisualTokens | None, remembered: Remembered | None, kept: KeptTokens | None
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """Return what the language model reads, [B, L, D], and what was read off the panorama (`Prefix`).
+
+        In order: visual tokens, remembered ones, view tokens, ego and navigation, scene queries.
+        """
         kinds, parts = self.kinds.to(ego.dtype), [ego + self.kinds[2].to(ego.dtype)]
+        read, view = None, None
         if remembered is not None:
             parts.insert(0, self.memory(remembered, self.position) + kinds[1])
         if tokens is not None:
+            features, rays, origins, valid = tokens.features, tokens.rays, tokens.origins, tokens.valid
+            if kept is not None:
+                rays, origins, valid = (take(x, kept.index) for x in (rays, origins, valid))
+                features = take(features, kept.index) if kept.features is None else kept.features
             # A missing camera has no position: a rig that never had it and one that lost it look the same.
-            position = self.position(tokens.rays, tokens.origins).to(tokens.features.dtype)
-            position = position * tokens.valid.unsqueeze(-1).to(position.dtype)
-            parts.insert(0, tokens.features + position + kinds[0])
+            position = self.position(rays, origins).to(features.dtype)
+            position = position * valid.unsqueeze(-1).to(position.dtype)
+            read, said = self.view(features, rays, origins, valid)
+            view = said.sum(dim=1)
+            parts.insert(-1, said)
+            parts.insert(0, features + position + kinds[0])
         parts.append(self.scene_queries.to(ego.dtype).expand(len(ego), -1, -1))
-        prefix: Prefix = self.language.prefill(torch.cat(parts, dim=1), SCENE_QUERIES)
-        return prefix
+        return torch.cat(parts, dim=1), read, view
 
     def act(self, prefix: Prefix, ego: Tensor) -> Tensor:
         """Prefix to one hidden state per waypoint [B, T, A]."""
-        out: Tensor = self.action(prefix, ego.sum(dim=1))
+        condition = ego.sum(dim=1)
+        if prefix.view is not None:
+            condition = condition + prefix.view
+        out: Tensor = self.action(prefix, condition)
         return out
 
-    def decode(self, hidden: Tensor, noise: Tensor | None = None) -> Tensor:
-        """Hidden states to controls [B, T, 2] in m/s^2 and 1/m: the likeliest anchor, then the flow."""
-        anchor = self.flow.classify(hidden).argmax(dim=-1)
-        return self.flow.denormalise(self.flow.sample(hidden, anchor, noise))
+    def reflex(self, prefix: Prefix, ego: Tensor) -> Reflex:
+        """Prefix and ego tokens to the first answers, on which the flow builds."""
+        out: Reflex = self.reflexes(prefix.read, ego)
+        return out
+
+    def decode(self, hidden: Tensor, reflex: Reflex, noise: Tensor | None = None) -> Tensor:
+        """Hidden states to controls [B, T, 2] in m/s^2 and 1/m: the likeliest anchor, the steering, then the flow."""
+        anchor = self.flow.classify(hidden, reflex).argmax(dim=-1)
+        return self.flow.denormalise(self.flow.sample(hidden, anchor, noise, reflex))
 
     # --- training --------------------------------------------------------------------------------------
 
@@ -196,12 +265,7 @@ class VlaModel(PreTrainedModel):
         """Encode the pictures of all ticks of the clips once, and remember them for the later ticks."""
         if self.config.blind:
             return None, None
-        inputs = batch.inputs
-        if self.training and self.camera_dropout > 0:
-            keep = torch.rand(inputs.present.shape, device=inputs.present.device) >= self.camera_dropout
-            keep[:, 0] = True  # camera_names begins with the anchor camera
-            inputs = dataclasses.replace(inputs, present=inputs.present & keep)
-        seen = self.encode(inputs)
+        seen = self._look(batch.inputs)
         drop = self.memory_dropout if self.training else 0.0
         memory = clip_memory(
             self.pool(seen.tokens), batch.pose, batch.stamp_s, batch.ticks, self.config.memory_config, drop
@@ -216,25 +280,60 @@ class VlaModel(PreTrainedModel):
             return kept, memory.select(ahead[pooled_of].nonzero()[:, 0].to(device))
         return seen, memory
 
+    def _look(self, inputs: ModelInputs) -> VisionOutput:
+        """Encode; in training, some cameras fail."""
+        if self.training and self.camera_dropout > 0:
+            keep = torch.rand(inputs.present.shape, device=inputs.present.device) >= self.camera_dropout
+            keep[:, 0] = True  # camera_names begins with the anchor camera
+            inputs = dataclasses.replace(inputs, present=inputs.present & keep)
+        return self.encode(inputs)
+
+    def _reflex_losses(self, batch: ClipBatch) -> VlaOutput:
+        """Return the losses of reflex and flow alone: an eighth of the work, for the language model is not asked."""
+        inputs, labels = batch.inputs, batch.labels
+        ego, read = self.ego(inputs, self._speed_known(inputs)), None
+        if not self.config.blind:
+            tokens = self._look(inputs).tokens
+            read, _ = self.view(tokens.features, tokens.rays, tokens.origins, tokens.valid)
+        reflex: Reflex = self.reflexes(read, ego)
+        losses = self.reflexes.losses(reflex, self.flow.normalise(labels.controls)[..., 1])
+        losses |= self.flow.losses(None, labels.controls, inputs.speed_mps, reflex)
+        scene = ego.new_zeros(len(ego), SCENE_QUERIES, ego.shape[-1])
+        if self.config.auxiliary:
+            losses |= self.scene_head.losses(scene, reflex.trunk, labels)
+        return self._weigh(losses, ego.new_zeros(0), reflex, scene)
+
+    def _speed_known(self, inputs: ModelInputs) -> Tensor | None:
+        """Return which rows [B] are told their speed; None: all."""
+        if not self.training or self.speed_dropout <= 0:
+            return None
+        return torch.rand(inputs.speed_mps.shape, device=inputs.speed_mps.device) >= self.speed_dropout
+
+    def _weigh(self, losses: dict[str, Tensor], hidden: Tensor, reflex: Reflex, scene: Tensor) -> VlaOutput:
+        total = torch.stack([LOSS_WEIGHTS[name] * value for name, value in losses.items()]).sum()
+        return VlaOutput(total, {name: value.detach() for name, value in losses.items()}, hidden, reflex, scene)
+
     def forward(self, batch: ClipBatch, stage: str = 'all') -> VlaOutput:
-        """Return losses of one batch of clips.  stage 'vision': dense heads only; 'policy': all but these; 'all'."""
+        """Return losses of one batch of clips.  stage 'vision': dense heads only; 'policy': all but these; 'all'.
+
+        'reflex': the reflex alone, whose output has no hidden states.
+        """
+        if stage == 'reflex':
+            return self._reflex_losses(batch)
         seen, memory = self.perceive(batch)
         losses: dict[str, Tensor] = {}
         if self.config.auxiliary and seen is not None and stage != 'policy':
             losses |= self.dense_head.losses(seen.patches, batch.labels)
-        known = None
-        if self.training and self.speed_dropout > 0:
-            speeds = batch.inputs.speed_mps
-            known = torch.rand(speeds.shape, device=speeds.device) >= self.speed_dropout
-        ego = self.ego(batch.inputs, known)
+        ego = self.ego(batch.inputs, self._speed_known(batch.inputs))
         prefix = self.prefill(ego, seen.tokens if seen is not None else None, memory)
+        reflex = self.reflex(prefix, ego)
         if self.config.auxiliary:
-            losses |= self.scene_head.losses(prefix.scene, batch.labels)
+            losses |= self.scene_head.losses(prefix.scene, reflex.trunk, batch.labels)
         hidden = self.act(prefix, ego)
         if stage != 'vision':
             controls, speed = batch.labels.controls, batch.inputs.speed_mps
-            losses |= self.flow.losses(hidden, controls, speed)
+            losses |= self.reflexes.losses(reflex, self.flow.normalise(controls)[..., 1])
+            losses |= self.flow.losses(hidden, controls, speed, reflex)
             if self.config.auxiliary:
                 losses |= self.plan_head.losses(hidden, self.flow, controls, speed)
-        total = torch.stack([LOSS_WEIGHTS[name] * value for name, value in losses.items()]).sum()
-        return VlaOutput(total, {name: value.detach() for name, value in losses.items()}, hidden, prefix.scene)
+        return self._weigh(losses, hidden, reflex, prefix.scene)

@@ -159,6 +159,12 @@ class DriverNode(LifecycleNode, Generic[P]):
         """Return what `/diagnostics` shows besides the state of the node."""
         return ()
 
+    def parameters_wanted(self, wanted: P) -> None:
+        """Raise to refuse live changes, already checked against the table, with the reason.
+
+        What can fail (loading a file) is best done here; nothing else will refuse them after that.
+        """
+
     def parameters_changed(self) -> None:
         """Take `self.parameters`, some live ones of which have just changed."""
 
@@ -273,7 +279,17 @@ class DriverNode(LifecycleNode, Generic[P]):
     # Parameters and diagnostics.
 
     def _judge_parameters(self, requested: list[Parameter]) -> SetParametersResult:
-        return ros_parameters.judge(self.parameter_table, requested, self.configured)
+        verdict = ros_parameters.judge(self.parameter_table, requested, self.configured)
+        if not verdict.successful or not self.configured:
+            return verdict
+        try:
+            self.parameters_wanted(ros_parameters.merged(self.parameters, requested))
+        except Exception as error:  # whatever it is, the one who asked must hear of it, and the node goes on
+            known = isinstance(error, VlaDriverError)
+            if not known:
+                self.get_logger().error(f'setting parameters failed:\n{traceback.format_exc()}')
+            return SetParametersResult(successful=False, reason=str(error) if known else repr(error))
+        return verdict
 
     def _take_parameters(self, changed: list[Parameter]) -> None:
         del changed

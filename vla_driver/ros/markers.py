@@ -5,8 +5,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
+import numpy as np
 from builtin_interfaces.msg import Time
 from geometry_msgs.msg import Point
 from std_msgs.msg import ColorRGBA
@@ -14,7 +15,10 @@ from visualization_msgs.msg import Marker, MarkerArray
 
 from vla_driver.ros.conversions import BASE_FRAME, ODOM_FRAME, to_duration, to_quaternion, to_time
 from vla_driver.sim.scene import Actor, SemanticClass
-from vla_driver.types import Plan, PlanSource
+from vla_driver.types import CameraModel, CameraRig, FloatArray, Plan, PlanSource
+
+if TYPE_CHECKING:  # imports torch
+    from vla_driver.model.pruning.selection import Selection
 
 _COLOURS: Final = {
     PlanSource.POLICY: ColorRGBA(r=0.1, g=0.85, b=0.4, a=0.9),
@@ -31,6 +35,9 @@ _OTHER_AGENT: Final = ColorRGBA(r=0.6, g=0.6, b=0.6, a=0.8)
 _WIDTH_M: Final = 0.35
 #: Above the ground plane, or the line flickers with the road surface of a viewer.
 _HEIGHT_M: Final = 0.4
+_TOKEN_COLOUR: Final = ColorRGBA(r=0.95, g=0.9, b=0.3, a=0.8)
+#: Tokens that see no ground nearer than this are shown at this distance.
+_TOKEN_REACH_M: Final = 18.0
 
 
 def plan_markers(plan: Plan, stamp: Time | None = None) -> MarkerArray:
@@ -58,6 +65,49 @@ def plan_markers(plan: Plan, stamp: Time | None = None) -> MarkerArray:
     if plan.source is not PlanSource.POLICY:
         words.text += f'\n{plan.source.value}: {plan.reason}'
     return MarkerArray(markers=[line, dots, words])
+
+
+def token_places(camera: CameraModel, kept: np.ndarray) -> FloatArray:
+    """Return [K, 3] where the rays of kept cells [rows, columns] meet the ground, or end, in base_link."""
+    rows, columns = np.nonzero(kept)
+    pixels = np.column_stack(
+        [
+            (columns + 0.5) * camera.width / kept.shape[1],
+            (rows + 0.5) * camera.height / kept.shape[0],
+            np.ones(len(rows)),
+        ]
+    )
+    origin = camera.base_from_camera[:3, 3]
+    rays = pixels @ np.linalg.inv(camera.intrinsics).T @ camera.base_from_camera[:3, :3].T
+    rays /= np.linalg.norm(rays, axis=1, keepdims=True)
+    down = np.minimum(rays[:, 2], -1e-6)
+    places: FloatArray = origin + np.minimum(-origin[2] / down, _TOKEN_REACH_M)[:, None] * rays
+    return places
+
+
+def token_markers(selection: Selection, rig: CameraRig, stamp: Time, ttl_s: float) -> list[Marker]:
+    """Return the kept tokens of each camera as dots where their rays meet the ground (at most 18 m away), and a count.
+
+    The dots of one camera are one marker: namespace `tokens`, the camera's place in the rig as its id.
+    """
+    markers = []
+    for number, camera in enumerate(rig):
+        if camera.name not in selection.cameras:
+            continue
+        marker = Marker(type=Marker.SPHERE_LIST, action=Marker.ADD, ns='tokens', id=number)
+        places = token_places(camera, selection.cameras[camera.name].kept)
+        marker.points = [Point(x=float(x), y=float(y), z=float(z)) for x, y, z in places]
+        marker.scale.x = marker.scale.y = marker.scale.z = 0.25
+        markers.append(marker)
+    words = Marker(type=Marker.TEXT_VIEW_FACING, action=Marker.ADD, ns='tokens', id=len(rig.names))
+    words.text = f'{selection.pruner}: {selection.kept} of {selection.total} tokens'
+    words.pose.position.z, words.scale.z = 1.6, 0.6
+    markers.append(words)
+    for marker in markers:
+        marker.header.stamp, marker.header.frame_id = stamp, BASE_FRAME
+        marker.pose.orientation.w, marker.color = 1.0, _TOKEN_COLOUR
+        marker.frame_locked, marker.lifetime = True, to_duration(ttl_s)
+    return markers
 
 
 def no_plan_markers(stamp: Time) -> MarkerArray:

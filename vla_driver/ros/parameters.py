@@ -158,6 +158,13 @@ def read(node: Node, table: type[T]) -> T:
     return table(**{name: check(table, name, node.get_parameter(name).value) for name in _fields(table)})
 
 
+def merged(present: T, requested: Sequence[Parameter]) -> T:
+    """Return `present` (an instance of a table) with the requested values; those of other names are left out."""
+    fields = _fields(type(present))
+    values = {given.name: check(type(present), given.name, given.value) for given in requested if given.name in fields}
+    return dataclasses.replace(present, **values)  # type: ignore[type-var]
+
+
 def judge(table: type, parameters: Sequence[Parameter], configured: bool) -> SetParametersResult:
     """Answer a request to set `parameters`: refused, with the reason, or accepted."""
     fields = _fields(table)

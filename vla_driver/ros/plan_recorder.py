@@ -29,15 +29,16 @@ from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import CompressedImage, Image
 from visualization_msgs.msg import MarkerArray
 
-from vla_driver.evaluate.recorded_plans import RawMessage, ReceivedPlan, Recording
-from vla_driver.msg import DrivingPlan
+from vla_driver.evaluate.recorded_plans import RawMessage, ReceivedPlan, ReceivedTokens, Recording
+from vla_driver.msg import DrivingPlan, TokenSelection
 from vla_driver.ros import qos
 from vla_driver.ros.conversions import from_driving_plan
+from vla_driver.ros.selection import from_token_selection
 from vla_driver.types import VlaDriverError
 
 #: Plans kept of a replay that loops on and on: an hour at 10 Hz.
 _KEPT: Final = 36_000
-_CLASSES: Final = {'plan': DrivingPlan, 'path': Path, 'markers': MarkerArray}
+_CLASSES: Final = {'plan': DrivingPlan, 'path': Path, 'markers': MarkerArray, 'tokens': TokenSelection}
 _PICTURES: Final = {'sensor_msgs/msg/Image': Image, 'sensor_msgs/msg/CompressedImage': CompressedImage}
 
 
@@ -52,7 +53,8 @@ class PlanRecorder:
         self._sent_s: dict[int, float] = {}
         self._paths: dict[int, float] = {}
         self._plans: deque[tuple[int, DrivingPlan, float]] = deque(maxlen=_KEPT)
-        self._raw: deque[RawMessage] = deque(maxlen=3 * _KEPT)
+        self._raw: deque[RawMessage] = deque(maxlen=4 * _KEPT)
+        self._tokens: deque[ReceivedTokens] = deque(maxlen=_KEPT)
         self._count = 0
         self._diagnostics: dict[str, tuple[int, str]] = {}
         self._values: dict[str, dict[str, str]] = {}
@@ -68,7 +70,12 @@ class PlanRecorder:
         )
         self._subscriptions = [
             self._node.create_subscription(_CLASSES[topic], topic, handler, qos.RELIABLE, raw=True)
-            for topic, handler in (('plan', self._on_plan), ('path', self._on_path), ('markers', self._on_markers))
+            for topic, handler in (
+                ('plan', self._on_plan),
+                ('path', self._on_path),
+                ('markers', self._on_markers),
+                ('tokens', self._on_tokens),
+            )
         ]
         self._subscriptions.append(
             self._node.create_subscription(DiagnosticArray, '/diagnostics', self._on_diagnostics, qos.RELIABLE)
@@ -175,6 +182,12 @@ class PlanRecorder:
             with self._lock:
                 self._raw.append(RawMessage('markers', _seconds(markers[0].header.stamp), data))
 
+    def _on_tokens(self, data: bytes) -> None:
+        tokens = from_token_selection(deserialize_message(data, TokenSelection))
+        with self._lock:
+            self._tokens.append(tokens)
+            self._raw.append(RawMessage('tokens', tokens.stamp_s, data))
+
     def _on_image(self, message: Any, info: Mapping[str, int]) -> None:
         with self._lock:
             self._sent_s[_nanoseconds(message.header.stamp)] = info['source_timestamp'] * 1e-9
@@ -212,7 +225,7 @@ class PlanRecorder:
     def recording(self) -> Recording:
         """Return what came in so far, plans in the order they came."""
         with self._lock:
-            received, raw = list(self._plans), list(self._raw)
+            received, raw, tokens = list(self._plans), list(self._raw), list(self._tokens)
             paths, sent, diagnostics = dict(self._paths), dict(self._sent_s), dict(self._diagnostics)
         plans = []
         for key, message, plan_s in received:
@@ -220,7 +233,7 @@ class PlanRecorder:
             sent_s = key * 1e-9 if self._stamped_at_publication else sent.get(key)
             latency = None if sent_s is None else 1e3 * (path_s - sent_s)
             plans.append(ReceivedPlan(from_driving_plan(message), tuple(message.missing_cameras), path_s, latency))
-        return Recording(plans, raw, len(sent), diagnostics)
+        return Recording(plans, raw, len(sent), diagnostics, tokens)
 
 
 def _nanoseconds(stamp: Any) -> int:

@@ -9,6 +9,7 @@ replace each other, so that it never works on old pictures.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import sys
 import threading
@@ -17,7 +18,7 @@ import traceback
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from builtin_interfaces.msg import Time
@@ -26,9 +27,11 @@ from sensor_msgs.msg import CameraInfo
 from visualization_msgs.msg import MarkerArray
 
 from vla_driver.camera.sync import MISSING_POLICIES, CameraSync
-from vla_driver.evaluate.controls import make_policy
+from vla_driver.evaluate.controls import checkpoint_of, make_policy
+from vla_driver.evaluate.pruning_settings import SCOPES
 from vla_driver.geometry.rig import load_rig
-from vla_driver.msg import DrivingPlan
+from vla_driver.model.qwen.answer import MalformedAnswer
+from vla_driver.msg import DrivingPlan, TokenSelection
 from vla_driver.msg import TurnCommand as TurnCommandMessage
 from vla_driver.planning.assemble import NotReady, ObservationAssembler, ReadySet
 from vla_driver.planning.guard import PlanGuard
@@ -38,8 +41,10 @@ from vla_driver.ros.diagnostics import Level, RateMeter, Status
 from vla_driver.ros.image_topics import TRANSPORTS, ImageTopics, per_camera
 from vla_driver.ros.lifecycle import DriverNode, NodeParameters, run
 from vla_driver.ros.mailbox import Mailbox
-from vla_driver.ros.markers import no_plan_markers, plan_markers
+from vla_driver.ros.markers import no_plan_markers, plan_markers, token_markers
 from vla_driver.ros.parameters import parameter
+from vla_driver.ros.pruning_control import PruningControl, settings_of
+from vla_driver.ros.selection import to_token_selection
 from vla_driver.types import (
     ANCHOR_CAMERA,
     CameraFrame,
@@ -54,6 +59,9 @@ from vla_driver.types import (
     VlaDriverError,
 )
 
+if TYPE_CHECKING:  # imports torch
+    from vla_driver.model.pruning.selection import Selection
+
 
 @dataclass(frozen=True)
 class PlannerParameters(NodeParameters):
@@ -61,6 +69,7 @@ class PlannerParameters(NodeParameters):
 
     policy: str = parameter('model', 'which policy plans', choices=('model', 'blind', 'constant-velocity'))
     model: str = parameter('', "the policy's checkpoint: a shipped name or a folder; empty: the policy's own")
+    prompt: str = parameter('', "template file of a vision-language model's words; empty: its own, or the default")
     rig: str = parameter('sim', 'camera rig: sim, nuscenes, bench2drive, or a YAML file')
     use_camera_info: bool = parameter(True, 'take size and intrinsics from camera_info where it is published')
     image_transport: tuple[str, ...] = parameter(
@@ -77,6 +86,20 @@ class PlannerParameters(NodeParameters):
     plan_ttl_s: float = parameter(1.0, 'nobody may act on an older plan', low=0.1, high=5.0, live=True)
     stale_s: float = parameter(0.5, 'diagnostics call an input missing after this silence', low=0.05, live=True)
     turn_command_required: bool = parameter(True, 'false: FOLLOW at 0 m stands in until one arrives')
+    pruner: str = parameter(
+        'none', "prunes visual tokens: none, recon (the checkpoint's own), a folder, or a baseline's name", live=True
+    )
+    prune_ratio: float = parameter(0.5, 'share of the visual tokens that is pruned', low=0.0, high=0.99, live=True)
+    prune_count: int = parameter(
+        0, 'tokens kept over all cameras; 0: as prune_ratio says', low=0, high=65535, live=True
+    )
+    prune_scope: str = parameter(
+        'global', 'camera: each keeps its share; global: the best of all stay', choices=SCOPES, live=True
+    )
+    prune_floor: int = parameter(1, 'no camera keeps fewer tokens', low=1, high=65535, live=True)
+    prune_camera_weights: tuple[str, ...] = parameter(
+        ('',), "entries camera=weight of a camera's share (prune_scope camera), such as front=2.0", live=True
+    )
     threads: int = parameter(0, "of the policy's arithmetic; 0: the library's own choice", low=0, high=256)
 
 
@@ -93,7 +116,9 @@ def warm_up(policy: Policy, rig: CameraRig, sizes: Mapping[str, tuple[int, int]]
         width, height = sizes.get(camera.name, (camera.width, camera.height))
         frames[camera.name] = CameraFrame(camera.name, 0.0, np.zeros((height, width, 3), np.uint8))
     navigation = Navigation(TurnCommand.FOLLOW, 0.0, np.array([[30.0, 0.0], [60.0, 0.0]]))
-    policy.plan(Observation(0.0, frames, rig, EgoState(0.0, 0.0, 0.0, 0.0, 0.0), navigation))
+    # A model that writes its plan may have nothing sensible to say about black pictures: that is no fault.
+    with contextlib.suppress(MalformedAnswer):
+        policy.plan(Observation(0.0, frames, rig, EgoState(0.0, 0.0, 0.0, 0.0, 0.0), navigation))
     policy.reset()
 
 
@@ -127,11 +152,13 @@ class PlannerNode(DriverNode[PlannerParameters]):
         """Load the policy and warm it up, make assembler, guard and publishers."""
         p = self.parameters
         rig = load_rig(p.rig)
-        self._policy = make_policy(p.policy, p.model or None)
+        self._policy = make_policy(p.policy, p.model or None, prompt=p.prompt or None)
         if p.threads:
             import torch
 
             torch.set_num_threads(p.threads)
+        self._pruning = PruningControl(self._policy, checkpoint_of(p.policy, p.model or None))
+        self._pruning.change(settings_of(p))
         sizes = input_sizes(self._policy)
         warm_up(self._policy, rig, sizes)
         self._guard = PlanGuard()
@@ -152,6 +179,7 @@ class PlannerNode(DriverNode[PlannerParameters]):
         self._plan_outlet = self.advertise(DrivingPlan, 'plan', qos.RELIABLE)
         self._path_outlet = self.advertise(Path, 'path', qos.RELIABLE)
         self._marker_outlet = self.advertise(MarkerArray, 'markers', qos.RELIABLE)
+        self._token_outlet = self.advertise(TokenSelection, 'tokens', qos.RELIABLE)
 
     def start(self) -> None:
         """Start the worker, then subscribe."""
@@ -177,6 +205,13 @@ class PlannerNode(DriverNode[PlannerParameters]):
             self._worker.join(timeout=10.0)
             self._worker = None
         self._marker_outlet.publish(no_plan_markers(self.get_clock().now().to_msg()))
+
+    def parameters_wanted(self, wanted: PlannerParameters) -> None:
+        """Change the pruning, or say why not."""
+        before = self._pruning.settings
+        self._pruning.change(settings_of(wanted))
+        if self._pruning.settings != before:
+            self.get_logger().info(f'{before.describe()} -> {self._pruning.settings.describe()}')
 
     def reset(self, reason: str) -> None:
         """Forget what lies before the jump; the worker notices by the assembler's epoch."""
@@ -237,13 +272,16 @@ class PlannerNode(DriverNode[PlannerParameters]):
             return
         observation = self._assembler.build(ready)
         decoded_s = time.monotonic()
-        plan, problem = None, ''
+        plan, problem, selection = None, '', None
         if isinstance(observation, NotReady):
             self._counters.not_ready += 1
             problem = str(observation)
         else:
             try:
-                plan = self._policy.plan(observation)
+                with self._pruning.tick:
+                    plan = self._policy.plan(observation)
+                    if self._token_outlet.get_subscription_count() or self._marker_outlet.get_subscription_count():
+                        selection = getattr(self._policy, 'last_selection', None)
                 plan = dataclasses.replace(plan, ttl_s=self.parameters.plan_ttl_s)
             except VlaDriverError as error:
                 self._counters.failed += 1
@@ -266,15 +304,20 @@ class PlannerNode(DriverNode[PlannerParameters]):
             **plan.timing_ms,
             'total': 1e3 * (done_s - sent_s),
         }
-        self._publish(dataclasses.replace(plan, timing_ms=timing), ready)
+        self._publish(dataclasses.replace(plan, timing_ms=timing), ready, selection)
 
-    def _publish(self, plan: Plan, ready: ReadySet) -> None:
+    def _publish(self, plan: Plan, ready: ReadySet, selection: Selection | None) -> None:
         stamp: Time = ready.message(ANCHOR_CAMERA).header.stamp
         self._path_outlet.publish(to_path(plan, stamp))
         missing = tuple(ready.synced.missing)
         self._plan_outlet.publish(to_driving_plan(plan, stamp, missing, ready.synced.skew_s))
         if self._marker_outlet.get_subscription_count():
-            self._marker_outlet.publish(plan_markers(plan, stamp))
+            markers = plan_markers(plan, stamp)
+            if selection is not None:
+                markers.markers += token_markers(selection, self._assembler.rig, stamp, plan.ttl_s)
+            self._marker_outlet.publish(markers)
+        if selection is not None and self._token_outlet.get_subscription_count():
+            self._token_outlet.publish(to_token_selection(selection, stamp))
         self._last_plan = plan
         self._plan_times.tick()
 
@@ -305,7 +348,8 @@ class PlannerNode(DriverNode[PlannerParameters]):
                     'refused': refused.get(f'camera {name}', 0),
                 },
             )
-        yield Status('policy', Level.OK, f'{self._policy.name} loaded', {'policy': p.policy, 'model': p.model})
+        about = {'policy': p.policy, 'model': p.model, 'pruning': self._pruning.settings.describe()}
+        yield Status('policy', Level.OK, f'{self._policy.name} loaded', about)
         yield self._plan_status()
 
     def _plan_status(self) -> Status:

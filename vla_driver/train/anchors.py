@@ -11,6 +11,7 @@ import numpy.typing as npt
 import torch
 from scipy.cluster.vq import kmeans2
 
+from vla_driver.model.flow import compress
 from vla_driver.model.vla import VlaModel
 from vla_driver.types import InvalidInput
 
@@ -33,10 +34,10 @@ def fit_anchors(
         raise InvalidInput(f'{len(controls)} ticks are too few for {action.num_anchors} anchors; collect more')
     rng = np.random.default_rng(seed)
     chosen = rng.choice(len(controls), size=min(MAX_SAMPLES, len(controls)), p=weights / weights.sum())
-    sample = controls[chosen].astype(np.float64)
+    sample = compress(torch.from_numpy(controls[chosen].astype(np.float64)), action.curvature_knee_per_m).numpy()
     mean = sample.mean(axis=(0, 1))
     # A floor: a data set without any curve must not blow up the smallest one.
-    std = np.maximum(sample.std(axis=(0, 1)), [0.1, 0.002])
+    std = np.maximum(sample.std(axis=(0, 1)), [0.1, 0.05])
     action.control_mean, action.control_std = mean.tolist(), std.tolist()
     normalised = ((sample - mean) / std).reshape(len(sample), -1)
     # Jitter separates equal samples (standing still), of which k-means++ could otherwise take two as centres.

@@ -79,8 +79,10 @@ def tick_weights(episode: Episode) -> npt.NDArray[np.float64]:
     starting = (speed < 1.0) & (plan_speed[:, 12] > 2.0)
     waiting = (speed < 0.3) & (plan_speed.max(axis=1) < 0.5)
     hazard = np.asarray(episode['hazard']) > 0
+    # Closing in on somebody who stands: rare, and what ends most drives.
+    stopping = (speed > 1.5) & (plan_speed[:, 7:].min(axis=1) < 1.0) & (np.asarray(episode['hazard']) > 1)
     weight = 1.0 + 1.5 * turning + 0.5 * near_turn + 2.0 * recovering
-    weight = weight + 1.5 * braking + 4.0 * starting + 1.0 * (hazard & ~waiting)
+    weight = weight + 1.5 * braking + 4.0 * starting + 6.0 * stopping + 1.0 * (hazard & ~waiting)
     return np.asarray(np.where(waiting, 0.5, weight), dtype=np.float64)
 
 

@@ -29,7 +29,7 @@ from vla_driver.train.trainer import STATE_FOLDER, Trainer, TrainerConfig
 from vla_driver.train.validation import validate
 from vla_driver.types import InvalidInput
 
-STAGES = ('vision', 'policy', 'all')
+STAGES = ('vision', 'reflex', 'policy', 'all')
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,7 +40,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--stage',
         choices=STAGES,
         default='all',
-        help='vision: depth, classes and scene only; policy: no dense labels; all: everything (default)',
+        help='vision: depth, classes and scene only; reflex: what is read off the panorama, at a tenth of the work; '
+        'policy: no dense labels; all: everything (default)',
     )
     length = parser.add_mutually_exclusive_group()
     length.add_argument('--steps', type=int, metavar='N', help='length of the run in optimiser steps')
@@ -113,7 +114,7 @@ def _train(args: argparse.Namespace, rank: int) -> dict[str, float]:
     if device == 'auto':
         device = 'cuda' if torch.cuda.is_available() and args.processes == 1 else 'cpu'
     config = TrainerConfig(
-        stage='policy' if args.freeze_vision else args.stage,
+        stage='policy' if args.freeze_vision and args.stage == 'all' else args.stage,
         steps=args.steps,
         minutes=args.minutes if args.steps is None else None,
         clips=args.batch,

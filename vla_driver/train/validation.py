@@ -52,7 +52,7 @@ def validate(model: VlaModel, batches: Iterable[ClipBatch]) -> dict[str, float]:
 def _add_batch(model: VlaModel, batch: ClipBatch, add: Callable[[str, torch.Tensor], None]) -> None:
     # Clips of encoded features carry no dense labels.
     out = model(batch, stage='all' if batch.labels.semantic else 'policy')
-    controls = model.decode(out.hidden)
+    controls = model.decode(out.hidden, out.reflex)
     for name, value in out.losses.items():
         add(f'loss_{name}', value)
     labels, speed, flow = batch.labels, batch.inputs.speed_mps, model.flow
@@ -61,7 +61,7 @@ def _add_batch(model: VlaModel, batch: ClipBatch, add: Callable[[str, torch.Tens
     for seconds in (1, 2, 3):
         add(f'ade_{seconds}s', error[:, : round(seconds / flow.config.dt_s)].mean(dim=1))
     nearest = flow.nearest_anchors(flow.normalise(labels.controls), speed).argmin(dim=-1)
-    add('anchor_accuracy', flow.classify(out.hidden).argmax(dim=-1) == nearest)
+    add('anchor_accuracy', flow.classify(out.hidden, out.reflex).argmax(dim=-1) == nearest)
     later = round(2.0 / flow.config.dt_s) - 1
     add('go_accuracy', (plan.speed_mps[:, later] > GO_SPEED_MPS) == (labels.plan_speed_mps[:, later] > GO_SPEED_MPS))
     goes, should = plan.speed_mps[:, later] > GO_SPEED_MPS, labels.plan_speed_mps[:, later] > GO_SPEED_MPS
@@ -74,7 +74,7 @@ def _add_batch(model: VlaModel, batch: ClipBatch, add: Callable[[str, torch.Tens
     add('_lateral_square', theirs * theirs)
     if not model.config.auxiliary:
         return
-    scene = model.scene_head(out.scene)
+    scene = model.scene_head(out.scene, out.reflex.trunk)
     for name, distance, reach in (
         ('light', labels.red_light_distance_m, LIGHT_RANGE_M),
         ('lead', labels.lead_gap_m, LEAD_RANGE_M),

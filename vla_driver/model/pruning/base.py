@@ -4,11 +4,13 @@
 
 A pruner says *which* tokens stay; the model then gathers them.  Indices are sorted, so the order of the
 pictures stays, and every kept token keeps its own position (ray, or M-RoPE ids), as FastDriveVLA does
-(arXiv 2507.23318, section on inference).
+(arXiv 2507.23318, section on inference).  Pruners that need the language model's own attention follow the
+second protocol, in in_model.py.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -22,10 +24,15 @@ from vla_driver.types import InvalidInput
 
 @dataclass(frozen=True)
 class KeptTokens:
-    """Which tokens stay: index [B, K] int64, ascending in each row; scores [B, N] where the pruner has any."""
+    """Which tokens stay: index [B, K] int64, ascending in each row; scores [B, N] where the pruner has any.
+
+    features [B, K, D]: what the kept tokens hold, where the pruner merges others into them (VisionZip); None:
+    their own features.
+    """
 
     index: Tensor
     scores: Tensor | None = None
+    features: Tensor | None = None
 
     def __post_init__(self) -> None:
         if self.index.ndim != 2 or self.index.dtype != torch.int64:
@@ -36,7 +43,10 @@ class KeptTokens:
 
 @runtime_checkable
 class Pruner(Protocol):
-    """Selects tokens before the language model."""
+    """Selects tokens before the language model.
+
+    One that reads `VisualTokens.attention` has a true attribute `needs_attention` (see `needs_attention`).
+    """
 
     name: str
 
@@ -50,18 +60,67 @@ class Pruner(Protocol):
         ...
 
 
+def needs_attention(pruner: object) -> bool:
+    """Whether a pruner reads `VisualTokens.attention`; the encoder computes it only for those."""
+    return bool(getattr(pruner, 'needs_attention', False))
+
+
+def take(x: Tensor, index: Tensor) -> Tensor:
+    """Return x [B, N, ...] at index [B, K] of each row: [B, K, ...]."""
+    return x[torch.arange(len(index), device=index.device).unsqueeze(1), index]
+
+
+def camera_sizes(camera: Tensor, cameras: int) -> list[int]:
+    """Return how many of the tokens, of cameras camera [N], each of `cameras` cameras has."""
+    return [int(size) for size in torch.bincount(camera, minlength=cameras).tolist()]
+
+
+def least_per_camera(tokens: VisualTokens, budget: TokenBudget) -> list[int]:
+    """Return the least number of tokens that each camera keeps (`TokenBudget.least`)."""
+    return budget.least(camera_sizes(tokens.camera, len(tokens.names)), tokens.names)
+
+
+def ranked(scores: Tensor, valid: Tensor) -> Tensor:
+    """Return scores [B, N] in float32, those of tokens that are not valid below all others (-inf stays below them).
+
+    A missing camera has nothing to show; it keeps its floor and no more while others have tokens left.
+    """
+    scores = scores.float()
+    return torch.where(valid, scores, scores.clamp(max=torch.finfo(torch.float32).min))
+
+
+def best_within(
+    scores: Tensor, camera: Tensor, names: Sequence[str], budget: TokenBudget, left: Sequence[int] | None = None
+) -> Tensor:
+    """Return the indices [B, K], ascending, of the tokens of highest score [B, N] within the budget.
+
+    camera [N]; of equal scores the first one stays; -inf: already gone.  left: how many of each camera's tokens are
+    not gone (default: all).
+    """
+    count = scores.shape[1]
+    members = [(camera == number).nonzero()[:, 0] for number in range(len(names))]
+    quotas = budget.least([len(part) for part in members], names, left)
+    total = budget.total(count)
+    # One sort of everything; within it, the first `quota` of each camera are its best.
+    order = scores.sort(dim=1, descending=True, stable=True).indices
+    of_camera = camera[order].unsqueeze(-1) == torch.arange(len(names), device=camera.device)
+    rank = (of_camera.cumsum(dim=1) * of_camera).sum(dim=-1)
+    reserved = rank <= torch.tensor(quotas, device=camera.device)[camera[order]]
+    # Reserved tokens first, then the others, each in order of score.
+    first = (~reserved).to(torch.int8).sort(dim=1, stable=True).indices[:, :total]
+    return order.gather(1, first).sort(dim=1).values
+
+
 def keep_best(scores: Tensor, tokens: VisualTokens, budget: TokenBudget) -> KeptTokens:
     """Return the tokens of highest score [B, N] within the budget; of equal scores the first one stays."""
-    batch, count = scores.shape
-    cameras = [(tokens.camera == camera).nonzero()[:, 0] for camera in range(len(tokens.names))]
-    sizes = [len(members) for members in cameras]
-    chosen = torch.zeros(batch, count, dtype=torch.bool, device=scores.device)
-    quotas = budget.shares(sizes, tokens.names) if budget.scope == 'camera' else budget.floors(sizes)
-    for members, quota in zip(cameras, quotas, strict=True):
-        best = scores[:, members].sort(dim=1, descending=True, stable=True).indices[:, :quota]
-        chosen.scatter_(1, members[best], True)
-    rest = budget.total(count) - sum(quotas)
-    if rest:
-        others = scores.masked_fill(chosen, -torch.inf).sort(dim=1, descending=True, stable=True).indices[:, :rest]
-        chosen.scatter_(1, others, True)
-    return KeptTokens(chosen.nonzero()[:, 1].reshape(batch, -1), scores)
+    return KeptTokens(best_within(ranked(scores, tokens.valid), tokens.camera, tokens.names, budget), scores)
+
+
+def required_attention(tokens: VisualTokens, name: str) -> Tensor:
+    """Return the attention [B, N] that tokens receive in the encoder; raise `InvalidInput` where it is not there."""
+    if tokens.attention is None:
+        raise InvalidInput(
+            f'pruner {name!r}: the tokens carry no attention of the encoder; encode with attention '
+            '(a policy does so by itself; features computed in advance have none)'
+        )
+    return tokens.attention

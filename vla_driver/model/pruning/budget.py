@@ -68,22 +68,31 @@ class TokenBudget:
             )
         return floors
 
-    def shares(self, sizes: Sequence[int], names: Sequence[str]) -> list[int]:
+    def shares(self, sizes: Sequence[int], names: Sequence[str], left: Sequence[int] | None = None) -> list[int]:
         """Return how many tokens each camera keeps in scope 'camera'; the sum is `total`.
 
         sizes[c] tokens and names[c] of each camera.  In proportion to size times weight, rounded by largest
-        remainder, at least the floor and at most all.
+        remainder, at least the floor and at most all; left[c]: how many there still are, where some have gone
+        already (default: sizes).
         """
         unknown = sorted(set(self.weights) - set(names))
         if unknown:
             raise InvalidInput(f'token budget: weights name {unknown}; the cameras are {", ".join(names)}')
         total, shares = self.total(sum(sizes)), self.floors(sizes)
+        most = sizes if left is None else left
         pull = [size * self.weights.get(name, 1.0) for size, name in zip(sizes, names, strict=True)]
-        # One token at a time to the camera that is furthest below its due: exact, and a few hundred steps at most
-        # are quicker than they look beside one matrix product.
+        # One token at a time to the camera that is furthest below its due.  That begins with the whole parts of the
+        # dues, wherever these fit, so it is a few steps at most.
         whole = sum(pull)
         due = [total * part / whole for part in pull]
+        parts = [max(least, min(int(part), size)) for least, part, size in zip(shares, due, most, strict=True)]
+        if sum(parts) <= total:
+            shares = parts
         for _ in range(total - sum(shares)):
-            behind = [due[c] - shares[c] if shares[c] < sizes[c] else -math.inf for c in range(len(sizes))]
+            behind = [due[c] - shares[c] if shares[c] < most[c] else -math.inf for c in range(len(sizes))]
             shares[max(range(len(sizes)), key=behind.__getitem__)] += 1
         return shares
+
+    def least(self, sizes: Sequence[int], names: Sequence[str], left: Sequence[int] | None = None) -> list[int]:
+        """Return the least number kept of each camera: its share in scope 'camera', its floor in scope 'global'."""
+        return self.shares(sizes, names, left) if self.scope == 'camera' else self.floors(sizes)

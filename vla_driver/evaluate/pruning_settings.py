@@ -1,0 +1,100 @@
+# Copyright 2026 The vla_driver authors
+# SPDX-License-Identifier: Apache-2.0
+"""Which pruner a policy runs with, and how much it prunes: plain values that go through parameters and to workers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from vla_driver.types import InvalidInput, Policy
+
+#: The pruner that keeps everything.
+NO_PRUNER: Final = 'none'
+#: How budgets are shared (model/pruning/budget.py, which imports no torch but lives beside what does).
+SCOPES: Final = ('camera', 'global')
+
+
+@dataclass(frozen=True)
+class PruningSettings:
+    """A pruner by name or folder, and its budget.
+
+    ratio: share of the tokens pruned; count: tokens kept over all cameras, which then goes before the ratio.
+    scope, floor, weights: as in `TokenBudget`.
+    """
+
+    pruner: str = NO_PRUNER
+    ratio: float = 0.5
+    count: int | None = None
+    scope: str = 'global'
+    floor: int = 1
+    weights: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def active(self) -> bool:
+        """Whether anything is pruned."""
+        return self.pruner != NO_PRUNER
+
+    def budget(self) -> Any:
+        """Return the `TokenBudget`; raise `InvalidInput` for values out of range."""
+        from vla_driver.model.pruning.budget import TokenBudget
+
+        ratio = None if self.count is not None else self.ratio
+        return TokenBudget(ratio=ratio, count=self.count, scope=self.scope, floor=self.floor, weights=self.weights)
+
+    def describe(self) -> str:
+        """Return a few words for logs and pages: 'recon, 50 % pruned'."""
+        if not self.active:
+            return 'no pruning'
+        return f'{self.pruner}, ' + (f'{self.count} tokens' if self.count is not None else f'{self.ratio:.0%} pruned')
+
+
+def load_pruner(spec: str, checkpoint: str | Path | None) -> Any:
+    """Return the pruner of a spec, None for 'none'; 'recon' is the one that comes with the checkpoint.
+
+    Raises `InvalidInput` for an unknown name, a wrong folder, and a checkpoint without a ReconPruner.
+    """
+    if spec == NO_PRUNER:
+        return None
+    from vla_driver.model.checkpoint import PRUNER_FOLDER, resolve_checkpoint
+    from vla_driver.model.pruning.registry import make_pruner
+
+    return make_pruner(spec, recon=None if checkpoint is None else resolve_checkpoint(checkpoint) / PRUNER_FOLDER)
+
+
+def pruning_setter(policy: Policy) -> Callable[..., None] | None:
+    """Return the policy's `set_pruning(pruner, budget)`, None for one that has no tokens to prune."""
+    setter: Callable[..., None] | None = getattr(policy, 'set_pruning', None)
+    return setter
+
+
+def apply_pruning(policy: Policy, settings: PruningSettings, checkpoint: str | Path | None) -> None:
+    """Let `policy` prune from its next tick on.
+
+    Raises `InvalidInput`, changing nothing, for a policy without tokens, a pruner that is unknown or does not fit
+    the model, and a budget that cannot be met.
+    """
+    setter = pruning_setter(policy)
+    if setter is None:
+        if settings.active:
+            raise InvalidInput(f'pruner {settings.pruner!r}: policy {policy.name!r} has no visual tokens to prune')
+        return
+    setter(load_pruner(settings.pruner, checkpoint), settings.budget() if settings.active else None)
+
+
+def camera_weights(entries: Sequence[str]) -> dict[str, float]:
+    """Return camera -> weight of entries such as 'front=2.0' (empty ones are skipped); raise `InvalidInput`."""
+    weights: dict[str, float] = {}
+    for entry in entries:
+        if not entry:
+            continue
+        name, separator, number = entry.partition('=')
+        try:
+            weights[name] = float(number)
+        except ValueError:
+            separator = ''
+        if not (name and separator):
+            raise InvalidInput(f'camera weight {entry!r}: expected CAMERA=NUMBER, such as front=2.0')
+    return weights

@@ -1,0 +1,69 @@
+# Copyright 2026 The vla_driver authors
+# SPDX-License-Identifier: Apache-2.0
+"""Controls, without which no pruner's result means anything: none, random, uniform grid."""
+
+from __future__ import annotations
+
+import dataclasses
+import zlib
+
+import torch
+from torch import Tensor
+
+from vla_driver.model.pruning.base import KeptTokens, keep_best
+from vla_driver.model.pruning.budget import TokenBudget
+from vla_driver.model.tokens import VisualTokens
+
+
+class NoPruner:
+    """Keeps every token, whatever the budget."""
+
+    name = 'none'
+
+    def select(self, tokens: VisualTokens, budget: TokenBudget, text: Tensor | None = None) -> KeptTokens:
+        """See `Pruner`."""
+        index = torch.arange(len(tokens.camera), device=tokens.camera.device)
+        return KeptTokens(index.expand(len(tokens.features), -1).contiguous())
+
+
+class RandomPruner:
+    """Keeps tokens at random within the budget: other ones for other pictures, the same ones for the same pictures.
+
+    The draw of a row depends on the seed and on some of that row's features, so a drive repeats exactly and a row does
+    not depend on the others of its batch.
+    """
+
+    name = 'random'
+
+    def __init__(self, seed: int = 0):
+        self.seed = seed
+
+    def select(self, tokens: VisualTokens, budget: TokenBudget, text: Tensor | None = None) -> KeptTokens:
+        """See `Pruner`."""
+        sample = tokens.features[:, ::7, 0].float().cpu().numpy()
+        scores = []
+        for row in sample:
+            generator = torch.Generator().manual_seed(zlib.crc32(row.tobytes(), self.seed & 0xFFFFFFFF))
+            scores.append(torch.rand(len(tokens.camera), generator=generator))
+        # A draw by rank has no scores worth showing.
+        return KeptTokens(keep_best(torch.stack(scores).to(tokens.camera.device), tokens, budget).index)
+
+
+class UniformPruner:
+    """Keeps an even grid in every image: a checkerboard at one half, every second row and column at a quarter.
+
+    Cells are ranked by the ordered-dither matrix (Bayer 1973), whose every beginning lies evenly.  Both scopes give
+    each camera its share.
+    """
+
+    name = 'uniform'
+
+    def select(self, tokens: VisualTokens, budget: TokenBudget, text: Tensor | None = None) -> KeptTokens:
+        """See `Pruner`."""
+        rank = torch.zeros_like(tokens.row)
+        for bit in range(int(max(tokens.row.max(), tokens.column.max())).bit_length()):
+            row, column = (tokens.row >> bit) & 1, (tokens.column >> bit) & 1
+            rank = 4 * rank + 2 * (row ^ column) + row
+        scores = -rank.float().expand(len(tokens.features), -1)
+        everywhere = dataclasses.replace(tokens, valid=torch.ones_like(tokens.valid))
+        return KeptTokens(keep_best(scores, everywhere, dataclasses.replace(budget, scope='camera')).index)

@@ -1,0 +1,131 @@
+# Copyright 2026 The vla_driver authors
+# SPDX-License-Identifier: Apache-2.0
+"""Pruners by name."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vla_driver.model.pruning.base import Pruner
+from vla_driver.model.pruning.in_model import InModelPruner
+from vla_driver.types import InvalidInput
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
+
+    from vla_driver.model.qwen.early import EarlyPruner
+
+#: Every name that `make_pruner` knows; the argument that a name takes after a colon is in `ARGUMENTS`.
+PRUNER_NAMES = (
+    'none',
+    'random',
+    'uniform',
+    'recon',
+    'divprune',
+    'vispruner',
+    'visionzip',
+    'cdpruner',
+    'prune2drive',
+    'fastv',
+    'sparsevlm',
+)
+ARGUMENTS = {
+    'random': 'a seed, as in random:1',
+    'fastv': 'the layer before which tokens leave, as in fastv:2',
+    'sparsevlm': 'what the budget is the average of, average or pruned, as in sparsevlm:pruned',
+    'cdpruner': 'the sign of relevance, negative or positive, as in cdpruner:positive',
+}
+
+
+def make_pruner(
+    spec: str | os.PathLike[str],
+    recon: str | os.PathLike[str] | None = None,
+    config: PretrainedConfig | None = None,
+) -> Pruner | InModelPruner | EarlyPruner:
+    """Return the pruner of a spec: a name, a name with its argument (`fastv:3`), or a folder of its weights.
+
+    A folder holds a ReconPruner or an early-pruning head; `early:6-norm` prunes inside a Qwen vision encoder.
+
+    recon: the folder that the name 'recon' stands for; config: of the checkpoint that is pruned, which weights must
+    fit.  Raises `InvalidInput`, listing what is allowed.
+    """
+    text = os.fspath(spec)
+    name, _, argument = text.partition(':')
+    if name in PRUNER_NAMES:
+        if argument and name not in ARGUMENTS:
+            raise InvalidInput(f'pruner {text!r}: {name} takes no argument; {_allowed()}')
+        if name != 'recon':
+            return _build(text, name, argument)
+        if recon is None:
+            raise InvalidInput("pruner 'recon': no folder of its weights is known here; give the folder itself")
+        return _load_recon(Path(recon), config)
+    if name == 'early':
+        from vla_driver.model.qwen.early import make_early_pruner
+
+        return make_early_pruner(argument)
+    if Path(text).is_dir():
+        from vla_driver.model.qwen.early import is_early_pruner, load_early_pruner
+
+        if is_early_pruner(text):
+            return load_early_pruner(text)
+        return _load_recon(Path(text), config)
+    raise InvalidInput(f'pruner {text!r} is neither known nor a folder; {_allowed()}')
+
+
+def _allowed() -> str:
+    names = ', '.join(
+        f'{name}[:{ARGUMENTS[name].split(",")[0]}]' if name in ARGUMENTS else name for name in PRUNER_NAMES
+    )
+    return f'allowed: {names}, early:BLOCK-SOURCE (Qwen), or a folder of weights'
+
+
+def _load_recon(folder: Path, config: PretrainedConfig | None) -> Pruner:
+    from vla_driver.model.pruning.recon import load_recon_pruner
+
+    return load_recon_pruner(folder, config)
+
+
+def _build(text: str, name: str, argument: str) -> Pruner | InModelPruner:
+    from vla_driver.model.pruning.cdpruner import CdPruner
+    from vla_driver.model.pruning.controls import NoPruner, RandomPruner, UniformPruner
+    from vla_driver.model.pruning.diverse import DivPrune, Prune2Drive
+    from vla_driver.model.pruning.fastv import FastV
+    from vla_driver.model.pruning.sparsevlm import SparseVlm
+    from vla_driver.model.pruning.visionzip import VisionZip
+    from vla_driver.model.pruning.vispruner import VisPruner
+
+    def number() -> int:
+        try:
+            return int(argument)
+        except ValueError as error:
+            raise InvalidInput(
+                f'pruner {text!r}: {argument!r} is no whole number; {name} takes {ARGUMENTS[name]}'
+            ) from error
+
+    def sign() -> bool:
+        if argument not in ('negative', 'positive'):
+            raise InvalidInput(f'pruner {text!r}: {argument!r}; {name} takes {ARGUMENTS[name]}')
+        return argument == 'negative'
+
+    plain: dict[str, Callable[[], Pruner | InModelPruner]] = {
+        'none': NoPruner,
+        'random': RandomPruner,
+        'uniform': UniformPruner,
+        'divprune': DivPrune,
+        'prune2drive': Prune2Drive,
+        'vispruner': VisPruner,
+        'visionzip': VisionZip,
+        'cdpruner': CdPruner,
+        'fastv': FastV,
+        'sparsevlm': SparseVlm,
+    }
+    with_argument: dict[str, Callable[[], Pruner | InModelPruner]] = {
+        'random': lambda: RandomPruner(number()),
+        'fastv': lambda: FastV(number()),
+        'sparsevlm': lambda: SparseVlm(argument),
+        'cdpruner': lambda: CdPruner(sign()),
+    }
+    return with_argument[name]() if argument else plain[name]()

@@ -1,0 +1,133 @@
+# Copyright 2026 The vla_driver authors
+# SPDX-License-Identifier: Apache-2.0
+"""Load a Qwen2.5-VL or Qwen3-VL checkpoint from a local folder: safetensors only, nothing is downloaded or executed."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+
+from vla_driver.types import InvalidInput
+
+#: model_type in config.json -> class in transformers.
+CLASSES: Final = {'qwen2_5_vl': 'Qwen2_5_VLForConditionalGeneration', 'qwen3_vl': 'Qwen3VLForConditionalGeneration'}
+_SPECIAL: Final = {
+    '<|image_pad|>': 'image_token_id',
+    '<|vision_start|>': 'vision_start_token_id',
+    '<|vision_end|>': 'vision_end_token_id',
+}
+_TURN_END: Final = '<|im_end|>'
+
+
+@dataclass(frozen=True)
+class QwenParts:
+    """A loaded checkpoint.  stop [..]: tokens that end an answer."""
+
+    model: Any
+    tokenizer: Any
+    images: Any
+    stop: frozenset[int]
+    folder: Path
+
+
+def load_parts(folder: str | os.PathLike[str], device: str | torch.device = 'cpu', dtype: Any = None) -> QwenParts:
+    """Return the model (evaluation mode), tokenizer and image processor in `folder`.
+
+    dtype: of the weights; None for bfloat16 where the device multiplies it natively, else float32.
+    Raises `InvalidInput`, naming the file or the weight, where something is missing or does not fit.
+    """
+    import transformers
+    from safetensors import SafetensorError
+
+    from vla_driver.model.precision import bfloat16_pays
+
+    path = Path(folder)
+    config = _config(path)
+    maker = getattr(transformers, CLASSES[config.model_type])
+    if dtype is None:
+        dtype = torch.bfloat16 if bfloat16_pays(device) else torch.float32
+    try:
+        model, report = maker.from_pretrained(
+            path, config=config, dtype=dtype, local_files_only=True, use_safetensors=True, output_loading_info=True
+        )
+    except (OSError, RuntimeError, ValueError, SafetensorError) as error:
+        raise InvalidInput(f'checkpoint {path} does not load: {error}') from error
+    missing, surplus = sorted(report['missing_keys']), sorted(report['unexpected_keys'])
+    wrong = [*missing, *surplus, *map(str, report['mismatched_keys'])]
+    if wrong:
+        raise InvalidInput(
+            f'checkpoint {path} does not fit its config.json: {len(missing)} weights are missing, {len(surplus)} are '
+            f'unknown, {len(report["mismatched_keys"])} have another shape (first: {wrong[0]})'
+        )
+    tokenizer = _tokenizer(path, config)
+    stop = {tokenizer.convert_tokens_to_ids(_TURN_END), tokenizer.eos_token_id}
+    ends = getattr(model.generation_config, 'eos_token_id', None)
+    stop.update(ends if isinstance(ends, list) else [ends])
+    return QwenParts(
+        model.to(device).eval().requires_grad_(False),
+        tokenizer,
+        _image_processor(path, config),
+        frozenset(token for token in stop if isinstance(token, int)),
+        path,
+    )
+
+
+def _config(path: Path) -> Any:
+    from transformers import AutoConfig
+
+    try:
+        config = AutoConfig.from_pretrained(path, local_files_only=True)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InvalidInput(f'{path / "config.json"} is no valid configuration: {error}') from error
+    if config.model_type not in CLASSES:
+        raise InvalidInput(f'checkpoint {path} holds a {config.model_type!r} model; allowed: {", ".join(CLASSES)}')
+    return config
+
+
+def _tokenizer(path: Path, config: Any) -> Any:
+    from transformers import AutoTokenizer
+
+    if not ((path / 'tokenizer.json').is_file() or (path / 'vocab.json').is_file()):
+        raise InvalidInput(
+            f'checkpoint {path} holds no tokenizer.json: copy the tokenizer files of its base model there'
+        )
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=False)
+    except Exception as error:  # the tokenizers library raises bare exceptions for bad files
+        raise InvalidInput(f'the tokenizer in {path} does not load: {error}') from error
+    for token, name in _SPECIAL.items():
+        known, wanted = tokenizer.convert_tokens_to_ids(token), getattr(config, name)
+        if known != wanted:
+            raise InvalidInput(
+                f'the tokenizer in {path} reads {token} as {known}, but config.json says {name} = {wanted}: they '
+                'belong to different models'
+            )
+    if not isinstance(tokenizer.convert_tokens_to_ids(_TURN_END), int):
+        raise InvalidInput(f'the tokenizer in {path} does not know {_TURN_END}, the end of a turn')
+    return tokenizer
+
+
+def _image_processor(path: Path, config: Any) -> Any:
+    # The variant on Pillow: the other one needs torchvision, and their pictures differ by rounding only.
+    from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
+
+    file = path / 'preprocessor_config.json'
+    if not file.is_file():
+        raise InvalidInput(f'checkpoint {path} holds no {file.name}: copy that of its base model there')
+    try:
+        images = Qwen2VLImageProcessorPil.from_pretrained(path, local_files_only=True)
+    except Exception as error:  # whatever a broken JSON file makes it raise
+        raise InvalidInput(f'{file} does not load: {error}') from error
+    vision = config.vision_config
+    for name, theirs in (
+        ('patch_size', vision.patch_size),
+        ('merge_size', vision.spatial_merge_size),
+        ('temporal_patch_size', vision.temporal_patch_size),
+    ):
+        if getattr(images, name) != theirs:
+            raise InvalidInput(f'{file}: {name} is {getattr(images, name)}, but config.json says {theirs}')
+    return images
