@@ -37,7 +37,7 @@ def model(small_config: Callable[..., VlaConfig]) -> VlaModel:
         made.flow.anchors.normal_()
         for name, weight in made.named_parameters():
             if weight.ndim > 1 and not name.startswith('vision.'):
-                # Wrong tokens must be seen in the output; the reflex, which in-model pruning spares, must not drown them.
+                # Wrong tokens must be seen; the reflex, which in-model pruning spares, must not drown them.
                 weight.normal_(0.0, 0.02 if name.startswith(('reflexes.', 'view.', 'flow.of_reflex')) else 0.25)
     return made
 
