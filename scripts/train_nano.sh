@@ -52,7 +52,8 @@ train reflex3 "${frozen[@]}" --stage reflex --data "${all[@]}" --init "$work/ref
 train nano "${frozen[@]}" --data "${all[@]}" --init "$work/reflex3" --batch 4 --ticks 3 --minutes 17 --seed 5 \
   --learning-rate 4e-4
 # 5. The control without eyes.
-train blind --data "${all[@]}" --blind --config config/blind.json --minutes 7 --seed 1 --learning-rate 8e-4 --batch 16
+train blind --data "${all[@]}" --blind --config config/blind.json --minutes 4 --seed 1 --learning-rate 8e-4 --batch 16 --ticks 2 \
+  --threads 1
 
 "$driver" train export --run "$work/nano" --out models/nano
 "$driver" train export --run "$work/blind" --out models/nano-blind
