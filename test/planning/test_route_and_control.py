@@ -56,3 +56,14 @@ def test_controller_stops_on_stale_or_missing_plans():
     assert late.acceleration_mps2 < -1.0 and '0.60 s old' in late.reason
     missing = controller.command(None, ego(), 0.0)
     assert missing.acceleration_mps2 < -1.0 and missing.reason == 'no plan yet'
+
+
+def test_controller_stands_where_a_plan_only_creeps():
+    """A plan of 0.3 m/s for all its seconds means to stand; one that will pick up means to go."""
+    creep = Plan(0.0, unicycle.integrate(0.3, np.zeros(20), np.zeros(20)), ego(speed=0.3), 'test', ttl_s=5.0)
+    assert TrajectoryController().command(creep, ego(speed=0.3), 0.0).acceleration_mps2 == pytest.approx(-0.6)
+    start = Plan(0.0, unicycle.integrate(0.3, np.full(20, 1.0), np.zeros(20)), ego(speed=0.3), 'test', ttl_s=5.0)
+    assert TrajectoryController().command(start, ego(speed=0.3), 0.0).acceleration_mps2 > 0.5
+    # Braking from a drive is followed as planned: only its end is below the limit.
+    brake = Plan(0.0, unicycle.integrate(4.0, np.full(20, -2.0), np.zeros(20)), ego(speed=4.0), 'test', ttl_s=5.0)
+    assert TrajectoryController().command(brake, ego(speed=4.0), 0.0).acceleration_mps2 == pytest.approx(-2.0)

@@ -35,6 +35,10 @@ class ControlConfig:
     max_lookahead_m: float = 10.0
     lookahead_s: float = 0.9
     speed_horizon_s: float = 0.5
+    #: A plan that stays below this speed for standstill_s means to stand: a learned plan never says quite zero, and a
+    #: vehicle that followed it to the letter would creep over a stop line.
+    standstill_mps: float = 0.5
+    standstill_s: float = 2.0
     max_acceleration_mps2: float = 2.5
     max_braking_mps2: float = 7.0
     stale_braking_mps2: float = 3.0
@@ -68,6 +72,9 @@ class TrajectoryController:
         times = np.concatenate([[0.0], trajectory.times_s])
         speeds = np.concatenate([[plan.ego.speed_mps], trajectory.speed_mps])
         target = float(np.interp(age_s + config.speed_horizon_s, times, speeds))
+        coming = speeds[(times > age_s) & (times <= age_s + config.standstill_s)]
+        if len(coming) and max(target, float(coming.max())) < config.standstill_mps:
+            target = 0.0
         acceleration = (target - ego.speed_mps) / config.speed_horizon_s
         acceleration = float(np.clip(acceleration, -config.max_braking_mps2, config.max_acceleration_mps2))
 

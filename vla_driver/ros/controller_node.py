@@ -47,6 +47,10 @@ class ControllerParameters(NodeParameters):
     speed_horizon_s: float = parameter(
         _DEFAULT.speed_horizon_s, 'the planned speed this much ahead is aimed at', low=0.1, high=3.0
     )
+    standstill_mps: float = parameter(
+        _DEFAULT.standstill_mps, 'a plan that stays below this speed means to stand', low=0.0, high=2.0
+    )
+    standstill_s: float = parameter(_DEFAULT.standstill_s, 'for how long it must stay below', low=0.25, high=5.0)
     max_acceleration_mps2: float = parameter(_DEFAULT.max_acceleration_mps2, 'limit', low=0.1, high=10.0)
     max_braking_mps2: float = parameter(_DEFAULT.max_braking_mps2, 'limit', low=1.0, high=12.0)
     stale_braking_mps2: float = parameter(
