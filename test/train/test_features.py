@@ -106,9 +106,8 @@ def test_frozen_training_leaves_the_encoder_and_moves_the_rest(
     assert 'ade_1s' in figures and 'loss_depth' not in figures
     before, after = load_model(first).state_dict(), load_model(second).state_dict()
     for name, value in before.items():
-        if name.startswith(('vision.stem.', 'vision.position.', 'vision.blocks.')):
+        if name.startswith('vision.'):
             assert torch.equal(after[name], value), name
-    assert not torch.equal(after['vision.merger.fc1.weight'], before['vision.merger.fc1.weight'])
     assert not torch.equal(after['language.layers.0.q.weight'], before['language.layers.0.q.weight'])
     assert list((second / 'features').glob('*/*.npy'))
 

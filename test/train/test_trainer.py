@@ -84,7 +84,10 @@ def test_writes_what_others_need(train: Any, tmp_path: Path, episodes: Path) -> 
     ]
     policy = load_policy(tmp_path / 'run')
     assert policy.config.action_config.control_std[0] > 0.1
-    assert policy.model.flow.anchors.std() > 0.1
+    assert policy.model.flow.anchors[..., 0].std() > 0.1
+    # Anchors differ in how fast to go; all of them go straight on.
+    straight = policy.model.flow.denormalise(policy.model.flow.anchors.float())[..., 1]
+    assert straight.abs().max() < 1e-4
 
 
 def test_learns_its_data(train: Any, tmp_path: Path) -> None:
@@ -103,6 +106,12 @@ def test_starts_from_a_checkpoint(train: Any, tmp_path: Path) -> None:
     # The anchors are part of what the weights mean: they are kept.
     assert torch.equal(after.flow.anchors, before.flow.anchors)
     torch.testing.assert_close(after.language.norm.weight, before.language.norm.weight, atol=1e-4, rtol=0)
+    train(tmp_path / 'third', '--steps', '1', '--seed', '7', '--refit-anchors', *init, small=False)
+    refitted = load_model(tmp_path / 'third')
+    assert not torch.equal(refitted.flow.anchors, before.flow.anchors)
+    assert refitted.config.action_config.control_std == before.config.action_config.control_std
+    assert refitted.flow.classifier[-1].weight.abs().max() < 1e-5  # one step of 1e-6 after starting anew
+    torch.testing.assert_close(refitted.language.norm.weight, before.language.norm.weight, atol=1e-4, rtol=0)
 
 
 def test_blind_control_trains(train: Any, tmp_path: Path) -> None:

@@ -213,6 +213,11 @@ class CameraSync:
         with self._lock:
             return self._match(now_s)
 
+    @property
+    def waiting(self) -> bool:
+        """Whether a frame of the anchor camera has not left in a set yet."""
+        return self._cameras[self.anchor].newest_s > self._emitted_s
+
     def flush(self) -> SyncedSet | None:
         """Return the newest set that may leave without waiting any longer (at the end of a bag), if any."""
         with self._lock:

@@ -118,7 +118,7 @@ class FlowDecoder(nn.Module):
         self.classifier = nn.Sequential(
             nn.Linear(action.hidden_size, 2 * d), nn.GELU(), nn.Linear(2 * d, action.num_anchors)
         )
-        # Typical courses of normalised controls, computed by training (k-means) and saved with the weights.
+        # Typical courses of normalised accelerations, straight on: computed by training (k-means), saved with the weights.
         self.register_buffer('anchors', torch.zeros(action.num_anchors, action.horizon, 2))
         self.anchors: Tensor
 
@@ -200,28 +200,35 @@ class FlowDecoder(nn.Module):
     def nearest_anchors(self, controls: Tensor, speed_mps: Tensor) -> Tensor:
         """Distances [B, anchors] between normalised controls [B, T, 2] and the anchors, all driven from speed_mps [B].
 
-        In trajectory space (mean metres over the horizon), because what counts is where the vehicle goes; a
-        little of the distance between controls breaks ties, such as the many ways of standing still.
+        In metres along the path, because what counts is where the vehicle is and when, the first seconds more than
+        the last (as in `position_loss`); steering is the reflex's, so anchors differ in their accelerations alone.
+        A little of the distance between accelerations breaks ties, such as the many ways of standing still.
         """
         with torch.no_grad():
-            anchors = self.anchors.float().unsqueeze(0)
-            own = self.rollout(controls, speed_mps)
+            anchors = self._straight(self.anchors.float()).unsqueeze(0)
+            own = self.rollout(self._straight(controls), speed_mps).positions_m[..., 0]
             speeds = speed_mps.unsqueeze(1).expand(-1, anchors.shape[1])
-            theirs = self.rollout(anchors.expand(len(controls), -1, -1, -1), speeds)
-            metres = (theirs.positions_m - own.positions_m.unsqueeze(1)).norm(dim=-1).mean(dim=-1)
-            difference = (anchors - controls.unsqueeze(1)).square().mean(dim=(-1, -2)).sqrt()
+            theirs = self.rollout(anchors.expand(len(controls), -1, -1, -1), speeds).positions_m[..., 0]
+            seconds = self.config.dt_s * torch.arange(1, own.shape[-1] + 1, device=own.device)
+            weight = 1.0 / (0.5 + seconds)
+            metres = ((theirs - own.unsqueeze(1)).abs() * (weight / weight.mean())).mean(dim=-1)
+            difference = (anchors - controls.unsqueeze(1))[..., 0].square().mean(dim=-1).sqrt()
             return metres + 0.1 * difference
 
-    def _training_starts(self, distance: Tensor, logits: Tensor, repeats: int) -> Tensor:
-        """Return anchors [B, repeats] to start from: one near the expert, the likeliest one, others as likely.
+    def _straight(self, controls: Tensor) -> Tensor:
+        """Return normalised controls [..., 2] with the same accelerations, straight on."""
+        mean, std = self._statistics(controls)
+        return torch.stack([controls[..., 0], torch.full_like(controls[..., 1], float(-mean[1] / std[1]))], dim=-1)
 
-        Starts near the expert alone would give the answer away: the flow would learn to stay where it starts,
-        and when driving, where the classifier chooses, nobody would correct its choice.
+    def _training_starts(self, distance: Tensor, logits: Tensor, repeats: int) -> Tensor:
+        """Return anchors [B, repeats] to start from: the likeliest one, the others near the expert's course.
+
+        Were starts drawn without regard to the answer, the flow would learn the mean of all answers wherever it starts:
+        where "go" has a chance of one in ten, a standing vehicle creeps, and one that should stop brakes too weakly.
+        Starting near the answer alone would teach it to stay where it starts, and nobody would correct the classifier.
         """
-        near = torch.multinomial(torch.softmax(-distance / 0.5, dim=-1), 1)
-        likely = torch.softmax(logits, dim=-1)
-        drawn = torch.multinomial(likely, max(1, repeats - 2), replacement=True)
-        return torch.cat([likely.argmax(dim=-1, keepdim=True), near, drawn], dim=1)[:, :repeats]
+        near = torch.multinomial(torch.softmax(-distance / 0.5, dim=-1), max(1, repeats - 1), replacement=True)
+        return torch.cat([logits.argmax(dim=-1, keepdim=True), near], dim=1)[:, :repeats]
 
     def losses(
         self, h: Tensor | None, controls: Tensor, speed_mps: Tensor, reflex: Reflex | None = None

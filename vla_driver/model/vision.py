@@ -212,11 +212,6 @@ class VisionEncoder(nn.Module):
             x = block(x, layout, received if number == last else None)
         return x
 
-    def freeze_patches(self) -> None:
-        """Train nothing before the merger, so that the patch features stay as they are."""
-        for part in (self.stem, self.position, self.blocks):
-            part.requires_grad_(False)
-
     def _merge(self, patches: Tensor, inputs: ModelInputs) -> VisualTokens:
         batch, size = patches.shape[0], self.merger.size
         shares = batch // inputs.rays.shape[0]

@@ -168,18 +168,23 @@ class ObservationAssembler:
                 self._time_jumped_to(stamp_s)
             self._hold(synced, now_s)
 
-    def push_camera_info(self, camera: str, message: Any) -> None:
-        """Take size and K of `camera` from a sensor_msgs/CameraInfo; where it is mounted stays the rig file's."""
+    def push_camera_info(self, camera: str, message: Any) -> bool:
+        """Take size and K of `camera` from a sensor_msgs/CameraInfo; where it is mounted stays the rig file's.
+
+        Returns whether it could be used.
+        """
         with self._lock:
             known = self._infos.get(camera)
             if known is not None and _same_calibration(known, message):
-                return
+                return True
             try:
                 self._rig = rig_from_camera_infos({**self._infos, camera: message}, self._base_rig)
                 self._infos[camera] = message
                 self._last_rejection.pop(f'camera_info {camera}', None)
             except InvalidInput as error:
                 self._reject(f'camera_info {camera}', str(error))
+                return False
+            return True
 
     def push_odometry(self, message: Any, now_s: float | None = None) -> None:
         """Add a nav_msgs/Odometry."""
@@ -225,6 +230,12 @@ class ObservationAssembler:
             if self._held is not None and not self._must_wait(self._held, now_s):
                 self._release()
             return self._ready.popleft() if self._ready else None
+
+    @property
+    def waiting(self) -> bool:
+        """Whether anything is held back for a late input, and `take` should be called even if no message comes."""
+        with self._lock:
+            return self._held is not None or bool(self._ready) or self._sync.waiting
 
     def flush(self) -> None:
         """Let everything out that waits for more (at the end of a bag); `take` then returns it."""

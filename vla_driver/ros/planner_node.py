@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from builtin_interfaces.msg import Time
 from nav_msgs.msg import Odometry, Path
+from rclpy.subscription import Subscription
 from sensor_msgs.msg import CameraInfo
 from visualization_msgs.msg import MarkerArray
 
@@ -146,6 +147,8 @@ class PlannerNode(DriverNode[PlannerParameters]):
         self._last_problem = ''
         self._epoch: int | None = None
         self._mailbox: Mailbox[ReadySet] = Mailbox()
+        self._infos: dict[str, Subscription] = {}  # cameras whose calibration is still awaited
+        self._info_epoch = 0
         self._worker: threading.Thread | None = None
         super().__init__('planner', **node_arguments)
 
@@ -194,13 +197,11 @@ class PlannerNode(DriverNode[PlannerParameters]):
         self.listen(Odometry, 'odom', self._on_odometry, qos.STATE_SUBSCRIPTION)
         self.listen(Path, 'route', self._assembler.push_route, qos.LATCHED)
         self.listen(TurnCommandMessage, 'turn_command', self._on_turn_command, qos.STATE_SUBSCRIPTION)
-        if self.parameters.use_camera_info:
-            for camera in self._assembler.rig.names:
-                take = partial(self._assembler.push_camera_info, camera)
-                self.listen(CameraInfo, f'camera/{camera}/camera_info', take, qos.SENSOR_SUBSCRIPTION)
+        self._infos.clear()
+        self._listen_to_camera_info()
         self._images.start()
         # Sets that wait for a late input must leave in time although no message comes.
-        self.every(0.01, self._pump)
+        self._late = self.every(0.01, self._pump)
 
     def stop(self) -> None:
         """Let the worker finish its plan, and wipe the path off the screens."""
@@ -230,6 +231,21 @@ class PlannerNode(DriverNode[PlannerParameters]):
         self._assembler.push_image(camera, message, sent_s)
         self._pump()
 
+    def _listen_to_camera_info(self) -> None:
+        """Listen until every camera has told its calibration, and again after a jump of time (another bag, maybe).
+
+        A calibration does not change on the way, and every message costs the executor a millisecond.
+        """
+        self._info_epoch = self._assembler.epoch
+        for camera in self._assembler.rig.names if self.parameters.use_camera_info else ():
+            if camera not in self._infos:
+                topic, take = f'camera/{camera}/camera_info', partial(self._on_camera_info, camera)
+                self._infos[camera] = self.listen(CameraInfo, topic, take, qos.SENSOR_SUBSCRIPTION)
+
+    def _on_camera_info(self, camera: str, message: CameraInfo) -> None:
+        if self._assembler.push_camera_info(camera, message) and camera in self._infos:
+            self.silence(self._infos.pop(camera))
+
     def _on_odometry(self, message: Odometry) -> None:
         now = time.monotonic()
         self._assembler.push_odometry(message, now)
@@ -245,6 +261,13 @@ class PlannerNode(DriverNode[PlannerParameters]):
         while (ready := self._assembler.take(now)) is not None:
             self._counters.sets += 1
             self._mailbox.put(ready)
+        if self._assembler.epoch != self._info_epoch:
+            self._listen_to_camera_info()
+        if self._assembler.waiting != (not self._late.is_canceled()):
+            if self._assembler.waiting:
+                self._late.reset()
+            else:
+                self._late.cancel()
 
     # The worker's thread.
 

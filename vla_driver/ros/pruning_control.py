@@ -43,8 +43,9 @@ def settings_of(parameters: PruningParameters) -> PruningSettings:
 class PruningControl:
     """Keeps a policy's pruning as the parameters want it.
 
-    `change` runs while the callbacks wait, in a thread of its own (`ros.own_thread`).  It loads weights while the worker goes on planning, and waits for
-    the end of the tick under way, at most, to put them in place: the worker holds `tick` while it plans.
+    `change` runs while the callbacks wait, in a thread of its own (`ros.own_thread`).  It loads weights while the
+    worker goes on planning, and waits for the end of the tick under way, at most, to put them in place: the worker
+    holds `tick` while it plans.
     """
 
     def __init__(self, policy: Policy, checkpoint: str | None) -> None:

@@ -20,12 +20,15 @@ MAX_SAMPLES = 20_000
 
 
 def fit_anchors(
-    model: VlaModel, controls: npt.NDArray[Any], weights: npt.NDArray[Any], *, seed: int
+    model: VlaModel, controls: npt.NDArray[Any], weights: npt.NDArray[Any], *, seed: int, again: bool = False
 ) -> npt.NDArray[np.float32]:
     """Set control_mean, control_std and the anchors of `model` from controls [n, T, 2]; return the anchors.
 
-    weights [n]: the sampling weights of training.  Anchors are k-means centres of normalised controls
-    (arXiv 2411.15139 takes them of positions; controls keep every anchor drivable).
+    again: of a model that was trained with other anchors; the normalisation stays, for all its heads are used to it, and
+    what chooses among anchors starts anew.
+
+    weights [n]: the sampling weights of training.  Anchors are k-means centres of normalised accelerations, straight
+    on (arXiv 2411.15139 takes them of positions; controls keep every anchor drivable, and steering is the reflex's).
     """
     action = model.config.action_config
     if controls.ndim != 3 or controls.shape[1:] != (action.horizon, 2):
@@ -35,15 +38,21 @@ def fit_anchors(
     rng = np.random.default_rng(seed)
     chosen = rng.choice(len(controls), size=min(MAX_SAMPLES, len(controls)), p=weights / weights.sum())
     sample = compress(torch.from_numpy(controls[chosen].astype(np.float64)), action.curvature_knee_per_m).numpy()
-    mean = sample.mean(axis=(0, 1))
-    # A floor: a data set without any curve must not blow up the smallest one.
-    std = np.maximum(sample.std(axis=(0, 1)), [0.1, 0.05])
-    action.control_mean, action.control_std = mean.tolist(), std.tolist()
-    normalised = ((sample - mean) / std).reshape(len(sample), -1)
+    if not again:
+        # A floor: a data set without any curve must not blow up the smallest one.
+        action.control_std = np.maximum(sample.std(axis=(0, 1)), [0.1, 0.05]).tolist()
+        action.control_mean = sample.mean(axis=(0, 1)).tolist()
+    mean, std = np.array(action.control_mean), np.array(action.control_std)
+    normalised = (sample[..., 0] - mean[0]) / std[0]
     # Jitter separates equal samples (standing still), of which k-means++ could otherwise take two as centres.
     normalised += rng.normal(0.0, 1e-4, normalised.shape)
     centres, _ = kmeans2(normalised, action.num_anchors, minit='++', iter=25, rng=rng)
-    anchors = centres.reshape(action.num_anchors, action.horizon, 2).astype(np.float32)
+    straight = np.full_like(centres, -mean[1] / std[1])
+    anchors = np.stack([centres, straight], axis=-1).astype(np.float32)
     with torch.no_grad():
         model.flow.anchors.copy_(torch.from_numpy(anchors))
+        if again:
+            for chooser in (model.flow.classifier[-1], model.reflexes.votes[-1]):
+                chooser.weight.zero_()
+                chooser.bias.zero_()
     return anchors

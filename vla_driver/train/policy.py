@@ -52,6 +52,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--learning-rate', type=float, default=6e-4, metavar='LR', help='peak (default: %(default)s)')
     parser.add_argument('--resume', action='store_true', help='continue the run in --out exactly where it was saved')
     parser.add_argument('--init', metavar='CKPT', help='start from the weights of a checkpoint (DAgger rounds)')
+    parser.add_argument(
+        '--refit-anchors',
+        action='store_true',
+        help='with --init: fit the anchors to these episodes, and learn anew to choose among them',
+    )
     parser.add_argument('--blind', action='store_true', help='train the control that sees no images')
     parser.add_argument(
         '--freeze-vision',
@@ -134,8 +139,8 @@ def _train(args: argparse.Namespace, rank: int) -> dict[str, float]:
     validation = (
         ClipDataset(held_out, model.config, ticks=args.ticks, augment=False, features=features) if held_out else None
     )
-    if not args.init and not args.resume:
-        fit_anchors(model, *dataset.controls(), seed=args.seed)
+    if not args.resume and (args.refit_anchors or not args.init):
+        fit_anchors(model, *dataset.controls(), seed=args.seed, again=bool(args.init))
     trainer = Trainer(model, config, device, rank)
     if args.resume:
         trainer.load(args.out)
@@ -167,7 +172,8 @@ def _train(args: argparse.Namespace, rank: int) -> dict[str, float]:
 
 def _features(args: argparse.Namespace, model: VlaModel, paths: list[Path], device: str, rank: int) -> Path:
     """Encode the episodes, each process its share, and freeze what they were encoded with."""
-    model.vision.freeze_patches()
+    # The merger, too, although it comes after the features that are kept: a pruner of these tokens stays of use.
+    model.vision.requires_grad_(False)
     folder = args.features or args.out / 'features'
     found = encode_episodes(model.to(device), paths[rank :: args.processes], folder, device=device, progress=rank == 0)
     if args.processes > 1:
@@ -185,6 +191,8 @@ def _check(args: argparse.Namespace) -> None:
             raise InvalidInput(f'--{name.replace("_", "-")} is {value}, expected a positive number')
     if args.freeze_vision and (args.blind or not (args.init or args.resume)):
         raise InvalidInput('--freeze-vision keeps a trained encoder: give --init CKPT of a model that sees')
+    if args.refit_anchors and not args.init:
+        raise InvalidInput('--refit-anchors changes the anchors of a trained model: give --init CKPT, or drop it')
     if args.freeze_vision and args.stage == 'vision':
         raise InvalidInput('--freeze-vision keeps what --stage vision trains; drop one of them')
     if args.stage == 'vision' and args.blind:
