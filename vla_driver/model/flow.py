@@ -118,7 +118,7 @@ class FlowDecoder(nn.Module):
         self.classifier = nn.Sequential(
             nn.Linear(action.hidden_size, 2 * d), nn.GELU(), nn.Linear(2 * d, action.num_anchors)
         )
-        # Typical courses of normalised accelerations, straight on: computed by training (k-means), saved with the weights.
+        # Typical courses of normalised accelerations, straight on: k-means, fitted by training and saved.
         self.register_buffer('anchors', torch.zeros(action.num_anchors, action.horizon, 2))
         self.anchors: Tensor
 

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from scipy.cluster.vq import kmeans2
+from torch import nn
 
 from vla_driver.model.flow import compress
 from vla_driver.model.vla import VlaModel
@@ -24,8 +25,8 @@ def fit_anchors(
 ) -> npt.NDArray[np.float32]:
     """Set control_mean, control_std and the anchors of `model` from controls [n, T, 2]; return the anchors.
 
-    again: of a model that was trained with other anchors; the normalisation stays, for all its heads are used to it, and
-    what chooses among anchors starts anew.
+    again: of a model that was trained with other anchors; the normalisation stays, for all its heads are used to it,
+    and what chooses among anchors starts anew.
 
     weights [n]: the sampling weights of training.  Anchors are k-means centres of normalised accelerations, straight
     on (arXiv 2411.15139 takes them of positions; controls keep every anchor drivable, and steering is the reflex's).
@@ -52,7 +53,9 @@ def fit_anchors(
     with torch.no_grad():
         model.flow.anchors.copy_(torch.from_numpy(anchors))
         if again:
-            for chooser in (model.flow.classifier[-1], model.reflexes.votes[-1]):
-                chooser.weight.zero_()
-                chooser.bias.zero_()
+            for chooser in (model.flow.classifier, model.reflexes.votes):
+                last = chooser[-1]
+                assert isinstance(last, nn.Linear)
+                nn.init.zeros_(last.weight)
+                nn.init.zeros_(last.bias)
     return anchors
