@@ -68,6 +68,42 @@ def test_nearest_anchor_is_by_trajectory(small_model: Callable[..., VlaModel]) -
     assert flow.nearest_anchors(hard, torch.full((1,), 10.0))[0, 1] > 2.0
 
 
+def test_nearest_anchor_does_not_ask_about_steering(small_model: Callable[..., VlaModel]) -> None:
+    flow = small_model().flow
+    speed, turned = torch.full((6,), 8.0), flow.anchors.clone()
+    turned[..., 1] += 0.7
+    assert flow.nearest_anchors(turned, speed).argmin(dim=1).tolist() == list(range(6))
+    with torch.no_grad():
+        flow.anchors.zero_()
+        flow.anchors[1, :4, 0], flow.anchors[2, -4:, 0] = -1.0, -1.0
+    # Who brakes early is farther from driving on than who brakes at the end.
+    distance = flow.nearest_anchors(flow.anchors[:1], torch.full((1,), 8.0))[0]
+    assert distance[0] < distance[2] < distance[1]
+
+
+def test_the_flow_keeps_to_the_answer_it_starts_at(small_config: Callable) -> None:
+    """Where h leaves both open, one time in four "go", a start at "wait" stays there instead of creeping."""
+    torch.manual_seed(0)
+    flow = VlaModel(small_config()).flow
+    controls = torch.zeros(64, 20, 2)
+    controls[::4, :8, 0] = 2.0
+    target, speed = flow.normalise(controls), torch.zeros(64)
+    with torch.no_grad():
+        flow.anchors.copy_(target[[1, 0, 0, 0, 0, 0]])
+    h = torch.ones(64, 20, 24)
+    optimizer = torch.optim.AdamW(flow.parameters(), lr=3e-3)
+    for _ in range(200):
+        losses = flow.losses(h, controls, speed)
+        optimizer.zero_grad()
+        (losses['flow'] + losses['anchor']).backward()
+        optimizer.step()
+    with torch.no_grad():
+        wait = flow.rollout(flow.sample(h[:1], torch.tensor([0])), speed[:1]).speed_mps
+        assert flow.classify(h[:1]).argmax() == 0
+    mean_of_both = 0.25 * 2.0 * 8 * 0.25
+    assert wait[0, 7] < 0.4 * mean_of_both
+
+
 def test_controls_are_within_limits_and_normalisation_inverts(small_model: Callable[..., VlaModel]) -> None:
     flow = small_model().flow
     controls = flow.denormalise(100 * torch.randn(4, 20, 2))

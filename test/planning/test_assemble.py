@@ -343,14 +343,28 @@ def test_the_same_route_again_does_not_start_over():
 def test_camera_info_replaces_the_calibration():
     info = SimpleNamespace(width=640, height=384, k=np.array([600.0, 0, 320, 0, 600, 192, 0, 0, 1]), d=np.zeros(5))
     assembler = ObservationAssembler(load_rig('sim'))
-    assembler.push_camera_info('front', info)
-    assembler.push_camera_info('front', info)
+    assert assembler.push_camera_info('front', info)
+    assert assembler.push_camera_info('front', info)
     (seen,) = play(assembler, flat(ticks(1)))
     assert seen.rig['front'].intrinsics[0, 0] == 600.0
     assert seen.rig['back'].intrinsics == pytest.approx(load_rig('sim')['back'].intrinsics)
-    assembler.push_camera_info('front', SimpleNamespace(**{**vars(info), 'd': np.array([0.3, 0, 0, 0, 0])}))
+    assert not assembler.push_camera_info('front', SimpleNamespace(**{**vars(info), 'd': np.array([0.3, 0, 0, 0, 0])}))
     assert any('rectify' in problem for problem in assembler.problems())
     assert assembler.rig['front'].intrinsics[0, 0] == 600.0
+
+
+def test_says_whether_anything_waits_for_a_late_input():
+    assembler = ObservationAssembler(load_rig('sim'))
+    assert not assembler.waiting
+    waited = []
+    for kind, message in flat(ticks(3)):
+        push(assembler, kind, message)
+        waited.append(assembler.waiting)
+        drain(assembler)
+    assert any(waited)
+    assembler.flush()
+    drain(assembler)
+    assert not assembler.waiting
 
 
 def test_sets_that_nobody_takes_do_not_pile_up():

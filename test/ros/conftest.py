@@ -23,7 +23,7 @@ else:
     from nav_msgs.msg import Odometry, Path
     from rclpy.executors import SingleThreadedExecutor
     from rclpy.node import Node
-    from sensor_msgs.msg import CompressedImage, Image
+    from sensor_msgs.msg import CameraInfo, CompressedImage, Image
     from vla_driver.msg import TurnCommand as TurnCommandMessage
 
     from vla_driver.geometry.rig import load_rig
@@ -129,6 +129,7 @@ class Vehicle:
             else probe.publisher(CompressedImage, f'camera/{name}/image/compressed', qos.SENSOR_PUBLICATION)
             for name in self.rig.names
         }
+        self.infos = {name: probe.publisher(CameraInfo, f'camera/{name}/camera_info') for name in self.rig.names}
         self._odometry = probe.publisher(Odometry, 'odom')
         self._route = probe.publisher(Path, 'route', qos.LATCHED)
         self._command = probe.publisher(TurnCommandMessage, 'turn_command')

@@ -96,6 +96,26 @@ def test_raw_and_compressed_cameras_may_be_mixed(probe, nodes, make_vehicle, pla
     assert report('planner: camera back')['transport'] == 'compressed'
 
 
+def test_calibration_is_read_once_and_again_after_a_jump_of_time(probe, nodes, vehicle, plans):
+    start(nodes, vehicle)
+    told = {name: convert.to_camera_info(vehicle.rig[name], vehicle.stamp) for name in vehicle.rig.names}
+
+    def tell():
+        for name, outlet in vehicle.infos.items():
+            outlet.publish(told[name])
+
+    def listeners():
+        return sum(outlet.get_subscription_count() for outlet in vehicle.infos.values())
+
+    probe.until(lambda: listeners() == 6)
+    probe.until(lambda: listeners() == 0, act=tell)
+    stamps = drive(vehicle, 3)
+    probe.until(lambda: stamps_of(plans)[-3:] == stamps)
+    vehicle.stamp_ns -= 5_000_000_000
+    drive(vehicle, 2)
+    probe.until(lambda: listeners() == 6)
+
+
 def test_a_camera_that_is_missing_or_stops_is_named_and_nothing_is_planned(probe, nodes, vehicle, plans, report):
     start(nodes, vehicle)
     vehicle.cameras.remove('back_left')

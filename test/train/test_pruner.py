@@ -204,6 +204,21 @@ def test_ablations(parts: Any, encoder: NativeEncoder) -> None:
     assert float(branch_loss(perfect, batch.targets, foreground=False, pixels=False)) > 10.0
 
 
+def test_centred_scores_keep_and_drop_whatever_the_bias(encoder: NativeEncoder, episodes: Path) -> None:
+    """A bias that would keep nothing changes neither which tokens are kept in training nor what is learned."""
+    kept = {}
+    for centre, bias in ((True, 0.0), (True, -50.0), (False, -50.0)):
+        config = PrunerConfig(steps=4, batch=2, decoder_layers=1, cell=4, decoder_steps=0, centre=centre)
+        trainer = PrunerTrainer(encoder, config)
+        tokens = encoder.encode(make_batch(open_frames([episodes]), [3, 17], encoder, cell=4).inputs)
+        with torch.no_grad():
+            trainer.pruner.scorer.bias += bias
+            kept[centre, bias] = trainer._scores(tokens) > 0
+    assert torch.equal(kept[True, 0.0], kept[True, -50.0])
+    assert 0.1 < kept[True, 0.0].float().mean() < 0.9
+    assert not kept[False, -50.0].any()
+
+
 def test_a_missing_camera_does_not_count(parts: Any) -> None:
     batch, tokens, decoder, _ = parts
     predicted = decoder(tokens, torch.ones(tokens.features.shape[:2]))

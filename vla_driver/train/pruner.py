@@ -73,6 +73,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar='S',
         help='scores beyond it are not pushed further out; 0: no limit (default: %(default)s)',
     )
+    parser.add_argument(
+        '--no-centre',
+        action='store_true',
+        help="let the scores' own signs count, as in the paper, not those of their distance to the moment's mean",
+    )
     parser.add_argument('--warmup', type=int, default=defaults.warmup, metavar='N', help='steps (default: %(default)s)')
     parser.add_argument(
         '--decoder-layers', type=int, default=defaults.decoder_layers, metavar='N', help='default: %(default)s'
@@ -145,6 +150,7 @@ def train_pruner(args: argparse.Namespace) -> dict[str, float]:
         decoder_steps=args.decoder_steps,
         pruner_rate=args.pruner_rate,
         score_limit=args.score_limit,
+        centre=not args.no_centre,
         warmup=args.warmup,
         seed=args.seed,
     )

@@ -50,6 +50,9 @@ class PrunerConfig:
     pruner_rate: learning rate of the pruner in units of the decoder's.  Where it learns as quickly, the scores run
     away together before the decoder can make anything of the dropped tokens, and everything stays kept.
     score_limit: as in `straight_through`; 0 for none, as in the paper.
+    centre: take the mean score of each moment off its scores before their signs count.  Otherwise the bias of the
+    scorer is pulled by the majority of the tokens, which are background, and within fifty steps nothing is kept.
+    Which tokens are the best does not change, so driving needs no centring.
     """
 
     steps: int = 4000
@@ -62,6 +65,7 @@ class PrunerConfig:
     learning_rate: float = 5e-4
     pruner_rate: float = 0.1
     score_limit: float = 2.0
+    centre: bool = True
     warmup: int = 100
     weight_decay: float = 0.05
     max_grad_norm: float = 1.0
@@ -150,7 +154,7 @@ class PrunerTrainer:
             else:
                 if self.step == config.decoder_steps:
                     self._centre(tokens)
-                scores = self.pruner.score(tokens)
+                scores = self._scores(tokens)
             losses = self._losses(scores, tokens, targets)
         losses['loss'].backward()
         # Apart from each other: the straight-through gradient is many times the decoder's and would drown it.
@@ -170,6 +174,15 @@ class PrunerTrainer:
         self.step += 1
         kept = (scores.detach() > 0)[tokens.valid].float().mean()
         return {**values, 'kept': float(kept), 'lr': rate, 'grad_norm': norm}
+
+    def _scores(self, tokens: VisualTokens) -> Tensor:
+        """Return scores [B, N] whose signs say what is kept in training."""
+        scores = self.pruner.score(tokens)
+        if not self.config.centre:
+            return scores
+        there = tokens.valid.to(scores.dtype)
+        mean = (scores * there).sum(dim=1, keepdim=True) / there.sum(dim=1, keepdim=True).clamp(min=1.0)
+        return scores - mean
 
     def _chance(self, tokens: VisualTokens) -> Tensor:
         """Return random scores, a function of seed and step: nothing has to be restored to resume exactly."""
@@ -219,7 +232,7 @@ class PrunerTrainer:
             inputs, targets = to_device(on_cpu.inputs, self.device), to_device(on_cpu.targets, self.device)
             with autocast(self.device):
                 tokens = self.encoder.encode(inputs)
-                scores = self.pruner.score(tokens)
+                scores = self._scores(tokens)
                 losses = self._losses(scores, tokens, targets)
             share = token_shares(targets, self.config.cell)
             for ratio in RATIOS:
