@@ -219,6 +219,22 @@ def test_centred_scores_keep_and_drop_whatever_the_bias(encoder: NativeEncoder, 
     assert not kept[False, -50.0].any()
 
 
+def test_errors_on_objects_may_weigh_more(parts: Any) -> None:
+    batch, tokens, decoder, scores = parts
+    one, five = (
+        float(reconstruction_losses(scores, tokens, decoder, batch.targets, object_weight=weight)['fore'])
+        for weight in (1.0, 5.0)
+    )
+    rebuilt = [values.detach() for values in decoder(tokens, (scores.detach() > 0).float())]
+    extra = pixels = 0.0
+    for out, picture, areas in zip(rebuilt, batch.targets.pictures, batch.targets.areas, strict=True):
+        squared = (out - picture / 255.0 * areas[:, :, :1]).square().mean(dim=2, keepdim=True)
+        extra += float((squared * areas[:, :, 1:2]).sum())
+        pixels += areas[:, :, :1].numel()
+    assert five - one == pytest.approx(0.8 * 4.0 * extra / pixels, rel=1e-3)
+    assert extra > 0
+
+
 def test_a_missing_camera_does_not_count(parts: Any) -> None:
     batch, tokens, decoder, _ = parts
     predicted = decoder(tokens, torch.ones(tokens.features.shape[:2]))

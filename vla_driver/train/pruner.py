@@ -74,6 +74,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='scores beyond it are not pushed further out; 0: no limit (default: %(default)s)',
     )
     parser.add_argument(
+        '--object-weight',
+        type=float,
+        default=defaults.object_weight,
+        metavar='W',
+        help='weight of the errors on foreground other than road; 1: as in the paper (default: %(default)s)',
+    )
+    parser.add_argument(
         '--no-centre',
         action='store_true',
         help="let the scores' own signs count, as in the paper, not those of their distance to the moment's mean",
@@ -150,6 +157,7 @@ def train_pruner(args: argparse.Namespace) -> dict[str, float]:
         decoder_steps=args.decoder_steps,
         pruner_rate=args.pruner_rate,
         score_limit=args.score_limit,
+        object_weight=args.object_weight,
         centre=not args.no_centre,
         warmup=args.warmup,
         seed=args.seed,
@@ -178,7 +186,16 @@ def train_pruner(args: argparse.Namespace) -> dict[str, float]:
 
 
 def _check(args: argparse.Namespace) -> None:
-    counts = ('steps', 'batch', 'decoder_layers', 'validate', 'learning_rate', 'pruner_rate', 'save_minutes')
+    counts = (
+        'steps',
+        'batch',
+        'decoder_layers',
+        'validate',
+        'learning_rate',
+        'pruner_rate',
+        'object_weight',
+        'save_minutes',
+    )
     for name in (*counts, *(name for name in ('cell', 'threads') if getattr(args, name) is not None)):
         if not getattr(args, name) > 0:
             raise InvalidInput(f'--{name.replace("_", "-")} is {getattr(args, name)}, expected a positive number')

@@ -109,16 +109,23 @@ class ReconDecoder(nn.Module):
         return tuple(pictures)
 
 
-def picture_loss(predicted: Tensor, target: Tensor) -> Tensor:
-    """Return 0.2 (1 - SSIM) + 0.8 MSE (eq. 7) of each picture: [I] of [I, channels, height, width]."""
-    error = F.mse_loss(predicted, target, reduction='none').flatten(1).mean(dim=1)
+def picture_loss(predicted: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
+    """Return 0.2 (1 - SSIM) + 0.8 MSE (eq. 7) of each picture: [I] of [I, channels, height, width].
+
+    weight [I, 1, height, width]: of each pixel's squared error; None: 1.
+    """
+    squared = F.mse_loss(predicted, target, reduction='none')
+    error = (squared if weight is None else squared * weight).flatten(1).mean(dim=1)
     return SSIM_WEIGHT * (1.0 - ssim(predicted, target)) + (1.0 - SSIM_WEIGHT) * error
 
 
-def branch_loss(predicted: tuple[Tensor, ...], targets: Targets, *, foreground: bool, pixels: bool) -> Tensor:
+def branch_loss(
+    predicted: tuple[Tensor, ...], targets: Targets, *, foreground: bool, pixels: bool, object_weight: float = 1.0
+) -> Tensor:
     """Return L_fore or L_back: the mean over all pixels of the pictures there are.
 
-    pixels: against the masked picture; else against the mask itself, by binary cross-entropy.
+    pixels: against the masked picture; else against the mask itself, by binary cross-entropy.  object_weight: of the
+    squared errors of foreground other than road; 1 in the paper.
     """
     total, weight = predicted[0].new_zeros(()), predicted[0].new_zeros(())
     for values, picture, areas, present in zip(
@@ -127,7 +134,8 @@ def branch_loss(predicted: tuple[Tensor, ...], targets: Targets, *, foreground: 
         area = areas[:, :, :1] if foreground else 1.0 - areas[:, :, :1]
         guess, area = values.flatten(0, 1), area.flatten(0, 1)
         if pixels:
-            loss = picture_loss(guess, picture.flatten(0, 1).float() / 255.0 * area)
+            errors = 1.0 + (object_weight - 1.0) * areas[:, :, 1:2].flatten(0, 1) if foreground else None
+            loss = picture_loss(guess, picture.flatten(0, 1).float() / 255.0 * area, errors)
         else:
             loss = F.binary_cross_entropy_with_logits(guess, area, reduction='none').flatten(1).mean(dim=1)
         share = present.flatten().float() * area.shape[-2] * area.shape[-1]
@@ -144,13 +152,14 @@ def reconstruction_losses(
     objective: str = 'both',
     alpha: float = 0.5,
     score_limit: float = math.inf,
+    object_weight: float = 1.0,
 ) -> dict[str, Tensor]:
     """Return 'loss' and its terms 'fore' and, but for 'pixels-only', 'back', of scores [B, N] (eq. 3 to 8).
 
-    score_limit: as in `straight_through`.
+    score_limit: as in `straight_through`; object_weight: as in `branch_loss`.
     """
     mask, pixels = straight_through(scores, score_limit), objective != 'adversarial-only'
-    fore = branch_loss(decoder(tokens, mask), targets, foreground=True, pixels=pixels)
+    fore = branch_loss(decoder(tokens, mask), targets, foreground=True, pixels=pixels, object_weight=object_weight)
     if objective == 'pixels-only':
         return {'loss': fore, 'fore': fore}
     back = branch_loss(decoder(tokens, 1.0 - mask), targets, foreground=False, pixels=pixels)
