@@ -51,19 +51,9 @@ train reflex3 "${frozen[@]}" --stage reflex --data "${all[@]}" --init "$work/ref
 # 4. Everything but the encoder together.
 train nano "${frozen[@]}" --data "${all[@]}" --init "$work/reflex3" --batch 4 --ticks 3 --minutes 17 --seed 5 \
   --learning-rate 4e-4
-# 5. ReconPruner, for the tokens of this encoder.
-if [ ! -e "$work/pruner/done" ]; then
-  resume=()
-  if [ -d "$work/pruner/state" ]; then resume=(--resume); fi
-  "$driver" train pruner --data "${all[@]}" --model "$work/nano" --out "$work/pruner" --features "$work/features" --decoder-layers 2 \
-    --cell 8 --steps 1600 --batch 8 --decoder-steps 120 --warmup 60 "${resume[@]}"
-  touch "$work/pruner/done"
-fi
-# 6. The control without eyes.
+# 5. The control without eyes.
 train blind --data "${all[@]}" --blind --config config/blind.json --minutes 4 --seed 1 --learning-rate 8e-4 --batch 16 --ticks 2 \
   --threads 1
 
 "$driver" train export --run "$work/nano" --out models/nano
 "$driver" train export --run "$work/blind" --out models/nano-blind
-mkdir -p models/nano/pruner
-cp "$work/pruner/config.json" "$work/pruner/model.safetensors" models/nano/pruner/
