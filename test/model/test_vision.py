@@ -10,7 +10,7 @@ import torch
 
 from vla_driver.model.config import VlaConfig
 from vla_driver.model.tokens import ClipBatch
-from vla_driver.model.vision import windows
+from vla_driver.model.vision import RayEmbedding, windows
 from vla_driver.model.vla import VlaModel
 from vla_driver.types import InvalidInput
 
@@ -98,3 +98,17 @@ def test_sizes_that_do_not_fit_are_refused(small_config: Callable[..., VlaConfig
         VlaConfig(image_sizes={'left': [320, 192]})
     with pytest.raises(InvalidInput, match='solver'):
         VlaConfig(action_config={'solver': 'dopri5'})
+
+
+def test_remembered_rays_are_embedded_once_and_other_rays_anew() -> None:
+    torch.manual_seed(0)
+    embedding = RayEmbedding(8, 2)
+    rays, origins = torch.randn(1, 5, 3), torch.randn(1, 5, 3)
+    with torch.no_grad():
+        expected, other = embedding(rays, origins), embedding(-rays, origins)
+        embedding.remember()
+        assert torch.equal(embedding(rays, origins), expected)
+        assert embedding(rays.clone(), origins) is embedding(rays, origins)
+        assert torch.equal(embedding(-rays, origins), other)
+        assert torch.equal(embedding(rays, origins + 1.0), embedding._embed(rays, origins + 1.0))
+        assert torch.equal(embedding(rays, origins), expected)

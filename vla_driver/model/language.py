@@ -67,10 +67,15 @@ class LanguageLayer(nn.Module):
         self.norm2 = RMSNorm(d, config.rms_norm_eps)
         self.mlp = SwiGlu(d, config.intermediate_size)
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Transform x [B, L, D]; return it with its keys and values [B, Hkv, L, head_dim]."""
+    def forward(self, x: Tensor, last: int | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """Transform x [B, L, D]; return it with its keys and values [B, Hkv, L, head_dim].
+
+        last: transform the last so many tokens alone, and return those; keys and values are of all.
+        """
         normed = self.norm1(x)
         keys, values = (split_heads(part, self.kv_heads) for part in self.kv(normed).chunk(2, dim=-1))
+        if last is not None:
+            x, normed = x[:, -last:], normed[:, -last:]
         x = x + self.out(attention(split_heads(self.q(normed), self.heads), keys, values))
         return x + self.mlp(self.norm2(x)), keys, values
 
@@ -95,7 +100,9 @@ class LanguageModel(nn.Module):
         x, keys, values = embeddings, [], []
         for number, layer in enumerate(self.layers):
             before = x
-            x, k, v = layer(x)
+            # Of the last layer, others read keys and values; what it makes of the tokens matters for the queries alone.
+            final = number == len(self.layers) - 1 and pruning is None
+            x, k, v = layer(x, scene_queries if final else None)
             keys.append(k)
             values.append(v)
             if pruning is not None and pruning.due(number):

@@ -20,6 +20,7 @@ from vla_driver.model.pruning.controls import NoPruner
 from vla_driver.model.pruning.in_model import InModelPruner, check_stages
 from vla_driver.model.pruning.selection import Selection, make_selection
 from vla_driver.model.tokens import VisualTokens, to_device
+from vla_driver.model.vision import RayEmbedding
 from vla_driver.model.vla import VlaModel
 from vla_driver.types import Intent, InvalidInput, Observation, Plan
 
@@ -46,6 +47,7 @@ class NativePolicy:
         self.device = torch.device(device)
         self.model = model.to(self.device).eval().requires_grad_(False)
         store_for_inference(self.model, self.device)
+        _remember_rays(self.model)
         self._inputs = InputBuilder(self.config)
         self._memory = MemoryState(self.config.memory_config)
         self._pruner: Pruner | InModelPruner | None = None
@@ -73,6 +75,7 @@ class NativePolicy:
             raise InvalidInput(f'{pruner!r} is no pruner; make_pruner makes one by name')
         if isinstance(pruner, torch.nn.Module):
             pruner.to(self.device).eval()
+            _remember_rays(pruner)
         tokens = _sample_tokens(self.config, self.device)
         if isinstance(pruner, InModelPruner):
             depth = len(self.model.language.layers)
@@ -158,6 +161,13 @@ class NativePolicy:
             policy=self.name,
             timing_ms=timing_ms,
         )
+
+
+def _remember_rays(model: torch.nn.Module) -> None:
+    """Let the embeddings of rays, which are the same at every tick of a rig, be computed once."""
+    for module in model.modules():
+        if isinstance(module, RayEmbedding):
+            module.remember()
 
 
 def _sample_tokens(config: VlaConfig, device: torch.device) -> VisualTokens:
