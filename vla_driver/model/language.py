@@ -101,7 +101,7 @@ class LanguageModel(nn.Module):
         for number, layer in enumerate(self.layers):
             before = x
             # Of the last layer, others read keys and values; what it makes of the tokens matters for the queries alone.
-            final = number == len(self.layers) - 1 and pruning is None
+            final = number == len(self.layers) - 1 and (pruning is None or not pruning.due(number))
             x, k, v = layer(x, scene_queries if final else None)
             keys.append(k)
             values.append(v)
