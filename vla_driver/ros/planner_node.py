@@ -24,6 +24,7 @@ import numpy as np
 from builtin_interfaces.msg import Time
 from nav_msgs.msg import Odometry, Path
 from rclpy.subscription import Subscription
+from rclpy.timer import Timer
 from sensor_msgs.msg import CameraInfo
 from visualization_msgs.msg import MarkerArray
 
@@ -149,6 +150,7 @@ class PlannerNode(DriverNode[PlannerParameters]):
         self._mailbox: Mailbox[ReadySet] = Mailbox()
         self._infos: dict[str, Subscription] = {}  # cameras whose calibration is still awaited
         self._info_epoch = 0
+        self._late: Timer | None = None  # runs while something waits for an input that is late
         self._worker: threading.Thread | None = None
         super().__init__('planner', **node_arguments)
 
@@ -205,6 +207,7 @@ class PlannerNode(DriverNode[PlannerParameters]):
 
     def stop(self) -> None:
         """Let the worker finish its plan, and wipe the path off the screens."""
+        self._late = None  # the node removes it
         self._images.stop()
         self._mailbox.close()
         if self._worker is not None:
@@ -261,13 +264,15 @@ class PlannerNode(DriverNode[PlannerParameters]):
         while (ready := self._assembler.take(now)) is not None:
             self._counters.sets += 1
             self._mailbox.put(ready)
+        if self._late is None:
+            return  # stopped while this message was under way
         if self._assembler.epoch != self._info_epoch:
             self._listen_to_camera_info()
-        if self._assembler.waiting != (not self._late.is_canceled()):
-            if self._assembler.waiting:
-                self._late.reset()
-            else:
-                self._late.cancel()
+        waiting = self._assembler.waiting
+        if waiting and self._late.is_canceled():
+            self._late.reset()
+        elif not waiting and not self._late.is_canceled():
+            self._late.cancel()
 
     # The worker's thread.
 
