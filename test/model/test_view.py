@@ -54,11 +54,11 @@ def _tokens(rows: int, count: int, width: int) -> tuple[torch.Tensor, torch.Tens
 
 def test_every_token_ahead_is_spread_whole_and_none_behind(small_config: Callable) -> None:
     reader = ViewReader(small_config())
-    _, rays, origins, valid = _tokens(2, 30, 32)
-    weights = reader.spread(rays, origins, valid)
-    assert weights.shape == (2, reader.rows * reader.columns, 30)
-    torch.testing.assert_close(weights.sum(dim=1), torch.ones(2, 30))
-    backward = reader.spread(rays * torch.tensor([-1.0, 1.0, 1.0]), origins - torch.tensor([1.7, 0.0, 0.0]), valid)
+    _, rays, origins, _ = _tokens(2, 30, 32)
+    weights = reader.spread(rays, origins)
+    assert weights.shape == (2, 30, reader.spread.rows * reader.spread.columns)
+    torch.testing.assert_close(weights.sum(dim=2), torch.ones(2, 30))
+    backward = reader.spread(rays * torch.tensor([-1.0, 1.0, 1.0]), origins - torch.tensor([1.7, 0.0, 0.0]))
     assert backward.sum() < 0.05 * weights.sum()
 
 
@@ -67,13 +67,14 @@ def test_dropped_and_missing_tokens_are_not_there(small_config: Callable) -> Non
     reader = ViewReader(small_config()).eval()
     features, rays, origins, valid = _tokens(2, 30, 32)
     kept = torch.arange(0, 30, 3)
-    few = reader(features[:, kept], rays[:, kept], origins[:, kept], valid[:, kept])[1]
+    spread = reader.spread(rays, origins)
+    few = reader(features[:, kept], reader.spread(rays[:, kept], origins[:, kept]), valid[:, kept])[1]
     masked = torch.zeros_like(valid)
     masked[:, kept] = True
-    torch.testing.assert_close(reader(features, rays, origins, masked)[1], few)
+    torch.testing.assert_close(reader(features, spread, masked)[1], few)
     order = torch.randperm(30)
-    shuffled = reader(features[:, order], rays[:, order], origins[:, order], valid[:, order])[1]
-    whole = reader(features, rays, origins, valid)[1]
+    shuffled = reader(features[:, order], spread[:, order], valid[:, order])[1]
+    whole = reader(features, spread, valid)[1]
     torch.testing.assert_close(shuffled, whole, rtol=1e-4, atol=1e-5)
     assert (whole - few).abs().max() > 1e-3
 
@@ -83,5 +84,6 @@ def test_places_are_told_apart(small_config: Callable) -> None:
     torch.manual_seed(2)
     reader = ViewReader(small_config()).eval()
     features, rays, origins, valid = _tokens(1, 2, 32)
-    swapped, _ = reader(features.flip(1), rays, origins, valid)
-    assert (swapped - reader(features, rays, origins, valid)[0]).abs().max() > 1e-3
+    spread = reader.spread(rays, origins)
+    swapped, _ = reader(features.flip(1), spread, valid)
+    assert (swapped - reader(features, spread, valid)[0]).abs().max() > 1e-3

@@ -27,6 +27,7 @@ from vla_driver.train.reconstruction import (
     ReconDecoder,
     Targets,
     branch_loss,
+    guidance,
     picture_loss,
     recall,
     reconstruction_losses,
@@ -213,7 +214,7 @@ def test_centred_scores_keep_and_drop_whatever_the_bias(encoder: NativeEncoder, 
         tokens = encoder.encode(make_batch(open_frames([episodes]), [3, 17], encoder, cell=4).inputs)
         with torch.no_grad():
             trainer.pruner.scorer.bias += bias
-            kept[centre, bias] = trainer._scores(tokens) > 0
+            kept[centre, bias] = trainer._centred(trainer.pruner.score(tokens), tokens) > 0
     assert torch.equal(kept[True, 0.0], kept[True, -50.0])
     assert 0.1 < kept[True, 0.0].float().mean() < 0.9
     assert not kept[False, -50.0].any()
@@ -233,6 +234,31 @@ def test_errors_on_objects_may_weigh_more(parts: Any) -> None:
         pixels += areas[:, :, :1].numel()
     assert five - one == pytest.approx(0.8 * 4.0 * extra / pixels, rel=1e-3)
     assert extra > 0
+
+
+def test_guidance_wants_things_whole_and_road_by_its_share() -> None:
+    share = torch.tensor([[[0.0, 0.0], [0.3, 0.0], [0.1, 0.03], [0.1, 0.01], [1.0, 1.0]]])
+    valid = torch.tensor([[True, True, True, True, False]])
+    scores = torch.zeros(1, 5, requires_grad=True)
+    loss = guidance(scores, share, valid)
+    assert float(loss.detach()) == pytest.approx(np.log(2))
+    loss.backward()
+    # The gradient of a cross-entropy by its logit: probability minus what is wanted; 4 tokens are there.
+    torch.testing.assert_close(scores.grad, torch.tensor([[0.5, 0.2, -0.5, 0.4, 0.0]]) / 4)
+
+
+def test_guidance_is_learned_beside_the_reconstruction(encoder: NativeEncoder, episodes: Path) -> None:
+    """With guidance both losses fall; without it there is no such loss."""
+    batch = make_batch(open_frames([episodes]), [3, 17, 25, 33], encoder, cell=4)
+    for guide in (0.0, 1.0):
+        config = PrunerConfig(
+            steps=30, batch=4, decoder_layers=1, cell=4, learning_rate=5e-3, warmup=1, decoder_steps=0, guide=guide
+        )
+        trainer = PrunerTrainer(encoder, config)
+        values = [trainer.train_step(batch) for _ in range(30)]
+        assert all(('guide' in row) is (guide > 0) for row in values)
+        assert values[-1]['loss'] < 0.8 * values[0]['loss']
+    assert values[-1]['guide'] < 0.8 * values[0]['guide']
 
 
 def test_a_missing_camera_does_not_count(parts: Any) -> None:

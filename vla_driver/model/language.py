@@ -42,9 +42,13 @@ class SwiGlu(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., dim] -> [..., dim]."""
-        gate, up = self.gate_up(x).chunk(2, dim=-1)
-        out: Tensor = self.down(F.silu(gate) * up)
+        out: Tensor = self.down(self.hidden(x))
         return out
+
+    def hidden(self, x: Tensor) -> Tensor:
+        """Return what `down` brings back to the width: [..., dim] -> [..., hidden]."""
+        gate, up = self.gate_up(x).chunk(2, dim=-1)
+        return F.silu(gate) * up
 
 
 def split_heads(x: Tensor, heads: int) -> Tensor:
@@ -72,12 +76,16 @@ class LanguageLayer(nn.Module):
 
         last: transform the last so many tokens alone, and return those; keys and values are of all.
         """
+        x, keys, values = self.attend(x, last)
+        return x + self.mlp(self.norm2(x)), keys, values
+
+    def attend(self, x: Tensor, last: int | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the first half of `forward`, before the feed-forward network."""
         normed = self.norm1(x)
         keys, values = (split_heads(part, self.kv_heads) for part in self.kv(normed).chunk(2, dim=-1))
         if last is not None:
             x, normed = x[:, -last:], normed[:, -last:]
-        x = x + self.out(attention(split_heads(self.q(normed), self.heads), keys, values))
-        return x + self.mlp(self.norm2(x)), keys, values
+        return x + self.out(attention(split_heads(self.q(normed), self.heads), keys, values)), keys, values
 
     def queries(self, x: Tensor) -> Tensor:
         """Return the queries [B, H, T, head_dim] of the inputs x [B, T, D] of some tokens."""

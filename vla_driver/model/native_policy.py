@@ -19,8 +19,8 @@ from vla_driver.model.pruning.budget import TokenBudget
 from vla_driver.model.pruning.controls import NoPruner
 from vla_driver.model.pruning.in_model import InModelPruner, check_stages
 from vla_driver.model.pruning.selection import Selection, make_selection
+from vla_driver.model.rays import RayFunction
 from vla_driver.model.tokens import VisualTokens, to_device
-from vla_driver.model.vision import RayEmbedding
 from vla_driver.model.vla import VlaModel
 from vla_driver.types import Intent, InvalidInput, Observation, Plan
 
@@ -164,9 +164,9 @@ class NativePolicy:
 
 
 def _remember_rays(model: torch.nn.Module) -> None:
-    """Let the embeddings of rays, which are the same at every tick of a rig, be computed once."""
+    """Let functions of rays, which are the same at every tick of a rig, be computed once."""
     for module in model.modules():
-        if isinstance(module, RayEmbedding):
+        if isinstance(module, RayFunction):
             module.remember()
 
 

@@ -19,7 +19,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vla_driver.model.config import VlaConfig
+from vla_driver.model.config import ViewConfig, VlaConfig
+from vla_driver.model.rays import RayFunction
 
 
 def panorama_place(rays: Tensor, origins_m: Tensor, eye_m: Sequence[float], reach_m: float) -> tuple[Tensor, Tensor]:
@@ -41,26 +42,21 @@ def panorama_place(rays: Tensor, origins_m: Tensor, eye_m: Sequence[float], reac
     return azimuth, elevation
 
 
-class ViewReader(nn.Module):
-    """Visual tokens to view tokens [B, V, D] that have read the panorama place by place."""
+class Spread(RayFunction):
+    """Weights [B, N, G]: how much of each token falls on each of the panorama's G cells (bilinear).
 
-    def __init__(self, config: VlaConfig):
+    Tokens beyond the panorama fall nowhere.
+    """
+
+    def __init__(self, view: ViewConfig):
         super().__init__()
-        width, view = config.language_config.hidden_size, config.view_config
         self.config = view
-        self.count = view.num_tokens
         self.columns = round(2 * view.azimuth_deg / view.cell_deg) + 1
         low, high = view.elevation_deg
         self.rows = round((high - low) / view.cell_deg) + 1
-        self.squeeze = nn.Linear(width, view.channels)
-        self.read = nn.Linear(self.rows * self.columns * view.channels, view.hidden_size)
-        self.out = nn.Linear(view.hidden_size, width * view.num_tokens)
 
-    def spread(self, rays: Tensor, origins_m: Tensor, valid: Tensor) -> Tensor:
-        """Return weights [B, G, N]: how much of each token falls on each of the G cells (bilinear).
-
-        Tokens of missing cameras and beyond the panorama fall nowhere.
-        """
+    def compute(self, rays: Tensor, origins_m: Tensor) -> Tensor:
+        """Return the weights of tokens with rays and cameras' positions [B, N, 3]."""
         view = self.config
         azimuth, elevation = panorama_place(rays, origins_m, view.eye_m, view.reach_m)
         cell = math.radians(view.cell_deg)
@@ -70,19 +66,31 @@ class ViewReader(nn.Module):
         columns = torch.arange(self.columns, device=row.device, dtype=row.dtype)
         over_rows = (1.0 - (row.unsqueeze(1) - rows[:, None]).abs()).clamp(min=0.0)
         over_columns = (1.0 - (column.unsqueeze(1) - columns[:, None]).abs()).clamp(min=0.0)
-        weights = (over_rows.unsqueeze(2) * over_columns.unsqueeze(1)).flatten(1, 2)
-        return weights * valid.unsqueeze(1)
+        return (over_rows.unsqueeze(2) * over_columns.unsqueeze(1)).flatten(1, 2).mT
 
-    def forward(self, features: Tensor, rays: Tensor, origins_m: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
+
+class ViewReader(nn.Module):
+    """Visual tokens to view tokens [B, V, D] that have read the panorama place by place."""
+
+    def __init__(self, config: VlaConfig):
+        super().__init__()
+        width, view = config.language_config.hidden_size, config.view_config
+        self.count = view.num_tokens
+        self.spread = Spread(view)
+        self.squeeze = nn.Linear(width, view.channels)
+        self.read = nn.Linear(self.spread.rows * self.spread.columns * view.channels, view.hidden_size)
+        self.out = nn.Linear(view.hidden_size, width * view.num_tokens)
+
+    def forward(self, features: Tensor, spread: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
         """Return what was read [B, H], and as tokens [B, V, D].
 
-        Takes tokens [B, N, D], their rays and cameras' positions [B, N, 3], and valid [B, N].
+        Takes tokens [B, N, D], where they fall [B, N, G] (`spread`), and valid [B, N]; the others fall nowhere.
         """
         if self.training:
             # A third of the tokens at most: against learning scenes by heart, and for a pruner that will come.
             share = torch.rand(len(valid), 1, device=valid.device) / 3
             valid = valid & (torch.rand(valid.shape, device=valid.device) >= share)
         squeezed = self.squeeze(features)
-        panorama = self.spread(rays, origins_m, valid).to(squeezed.dtype) @ squeezed
+        panorama = (spread * valid.unsqueeze(-1)).mT.to(squeezed.dtype) @ squeezed
         read = F.gelu(self.read(panorama.flatten(1)))
         return read, self.out(read).unflatten(-1, (self.count, -1))

@@ -19,36 +19,21 @@ from torch import Tensor, nn
 
 from vla_driver.model.attention import attention
 from vla_driver.model.config import VisionConfig, VlaConfig
+from vla_driver.model.rays import RayFunction
 from vla_driver.model.tokens import ModelInputs, VisualTokens
 from vla_driver.types import InvalidInput
 
 
-class RayEmbedding(nn.Module):
-    """Viewing rays [..., 3] and camera positions [..., 3] to embeddings [..., dim]: Fourier features and an MLP."""
+class RayEmbedding(RayFunction):
+    """Rays and camera positions to embeddings [..., dim]: Fourier features and an MLP."""
 
     def __init__(self, dim: int, octaves: int):
         super().__init__()
         self.octaves = octaves
         self.mlp = nn.Sequential(nn.Linear(6 * (1 + 2 * octaves), dim), nn.GELU(), nn.Linear(dim, dim))
-        self._known: dict[torch.Size, tuple[Tensor, Tensor, Tensor]] | None = None
 
-    def remember(self) -> None:
-        """From now on, answer the same question as last time from memory: for weights that do not change any more.
-
-        The rays of a rig are the same at every tick.
-        """
-        self._known = {}
-
-    def forward(self, rays: Tensor, origins_m: Tensor) -> Tensor:
+    def compute(self, rays: Tensor, origins_m: Tensor) -> Tensor:
         """Return [..., dim]; 4 m bring a camera's position to the size of a unit ray."""
-        if self._known is None:
-            return self._embed(rays, origins_m)
-        known = self._known.get(rays.shape)
-        if known is None or not (torch.equal(known[0], rays) and torch.equal(known[1], origins_m)):
-            known = self._known[rays.shape] = (rays, origins_m, self._embed(rays, origins_m))
-        return known[2]
-
-    def _embed(self, rays: Tensor, origins_m: Tensor) -> Tensor:
         x = torch.cat([rays, origins_m / 4.0], dim=-1)
         frequencies = torch.pi * 2.0 ** torch.arange(self.octaves, device=x.device, dtype=x.dtype)
         angles = (x.unsqueeze(-1) * frequencies).flatten(-2)

@@ -227,14 +227,15 @@ class VlaModel(PreTrainedModel):
         if remembered is not None:
             parts.insert(0, self.memory(remembered, self.position) + kinds[1])
         if tokens is not None:
-            features, rays, origins, valid = tokens.features, tokens.rays, tokens.origins, tokens.valid
+            features, valid = tokens.features, tokens.valid
+            # Of all tokens, also where few are kept: that is known from the tick before.
+            position, spread = self.position(tokens.rays, tokens.origins), self.view.spread(tokens.rays, tokens.origins)
             if kept is not None:
-                rays, origins, valid = (take(x, kept.index) for x in (rays, origins, valid))
+                position, spread, valid = (take(x, kept.index) for x in (position, spread, valid))
                 features = take(features, kept.index) if kept.features is None else kept.features
             # A missing camera has no position: a rig that never had it and one that lost it look the same.
-            position = self.position(rays, origins).to(features.dtype)
-            position = position * valid.unsqueeze(-1).to(position.dtype)
-            read, said = self.view(features, rays, origins, valid)
+            position = position.to(features.dtype) * valid.unsqueeze(-1).to(features.dtype)
+            read, said = self.view(features, spread, valid)
             view = said.sum(dim=1)
             parts.insert(-1, said)
             parts.insert(0, features + position + kinds[0])
@@ -294,7 +295,8 @@ class VlaModel(PreTrainedModel):
         ego, read = self.ego(inputs, self._speed_known(inputs)), None
         if not self.config.blind:
             tokens = self._look(inputs).tokens
-            read, _ = self.view(tokens.features, tokens.rays, tokens.origins, tokens.valid)
+            spread = self.view.spread(tokens.rays, tokens.origins)
+            read, _ = self.view(tokens.features, spread, tokens.valid)
         reflex: Reflex = self.reflexes(read, ego)
         losses = self.reflexes.losses(reflex, self.flow.normalise(labels.controls)[..., 1])
         losses |= self.flow.losses(None, labels.controls, inputs.speed_mps, reflex)

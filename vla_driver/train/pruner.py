@@ -81,6 +81,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='weight of the errors on foreground other than road; 1: as in the paper (default: %(default)s)',
     )
     parser.add_argument(
+        '--guide',
+        type=float,
+        default=defaults.guide,
+        metavar='G',
+        help='weight of telling the scores directly which tokens are foreground; 0: reconstruction alone, as in the '
+        'paper (default: %(default)s)',
+    )
+    parser.add_argument(
         '--no-centre',
         action='store_true',
         help="let the scores' own signs count, as in the paper, not those of their distance to the moment's mean",
@@ -159,6 +167,7 @@ def train_pruner(args: argparse.Namespace) -> dict[str, float]:
         score_limit=args.score_limit,
         object_weight=args.object_weight,
         centre=not args.no_centre,
+        guide=args.guide,
         warmup=args.warmup,
         seed=args.seed,
     )
@@ -203,8 +212,9 @@ def _check(args: argparse.Namespace) -> None:
         raise InvalidInput(f'--warmup {args.warmup}, --alpha {args.alpha}: expected 0 or more, and 0 to 1')
     if not 0 <= args.decoder_steps < args.steps:
         raise InvalidInput(f'--decoder-steps is {args.decoder_steps}, expected 0 or more and less than --steps')
-    if args.score_limit < 0:
-        raise InvalidInput(f'--score-limit is {args.score_limit}, expected 0 (none) or more')
+    for name in ('score_limit', 'guide'):
+        if not getattr(args, name) >= 0:
+            raise InvalidInput(f'--{name.replace("_", "-")} is {getattr(args, name)}, expected 0 (none) or more')
     if args.device == 'cuda' and not torch.cuda.is_available():
         raise InvalidInput('--device cuda: torch sees no CUDA device; use --device cpu')
     if not args.resume and (args.out / STATE_FOLDER).exists():

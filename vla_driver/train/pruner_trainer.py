@@ -28,6 +28,7 @@ from vla_driver.train.frames import JoinedFrames
 from vla_driver.train.reconstruction import (
     ReconDecoder,
     Targets,
+    guidance,
     make_targets,
     recall,
     reconstruction_losses,
@@ -54,6 +55,8 @@ class PrunerConfig:
     centre: take the mean score of each moment off its scores before their signs count.  Otherwise the bias of the
     scorer is pulled by the majority of the tokens, which are background, and within fifty steps nothing is kept.
     Which tokens are the best does not change, so driving needs no centring.
+    guide: weight of telling the scores directly what is foreground (`guidance`), beside the reconstruction; 0 in the
+    paper.
     """
 
     steps: int = 4000
@@ -68,6 +71,7 @@ class PrunerConfig:
     score_limit: float = 2.0
     object_weight: float = 1.0
     centre: bool = True
+    guide: float = 0.0
     warmup: int = 100
     weight_decay: float = 0.05
     max_grad_norm: float = 1.0
@@ -156,14 +160,20 @@ class PrunerTrainer:
             else:
                 if self.step == config.decoder_steps:
                     self._centre(tokens)
-                scores = self._scores(tokens)
-            losses = self._losses(scores, tokens, targets)
-        losses['loss'].backward()
+                scores = self.pruner.score(tokens)
+            signs = self._centred(scores, tokens)
+            losses = self._losses(signs, tokens, targets)
+        guided = config.guide > 0 and self.step >= config.decoder_steps
+        losses['loss'].backward(retain_graph=guided)
         # Apart from each other: the straight-through gradient is many times the decoder's and would drown it.
         norm = max(
             float(nn.utils.clip_grad_norm_(part.parameters(), config.max_grad_norm))
             for part in (self.pruner, self.decoder)
         )
+        if guided:
+            # After the clipping, which the straight-through gradient alone would use up.
+            losses['guide'] = guidance(scores, token_shares(targets, config.cell), tokens.valid)
+            (config.guide * losses['guide']).backward()
         values = {name: float(value.detach()) for name, value in losses.items()}
         if not math.isfinite(norm) or not math.isfinite(values['loss']):
             self.optimizer.zero_grad(set_to_none=True)
@@ -174,12 +184,11 @@ class PrunerTrainer:
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.step += 1
-        kept = (scores.detach() > 0)[tokens.valid].float().mean()
+        kept = (signs.detach() > 0)[tokens.valid].float().mean()
         return {**values, 'kept': float(kept), 'lr': rate, 'grad_norm': norm}
 
-    def _scores(self, tokens: VisualTokens) -> Tensor:
+    def _centred(self, scores: Tensor, tokens: VisualTokens) -> Tensor:
         """Return scores [B, N] whose signs say what is kept in training."""
-        scores = self.pruner.score(tokens)
         if not self.config.centre:
             return scores
         there = tokens.valid.to(scores.dtype)
@@ -235,7 +244,7 @@ class PrunerTrainer:
             inputs, targets = to_device(on_cpu.inputs, self.device), to_device(on_cpu.targets, self.device)
             with autocast(self.device):
                 tokens = self.encoder.encode(inputs)
-                scores = self._scores(tokens)
+                scores = self._centred(self.pruner.score(tokens), tokens)
                 losses = self._losses(scores, tokens, targets)
             share = token_shares(targets, self.config.cell)
             for ratio in RATIOS:

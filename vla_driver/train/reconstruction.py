@@ -35,6 +35,8 @@ from vla_driver.types import InvalidInput
 #: both branches, but they predict the mask instead of pixels (binary cross-entropy).  Its table 2.
 OBJECTIVES = ('both', 'pixels-only', 'adversarial-only')
 SSIM_WEIGHT = 0.2
+#: A token shows a thing where more of its area than this belongs to one.
+OBJECT_SHARE = 0.02
 
 
 @dataclass(frozen=True)
@@ -164,6 +166,16 @@ def reconstruction_losses(
         return {'loss': fore, 'fore': fore}
     back = branch_loss(decoder(tokens, 1.0 - mask), targets, foreground=False, pixels=pixels)
     return {'loss': alpha * fore + (1.0 - alpha) * back, 'fore': fore, 'back': back}
+
+
+def guidance(scores: Tensor, share: Tensor, valid: Tensor) -> Tensor:
+    """Return the binary cross-entropy of scores [B, N], taken as logits, to how much of a token is foreground.
+
+    share [B, N, 2], as of `token_shares`; valid [B, N].  A token that shows anything but road counts as foreground as
+    a whole, however small the thing is; road by its share.
+    """
+    wanted = torch.where(share[..., 1] > OBJECT_SHARE, 1.0, share[..., 0])
+    return F.binary_cross_entropy_with_logits(scores[valid], wanted[valid])
 
 
 def recall(kept: Tensor, share: Tensor) -> Tensor:

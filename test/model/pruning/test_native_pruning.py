@@ -64,7 +64,7 @@ def _whole(
     assert read is not None and view is not None
     if kept is not None:
         stays = torch.zeros_like(tokens.valid).scatter_(1, kept, True)
-        read, said = model.view(tokens.features, tokens.rays, tokens.origins, tokens.valid & stays)
+        read, said = model.view(tokens.features, model.view.spread(tokens.rays, tokens.origins), tokens.valid & stays)
         end = x.shape[1] - ego.shape[1] - model.scene_queries.shape[0]
         x = x.clone()
         x[:, end - said.shape[1] : end] = said

@@ -87,6 +87,15 @@ def make_pruner(spec: LayerSpec, seed: int = 0) -> ReconPruner:
 
 
 @pytest.mark.parametrize('backbone', SPECS)
+def test_the_score_is_the_papers(backbone: str) -> None:
+    """Eq. 1 and 2 step by step: the layer over [Q; V], the product with Q*, the linear scorer."""
+    pruner, tokens = make_pruner(SPECS[backbone]()), make_tokens()
+    mixed = pruner.stack(tokens.features, tokens, pruner.query)
+    expected = pruner.scorer(mixed[:, 1:] * mixed[:, :1]).squeeze(-1)
+    torch.testing.assert_close(pruner.score(tokens), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize('backbone', SPECS)
 def test_the_straight_through_gradient_reaches_scorer_query_and_layer(backbone: str) -> None:
     """A known third-party version gathers by index: its scorer and query get no gradient at all."""
     pruner, tokens = make_pruner(SPECS[backbone]()), make_tokens()

@@ -68,13 +68,9 @@ class ReconPruner(nn.Module):
                 f'tokens of width {width}, but this ReconPruner was trained for width {self.spec.width} '
                 f'({self.spec.backbone}): use a pruner trained with this checkpoint (vla_driver train pruner)'
             )
-        mixed = self.stack(tokens.features.to(self.query.dtype), tokens, self.query)
-        # The ranking of many close scores and the sign around 0 need more digits than bfloat16 has.
-        with torch.autocast(mixed.device.type, enabled=False):
-            product = mixed[:, 1:].float() * mixed[:, :1].float()
-            weight, bias = self.scorer.weight.float(), self.scorer.bias.float()
-            scores: Tensor = (product @ weight[0]) + bias
-        return scores
+        features = tokens.features.to(self.query.dtype)
+        scores: Tensor = self.stack.match(features, tokens, self.query, self.scorer.weight[0])
+        return scores + self.scorer.bias.float()
 
     @torch.no_grad()
     def select(self, tokens: VisualTokens, budget: TokenBudget, text: Tensor | None = None) -> KeptTokens:

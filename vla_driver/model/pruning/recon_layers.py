@@ -94,14 +94,36 @@ class NativeStack(nn.Module):
 
     def forward(self, features: Tensor, tokens: VisualTokens, query: Tensor | None = None) -> Tensor:
         """Transform features [B, N, D] of `tokens`: [B, N, D], or with a query [D] before them [B, 1 + N, D]."""
-        # As in the language model: a missing camera has no position.
-        position = self.position(tokens.rays, tokens.origins).to(features.dtype)
-        x = features + position * tokens.valid.unsqueeze(-1).to(features.dtype)
-        if query is not None:
-            x = torch.cat([query.to(x.dtype).expand(len(x), 1, -1), x], dim=1)
+        x = self._embed(features, tokens, query)
         for layer in self.layers:
             x = layer(x)[0]
         return x
+
+    def match(self, features: Tensor, tokens: VisualTokens, query: Tensor, weight: Tensor) -> Tensor:
+        """Return [B, N], float32: the sum over D of V* (.) Q* times weight [D], where [Q*, V*] is what `forward` gives.
+
+        That is linear in V*, so the last product of the last layer, a fifth of its work, is needed for Q* alone:
+        V* = x + W h and c = Q* (.) weight give c.x + (W^T c).h.
+        """
+        x = self._embed(features, tokens, query)
+        *first, last = self.layers
+        for layer in first:
+            x = layer(x)[0]
+        assert isinstance(last, LanguageLayer)
+        x = last.attend(x)[0]
+        hidden = last.mlp.hidden(last.norm2(x))
+        answer = x[:, :1] + last.mlp.down(hidden[:, :1])
+        # The ranking of many close scores and the sign around 0 need more digits than bfloat16 has.
+        with torch.autocast(x.device.type, enabled=False):
+            asked = answer.float() * weight.float()
+            folded = asked @ last.mlp.down.weight.float()
+            return (x[:, 1:].float() @ asked.mT + hidden[:, 1:].float() @ folded.mT).squeeze(-1)
+
+    def _embed(self, features: Tensor, tokens: VisualTokens, query: Tensor | None) -> Tensor:
+        # As in the language model: a missing camera has no position.
+        position = self.position(tokens.rays, tokens.origins).to(features.dtype)
+        x = features + position * tokens.valid.unsqueeze(-1).to(features.dtype)
+        return x if query is None else torch.cat([query.to(x.dtype).expand(len(x), 1, -1), x], dim=1)
 
 
 class QwenStack(nn.Module):
@@ -128,6 +150,14 @@ class QwenStack(nn.Module):
         for layer in self.layers:
             x = layer(x, attention_mask=None, position_embeddings=positions)
         return x
+
+    def match(self, features: Tensor, tokens: VisualTokens, query: Tensor, weight: Tensor) -> Tensor:
+        """Return [B, N], float32: the sum over D of V* (.) Q* times weight [D]; [Q*, V*] is what `forward` gives."""
+        mixed = self(features, tokens, query)
+        # The ranking of many close scores and the sign around 0 need more digits than bfloat16 has.
+        with torch.autocast(mixed.device.type, enabled=False):
+            scores: Tensor = (mixed[:, 1:].float() * mixed[:, :1].float()) @ weight.float()
+        return scores
 
 
 Stack = NativeStack | QwenStack
