@@ -110,5 +110,5 @@ def test_remembered_rays_are_embedded_once_and_other_rays_anew() -> None:
         assert torch.equal(embedding(rays, origins), expected)
         assert embedding(rays.clone(), origins) is embedding(rays, origins)
         assert torch.equal(embedding(-rays, origins), other)
-        assert torch.equal(embedding(rays, origins + 1.0), embedding._embed(rays, origins + 1.0))
+        assert torch.equal(embedding(rays, origins + 1.0), embedding.compute(rays, origins + 1.0))
         assert torch.equal(embedding(rays, origins), expected)
