@@ -113,7 +113,7 @@ def test_the_command_writes_rows(tmp_path: Path, small: None, monkeypatch: pytes
 
 def test_the_native_model_has_the_same_rows(tmp_path: Path) -> None:
     file = tmp_path / 'e.json'
-    words = ['--arch', 'native', '--pruners', 'none', 'random', 'fastv', '--repeats', '1', '--json', str(file)]
+    words = ['--arch', 'native', '--pruners', 'none', 'random', 'fastv', 'early:1', '--repeats', '1', '--json', str(file)]
     assert main(['evaluate', 'efficiency', *words]) == 0
     rows = json.loads(file.read_text())['rows']
     assert len(rows) == 1 + 2 * 3

@@ -24,9 +24,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from vla_driver.model.pruning.base import needs_attention
 from vla_driver.model.pruning.budget import TokenBudget
+from vla_driver.model.pruning.early import EarlyHead, EarlyPruner
 from vla_driver.model.pruning.in_model import InModelPruner, check_stages
 from vla_driver.model.pruning.registry import PRUNER_NAMES, make_pruner
-from vla_driver.model.qwen.early import EarlyHead, EarlyPruner
+from vla_driver.model.qwen.early import early_exit
 from vla_driver.model.qwen.language import LanguageRunner
 from vla_driver.model.qwen.policy import AnyPruner, start_in_model
 from vla_driver.model.qwen.sequence import Sequence as TokenSequence
@@ -217,7 +218,7 @@ class QwenBench:
         pruner, budget = self.pruner(name), TokenBudget(count=keep)
         with torch.inference_mode():
             if isinstance(pruner, EarlyPruner):
-                early = pruner.exit(budget, self.grids, self.names)
+                early = early_exit(pruner, budget, self.grids, self.names)
                 encoded, vision = counted(lambda: self.tower.encode(self.pixels, self.grids, early=early))
                 sequence = build(self.model, self.ids, encoded, self.names)
                 scoring = self._early_flops(pruner)
@@ -282,7 +283,7 @@ class QwenBench:
         """Return the milliseconds of one tick: prefill (pruner included), decoding a token, image to plan."""
         self._wait()
         began = time.perf_counter()
-        early = pruner.exit(budget, self.grids, self.names) if isinstance(pruner, EarlyPruner) else None
+        early = early_exit(pruner, budget, self.grids, self.names) if isinstance(pruner, EarlyPruner) else None
         attention = not isinstance(pruner, EarlyPruner) and needs_attention(pruner)
         encoded: Encoded = self.tower.encode(self.pixels, self.grids, attention=attention, early=early)
         sequence = build(self.model, self.ids, encoded, self.names)

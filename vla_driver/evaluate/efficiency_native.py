@@ -19,6 +19,7 @@ from vla_driver.evaluate.efficiency import Row
 from vla_driver.model.native_policy import NativePolicy
 from vla_driver.model.pruning.base import needs_attention
 from vla_driver.model.pruning.budget import TokenBudget
+from vla_driver.model.pruning.early import EarlyHead, EarlyPruner
 from vla_driver.model.pruning.in_model import InModelPruner
 from vla_driver.model.pruning.registry import make_pruner
 from vla_driver.model.tokens import to_device
@@ -41,7 +42,10 @@ class NativeBench:
         self.tokens = sum(len(names) * int(np.prod(config.token_grid(size))) for size, names in config.camera_groups)
 
     def pruner(self, name: str) -> Any:
-        """Return a pruner by name, with random weights where it has weights."""
+        """Return a pruner by name, with random weights where it has weights; 'early:1' prunes before block 1."""
+        kind, _, argument = name.partition(':')
+        if kind == 'early' and argument.isdigit():
+            return EarlyPruner(int(argument), 'head', EarlyHead(self.policy.config.vision_config.hidden_size))
         if name == 'recon':
             from vla_driver.model.pruning.recon import ReconPruner
             from vla_driver.model.pruning.recon_layers import layer_spec
@@ -57,18 +61,32 @@ class NativeBench:
         model, budget = self.policy.model, TokenBudget(count=keep)
         with torch.inference_mode():
             inputs = to_device(InputBuilder(self.policy.config)(self.observation), self.device)
-            out, vision = counted(lambda: model.encode(inputs))
-            scoring = 0
-            if needs_attention(pruner):
-                out, more = counted(lambda: model.encode(inputs, True))
-                scoring = more - vision
-            if not isinstance(pruner, InModelPruner) and pruner.name != 'none':
-                ego = model.ego(inputs)
-                scoring += counted(lambda: pruner.select(out.tokens, budget, ego))[1]
+            if isinstance(pruner, EarlyPruner):
+                scoring = self._early_flops(pruner)
+                vision = counted(lambda: model.encode_pruned(inputs, pruner, budget))[1] - scoring
+            else:
+                out, vision = counted(lambda: model.encode(inputs))
+                scoring = 0
+                if needs_attention(pruner):
+                    out, more = counted(lambda: model.encode(inputs, True))
+                    scoring = more - vision
+                if not isinstance(pruner, InModelPruner) and pruner.name != 'none':
+                    ego = model.ego(inputs)
+                    scoring += counted(lambda: pruner.select(out.tokens, budget, ego))[1]
         self.policy.set_pruning(pruner, budget)
         self.policy.reset()
         _, whole = counted(lambda: self.policy.plan(self.observation))
         return vision, scoring, whole - vision - scoring
+
+    def _early_flops(self, pruner: EarlyPruner) -> int:
+        """Return the operations of an early pruner's head; 0 for one without."""
+        from vla_driver.evaluate.efficiency import counted
+
+        if pruner.head is None:
+            return 0
+        side = self.policy.config.vision_config.spatial_merge_size
+        states = torch.zeros(self.tokens, side**2, pruner.head.width, device=self.device)
+        return counted(lambda: pruner.head(states))[1]  # type: ignore[misc]
 
 
 def measure_native(

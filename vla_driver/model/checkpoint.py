@@ -156,15 +156,9 @@ def load_policy(
         qwen.set_pruning(make_pruner(pruner, folder / PRUNER_FOLDER, qwen.parts.model.config), budget)
         return qwen
     from vla_driver.model.native_policy import NativePolicy
-    from vla_driver.model.qwen.early import EarlyPruner
 
     if prompt:
         raise InvalidInput(f'prompt {os.fspath(prompt)!r}: checkpoint {folder} reads no words; leave it out')
     native = NativePolicy(load_model(folder, auxiliary=False))
-    selector = make_pruner(pruner, folder / PRUNER_FOLDER, native.config)
-    if isinstance(selector, EarlyPruner):
-        raise InvalidInput(
-            f'pruner {os.fspath(pruner)!r}: prunes inside the vision encoder of a Qwen checkpoint; {folder} is none'
-        )
-    native.set_pruning(selector, budget)
+    native.set_pruning(make_pruner(pruner, folder / PRUNER_FOLDER, native.config), budget)
     return native

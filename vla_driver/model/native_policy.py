@@ -17,12 +17,16 @@ from vla_driver.model.precision import autocast, store_for_inference
 from vla_driver.model.pruning.base import KeptTokens, Pruner, camera_sizes, needs_attention
 from vla_driver.model.pruning.budget import TokenBudget
 from vla_driver.model.pruning.controls import NoPruner
+from vla_driver.model.pruning.early import EarlyPruner
 from vla_driver.model.pruning.in_model import InModelPruner, check_stages
 from vla_driver.model.pruning.selection import Selection, make_selection
 from vla_driver.model.rays import RayFunction
 from vla_driver.model.tokens import VisualTokens, to_device
+from vla_driver.model.vision import PrunedVision
 from vla_driver.model.vla import VlaModel
 from vla_driver.types import Intent, InvalidInput, Observation, Plan
+
+AnyPruner = Pruner | InModelPruner | EarlyPruner
 
 
 class NativePolicy:
@@ -35,7 +39,7 @@ class NativePolicy:
         self,
         model: VlaModel,
         device: str | torch.device = 'cpu',
-        pruner: Pruner | InModelPruner | None = None,
+        pruner: AnyPruner | None = None,
         budget: TokenBudget | None = None,
     ):
         """The model is taken over: moved to `device`, set to evaluation, its weights stored as they are used.
@@ -50,12 +54,12 @@ class NativePolicy:
         _remember_rays(self.model)
         self._inputs = InputBuilder(self.config)
         self._memory = MemoryState(self.config.memory_config)
-        self._pruner: Pruner | InModelPruner | None = None
+        self._pruner: AnyPruner | None = None
         self._budget: TokenBudget | None = None
         self._last: tuple[str, float, VisualTokens, KeptTokens] | None = None
         self.set_pruning(pruner, budget)
 
-    def set_pruning(self, pruner: Pruner | InModelPruner | None, budget: TokenBudget | None = None) -> None:
+    def set_pruning(self, pruner: AnyPruner | None, budget: TokenBudget | None = None) -> None:
         """Prune visual tokens from the next tick on; None or `NoPruner`: keep all.  The memory stays as it is.
 
         Everything is tried at once, on tokens of the model's own shapes.  Raises `InvalidInput`, with the reason, and
@@ -71,13 +75,16 @@ class NativePolicy:
             )
         if budget is None:
             raise InvalidInput(f'pruner {pruner.name!r}: no token budget; give one, as in TokenBudget(ratio=0.5)')
-        if not isinstance(pruner, (Pruner, InModelPruner)):
+        if not isinstance(pruner, (Pruner, InModelPruner, EarlyPruner)):
             raise InvalidInput(f'{pruner!r} is no pruner; make_pruner makes one by name')
-        if isinstance(pruner, torch.nn.Module):
-            pruner.to(self.device).eval()
-            _remember_rays(pruner)
+        for module in (pruner, getattr(pruner, 'head', None)):
+            if isinstance(module, torch.nn.Module):
+                module.to(self.device).eval()
+                _remember_rays(module)
         tokens = _sample_tokens(self.config, self.device)
-        if isinstance(pruner, InModelPruner):
+        if isinstance(pruner, EarlyPruner):
+            self._try_early(pruner, tokens, budget)
+        elif isinstance(pruner, InModelPruner):
             depth = len(self.model.language.layers)
             check_stages(pruner, camera_sizes(tokens.camera, len(tokens.names)), tokens.names, budget, depth)
         else:
@@ -85,8 +92,16 @@ class NativePolicy:
                 pruner.select(tokens, budget, tokens.features[:, :3])
         self._pruner, self._budget, self._last = pruner, budget, None
 
+    def _try_early(self, pruner: EarlyPruner, tokens: VisualTokens, budget: TokenBudget) -> None:
+        vision = self.config.vision_config
+        pruner.check(vision.num_hidden_layers)
+        shape = (*tokens.features.shape[:2], vision.spatial_merge_size**2, vision.hidden_size)
+        states = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(self.device)
+        with torch.inference_mode(), autocast(self.device):
+            pruner.choose(states, tokens.attention, tokens, budget)
+
     @property
-    def pruning(self) -> tuple[Pruner | InModelPruner | None, TokenBudget | None]:
+    def pruning(self) -> tuple[AnyPruner | None, TokenBudget | None]:
         """The pruner and its budget, (None, None) where all tokens are kept."""
         return self._pruner, self._budget
 
@@ -122,20 +137,31 @@ class NativePolicy:
         mark('preprocess')
         with autocast(self.device):
             tokens, remembered = None, None
-            if not self.blind:
+            early: PrunedVision | None = None
+            if isinstance(self._pruner, EarlyPruner):
+                assert self._budget is not None
+                early = self.model.encode_pruned(inputs, self._pruner, self._budget)
+                tokens = early.tokens
+            elif not self.blind:
                 tokens = self.model.encode(inputs, needs_attention(self._pruner)).tokens
+            if tokens is not None:
                 pooled = self.model.pool(tokens)
                 remembered = self._memory.read(observation.ego, observation.stamp_s, pooled)
                 self._memory.write(pooled, observation.ego, observation.stamp_s)
             mark('vision')
             ego = self.model.ego(inputs)
-            inside_s = 0.0  # time that an in-model pruner takes within the prefill
+            inside, inside_s = '', 0.0  # the stage within which a pruner works, and how long
             if self._pruner is None or tokens is None:
                 prefix = self.model.prefill(ego, tokens, remembered)
+            elif isinstance(self._pruner, EarlyPruner):
+                assert early is not None
+                prefix = self.model.prefill(ego, tokens, remembered, early.kept)
+                inside, inside_s = 'vision', early.seconds
+                self._last = self._pruner.name, observation.stamp_s, tokens, early.kept
             elif isinstance(self._pruner, InModelPruner):
                 assert self._budget is not None
                 prefix, run = self.model.prefill_pruned(ego, tokens, remembered, self._pruner, self._budget)
-                inside_s = run.seconds
+                inside, inside_s = 'prefix', run.seconds
                 self._last = self._pruner.name, observation.stamp_s, tokens, run.kept
             else:
                 assert self._budget is not None
@@ -152,8 +178,8 @@ class NativePolicy:
             observation.ego.speed_mps, controls[:, 0], controls[:, 1], dt_s=self.config.action_config.dt_s
         )
         timing_ms = {stage: 1e3 * (end - begin) for (_, begin), (stage, end) in itertools.pairwise(marks)}
-        if inside_s:
-            timing_ms |= {'pruner': 1e3 * inside_s, 'prefix': timing_ms['prefix'] - 1e3 * inside_s}
+        if inside:
+            timing_ms |= {'pruner': 1e3 * inside_s, inside: timing_ms[inside] - 1e3 * inside_s}
         return Plan(
             stamp_s=observation.stamp_s,
             trajectory=trajectory,

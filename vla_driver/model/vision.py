@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -19,6 +21,9 @@ from torch import Tensor, nn
 
 from vla_driver.model.attention import attention
 from vla_driver.model.config import VisionConfig, VlaConfig
+from vla_driver.model.pruning.base import KeptTokens, take
+from vla_driver.model.pruning.budget import TokenBudget
+from vla_driver.model.pruning.early import EarlyPruner
 from vla_driver.model.rays import RayFunction
 from vla_driver.model.tokens import ModelInputs, VisualTokens
 from vla_driver.types import InvalidInput
@@ -93,6 +98,23 @@ class VisionBlock(nn.Module):
         out: Tensor = x + self.fc2(F.gelu(self.fc1(self.norm2(x))))
         return out
 
+    def ragged(self, x: Tensor, segments: Sequence[Sequence[int]]) -> Tensor:
+        """As `forward`, x [B, P, d], where row b has segments[b][c] patches of picture c, one after another."""
+        qkv = self.qkv(self.norm1(x)).unflatten(-1, (3, self.num_heads, -1))
+        rows = []
+        for row, lengths in zip(qkv.permute(0, 2, 3, 1, 4), segments, strict=True):
+            parts = row.split([length for length in lengths if length], dim=2)
+            rows.append(torch.cat([attention(*part.unsqueeze(1)) for part in parts], dim=1))
+        x = x + self.proj(torch.cat(rows))
+        out: Tensor = x + self.fc2(F.gelu(self.fc1(self.norm2(x))))
+        return out
+
+    def received(self, x: Tensor, images: tuple[tuple[int, int], ...]) -> list[Tensor]:
+        """Return the attention that each patch receives, [B, patches of the group] of each group (`forward`)."""
+        found: list[Tensor] = []
+        self._attend(self.qkv(self.norm1(x)), images, found)
+        return found
+
     def _attend(self, qkv: Tensor, images: tuple[tuple[int, int], ...], received: list[Tensor] | None) -> Tensor:
         batch = qkv.shape[0]
         results = []
@@ -129,6 +151,11 @@ class Merger(nn.Module):
         out: Tensor = self.fc2(F.gelu(self.fc1(windows(self.norm(patches), (self.size, self.size)))))
         return out
 
+    def units(self, states: Tensor) -> Tensor:
+        """As `forward`, of patches that are already gathered: [B, U, s * s, d] -> [B, U, D]."""
+        out: Tensor = self.fc2(F.gelu(self.fc1(self.norm(states).flatten(-2))))
+        return out
+
 
 def windows(grid: Tensor, window: tuple[int, int]) -> Tensor:
     """Gather [I, rows, columns, d] into windows [I, rows / h, columns / w, h * w * d].
@@ -152,6 +179,15 @@ class VisionOutput:
 
     tokens: VisualTokens
     patches: Tensor
+
+
+@dataclass(frozen=True)
+class PrunedVision:
+    """tokens: all of them; kept: those that every block has seen; seconds: what choosing them took."""
+
+    tokens: VisualTokens
+    kept: KeptTokens
+    seconds: float
 
 
 class VisionEncoder(nn.Module):
@@ -185,6 +221,54 @@ class VisionEncoder(nn.Module):
         x = self.embed(inputs, received)
         return VisionOutput(dataclasses.replace(self._merge(x, inputs), attention=self._per_token(received)), x)
 
+    def forward_pruned(self, inputs: ModelInputs, pruner: EarlyPruner, budget: TokenBudget) -> PrunedVision:
+        """Encode with tokens leaving before one of the blocks (model/pruning/early.py).
+
+        A token that has left holds what its patches were by then, for those who need the whole picture coarsely (the
+        memory).  Raises `InvalidInput` for patches that were computed before, and a block that is not there.
+        """
+        if inputs.patches is not None:
+            raise InvalidInput('early pruning: not with patch features computed before; give pictures')
+        pruner.check(len(self.blocks))
+        blocks = [block for block in self.blocks if isinstance(block, VisionBlock)]
+        x = self._start(inputs)
+        for block in blocks[: pruner.block]:
+            x = block(x, self._layout)
+        states, early = self._units(x), self._merge(x, inputs)
+        began = time.perf_counter()
+        received = None
+        if pruner.source == 'attention':
+            received = self._per_token(blocks[pruner.block].received(x, self._layout))
+        index = pruner.choose(states, received, early, budget)
+        seconds = time.perf_counter() - began
+        of_camera = [torch.bincount(row, minlength=len(self.names)).tolist() for row in early.camera[index.index]]
+        segments = [[count * states.shape[2] for count in row] for row in of_camera]
+        x = take(states, index.index).flatten(1, 2)
+        for block in blocks[pruner.block :]:
+            x = block.ragged(x, segments)
+        late = self.norm(self.merger.units(x.unflatten(1, (-1, states.shape[2])))).to(early.features.dtype)
+        late = torch.where(take(early.valid, index.index).unsqueeze(-1), late, self.missing.to(late.dtype))
+        features = early.features.scatter(1, index.index.unsqueeze(-1).expand_as(late), late)
+        return PrunedVision(dataclasses.replace(early, features=features), index, seconds)
+
+    def encode_at(self, inputs: ModelInputs, block: int) -> tuple[Tensor, VisualTokens]:
+        """Return the hidden states before a block, gathered by token [B, N, s * s, d], and the finished tokens."""
+        x = self._start(inputs)
+        states = x
+        for number, stage in enumerate(self.blocks):
+            states = x if number == block else states
+            x = stage(x, self._layout)
+        return self._units(states), self._merge(x, inputs)
+
+    def _units(self, x: Tensor) -> Tensor:
+        """Return patches [B, P, d] gathered by token, [B, N, s * s, d]."""
+        sizes, side = [count * rows * columns for (rows, columns), count in self.groups], self.merger.size
+        parts = []
+        for part, ((rows, columns), count) in zip(x.split(sizes, dim=1), self.groups, strict=True):
+            cells = windows(part.reshape(len(x) * count, rows, columns, -1), (side, side))
+            parts.append(cells.reshape(len(x), -1, side * side, x.shape[-1]))
+        return torch.cat(parts, dim=1)
+
     def _per_token(self, received: list[Tensor]) -> Tensor:
         """Return the mean [B, N] over each token's patches of what is received [B, patches] in each group."""
         tokens, size = [], self.merger.size
@@ -198,6 +282,18 @@ class VisionEncoder(nn.Module):
 
         received: a list to which the attention that patches receive in the last block is appended (`VisionBlock`).
         """
+        x = self._start(inputs)
+        last = len(self.blocks) - 1
+        for number, block in enumerate(self.blocks):
+            x = block(x, self._layout, received if number == last else None)
+        return x
+
+    @property
+    def _layout(self) -> tuple[tuple[int, int], ...]:
+        return tuple((count, rows * columns) for (rows, columns), count in self.groups)
+
+    def _start(self, inputs: ModelInputs) -> Tensor:
+        """Return the patches [B, P, d] of all cameras before the first block."""
         batch = inputs.present.shape[0]
         stems = []
         for images, ((rows, columns), count) in zip(inputs.images, self.groups, strict=True):
@@ -206,12 +302,7 @@ class VisionEncoder(nn.Module):
         x = torch.cat(stems, dim=1)
         # Consecutive rows share a rig: embed each rig's rays once.
         position = self.position(inputs.rays, per_camera_to_patches(inputs.origins, self.groups)).to(x.dtype)
-        x = x + position.repeat_interleave(batch // position.shape[0], dim=0)
-        layout = tuple((count, rows * columns) for (rows, columns), count in self.groups)
-        last = len(self.blocks) - 1
-        for number, block in enumerate(self.blocks):
-            x = block(x, layout, received if number == last else None)
-        return x
+        return x + position.repeat_interleave(batch // position.shape[0], dim=0)
 
     def _merge(self, patches: Tensor, inputs: ModelInputs) -> VisualTokens:
         batch, size = patches.shape[0], self.merger.size

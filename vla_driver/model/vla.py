@@ -27,11 +27,12 @@ from vla_driver.model.language import LanguageModel, RMSNorm
 from vla_driver.model.memory import MemoryPool, MemoryReader, PooledTokens, clip_memory
 from vla_driver.model.pruning.base import KeptTokens, take
 from vla_driver.model.pruning.budget import TokenBudget
+from vla_driver.model.pruning.early import EarlyPruner
 from vla_driver.model.pruning.in_model import InModelPruner, Layout, PrefillPruning
 from vla_driver.model.reflex import Reflex, ReflexHead
 from vla_driver.model.tokens import ClipBatch, ModelInputs, Prefix, Remembered, VisualTokens
 from vla_driver.model.view import ViewReader
-from vla_driver.model.vision import RayEmbedding, VisionEncoder, VisionOutput
+from vla_driver.model.vision import PrunedVision, RayEmbedding, VisionEncoder, VisionOutput
 
 #: Weights of the losses in their sum.
 LOSS_WEIGHTS = {
@@ -167,6 +168,10 @@ class VlaModel(PreTrainedModel):
         """Pictures to visual tokens (a pruner works on its `tokens`); attention: as in `VisionEncoder`."""
         out: VisionOutput = self.vision(inputs, attention)
         return out
+
+    def encode_pruned(self, inputs: ModelInputs, pruner: EarlyPruner, budget: TokenBudget) -> PrunedVision:
+        """As `encode`, with tokens leaving inside the vision encoder."""
+        return self.vision.forward_pruned(inputs, pruner, budget)
 
     def pool(self, tokens: VisualTokens) -> PooledTokens:
         """Visual tokens to what is remembered of this tick."""

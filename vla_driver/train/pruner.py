@@ -23,7 +23,14 @@ from tqdm import tqdm
 
 from vla_driver.train.features import encode_episodes
 from vla_driver.train.frames import JoinedFrames, episodes_under, open_frames
-from vla_driver.train.pruner_trainer import PrunerConfig, PrunerTrainer, ReconBatch, make_batch, training_batches
+from vla_driver.train.pruner_trainer import (
+    PrunerConfig,
+    PrunerTrainer,
+    ReconBatch,
+    make_batch,
+    picture_size,
+    training_batches,
+)
 from vla_driver.train.reconstruction import OBJECTIVES
 from vla_driver.train.token_encoder import NativeEncoder, TokenEncoder, open_encoder
 from vla_driver.train.trainer import STATE_FOLDER
@@ -153,7 +160,7 @@ def train_pruner(args: argparse.Namespace) -> dict[str, float]:
     if args.threads:
         torch.set_num_threads(args.threads)
     device = args.device if args.device != 'auto' else ('cuda' if torch.cuda.is_available() else 'cpu')
-    encoder = open_encoder(args.model, _picture_size(args.picture_size), device)
+    encoder = open_encoder(args.model, picture_size(args.picture_size), device)
     config = PrunerConfig(
         steps=args.steps,
         batch=args.batch,
@@ -219,15 +226,6 @@ def _check(args: argparse.Namespace) -> None:
         raise InvalidInput('--device cuda: torch sees no CUDA device; use --device cpu')
     if not args.resume and (args.out / STATE_FOLDER).exists():
         raise InvalidInput(f'{args.out} already holds a run: continue it with --resume, or choose another --out')
-
-
-def _picture_size(text: str | None) -> tuple[int, int] | None:
-    if text is None:
-        return None
-    width, _, height = text.partition('x')
-    if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
-        raise InvalidInput(f'--picture-size {text!r}, expected WIDTHxHEIGHT such as 672x392')
-    return int(width), int(height)
 
 
 def _open(args: argparse.Namespace, encoder: TokenEncoder, device: str) -> JoinedFrames:

@@ -92,6 +92,16 @@ def cosine_factor(step: int, steps: int, warmup: int, floor: float = 0.02) -> fl
     return rise * (floor + (1.0 - floor) * 0.5 * (1.0 + math.cos(math.pi * min(1.0, step / steps))))
 
 
+def picture_size(text: str | None) -> tuple[int, int] | None:
+    """Return (width, height) of --picture-size, None for None; raise `InvalidInput` for what is no size."""
+    if text is None:
+        return None
+    width, _, height = text.partition('x')
+    if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
+        raise InvalidInput(f'--picture-size {text!r}, expected WIDTHxHEIGHT such as 672x392')
+    return int(width), int(height)
+
+
 def make_batch(frames: JoinedFrames, numbers: Iterable[int], encoder: TokenEncoder, cell: int) -> ReconBatch:
     """Read frames by number and prepare them."""
     chosen = [frames.frame(int(number)) for number in numbers]

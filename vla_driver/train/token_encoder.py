@@ -18,8 +18,10 @@ from torch import Tensor, nn
 from vla_driver.camera.resize import resize
 from vla_driver.model.checkpoint import load_model, resolve_checkpoint, shipped_models
 from vla_driver.model.inputs import Float32Array, rig_geometry
+from vla_driver.model.pruning.early import check_block
 from vla_driver.model.pruning.recon import ReconPruner
 from vla_driver.model.pruning.recon_layers import NATIVE, QWEN2_5_VL, QWEN3_VL, LayerSpec, NativeStack, layer_spec
+from vla_driver.model.qwen.vision import EarlyExit, Grids, VisionTower
 from vla_driver.model.tokens import ModelInputs, VisualTokens
 from vla_driver.model.vla import VlaModel
 from vla_driver.train.foreground import Frame
@@ -41,6 +43,14 @@ class TokenEncoder(Protocol):
 
     def encode(self, inputs: Any) -> VisualTokens:
         """Return the tokens [B, N, D], camera by camera in the order of `groups`, each row by row."""
+        ...
+
+    def encode_at(self, inputs: Any, block: int) -> tuple[Tensor, VisualTokens]:
+        """As `encode`; also return the hidden states [B, N, patches of a token, d] before vision block `block`."""
+        ...
+
+    def states_width(self, block: int) -> int:
+        """Return d of `encode_at`; raise `InvalidInput` for a block before which no token can leave."""
         ...
 
     def start(self, pruner: ReconPruner) -> None:
@@ -107,6 +117,16 @@ class NativeEncoder:
         """Return the tokens [B, N, D] that the language model would see."""
         return self.model.encode(inputs).tokens
 
+    @torch.no_grad()
+    def encode_at(self, inputs: ModelInputs, block: int) -> tuple[Tensor, VisualTokens]:
+        """See `TokenEncoder`."""
+        return self.model.vision.encode_at(inputs, block)
+
+    def states_width(self, block: int) -> int:
+        """See `TokenEncoder`."""
+        check_block('early-head', block, len(self.model.vision.blocks))
+        return int(self.model.config.vision_config.hidden_size)
+
     def start(self, pruner: ReconPruner) -> None:
         """Copy the language model's first layer and its ray embedding into the pruner."""
         stack = pruner.stack
@@ -168,7 +188,27 @@ class QwenEncoder:
     def encode(self, inputs: QwenInputs) -> VisualTokens:
         """Return the tokens [B, N, D] after the merger, float32."""
         pixels = inputs.pixel_values.to(self.visual.dtype)
-        merged = self.visual(pixels, grid_thw=inputs.grid_thw).pooler_output
+        return self._tokens(self.visual(pixels, grid_thw=inputs.grid_thw).pooler_output, inputs)
+
+    @torch.no_grad()
+    def encode_at(self, inputs: QwenInputs, block: int) -> tuple[Tensor, VisualTokens]:
+        """See `TokenEncoder`."""
+        taken: list[Tensor] = []
+
+        def all_stay(states: Tensor, received: Any) -> Tensor:
+            taken.append(states)
+            return torch.arange(len(states))
+
+        grids = Grids.from_thw(inputs.grid_thw.cpu(), self._merge)
+        encoded = VisionTower(self.visual).encode(inputs.pixel_values, grids, early=EarlyExit(block, all_stay))
+        return taken[0].unflatten(0, (len(inputs.present), -1)), self._tokens(encoded.features, inputs)
+
+    def states_width(self, block: int) -> int:
+        """See `TokenEncoder`."""
+        check_block('early-head', block, len(self.visual.blocks))
+        return int(self.visual.config.hidden_size)
+
+    def _tokens(self, merged: Tensor, inputs: QwenInputs) -> VisualTokens:
         batch, ((rows, columns), names) = len(inputs.present), self.groups[0]
         features = merged.float().reshape(batch, len(names) * rows * columns, -1)
         device = features.device

@@ -18,9 +18,9 @@ from vla_driver.evaluate.controls import make_policy
 from vla_driver.geometry.rig import load_rig
 from vla_driver.model.checkpoint import load_policy
 from vla_driver.model.pruning.budget import TokenBudget
+from vla_driver.model.pruning.early import EarlyPruner
 from vla_driver.model.pruning.registry import make_pruner
 from vla_driver.model.qwen.answer import MalformedAnswer
-from vla_driver.model.qwen.early import EarlyPruner
 from vla_driver.model.qwen.prompt import IMAGE, EgoTrail, load_template
 from vla_driver.resources import resource
 from vla_driver.types import (

@@ -14,8 +14,9 @@ from torch import Tensor
 from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import apply_rotary_pos_emb_vision
 
 from vla_driver.model.pruning.budget import TokenBudget
+from vla_driver.model.pruning.early import EarlyHead, EarlyPruner, early_scores, load_early_pruner, save_early_head
 from vla_driver.model.pruning.registry import make_pruner
-from vla_driver.model.qwen.early import EarlyHead, EarlyPruner, early_scores, load_early_pruner, save_early_head
+from vla_driver.model.qwen.early import early_exit
 from vla_driver.model.qwen.vision import EarlyExit, Grids, VisionTower
 from vla_driver.types import InvalidInput
 
@@ -119,18 +120,20 @@ def test_every_source_keeps_its_best_within_the_budget(tiny: Callable[..., Any],
     pruner = EarlyPruner(3, source, EarlyHead(32, 16) if source == 'head' else None)
     names = ('front', 'back', 'front_left')
     budget = TokenBudget(count=20, floor=4)
-    encoded = VisionTower(model.model.visual).encode(patches(model), RAGGED, early=pruner.exit(budget, RAGGED, names))
+    encoded = VisionTower(model.model.visual).encode(
+        patches(model), RAGGED, early=early_exit(pruner, budget, RAGGED, names)
+    )
     assert len(encoded.kept) == len(encoded.features) == 20
     image = RAGGED.places()[0][encoded.kept]
     assert torch.bincount(image, minlength=3).min() >= 4
     # A camera without a picture gives no more than its floor.
-    blind = pruner.exit(budget, RAGGED, names, missing=('front',))
+    blind = early_exit(pruner, budget, RAGGED, names, missing=('front',))
     encoded = VisionTower(model.model.visual).encode(patches(model), RAGGED, early=blind)
     assert int((RAGGED.places()[0][encoded.kept] == 0).sum()) == 4
 
 
 def test_scores_are_differentiable_and_refused_by_name() -> None:
-    states = torch.randn(10, 4, 32)
+    states = torch.randn(2, 10, 4, 32)
     head = EarlyHead(32, 16)
     early_scores(states, 'head', head=head).sum().backward()
     assert head.inner.weight.grad is not None
@@ -138,7 +141,7 @@ def test_scores_are_differentiable_and_refused_by_name() -> None:
     for arguments, message in (
         ({'source': 'head'}, 'no trained head'),
         ({'source': 'head', 'head': EarlyHead(16)}, 'width 32'),
-        ({'source': 'attention'}, 'nothing is given'),
+        ({'source': 'attention'}, 'is not given'),
         ({'source': 'luck'}, 'allowed: head, attention, norm, random'),
     ):
         with pytest.raises(InvalidInput, match=message):
@@ -151,7 +154,7 @@ def test_heads_are_saved_and_loaded(tmp_path: Path) -> None:
     head = EarlyHead(32, 16)
     save_early_head(head, 3, tmp_path / 'early', trained_on='nothing')
     pruner = load_early_pruner(tmp_path / 'early', width=32)
-    states = torch.randn(10, 4, 32)
+    states = torch.randn(2, 10, 4, 32)
     assert (pruner.block, pruner.name) == (3, 'early-head')
     torch.testing.assert_close(early_scores(states, 'head', head=pruner.head), head(states))
     with pytest.raises(InvalidInput, match='this one has 64'):

@@ -16,7 +16,7 @@ from vla_driver.types import InvalidInput
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
-    from vla_driver.model.qwen.early import EarlyPruner
+    from vla_driver.model.pruning.early import EarlyPruner
 
 #: Every name that `make_pruner` knows; the argument that a name takes after a colon is in `ARGUMENTS`.
 PRUNER_NAMES = (
@@ -47,7 +47,7 @@ def make_pruner(
 ) -> Pruner | InModelPruner | EarlyPruner:
     """Return the pruner of a spec: a name, a name with its argument (`fastv:3`), or a folder of its weights.
 
-    A folder holds a ReconPruner or an early-pruning head; `early:6-norm` prunes inside a Qwen vision encoder.
+    A folder holds a ReconPruner or an early-pruning head; `early:6-norm` prunes inside a vision encoder.
 
     recon: the folder that the name 'recon' stands for; config: of the checkpoint that is pruned, which weights must
     fit.  Raises `InvalidInput`, listing what is allowed.
@@ -63,11 +63,11 @@ def make_pruner(
             raise InvalidInput("pruner 'recon': no folder of its weights is known here; give the folder itself")
         return _load_recon(Path(recon), config)
     if name == 'early':
-        from vla_driver.model.qwen.early import make_early_pruner
+        from vla_driver.model.pruning.early import make_early_pruner
 
         return make_early_pruner(argument)
     if Path(text).is_dir():
-        from vla_driver.model.qwen.early import is_early_pruner, load_early_pruner
+        from vla_driver.model.pruning.early import is_early_pruner, load_early_pruner
 
         if is_early_pruner(text):
             return load_early_pruner(text)
@@ -79,7 +79,7 @@ def _allowed() -> str:
     names = ', '.join(
         f'{name}[:{ARGUMENTS[name].split(",")[0]}]' if name in ARGUMENTS else name for name in PRUNER_NAMES
     )
-    return f'allowed: {names}, early:BLOCK-SOURCE (Qwen), or a folder of weights'
+    return f'allowed: {names}, early:BLOCK-SOURCE, or a folder of weights'
 
 
 def _load_recon(folder: Path, config: PretrainedConfig | None) -> Pruner:

@@ -19,10 +19,11 @@ from torch import Tensor
 from vla_driver.model.pruning.base import KeptTokens, Pruner, needs_attention
 from vla_driver.model.pruning.budget import TokenBudget
 from vla_driver.model.pruning.controls import NoPruner
+from vla_driver.model.pruning.early import EarlyPruner
 from vla_driver.model.pruning.in_model import InModelPruner, Layout, PrefillPruning, check_stages
 from vla_driver.model.pruning.selection import Selection, make_selection
 from vla_driver.model.qwen.answer import CLOSING, parse_intent, parse_waypoints
-from vla_driver.model.qwen.early import EarlyPruner, unit_tokens
+from vla_driver.model.qwen.early import early_exit, unit_tokens
 from vla_driver.model.qwen.language import LanguageRunner
 from vla_driver.model.qwen.loading import QwenParts
 from vla_driver.model.qwen.prompt import EgoTrail, PromptTemplate, load_template
@@ -111,14 +112,11 @@ class QwenPolicy:
         config = self.parts.model.config
         generator = torch.Generator().manual_seed(0)
         if isinstance(pruner, EarlyPruner):
-            if not 1 <= pruner.block < self._tower.depth:
-                raise InvalidInput(
-                    f'pruner {pruner.name!r}: before vision block {pruner.block}; allowed: 1 to {self._tower.depth - 1}'
-                )
+            pruner.check(self._tower.depth)
             width = config.vision_config.hidden_size
             states = torch.randn(grids.units, grids.side**2, width, generator=generator).to(self.device)
             # What attention a unit receives is not known without pictures; its shape is.
-            pruner.exit(budget, grids, names).choose(states, lambda: states[:, 0, 0])
+            early_exit(pruner, budget, grids, names).choose(states, lambda: states[:, 0, 0])
             return
         width = config.text_config.hidden_size
         features = torch.randn(grids.units, 1, width, generator=generator).to(self.device, self.parts.model.dtype)
@@ -223,7 +221,7 @@ class QwenPolicy:
         early = None
         if isinstance(self._pruner, EarlyPruner):
             assert self._budget is not None
-            early = self._pruner.exit(self._budget, grids, cameras, missing)
+            early = early_exit(self._pruner, self._budget, grids, cameras, missing)
         attention = not isinstance(self._pruner, EarlyPruner) and needs_attention(self._pruner)
         encoded = self._tower.encode(made['pixel_values'].to(self.device), grids, attention=attention, early=early)
         sequence = build(self.parts.model, ids, encoded, cameras, missing)

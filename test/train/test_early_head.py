@@ -1,0 +1,78 @@
+# Copyright 2026 The vla_driver authors
+# SPDX-License-Identifier: Apache-2.0
+"""A head inside the encoder learns to say what a ReconPruner says behind it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from vla_driver.model.checkpoint import load_policy
+from vla_driver.model.config import VlaConfig
+from vla_driver.model.pruning.budget import TokenBudget
+from vla_driver.model.pruning.early import EarlyPruner
+from vla_driver.model.pruning.recon import ReconPruner
+from vla_driver.model.pruning.recon_layers import LayerSpec, layer_spec
+from vla_driver.model.vla import VlaModel
+from vla_driver.train import early_head as command
+from vla_driver.types import InvalidInput
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path, small_model_file: Path) -> Path:
+    """A small native checkpoint of two vision blocks, with a ReconPruner whose answers differ from token to token."""
+    torch.manual_seed(0)
+    settings = json.loads(small_model_file.read_text())
+    settings['vision_config']['num_hidden_layers'] = 2
+    config = VlaConfig(**settings, auxiliary=False)
+    VlaModel(config).save_pretrained(tmp_path / 'model')
+    teacher = ReconPruner(layer_spec(config))
+    with torch.no_grad():
+        teacher.scorer.weight.mul_(40.0)
+    teacher.save_pretrained(tmp_path / 'model/pruner')
+    return tmp_path / 'model'
+
+
+@pytest.fixture
+def train(checkpoint: Path, episodes: Path, tmp_path: Path) -> Any:
+    def run(*more: str) -> dict[str, float]:
+        parser = argparse.ArgumentParser()
+        command.add_arguments(parser)
+        common = ['--data', str(episodes), '--model', str(checkpoint), '--out', str(tmp_path / 'head'), '--batch', '2']
+        return command.train_early_head(
+            parser.parse_args([*common, '--hidden', '16', '--validate', '4', '--device', 'cpu', '--block', '1', *more])
+        )
+
+    return run
+
+
+def test_the_head_learns_from_the_teacher_and_drives(train: Any, checkpoint: Path, tmp_path: Path) -> None:
+    before = train('--steps', '1', '--learning-rate', '1e-9')
+    after = train('--steps', '60', '--learning-rate', '1e-2')
+    assert after['loss'] < before['loss']
+    assert all(0.0 <= after[f'{kind}_{share}'] <= 1.0 for kind in ('agreement', 'object_recall') for share in (25, 75))
+    policy = load_policy(checkpoint, pruner=tmp_path / 'head', budget=TokenBudget(ratio=0.5))
+    pruner, _ = policy.pruning  # type: ignore[attr-defined]
+    assert isinstance(pruner, EarlyPruner) and (pruner.block, pruner.source) == (1, 'head')
+    notes = json.loads((tmp_path / 'head/config.json').read_text())['notes']
+    assert notes['steps'] == 60 and notes['held_out']['loss'] == pytest.approx(after['loss'], abs=1e-4)
+    kinds = [json.loads(line)['kind'] for line in (tmp_path / 'head/log.jsonl').read_text().splitlines()]
+    assert kinds[-1] == 'validation' and 'train' in kinds
+
+
+def test_what_does_not_fit_is_named(train: Any, tmp_path: Path) -> None:
+    layer = {'hidden_size': 48, 'num_attention_heads': 2, 'num_key_value_heads': 2, 'intermediate_size': 64}
+    ReconPruner(LayerSpec('vla_driver', {**layer, 'rms_norm_eps': 1e-6})).save_pretrained(tmp_path / 'other')
+    for words, message in (
+        (('--block', '2'), 'before vision block 2; allowed: 1 to 1'),
+        (('--steps', '0'), '--steps is 0, expected a positive number'),
+        (('--teacher', str(tmp_path / 'other')), 'width 48; --model'),
+        (('--teacher', str(tmp_path / 'nowhere')), 'is no folder'),
+    ):
+        with pytest.raises(InvalidInput, match=message):
+            train(*words)
