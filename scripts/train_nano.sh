@@ -57,3 +57,18 @@ train blind --data "${all[@]}" --blind --config config/blind.json --minutes 4 --
 
 "$driver" train export --run "$work/nano" --out models/nano
 "$driver" train export --run "$work/blind" --out models/nano-blind
+# 6. Which tokens to keep: ReconPruner behind the encoder, and heads that say the same inside it.
+if [ ! -e "$work/pruner/done" ]; then
+  resume=()
+  [ -d "$work/pruner/state" ] && resume=(--resume)
+  "$driver" train pruner --data "${all[@]}" --model nano --out "$work/pruner" --features "$work/features" --guide 1 \
+    --steps 1600 --batch 8 --decoder-layers 2 --cell 8 --decoder-steps 100 --warmup 60 "${resume[@]}"
+  touch "$work/pruner/done"
+fi
+mkdir -p models/nano/pruner
+cp "$work/pruner/config.json" "$work/pruner/model.safetensors" models/nano/pruner
+for block in 1 2; do
+  "$driver" train early-head --data "${all[@]}" --model nano --block "$block" --out "$work/early$block" --steps 400
+  mkdir -p "models/nano/early$block"
+  cp "$work/early$block/config.json" "$work/early$block/model.safetensors" "models/nano/early$block"
+done

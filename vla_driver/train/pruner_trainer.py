@@ -136,7 +136,7 @@ class PrunerTrainer:
         """Start with the backbone's own first layer in the pruner and a random decoder."""
         self.encoder, self.config, self.device = encoder, config, torch.device(device)
         torch.manual_seed(config.seed)
-        notes = {'trained_for': trained_for, 'objective': config.objective}
+        notes = {'trained_for': trained_for, 'objective': config.objective, 'guide': config.guide}
         self.pruner = ReconPruner(encoder.spec, notes).to(self.device)
         encoder.start(self.pruner)
         channels = 1 if config.objective == 'adversarial-only' else 3
