@@ -14,6 +14,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -97,18 +99,24 @@ def best_within(
     camera [N]; of equal scores the first one stays; -inf: already gone.  left: how many of each camera's tokens are
     not gone (default: all).
     """
-    count = scores.shape[1]
-    members = [(camera == number).nonzero()[:, 0] for number in range(len(names))]
-    quotas = budget.least([len(part) for part in members], names, left)
-    total = budget.total(count)
-    # One sort of everything; within it, the first `quota` of each camera are its best.
-    order = scores.sort(dim=1, descending=True, stable=True).indices
-    of_camera = camera[order].unsqueeze(-1) == torch.arange(len(names), device=camera.device)
-    rank = (of_camera.cumsum(dim=1) * of_camera).sum(dim=-1)
-    reserved = rank <= torch.tensor(quotas, device=camera.device)[camera[order]]
-    # Reserved tokens first, then the others, each in order of score.
-    first = (~reserved).to(torch.int8).sort(dim=1, stable=True).indices[:, :total]
-    return order.gather(1, first).sort(dim=1).values
+    # Some dozen small steps: numpy takes a fifth of torch's time for them, and a GPU is waited for once.
+    numbers = camera.cpu().numpy()
+    sizes = np.bincount(numbers, minlength=len(names)).tolist()
+    quotas, total = budget.least(sizes, names, left), budget.total(len(numbers))
+    rows = [_best_of_row(row, numbers, quotas, total) for row in scores.detach().float().cpu().numpy()]
+    return torch.from_numpy(np.stack(rows)).to(scores.device)
+
+
+def _best_of_row(
+    scores: npt.NDArray[np.float32], camera: npt.NDArray[np.int64], quotas: Sequence[int], total: int
+) -> npt.NDArray[np.int64]:
+    order = np.argsort(-scores, kind='stable')
+    of_camera = camera[order]
+    # Within the one order, the first of each camera are its best: they go before all others.
+    reserved = np.zeros(len(order), dtype=bool)
+    for number, quota in enumerate(quotas):
+        reserved[np.flatnonzero(of_camera == number)[:quota]] = True
+    return np.sort(np.concatenate([order[reserved], order[~reserved]])[:total])
 
 
 def keep_best(scores: Tensor, tokens: VisualTokens, budget: TokenBudget) -> KeptTokens:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import dataclasses
 import zlib
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -60,10 +61,11 @@ class UniformPruner:
 
     def select(self, tokens: VisualTokens, budget: TokenBudget, text: Tensor | None = None) -> KeptTokens:
         """See `Pruner`."""
-        rank = torch.zeros_like(tokens.row)
-        for bit in range(int(max(tokens.row.max(), tokens.column.max())).bit_length()):
-            row, column = (tokens.row >> bit) & 1, (tokens.column >> bit) & 1
+        rows, columns = tokens.row.cpu().numpy(), tokens.column.cpu().numpy()
+        rank = np.zeros_like(rows)
+        for bit in range(int(max(rows.max(), columns.max())).bit_length()):
+            row, column = (rows >> bit) & 1, (columns >> bit) & 1
             rank = 4 * rank + 2 * (row ^ column) + row
-        scores = -rank.float().expand(len(tokens.features), -1)
+        scores = -torch.from_numpy(rank).float().to(tokens.row.device).expand(len(tokens.features), -1)
         everywhere = dataclasses.replace(tokens, valid=torch.ones_like(tokens.valid))
         return KeptTokens(keep_best(scores, everywhere, dataclasses.replace(budget, scope='camera')).index)
