@@ -59,9 +59,15 @@ def test_the_head_learns_from_the_teacher_and_drives(train: Any, checkpoint: Pat
     policy = load_policy(checkpoint, pruner=tmp_path / 'head', budget=TokenBudget(ratio=0.5))
     pruner, _ = policy.pruning  # type: ignore[attr-defined]
     assert isinstance(pruner, EarlyPruner) and (pruner.block, pruner.source) == (1, 'head')
-    notes = json.loads((tmp_path / 'head/config.json').read_text())['notes']
+    # Beside the checkpoint's ReconPruner, it goes by a name.
+    (tmp_path / 'head').rename(checkpoint / 'early1')
+    named = load_policy(checkpoint, pruner='early:1-head', budget=TokenBudget(ratio=0.5))
+    assert isinstance(named.pruning[0], EarlyPruner)  # type: ignore[attr-defined]
+    with pytest.raises(InvalidInput, match='early2'):
+        load_policy(checkpoint, pruner='early:2-head', budget=TokenBudget(ratio=0.5))
+    notes = json.loads((checkpoint / 'early1/config.json').read_text())['notes']
     assert notes['steps'] == 60 and notes['held_out']['loss'] == pytest.approx(after['loss'], abs=1e-4)
-    kinds = [json.loads(line)['kind'] for line in (tmp_path / 'head/log.jsonl').read_text().splitlines()]
+    kinds = [json.loads(line)['kind'] for line in (checkpoint / 'early1/log.jsonl').read_text().splitlines()]
     assert kinds[-1] == 'validation' and 'train' in kinds
 
 

@@ -20,6 +20,7 @@ Row = dict[str, Any]
 def fingerprint(model: str, settings: PruningSettings) -> str:
     """Return a hash of everything a drive depends on beside the scenario: weights, pruner, budget, version."""
     from vla_driver.model.checkpoint import PRUNER_FOLDER, resolve_checkpoint
+    from vla_driver.model.pruning.registry import early_folder
 
     digest = hashlib.sha256()
     checkpoint = resolve_checkpoint(model)
@@ -28,6 +29,8 @@ def fingerprint(model: str, settings: PruningSettings) -> str:
         folders.append(checkpoint / PRUNER_FOLDER)
     elif settings.active and Path(settings.pruner).is_dir():
         folders.append(Path(settings.pruner))
+    elif (block := settings.pruner.removeprefix('early:').removesuffix('-head')).isdigit():
+        folders.append(checkpoint / early_folder(int(block)))
     for folder in folders:
         for file in sorted((*folder.glob('*.safetensors'), *folder.glob('config.json'))):
             digest.update(file.name.encode() + hashlib.sha256(file.read_bytes()).digest())

@@ -136,7 +136,7 @@ def make_early_pruner(argument: str) -> EarlyPruner:
     free = SOURCES[1:]
     if not block.isdigit() or source not in ('', *free):
         raise InvalidInput(
-            f"pruner 'early:{argument}'; expected early:BLOCK-SOURCE with a source of {', '.join(free)}, such as "
+            f"pruner 'early:{argument}'; expected early:BLOCK-SOURCE with a source of {', '.join(SOURCES)}, such as "
             'early:6-norm, or the folder of a trained head'
         )
     return EarlyPruner(int(block), source or 'norm')

@@ -49,7 +49,8 @@ def make_pruner(
 
     A folder holds a ReconPruner or an early-pruning head; `early:6-norm` prunes inside a vision encoder.
 
-    recon: the folder that the name 'recon' stands for; config: of the checkpoint that is pruned, which weights must
+    recon: the folder that the name 'recon' stands for; the heads that `early:BLOCK-head` stands for lie beside it
+    (early1, early2, ...).  config: of the checkpoint that is pruned, which weights must
     fit.  Raises `InvalidInput`, listing what is allowed.
     """
     text = os.fspath(spec)
@@ -63,8 +64,13 @@ def make_pruner(
             raise InvalidInput("pruner 'recon': no folder of its weights is known here; give the folder itself")
         return _load_recon(Path(recon), config)
     if name == 'early':
-        from vla_driver.model.pruning.early import make_early_pruner
+        from vla_driver.model.pruning.early import load_early_pruner, make_early_pruner
 
+        block, _, source = argument.partition('-')
+        if source == 'head' and block.isdigit():
+            if recon is None:
+                raise InvalidInput(f"pruner {text!r}: no checkpoint's heads are known here; give the head's folder")
+            return load_early_pruner(Path(recon).parent / early_folder(int(block)))
         return make_early_pruner(argument)
     if Path(text).is_dir():
         from vla_driver.model.pruning.early import is_early_pruner, load_early_pruner
@@ -73,6 +79,11 @@ def make_pruner(
             return load_early_pruner(text)
         return _load_recon(Path(text), config)
     raise InvalidInput(f'pruner {text!r} is neither known nor a folder; {_allowed()}')
+
+
+def early_folder(block: int) -> str:
+    """Return the name of the folder, in a checkpoint's, that holds the head for pruning before `block`."""
+    return f'early{block}'
 
 
 def _allowed() -> str:
