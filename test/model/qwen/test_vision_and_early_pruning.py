@@ -178,9 +178,11 @@ def test_the_registry_knows_early_pruners(tmp_path: Path) -> None:
     assert isinstance(made, EarlyPruner)
     assert (made.block, made.source) == (6, 'random')
     assert make_pruner('early:6').name == 'early-norm'
-    for spec in ('early', 'early:', 'early:x', 'early:6-head', 'early:-norm'):
+    for spec in ('early', 'early:', 'early:x', 'early:-head', 'early:-norm'):
         with pytest.raises(InvalidInput, match='expected early:BLOCK-SOURCE'):
             make_pruner(spec)
+    with pytest.raises(InvalidInput, match="no checkpoint's heads are known"):
+        make_pruner('early:6-head')
     save_early_head(EarlyHead(32, 16), 3, tmp_path)
     loaded = make_pruner(tmp_path)
     assert isinstance(loaded, EarlyPruner)
