@@ -9,6 +9,7 @@ shared-memory profile of Fast DDS and once with its default transports, and lost
 
   vla_driver evaluate latency --json latency.json
   vla_driver evaluate latency --raw --json latency_raw.json
+  vla_driver evaluate latency --pruner early:1-head --prune-ratio 0.5
 """
 
 from __future__ import annotations
@@ -33,6 +34,12 @@ from vla_driver.commands.common import (
     write_json,
 )
 from vla_driver.commands.demo import private_domain
+from vla_driver.commands.pruning_arguments import (
+    add_pruning_arguments,
+    planner_parameters,
+    pruning_json,
+    pruning_settings,
+)
 from vla_driver.evaluate.controls import checkpoint_of, require_checkpoint
 from vla_driver.evaluate.workers import environment_variables
 from vla_driver.types import CAMERA_NAMES, CameraRig, Image, VlaDriverError
@@ -55,6 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--raw', action='store_true', help='uncompressed images, too: with and without shared memory')
     parser.add_argument('--bag', type=Path, metavar='BAG', help='whose pictures are sent (default: the sample bag)')
     parser.add_argument('--verbose', action='store_true', help="show the processes' own output")
+    add_pruning_arguments(parser)
     add_json_argument(parser)
 
 
@@ -64,6 +72,7 @@ def run(args: argparse.Namespace) -> int:
     from vla_driver.geometry.rig import load_rig, rig_to_yaml
 
     checkpoint = require_checkpoint(args.policy, args.model)
+    pruning = pruning_settings(args)
     cores = sorted(os.sched_getaffinity(0))
     # Everything that is started from here inherits this.
     os.sched_setaffinity(0, cores[: args.cores])
@@ -90,6 +99,7 @@ def run(args: argparse.Namespace) -> int:
         {
             'policy': args.policy,
             'model': checkpoint,
+            'pruning': pruning_json(pruning),
             'size': list(SIZE),
             'jpeg_kb': kilobytes,
             'seconds': args.seconds,
@@ -149,6 +159,7 @@ def _run(args: argparse.Namespace, folder: Path, transport: str, *, shared_memor
         'rig': str(folder / 'rig.yaml'),
         'image_transport': [transport],
         'threads': args.threads,
+        **planner_parameters(pruning_settings(args)),
     }
     words = ['--frames', str(folder), '--rig', str(folder / 'rig.yaml'), '--transport', transport]
     words += ['--rate', str(args.rate), '--seconds', str(args.seconds)]

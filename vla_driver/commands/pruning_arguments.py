@@ -1,6 +1,6 @@
 # Copyright 2026 The vla_driver authors
 # SPDX-License-Identifier: Apache-2.0
-"""--pruner, --prune-ratio and the rest: arguments of `replay`, `demo` and `drive`."""
+"""--pruner, --prune-ratio and the rest: arguments of `replay`, `demo`, `drive` and `evaluate latency`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ def add_pruning_arguments(parser: argparse.ArgumentParser) -> None:
         default=NO_PRUNER,
         metavar='NAME',
         help="recon (the checkpoint's own), a folder of ReconPruner weights, or a baseline such as uniform, random:1, "
-        'divprune, vispruner, visionzip, cdpruner, prune2drive, fastv:2, sparsevlm (default: none)',
+        'divprune, vispruner, visionzip, cdpruner, prune2drive, fastv:2, sparsevlm; early:1-head prunes inside the '
+        'encoder (default: none)',
     )
     amount = group.add_mutually_exclusive_group()
     amount.add_argument('--prune-ratio', type=float, metavar='R', help='share of the tokens pruned (default: 0.5)')
