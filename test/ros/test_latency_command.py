@@ -14,7 +14,21 @@ from vla_driver.cli import main
 
 def test_figures_of_a_pruned_run(tmp_path: Path) -> None:
     file = tmp_path / 'latency.json'
-    words = ['--seconds', '6', '--rate', '5', '--pruner', 'early:1-head', '--prune-ratio', '0.75', '--json', str(file)]
+    # One thread: beside other load, two would wait for each other at every operation.
+    words = [
+        '--seconds',
+        '6',
+        '--rate',
+        '4',
+        '--threads',
+        '1',
+        '--pruner',
+        'early:1-head',
+        '--prune-ratio',
+        '0.75',
+        '--json',
+        str(file),
+    ]
     assert main(['evaluate', 'latency', *words]) == 0
     found = json.loads(file.read_text())
     assert found['pruning']['pruner'] == 'early:1-head' and found['pruning']['ratio'] == 0.75
