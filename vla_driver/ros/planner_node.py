@@ -44,6 +44,7 @@ from vla_driver.ros.image_topics import TRANSPORTS, ImageTopics, per_camera
 from vla_driver.ros.lifecycle import DriverNode, NodeParameters, run
 from vla_driver.ros.mailbox import Mailbox
 from vla_driver.ros.markers import no_plan_markers, plan_markers, token_markers
+from vla_driver.ros.openmp import wait_briefly
 from vla_driver.ros.own_thread import in_own_thread
 from vla_driver.ros.parameters import parameter
 from vla_driver.ros.pruning_control import PruningControl, settings_of
@@ -407,6 +408,7 @@ class PlannerNode(DriverNode[PlannerParameters]):
 
 def main() -> int:
     """Run the node."""
+    wait_briefly()
     return run(PlannerNode)
 
 
