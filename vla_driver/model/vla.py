@@ -233,15 +233,15 @@ class VlaModel(PreTrainedModel):
             parts.insert(0, self.memory(remembered, self.position) + kinds[1])
         if tokens is not None:
             features, valid = tokens.features, tokens.valid
-            # Of all tokens, also where few are kept: that is known from the tick before.
-            position, spread = self.position(tokens.rays, tokens.origins), self.view.spread(tokens.rays, tokens.origins)
+            # The panorama reads everything: it costs a hundredth of the language model, which pruning is to spare.
+            read, said = self.view(features, self.view.spread(tokens.rays, tokens.origins), valid)
+            view = said.sum(dim=1)
+            position = self.position(tokens.rays, tokens.origins)  # of all tokens: known from the tick before
             if kept is not None:
-                position, spread, valid = (take(x, kept.index) for x in (position, spread, valid))
+                position, valid = take(position, kept.index), take(valid, kept.index)
                 features = take(features, kept.index) if kept.features is None else kept.features
             # A missing camera has no position: a rig that never had it and one that lost it look the same.
             position = position.to(features.dtype) * valid.unsqueeze(-1).to(features.dtype)
-            read, said = self.view(features, spread, valid)
-            view = said.sum(dim=1)
             parts.insert(-1, said)
             parts.insert(0, features + position + kinds[0])
         parts.append(self.scene_queries.to(ego.dtype).expand(len(ego), -1, -1))

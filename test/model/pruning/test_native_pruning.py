@@ -57,14 +57,17 @@ Whole = tuple[Tensor, Tensor, Tensor]
 
 
 def _whole(
-    model: VlaModel, ego: Tensor, tokens: VisualTokens, remembered: Remembered | None, kept: Tensor | None = None
+    model: VlaModel,
+    ego: Tensor,
+    tokens: VisualTokens,
+    remembered: Remembered | None,
+    shown: VisualTokens | None = None,
 ) -> Whole:
-    """Return the sequence of all tokens; the panorama reads those at kept [B, K] alone, the others being masked."""
+    """Return the sequence of all tokens; shown: those that the panorama reads, if others (it is not pruned)."""
     x, read, view = model._sequence(ego, tokens, remembered, None)
     assert read is not None and view is not None
-    if kept is not None:
-        stays = torch.zeros_like(tokens.valid).scatter_(1, kept, True)
-        read, said = model.view(tokens.features, model.view.spread(tokens.rays, tokens.origins), tokens.valid & stays)
+    if shown is not None:
+        read, said = model.view(shown.features, model.view.spread(shown.rays, shown.origins), shown.valid)
         end = x.shape[1] - ego.shape[1] - model.scene_queries.shape[0]
         x = x.clone()
         x[:, end - said.shape[1] : end] = said
@@ -137,7 +140,7 @@ def test_pruned_equals_masked(model: VlaModel, seen: tuple[VisualTokens, Remembe
         merged = tokens.features.clone()
         merged[rows, kept.index] = kept.features
         whole = dataclasses.replace(tokens, features=merged)
-    x = _whole(model, ego, whole, remembered, kept.index)
+    x = _whole(model, ego, whole, remembered, tokens)
     length = x[0].shape[1]
     visible = _visible(kept.index, count, length)
     want, scene, _ = _reference(model, x, ego, [visible] * DEPTH, {})
