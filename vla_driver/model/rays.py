@@ -4,11 +4,13 @@
 
 from __future__ import annotations
 
+import abc
+
 import torch
 from torch import Tensor, nn
 
 
-class RayFunction(nn.Module):
+class RayFunction(nn.Module, abc.ABC):
     """Called with viewing rays [..., 3] and camera positions [..., 3] in metres; subclasses have `compute`."""
 
     def __init__(self) -> None:
@@ -28,6 +30,6 @@ class RayFunction(nn.Module):
             known = self._known[rays.shape] = (rays, origins_m, self.compute(rays, origins_m))
         return known[2]
 
+    @abc.abstractmethod
     def compute(self, rays: Tensor, origins_m: Tensor) -> Tensor:
         """Return the function's value."""
-        raise NotImplementedError
