@@ -94,9 +94,7 @@ class VisionBlock(nn.Module):
         received: a list to which the attention that each patch receives is appended, [B, patches of the group] of
         each group.
         """
-        x = x + self.proj(self._attend(self.qkv(self.norm1(x)), images, received))
-        out: Tensor = x + self.fc2(F.gelu(self.fc1(self.norm2(x))))
-        return out
+        return self._feed(x + self.proj(self._attend(self.qkv(self.norm1(x)), images, received)))
 
     def ragged(self, x: Tensor, segments: Sequence[Sequence[int]]) -> Tensor:
         """As `forward`, x [B, P, d], where row b has segments[b][c] patches of picture c, one after another."""
@@ -105,7 +103,9 @@ class VisionBlock(nn.Module):
         for row, lengths in zip(qkv.permute(0, 2, 3, 1, 4), segments, strict=True):
             parts = row.split([length for length in lengths if length], dim=2)
             rows.append(torch.cat([attention(*part.unsqueeze(1)) for part in parts], dim=1))
-        x = x + self.proj(torch.cat(rows))
+        return self._feed(x + self.proj(torch.cat(rows)))
+
+    def _feed(self, x: Tensor) -> Tensor:
         out: Tensor = x + self.fc2(F.gelu(self.fc1(self.norm2(x))))
         return out
 
@@ -148,12 +148,14 @@ class Merger(nn.Module):
 
     def forward(self, patches: Tensor) -> Tensor:
         """[I, rows, columns, d] -> [I, rows / s, columns / s, D]."""
-        out: Tensor = self.fc2(F.gelu(self.fc1(windows(self.norm(patches), (self.size, self.size)))))
-        return out
+        return self._join(windows(self.norm(patches), (self.size, self.size)))
 
     def units(self, states: Tensor) -> Tensor:
         """As `forward`, of patches that are already gathered: [B, U, s * s, d] -> [B, U, D]."""
-        out: Tensor = self.fc2(F.gelu(self.fc1(self.norm(states).flatten(-2))))
+        return self._join(self.norm(states).flatten(-2))
+
+    def _join(self, x: Tensor) -> Tensor:
+        out: Tensor = self.fc2(F.gelu(self.fc1(x)))
         return out
 
 

@@ -10,11 +10,8 @@ cross-entropy.  Nothing is labelled: any pictures of the cameras will do.  --out
 from __future__ import annotations
 
 import argparse
-import json
 import math
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -33,8 +30,9 @@ from vla_driver.train.pruner_trainer import (
     RATIOS,
     PrunerConfig,
     ReconBatch,
+    append_log,
     cosine_factor,
-    make_batch,
+    held_out_batches,
     picture_size,
     training_batches,
 )
@@ -139,7 +137,7 @@ def _fit(
                 mean = sum(window) / len(window)
                 if not math.isfinite(mean):
                     raise InvalidInput(f'training diverged at step {step}: loss {mean}; lower --learning-rate')
-                _log(args.out, kind='train', step=step + 1, loss=mean)
+                append_log(args.out, kind='train', step=step + 1, loss=mean)
                 window.clear()
     finally:
         bar.close()
@@ -173,7 +171,7 @@ def _validate(
 ) -> dict[str, float]:
     """Return for each ratio which share of the teacher's choice the head makes, and the foreground recall of both."""
     rows: dict[str, list[Tensor]] = {'loss': []}
-    for batch in _held_out(args, encoder, held_out):
+    for batch in held_out_batches(held_out, encoder, args.validate, args.batch, _CELL):
         loss, scores, tokens = _loss(encoder, teacher, head, args.block, batch, device)
         rows['loss'].append(loss.expand(len(scores)))
         theirs, share = teacher.score(tokens), token_shares(to_device(batch.targets, device), _CELL)
@@ -188,18 +186,5 @@ def _validate(
             for name, values in found.items():
                 rows.setdefault(f'{name}_{percent}', []).append(values)
     figures = {name: float(torch.cat(values).nanmean()) for name, values in rows.items()}
-    _log(args.out, kind='validation', step=args.steps, **figures)
+    append_log(args.out, kind='validation', step=args.steps, **figures)
     return figures
-
-
-def _held_out(args: argparse.Namespace, encoder: TokenEncoder, frames: JoinedFrames) -> Iterator[ReconBatch]:
-    count = min(args.validate, len(frames))
-    numbers = [round(k * (len(frames) - 1) / max(1, count - 1)) for k in range(count)]
-    for first in range(0, count, args.batch):
-        yield make_batch(frames, numbers[first : first + args.batch], encoder, _CELL)
-
-
-def _log(folder: Path, **entry: Any) -> None:
-    with (folder / 'log.jsonl').open('a', encoding='utf-8') as stream:
-        rounded = {key: round(value, 6) if isinstance(value, float) else value for key, value in entry.items()}
-        stream.write(json.dumps(rounded) + '\n')

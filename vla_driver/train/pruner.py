@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -26,8 +25,8 @@ from vla_driver.train.frames import JoinedFrames, episodes_under, open_frames
 from vla_driver.train.pruner_trainer import (
     PrunerConfig,
     PrunerTrainer,
-    ReconBatch,
-    make_batch,
+    append_log,
+    held_out_batches,
     picture_size,
     training_batches,
 )
@@ -186,7 +185,7 @@ def train_pruner(args: argparse.Namespace) -> dict[str, float]:
     args.out.mkdir(parents=True, exist_ok=True)
     if not args.resume:
         (args.out / 'scenes.json').write_text(json.dumps(_scenes(frames, held_out), indent=1) + '\n', encoding='utf-8')
-    _log(
+    append_log(
         args.out,
         kind='start',
         step=trainer.step,
@@ -268,7 +267,7 @@ def _loop(
             bar.update(1)
             if len(window) == _LOG_EVERY or trainer.step == steps:
                 means = {key: sum(row[key] for row in window) / len(window) for key in window[0]}
-                _log(
+                append_log(
                     args.out,
                     kind='train',
                     step=trainer.step,
@@ -294,26 +293,13 @@ def _loop(
 def _validate(args: argparse.Namespace, trainer: PrunerTrainer, held_out: JoinedFrames, bar: Any) -> dict[str, float]:
     if not len(held_out):
         return {}
-    figures = trainer.validate(_validation_batches(trainer, held_out, args.validate))
-    _log(args.out, kind='validation', step=trainer.step, seconds=trainer.elapsed_s, **figures)
+    figures = trainer.validate(
+        held_out_batches(held_out, trainer.encoder, args.validate, trainer.config.batch, trainer.config.cell)
+    )
+    append_log(args.out, kind='validation', step=trainer.step, seconds=trainer.elapsed_s, **figures)
     shown = [f'{kind}_recall_{p}' for kind in ('foreground', 'object') for p in (25, 50, 75)]
     bar.write(
         f'step {trainer.step}: kept {figures["kept"]:.3f}, '
         + ', '.join(f'{name} {figures[name]:.3f}' for name in shown if name in figures)
     )
     return figures
-
-
-def _validation_batches(trainer: PrunerTrainer, held_out: JoinedFrames, limit: int) -> Iterator[ReconBatch]:
-    """Yield at most `limit` held-out frames, evenly spread."""
-    count = min(limit, len(held_out))
-    numbers = [round(k * (len(held_out) - 1) / max(1, count - 1)) for k in range(count)]
-    for first in range(0, count, trainer.config.batch):
-        part = numbers[first : first + trainer.config.batch]
-        yield make_batch(held_out, part, trainer.encoder, trainer.config.cell)
-
-
-def _log(folder: Path, **entry: Any) -> None:
-    with (folder / 'log.jsonl').open('a', encoding='utf-8') as stream:
-        rounded = {key: round(value, 6) if isinstance(value, float) else value for key, value in entry.items()}
-        stream.write(json.dumps(rounded) + '\n')

@@ -127,6 +127,23 @@ def training_batches(
             yield batch
 
 
+def held_out_batches(
+    frames: JoinedFrames, encoder: TokenEncoder, limit: int, batch: int, cell: int
+) -> Generator[ReconBatch, None, None]:
+    """Yield at most `limit` frames, evenly spread, in batches."""
+    count = min(limit, len(frames))
+    numbers = [round(k * (len(frames) - 1) / max(1, count - 1)) for k in range(count)]
+    for first in range(0, count, batch):
+        yield make_batch(frames, numbers[first : first + batch], encoder, cell)
+
+
+def append_log(folder: Path, **entry: Any) -> None:
+    """Add a line to the run's log.jsonl, numbers rounded."""
+    with (folder / 'log.jsonl').open('a', encoding='utf-8') as stream:
+        rounded = {key: round(value, 6) if isinstance(value, float) else value for key, value in entry.items()}
+        stream.write(json.dumps(rounded) + '\n')
+
+
 class PrunerTrainer:
     """One run: `train_step` advances it; `save` and `load` keep it."""
 

@@ -70,7 +70,13 @@ def make_pruner(
         if source == 'head' and block.isdigit():
             if recon is None:
                 raise InvalidInput(f"pruner {text!r}: no checkpoint's heads are known here; give the head's folder")
-            return load_early_pruner(Path(recon).parent / early_folder(int(block)))
+            folder = Path(recon).parent / early_folder(int(block))
+            if not folder.is_dir():
+                there = ', '.join(
+                    f'early:{one.name[len("early") :]}-head' for one in sorted(folder.parent.glob('early*'))
+                )
+                raise InvalidInput(f'pruner {text!r}: there is no {folder}; the checkpoint has {there or "no heads"}')
+            return load_early_pruner(folder)
         return make_early_pruner(argument)
     if Path(text).is_dir():
         from vla_driver.model.pruning.early import is_early_pruner, load_early_pruner
