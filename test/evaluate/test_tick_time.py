@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from vla_driver.bag.read import BagReader
-from vla_driver.evaluate.controls import make_policy
 from vla_driver.evaluate.pruning_settings import PruningSettings
 from vla_driver.evaluate.tick_time import tick_times
+from vla_driver.model.checkpoint import load_policy
 from vla_driver.types import InvalidInput
 
 
@@ -21,8 +21,8 @@ def test_rows_hold_stages_tokens_and_paired_differences(tiny_checkpoint: Path, l
         observation = next(iter(bag.observations()))
     variants = [PruningSettings(), PruningSettings('uniform', 0.5), PruningSettings('fastv:1', 0.6)]
     rounds: list[int] = []
-    policy = make_policy('model', model)
-    rows = tick_times(policy, observation, variants, model, 3, on_round=lambda: rounds.append(1))
+    network = load_policy(model).model
+    rows = tick_times(network, observation, variants, model, 3, on_round=lambda: rounds.append(1))
     assert len(rounds) == 3
     assert [(row['pruner'], row['ratio'], row['tokens']) for row in rows] == [
         ('none', 0.0, None),
@@ -39,4 +39,4 @@ def test_rows_hold_stages_tokens_and_paired_differences(tiny_checkpoint: Path, l
         # The stages are the tick but for the building of the plan; their medians need not add up exactly.
         assert sum(stage['p50'] for stage in row['stages_ms'].values()) < 2.0 * row['tick_ms']['max']
     with pytest.raises(InvalidInput, match='1 rounds'):
-        tick_times(policy, observation, variants, model, 1)
+        tick_times(network, observation, variants, model, 1)

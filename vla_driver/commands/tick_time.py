@@ -15,6 +15,7 @@ from pathlib import Path
 
 from vla_driver.commands.common import add_json_argument, positive_int, progress, provenance, write_json
 from vla_driver.evaluate.pruning_settings import PruningSettings
+from vla_driver.types import InvalidInput
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,6 +37,7 @@ def run(args: argparse.Namespace) -> int:
     from vla_driver.bag.sample import sample_bag_path
     from vla_driver.evaluate.controls import make_policy, require_checkpoint
     from vla_driver.evaluate.tick_time import tick_times
+    from vla_driver.model.native_policy import NativePolicy
 
     model = require_checkpoint('model', args.model)
     assert model is not None
@@ -44,11 +46,15 @@ def run(args: argparse.Namespace) -> int:
     if args.threads:
         torch.set_num_threads(args.threads)
     policy = make_policy('model', model)
+    if not isinstance(policy, NativePolicy):
+        raise InvalidInput(
+            f'{model} is a vision-language model; tick-time is for native checkpoints (evaluate efficiency times others)'
+        )
     path = args.bag if args.bag is not None else sample_bag_path()
     with BagReader(path) as bag:
         observation = next(iter(bag.observations()))
     with progress(args.rounds, 'round', f'{len(variants)} variants') as bar:
-        rows = tick_times(policy, observation, variants, model, args.rounds, on_round=bar.update)
+        rows = tick_times(policy.model, observation, variants, model, args.rounds, on_round=bar.update)
     print(
         f'{"pruner":<14}{"pruned":>7}{"tokens":>8}{"median":>10}{"p99":>10}{"pruner":>10}{"speed-up":>10}   faster by'
     )

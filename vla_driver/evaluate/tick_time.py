@@ -18,6 +18,8 @@ import numpy as np
 from vla_driver.evaluate.pruning_settings import PruningSettings, load_pruner
 from vla_driver.evaluate.recorded_plans import spread
 from vla_driver.evaluate.statistics import mean_ci
+from vla_driver.model.native_policy import NativePolicy
+from vla_driver.model.vla import VlaModel
 from vla_driver.types import InvalidInput, Observation
 
 #: Between two ticks of one variant by the observation's clock: the memory is as full as on the road.
@@ -26,7 +28,7 @@ _WARM_UP_ROUNDS: Final = 12
 
 
 def tick_times(
-    policy: Any,
+    model: VlaModel,
     observation: Observation,
     variants: Sequence[PruningSettings],
     checkpoint: str,
@@ -41,28 +43,32 @@ def tick_times(
     """
     if rounds < 2:
         raise InvalidInput(f'{rounds} rounds, expected at least 2')
-    pruners = [load_pruner(variant.pruner, checkpoint) for variant in variants]
+    # One policy each, around the same weights: what a policy keeps from tick to tick (memory, rays) is then as full as
+    # on the road, where the pruner does not change at every tick.
+    policies = []
+    for variant in variants:
+        policy = NativePolicy(model)
+        if variant.active:
+            policy.set_pruning(load_pruner(variant.pruner, checkpoint), variant.budget())
+        policies.append(policy)
     ticks = np.zeros((rounds, len(variants)))
     stages: list[dict[str, list[float]]] = [{} for _ in variants]
     tokens: list[int | None] = [None] * len(variants)
-    policy.reset()
     for number in range(-_WARM_UP_ROUNDS, rounds):
         stamp_s = observation.stamp_s + _TICK_S * (number + _WARM_UP_ROUNDS)
         ego = dataclasses.replace(observation.ego, stamp_s=stamp_s)
         seen = dataclasses.replace(observation, stamp_s=stamp_s, ego=ego)
         for place in range(len(variants)):
             index = (place + number) % len(variants)
-            active = variants[index].active
-            policy.set_pruning(pruners[index], variants[index].budget() if active else None)
             began = time.perf_counter()
-            plan = policy.plan(seen)
+            plan = policies[index].plan(seen)
             took_ms = 1e3 * (time.perf_counter() - began)
             if number < 0:
                 continue
             ticks[number, index] = took_ms
             for stage, ms in plan.timing_ms.items():
                 stages[index].setdefault(stage, []).append(ms)
-            selection = policy.last_selection
+            selection = policies[index].last_selection
             tokens[index] = None if selection is None else selection.kept
         if number >= 0 and on_round is not None:
             on_round()

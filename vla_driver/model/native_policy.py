@@ -148,8 +148,8 @@ class NativePolicy:
                 pooled = self.model.pool(tokens)
                 remembered = self._memory.read(observation.ego, observation.stamp_s, pooled)
                 self._memory.write(pooled, observation.ego, observation.stamp_s)
+            ego = self.model.ego(inputs)  # before the mark: the next stage is the pruner's alone
             mark('vision')
-            ego = self.model.ego(inputs)
             inside, inside_s = '', 0.0  # the stage within which a pruner works, and how long
             if self._pruner is None or tokens is None:
                 prefix = self.model.prefill(ego, tokens, remembered)
