@@ -54,6 +54,26 @@ def test_raw_encodings(picture: Image, encoding: str, padding: int, big_endian: 
     assert np.array_equal(got, want)
 
 
+@pytest.mark.parametrize('padding', [0, 32])
+@pytest.mark.parametrize('encoding', decode.RAW_ENCODINGS)
+@pytest.mark.parametrize(
+    ('at_least', 'halvings'),
+    # 160x96 is 5 * 2^5 by 3 * 2^5: a sixth halving would not be exact.
+    [(None, 0), ((160, 96), 0), ((81, 1), 0), ((1, 49), 0), ((80, 48), 1), ((21, 12), 2), ((20, 12), 3), ((1, 1), 5)],
+)
+def test_raw_pictures_are_halved_while_that_suffices(
+    picture: Image, encoding: str, padding: int, at_least: tuple[int, int] | None, halvings: int
+):
+    whole = cv2.resize(picture, (160, 96))
+    data, step = raw_bytes(STORED[encoding](whole), padding)
+    got = decode.decode_raw(data, 160, 96, encoding, step, False, at_least)
+    side = 2**halvings
+    assert got.shape == (96 // side, 160 // side, 3)
+    means = whole.reshape(96 // side, side, 160 // side, side, 3).mean(axis=(1, 3))
+    want = np.repeat(means[..., :1], 3, axis=2) if encoding == 'mono8' else means
+    assert np.abs(got - want).max() <= 0.5 * halvings  # each halving rounds
+
+
 @pytest.mark.parametrize('container', [bytes, bytearray, memoryview, lambda b: array.array('B', b), np.frombuffer])
 def test_any_byte_buffer_will_do(picture: Image, container):
     data = container(picture.tobytes()) if container is not np.frombuffer else np.frombuffer(picture.tobytes(), 'u1')

@@ -12,8 +12,9 @@ import pytest
 import torch
 
 from vla_driver.cli import main
-from vla_driver.evaluate import efficiency
-from vla_driver.evaluate.efficiency import QwenBench, QwenShape, as_dicts, measure_qwen, square_or_six
+from vla_driver.evaluate import efficiency_models
+from vla_driver.evaluate.efficiency import QwenBench, as_dicts, measure_qwen
+from vla_driver.evaluate.efficiency_models import QwenShape, square_or_six
 from vla_driver.types import InvalidInput
 
 SMALL = QwenShape(
@@ -31,7 +32,7 @@ SMALL = QwenShape(
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """A model with few layers, under a name of its own."""
-    monkeypatch.setattr(efficiency, 'SHAPES', {**efficiency.SHAPES, 'small': SMALL})
+    monkeypatch.setattr(efficiency_models, 'SHAPES', {**efficiency_models.SHAPES, 'small': SMALL})
 
 
 def test_pictures_of_so_many_tokens() -> None:

@@ -35,23 +35,33 @@ _JPEG_START, _PNG_START, _PNG_END = b'\xff\xd8\xff', b'\x89PNG\r\n\x1a\n', b'IEN
 def decode_message(message: Any, at_least: tuple[int, int] | None = None) -> Image:
     """Return the picture of a sensor_msgs/Image or sensor_msgs/CompressedImage, whoever deserialised it.
 
-    at_least: (width, height) that suffices; a JPEG may come out smaller than it is, but not below.
+    at_least: (width, height) that suffices; a JPEG or raw picture may come out smaller than it is, but not below.
     """
     if hasattr(message, 'encoding'):
+        big_endian = bool(message.is_bigendian)
         return decode_raw(
-            message.data, message.width, message.height, message.encoding, message.step, bool(message.is_bigendian)
+            message.data, message.width, message.height, message.encoding, message.step, big_endian, at_least
         )
     if hasattr(message, 'format'):
         return decode_compressed(message.data, message.format, at_least)
     raise InvalidInput(f'{type(message).__name__}, expected sensor_msgs/Image or sensor_msgs/CompressedImage')
 
 
-def decode_raw(data: Any, width: int, height: int, encoding: str, step: int, is_bigendian: bool = False) -> Image:
+def decode_raw(
+    data: Any,
+    width: int,
+    height: int,
+    encoding: str,
+    step: int,
+    is_bigendian: bool = False,
+    at_least: tuple[int, int] | None = None,
+) -> Image:
     """Return the picture of a raw image message; it may share memory with `data` (any byte buffer).
 
     step: bytes from one row to the next, at least width * bytes per pixel.  All encodings read here have
     one byte per channel, so `is_bigendian` changes nothing.  Others go through cv_bridge where a ROS
-    installation brings it, and are refused otherwise.
+    installation brings it, and are refused otherwise.  at_least: (width, height); the picture is halved (means of 2x2
+    pixels) while both sides are even and it does not fall below, which saves work later.
     """
     if width < 1 or height < 1:
         raise InvalidInput(f'image of {width}x{height}, expected positive numbers')
@@ -69,7 +79,19 @@ def decode_raw(data: Any, width: int, height: int, encoding: str, step: int, is_
             f'image {width}x{height} {encoding}: {flat.size} bytes, expected {step * height} (step {step} * height)'
         )
     pixels = flat.reshape(height, step)[:, : width * channels].reshape(height, width, channels)
+    pixels = _halved(pixels, at_least)
     return pixels if conversion is None else np.asarray(cv2.cvtColor(pixels, conversion))
+
+
+def _halved(pixels: Image, at_least: tuple[int, int] | None) -> Image:
+    """Return pixels [H, W, C] halved while that is exact and suffices: ten times as fast as any other shrinking."""
+    while at_least is not None:
+        height, width = pixels.shape[:2]
+        if height % 2 or width % 2 or width // 2 < at_least[0] or height // 2 < at_least[1]:
+            break
+        smaller = cv2.resize(pixels, (width // 2, height // 2), interpolation=cv2.INTER_AREA)
+        pixels = np.asarray(smaller).reshape(height // 2, width // 2, -1)  # OpenCV drops a single channel's axis
+    return pixels
 
 
 def _decode_with_cv_bridge(data: Any, width: int, height: int, encoding: str, step: int, is_bigendian: bool) -> Image:

@@ -134,7 +134,7 @@ def _qwen(args: argparse.Namespace, total: int, keep: list[int], device: Any) ->
         flush=True,
     )
     cases = 1 + len(keep) * sum(name != 'none' for name in names)
-    with progress(cases * (1 + (args.repeats if device.type != 'meta' else 0)), 'piece', 'efficiency') as bar:
+    with progress(cases * (2 + args.repeats if device.type != 'meta' else 1), 'piece', 'efficiency') as bar:
         rows = list(
             measure_qwen(bench, keep, names, repeats=args.repeats, answer=args.answer, advance=lambda _: bar.update())
         )

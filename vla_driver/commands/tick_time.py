@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
     policy = make_policy('model', model)
     if not isinstance(policy, NativePolicy):
         raise InvalidInput(
-            f'{model} is a vision-language model; tick-time is for native checkpoints (evaluate efficiency times others)'
+            f'{model} is no native checkpoint, which tick-time is for; evaluate efficiency times vision-language models'
         )
     path = args.bag if args.bag is not None else sample_bag_path()
     with BagReader(path) as bag:
