@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,9 +18,10 @@ from vla_driver.evaluate.displacement import summarise
 from vla_driver.evaluate.open_loop import AgentTrack, RecordedExpert, evaluate_bag, nearest
 from vla_driver.geometry import unicycle
 from vla_driver.geometry.rig import load_rig
+from vla_driver.model.qwen.answer import AnswerFault, MalformedAnswer
 from vla_driver.planning.constant_velocity import ConstantVelocityPolicy
 from vla_driver.sim.scene import Actor, SemanticClass
-from vla_driver.types import CameraFrame, EgoState, InvalidInput, Navigation, Observation, TurnCommand
+from vla_driver.types import CameraFrame, EgoState, Intent, InvalidInput, Navigation, Observation, Plan, TurnCommand
 
 RIG = load_rig('sim')
 #: The car brakes evenly from 8 m/s at 1 m/s2 for 6 s.
@@ -136,3 +138,35 @@ def test_agents_are_known_only_where_they_were_recorded(braking_bag: Path) -> No
     assert track.at(START_S + 4.0) is not None
     assert len(track.at(START_S + 4.0)) == 0  # type: ignore[arg-type]
     assert track.at(START_S + 60.0) is None
+
+
+class Mumbling(ConstantVelocityPolicy):
+    """Every second answer is none; pictures smaller than they were sent suffice for it."""
+
+    config = SimpleNamespace(image_sizes={name: [80, 48] for name in RIG.names})
+
+    def __init__(self) -> None:
+        self.shapes: set[tuple[int, ...]] = set()
+
+    def plan(self, observation: Observation, intent: Intent | None = None) -> Plan:
+        self.shapes |= {frame.image.shape for frame in observation.frames.values()}
+        if round(observation.stamp_s) % 2:
+            raise MalformedAnswer(AnswerFault.EMPTY, 'nothing was said')
+        return super().plan(observation, intent)
+
+
+def test_malformed_answers_are_counted_and_pictures_are_decoded_as_in_the_node(braking_bag: Path) -> None:
+    policy = Mumbling()
+    result = evaluate_bag(braking_bag, lambda bag: policy)
+    assert 0 < len(result.samples) < 7
+    assert result.skipped[f'no plan: {AnswerFault.EMPTY.value}'] > 0
+    assert len(result.samples) + result.without_future + sum(result.skipped.values()) == 13
+    assert policy.shapes == {(48, 80, 3)}
+
+
+def test_open_loop_with_a_pruner(tiny_checkpoint: Path, braking_bag: Path, tmp_path: Path) -> None:
+    words = ['evaluate', 'open-loop', str(braking_bag), '--model', str(tiny_checkpoint), '--json', str(tmp_path / 'a')]
+    assert main([*words, '--pruner', 'uniform', '--prune-ratio', '0.6']) == 0
+    found = json.loads((tmp_path / 'a').read_text())
+    assert (found['pruning']['pruner'], found['pruning']['ratio'], found['samples']) == ('uniform', 0.6, 7)
+    assert main([*words, '--policy', 'blind', '--pruner', 'uniform']) == 2

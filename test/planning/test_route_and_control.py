@@ -5,7 +5,7 @@
 import numpy as np
 import pytest
 
-from vla_driver.geometry import unicycle
+from vla_driver.geometry import se2, unicycle
 from vla_driver.planning.control import TrajectoryController
 from vla_driver.planning.route import RouteTracker
 from vla_driver.sim.vehicle import Bicycle
@@ -28,6 +28,34 @@ def test_tracker_hands_out_the_next_two_points_and_never_goes_back():
     np.testing.assert_allclose(last.target_points_m[0], last.target_points_m[1])
     tracker.reset()
     np.testing.assert_allclose(tracker.navigation(ego(), TurnCommand.LEFT, 0.0).target_points_m[0], [30.0, 0.0])
+
+
+def next_point(tracker, *at):
+    points = tracker.navigation(ego(*at), TurnCommand.FOLLOW, 0.0).target_points_m
+    return np.round(se2.points_to_global(ego(*at).pose, points)[0], 6).tolist()
+
+
+@pytest.mark.parametrize('first', [[], [(20.0,), (50.0,)]])
+def test_a_point_that_went_by_unseen_does_not_hold_the_route_up(first):
+    """Starts in the middle, and gaps of two seconds and more."""
+    tracker = RouteTracker([[30.0 * k, 0.0] for k in range(1, 8)])
+    for at in first:
+        next_point(tracker, *at)
+    assert next_point(tracker, 110.0) == [120.0, 0.0]
+    assert next_point(tracker, 140.0, 12.0) == [150.0, 0.0]
+    assert next_point(tracker, 260.0) == [150.0, 0.0]  # off the route: nothing fits
+
+
+def test_progress_goes_on_at_the_first_leg_that_fits():
+    """A route that crosses itself at (60, 0), and one that comes back beside itself."""
+    crossing = RouteTracker([[30.0, 0.0], [90.0, 0.0], [90.0, 60.0], [60.0, 60.0], [60.0, -60.0], [120.0, -60.0]])
+    assert next_point(crossing, 62.0) == [90.0, 0.0]
+    back = RouteTracker([[50.0, 0.0], [100.0, 0.0], [100.0, 12.0], [0.0, 12.0]])
+    assert next_point(back, 75.0) == [100.0, 0.0]
+    assert next_point(back, 60.0, 12.0, np.pi) == [0.0, 12.0]  # a gap since: it has turned and comes back
+    start = RouteTracker([[50.0, 0.0], [100.0, 0.0], [100.0, 12.0], [0.0, 12.0]])
+    assert next_point(start, 75.0, 12.0, np.pi) == [50.0, 0.0]
+    assert next_point(start, 20.0, 12.0, np.pi) == [0.0, 12.0]
 
 
 @pytest.mark.parametrize('points', [[], [[1.0, float('nan')]], [[1.0, 2.0, 3.0]]])

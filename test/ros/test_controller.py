@@ -102,6 +102,24 @@ def test_silent_or_broken_odometry_stops_the_vehicle(probe, nodes, vehicle, plan
     probe.until(lambda: not commands[-1].stop)
 
 
+def test_odometry_that_repeats_itself_counts_as_silent(probe, nodes, vehicle, plan_outlet, commands):
+    """Its stamp is the controller's time: standing still, it would keep a plan fresh for ever."""
+    report = probe.diagnostics()
+    start(nodes, vehicle, plan_outlet, odometry_timeout_s=0.3)
+    advance(vehicle, 0.1)
+    plan_outlet.publish(convert.to_driving_plan(bend(vehicle), vehicle.stamp))
+    probe.until(lambda: commands and not commands[-1].stop)
+
+    def stopped_meanwhile():
+        vehicle.state(vehicle.odometry())
+        return [command for command in commands if 'no valid odometry' in command.reason]
+
+    assert probe.until(stopped_meanwhile)[-1].acceleration < 0.0
+    probe.until(lambda: 'odometry (silent' in report('controller: inputs')['message'])
+    advance(vehicle, 0.1)
+    probe.until(lambda: not commands[-1].stop)
+
+
 def test_a_plan_that_is_none_is_refused_and_not_followed(probe, nodes, vehicle, plan_outlet, commands):
     report = probe.diagnostics()
     start(nodes, vehicle, plan_outlet)

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,9 @@ def train(checkpoint: Path, episodes: Path, tmp_path: Path) -> Any:
 
 def test_the_head_learns_from_the_teacher_and_drives(train: Any, checkpoint: Path, tmp_path: Path) -> None:
     before = train('--steps', '1', '--learning-rate', '1e-9')
+    with pytest.raises(InvalidInput, match='head already holds config.json and model.safetensors'):
+        train('--steps', '60')
+    shutil.rmtree(tmp_path / 'head')
     after = train('--steps', '60', '--learning-rate', '1e-2')
     assert after['loss'] < before['loss']
     assert all(0.0 <= after[f'{kind}_{share}'] <= 1.0 for kind in ('agreement', 'object_recall') for share in (25, 75))

@@ -29,6 +29,7 @@ _RAW: dict[str, tuple[int, int | None]] = {
 RAW_ENCODINGS = tuple(_RAW)
 COMPRESSED_FORMATS = ('jpeg', 'png')
 
+_PNG_HEADER = 33  # bytes of the signature and of the first chunk, which says size and depth
 _JPEG_START, _PNG_START, _PNG_END = b'\xff\xd8\xff', b'\x89PNG\r\n\x1a\n', b'IEND\xaeB\x60\x82'
 
 
@@ -170,8 +171,8 @@ def _divisor(width: int, height: int, at_least: tuple[int, int] | None) -> int:
 
 def _decode_png(data: memoryview, flags: int) -> Image:
     # What a damaged PNG becomes differs between OpenCV's versions, so the end is looked for first.
-    if _PNG_END not in bytes(data[-64:]):
-        raise InvalidInput(f'PNG of {len(data)} bytes is truncated: its end marker is missing')
+    if len(data) < _PNG_HEADER or _PNG_END not in bytes(data[-64:]):
+        raise InvalidInput(f'PNG of {len(data)} bytes is truncated: its header or its end marker is missing')
     if data[24] != 8:
         raise InvalidInput(f'PNG with {data[24]} bits per channel, expected 8 (is this a depth image?)')
     try:

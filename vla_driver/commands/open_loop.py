@@ -7,6 +7,7 @@ up to it. Open-loop figures say little about driving (a policy without eyes does
 --policy blind and --policy constant-velocity beside the model, and see evaluate closed-loop.
 
   vla_driver evaluate open-loop bags/val0 bags/val1 --policy model --json model.json
+  vla_driver evaluate open-loop my_bag --model IMPROMPTU_3B --pruner RECON_PRUNER --prune-ratio 0.5
   vla_driver evaluate open-loop my_bag --rig nuscenes --camera-topic front=/CAM_FRONT/image_rect_compressed
 """
 
@@ -29,8 +30,9 @@ from vla_driver.commands.common import (
     provenance,
     write_json,
 )
+from vla_driver.commands.pruning_arguments import add_pruning_arguments, pruning_json, pruning_settings
 from vla_driver.evaluate.controls import POLICY_NAMES, checkpoint_of, make_policy
-from vla_driver.types import Policy
+from vla_driver.types import InvalidInput, Policy
 
 if TYPE_CHECKING:
     from vla_driver.bag.read import BagReader
@@ -40,7 +42,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
     parser.add_argument('bags', nargs='+', type=Path, metavar='BAG', help='a rosbag2 folder, .mcap or .db3 file')
     add_policy_arguments(parser, POLICY_NAMES)
+    parser.add_argument('--prompt', type=Path, metavar='FILE', help="template of a vision-language model's words")
     add_bag_arguments(parser)
+    add_pruning_arguments(parser)
     add_json_argument(parser)
 
 
@@ -49,7 +53,9 @@ def run(args: argparse.Namespace) -> int:
     from vla_driver.evaluate.displacement import HORIZONS_S, PROTOCOLS, summarise
     from vla_driver.evaluate.open_loop import RecordedExpert, evaluate_bag
 
-    checkpoint = checkpoint_of(args.policy, args.model)
+    checkpoint, pruning = checkpoint_of(args.policy, args.model), pruning_settings(args)
+    if pruning.active and args.policy != 'model':
+        raise InvalidInput(f'--pruner {args.pruner}: policy {args.policy} has no visual tokens; use --policy model')
     topics, rig = bag_topics(args), bag_rig(args)
     loaded: list[Policy] = []
 
@@ -57,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
         if args.policy == 'expert':
             return RecordedExpert(list(bag.expert_trajectories()))
         if not loaded:
-            loaded.append(make_policy(args.policy, args.model))
+            loaded.append(make_policy(args.policy, args.model, pruning=pruning, prompt=args.prompt))
         return loaded[0]
 
     results = []
@@ -93,6 +99,7 @@ def run(args: argparse.Namespace) -> int:
         {
             'policy': args.policy,
             'model': checkpoint,
+            'pruning': pruning_json(pruning),
             **summary,
             'plan_ms': float(np.median(times)),
             'bags': [

@@ -65,11 +65,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument('--prune-floor', type=positive_int, default=1, metavar='K', help='no camera keeps fewer')
     parser.add_argument('--prune-camera-weight', action='append', default=[], metavar='NAME=W', help='e.g. front=2')
-    ticks = parser.add_mutually_exclusive_group()
-    ticks.add_argument('--ticks', type=int, default=1000, metavar='N', help='recorded ticks (default: 1000; 0: none)')
-    ticks.add_argument('--bags', nargs='+', type=Path, metavar='BAG', help='recorded drives instead of the simulator')
     parser.add_argument(
-        '--scenarios', type=int, default=50, metavar='N', help='routes of the closed loop (default: 50; 0: none)'
+        '--ticks',
+        type=int,
+        default=1000,
+        metavar='N',
+        help='recorded ticks, of each bag or in all (default: 1000; 0: none)',
+    )
+    parser.add_argument('--bags', nargs='+', type=Path, metavar='BAG', help='recorded drives instead of the simulator')
+    parser.add_argument(
+        '--scenarios', type=int, metavar='N', help='routes of the closed loop (default: 50, with --bags 0; 0: none)'
     )
     parser.add_argument('--seed', type=int, default=0, help='first seed of the scenarios (default: 0)')
     parser.add_argument('--plan-hz', type=positive_float, default=5.0, help='plans per second: 10, 5, 2 or 1')
@@ -89,12 +94,14 @@ def run(args: argparse.Namespace) -> int:
     from vla_driver.evaluate.rollout import ticks_per_plan
 
     ticks_per_plan(args.plan_hz)
+    if args.scenarios is None:
+        args.scenarios = 0 if args.bags else 50
     if args.ticks < 0 or args.scenarios < 0:
         raise InvalidInput(f'--ticks {args.ticks}, --scenarios {args.scenarios}: expected 0 or more')
-    if not args.bags and not args.ticks and not args.scenarios:
-        raise InvalidInput('nothing to evaluate: give --ticks, --bags or --scenarios')
-    if args.report is not None and not (args.bags or args.ticks):
-        raise InvalidInput('--report shows recorded ticks: give --ticks or --bags, too')
+    if not args.ticks and not args.scenarios:
+        raise InvalidInput('nothing to evaluate: give --ticks or --scenarios')
+    if args.report is not None and not args.ticks:
+        raise InvalidInput('--report shows recorded ticks: give --ticks, too')
     model = require_checkpoint('model', args.model)
     assert model is not None
     base = PruningSettings(
@@ -107,7 +114,7 @@ def run(args: argparse.Namespace) -> int:
         print(f'note: {variants[index].pruner} at {variants[index].ratio:.0%} is left out: {reason}', file=sys.stderr)
     possible = [variant for index, variant in enumerate(variants) if index not in refused]
     figures: dict[tuple[str, float], dict[str, Any]] = {(v.pruner, v.ratio): {} for v in variants}
-    shown = _open_loop(args, model, possible, figures) if args.bags or args.ticks else []
+    shown = _open_loop(args, model, possible, figures) if args.ticks else []
     if args.scenarios:
         _closed_loop(args, model, possible, figures)
     rows = [
@@ -123,7 +130,7 @@ def run(args: argparse.Namespace) -> int:
     _print(rows)
     about = {
         'model': model,
-        'split': None if args.bags else args.split,
+        'split': args.split if args.scenarios or not args.bags else None,
         'bags': [str(bag) for bag in args.bags or ()],
         'seed': args.seed,
         'plan_hz': args.plan_hz,
@@ -178,7 +185,8 @@ def _jobs(args: argparse.Namespace, model: str, settings: tuple[PruningSettings,
         pictured = _spread(len(args.bags)) if args.report is not None else set()
         topics, rig = bag_topics(args), bag_rig(args)
         return [
-            OpenLoopJob(bag, model, settings, None, topics, rig, show=k in pictured) for k, bag in enumerate(args.bags)
+            OpenLoopJob(bag, model, settings, None, topics, rig, limit=args.ticks, show=k in pictured)
+            for k, bag in enumerate(args.bags)
         ]
     from vla_driver.evaluate.recorded_drive import record_scenarios
     from vla_driver.evaluate.rollout import ticks_per_plan

@@ -1,6 +1,6 @@
 # Copyright 2026 The vla_driver authors
 # SPDX-License-Identifier: Apache-2.0
-"""--pruner, --prune-ratio and the rest: arguments of `replay`, `demo`, `drive` and `evaluate latency`."""
+"""--pruner, --prune-ratio and the rest: arguments of `replay`, `demo`, `drive` and parts of `evaluate`."""
 
 from __future__ import annotations
 

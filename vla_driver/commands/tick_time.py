@@ -43,6 +43,8 @@ def run(args: argparse.Namespace) -> int:
     assert model is not None
     variants = [PruningSettings()]
     variants += [PruningSettings(pruner, ratio) for pruner in args.pruners for ratio in args.ratios]
+    if args.threads < 0:
+        raise InvalidInput(f"--threads is {args.threads}, expected 0 (the library's own choice) or more")
     if args.threads:
         torch.set_num_threads(args.threads)
     policy = make_policy('model', model)

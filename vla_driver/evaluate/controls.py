@@ -90,3 +90,9 @@ def make_policy(
     if pruning is not None and pruning.active:
         apply_pruning(policy, pruning, checkpoint)
     return policy
+
+
+def input_sizes(policy: Policy) -> dict[str, tuple[int, int]]:
+    """Return camera -> (width, height) that the policy's model works at; empty when it does not say."""
+    sizes = getattr(getattr(policy, 'config', None), 'image_sizes', None) or {}
+    return {camera: (int(width), int(height)) for camera, (width, height) in sizes.items()}

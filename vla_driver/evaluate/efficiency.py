@@ -19,7 +19,7 @@ from typing import Any, Final
 
 import torch
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from vla_driver.evaluate.efficiency_models import make_qwen, square_or_six
 from vla_driver.model.pruning.base import needs_attention
@@ -257,9 +257,17 @@ class _CountedRun:
         return None
 
 
+def _attention_flops(query: Any, key: Any, value: Any, *_: Any, **__: Any) -> int:
+    return sdpa_flop_count(query, key, value)
+
+
+#: torch's counter knows the fused attention of every device but the CPU's.
+_CPU_ATTENTION: Final = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_flops}
+
+
 def counted(call: Callable[[], Any]) -> tuple[Any, int]:
     """Return what `call` returns, and the operations it took."""
-    with FlopCounterMode(display=False) as counter:
+    with FlopCounterMode(display=False, custom_mapping=_CPU_ATTENTION) as counter:
         value = call()
     return value, int(counter.get_total_flops())
 
@@ -308,14 +316,16 @@ def measure_qwen(
     times: dict[tuple[str, int], list[dict[str, float]]] = {case: [] for case in cases}
     memory: dict[tuple[str, int], float | None] = dict.fromkeys(cases)
     if bench.device.type != 'meta':
-        ready = {case: (bench.pruner(case[0]), TokenBudget(count=case[1])) for case in cases}
-        for case in cases:  # warm-up
-            bench.once(*ready[case], 1)
-            memory[case] = bench.peak_memory_mb(*ready[case], 1)
-            advance(f'{case[0]} {case[1]}: warm-up')
+        for name, count in cases:  # warm-up; no other pruner's weights lie in the memory then
+            alone, budget = bench.pruner(name), TokenBudget(count=count)
+            bench.once(alone, budget, 1)
+            memory[name, count] = bench.peak_memory_mb(alone, budget, 1)
+            del alone
+            advance(f'{name} {count}: warm-up')
+        ready = {name: bench.pruner(name) for name, _ in cases}
         for _ in range(repeats):
             for case in cases:
-                times[case].append(bench.once(*ready[case], answer))
+                times[case].append(bench.once(ready[case[0]], TokenBudget(count=case[1]), answer))
                 advance(f'{case[0]} {case[1]}: times')
     for case in cases:
         vision, pruner, language = flops[case]

@@ -17,6 +17,7 @@ import torch
 
 from vla_driver.evaluate.efficiency import Row
 from vla_driver.model.native_policy import NativePolicy
+from vla_driver.model.precision import autocast
 from vla_driver.model.pruning.base import needs_attention
 from vla_driver.model.pruning.budget import TokenBudget
 from vla_driver.model.pruning.early import EarlyHead, EarlyPruner
@@ -39,18 +40,20 @@ class NativeBench:
         self.device = device
         self.policy = NativePolicy(VlaModel(config), device)
         self.observation = _observation(rig)
+        self.policy.plan(self.observation)  # functions of the rig's rays are computed at the first tick only
         self.tokens = sum(len(names) * int(np.prod(config.token_grid(size))) for size, names in config.camera_groups)
 
     def pruner(self, name: str) -> Any:
         """Return a pruner by name, with random weights where it has weights; 'early:1' prunes before block 1."""
         kind, _, argument = name.partition(':')
         if kind == 'early' and argument.isdigit():
-            return EarlyPruner(int(argument), 'head', EarlyHead(self.policy.config.vision_config.hidden_size))
+            head = EarlyHead(self.policy.config.vision_config.hidden_size).to(self.device)
+            return EarlyPruner(int(argument), 'head', head)
         if name == 'recon':
             from vla_driver.model.pruning.recon import ReconPruner
             from vla_driver.model.pruning.recon_layers import layer_spec
 
-            return ReconPruner(layer_spec(self.policy.config)).eval().requires_grad_(False)
+            return ReconPruner(layer_spec(self.policy.config)).eval().requires_grad_(False).to(self.device)
         return make_pruner(name)
 
     def flops(self, pruner: Any, keep: int) -> tuple[int, int, int]:
@@ -59,7 +62,7 @@ class NativeBench:
         from vla_driver.model.inputs import InputBuilder
 
         model, budget = self.policy.model, TokenBudget(count=keep)
-        with torch.inference_mode():
+        with torch.inference_mode(), autocast(self.device):
             inputs = to_device(InputBuilder(self.policy.config)(self.observation), self.device)
             if isinstance(pruner, EarlyPruner):
                 scoring = self._early_flops(pruner)
@@ -77,6 +80,14 @@ class NativeBench:
         self.policy.reset()
         _, whole = counted(lambda: self.policy.plan(self.observation))
         return vision, scoring, whole - vision - scoring
+
+    def peak_memory_mb(self) -> float | None:
+        """Return the largest memory of the device during one tick as pruned last, weights included; None on the CPU."""
+        if self.device.type != 'cuda':
+            return None
+        torch.cuda.reset_peak_memory_stats(self.device)
+        self.policy.plan(self.observation)
+        return torch.cuda.max_memory_allocated(self.device) / 2**20
 
     def _early_flops(self, pruner: EarlyPruner) -> int:
         """Return the operations of an early pruner's head; 0 for one without."""
@@ -99,14 +110,16 @@ def measure_native(
 ) -> Iterator[Row]:
     """Yield one row for 'none' and one for each other pruner and count of kept tokens; times as in `measure_qwen`."""
     cases = [('none', bench.tokens)] + [(name, count) for name in names if name != 'none' for count in keep]
-    ready = {case: bench.pruner(case[0]) for case in cases}
+    ready = {name: bench.pruner(name) for name, _ in cases}
+    memory: dict[tuple[str, int], float | None] = {}
     flops, times = {}, {case: [] for case in cases}  # type: ignore[var-annotated]
     for case in cases:
-        flops[case] = bench.flops(ready[case], case[1])
+        flops[case] = bench.flops(ready[case[0]], case[1])
+        memory[case] = bench.peak_memory_mb()
         advance(f'{case[0]} {case[1]}: operations')
     for _ in range(repeats):
         for case in cases:
-            bench.policy.set_pruning(ready[case], TokenBudget(count=case[1]))
+            bench.policy.set_pruning(ready[case[0]], TokenBudget(count=case[1]))
             bench.policy.reset()
             times[case].append(dict(bench.policy.plan(bench.observation).timing_ms))
             advance(f'{case[0]} {case[1]}: times')
@@ -120,6 +133,7 @@ def measure_native(
             vision + pruner + language,
             prefill_ms=statistics.median(one.get('pruner', 0.0) + one['prefix'] for one in times[case]),
             image_to_plan_ms=statistics.median(sum(one.values()) for one in times[case]),
+            peak_memory_mb=memory[case],
         )
 
 

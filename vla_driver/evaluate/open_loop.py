@@ -18,7 +18,9 @@ from pathlib import Path
 import numpy as np
 
 from vla_driver.bag.read import BagReader
+from vla_driver.evaluate.controls import input_sizes
 from vla_driver.evaluate.displacement import STEP_TIMES_S, Boxes, Sample, score
+from vla_driver.model.qwen.answer import MalformedAnswer
 from vla_driver.sim.scene import Actor
 from vla_driver.types import CameraRig, Intent, InvalidInput, Observation, Plan, Policy, Trajectory
 
@@ -102,7 +104,8 @@ def evaluate_bag(
     """Plan at every set of images in a bag and score each plan whose 3 s of future were recorded.
 
     make_policy: given the open bag, so that an expert can be made of what it recorded; the policy is reset first.
-    Raises InvalidInput for a bag that cannot be used (no cameras, odometry or route).
+    Where a language model's answer is malformed there is no plan: counted in `skipped`, by its fault.  Raises
+    InvalidInput for a bag that cannot be used (no cameras, odometry or route).
     """
     with BagReader(path, topics=topics, rig=rig) as bag:
         result = BagResult(str(path))
@@ -112,9 +115,13 @@ def evaluate_bag(
         policy.reset()
         track = bag.track()
         agents = AgentTrack(list(bag.agents()))
-        for observation in bag.observations(at_least=getattr(policy, 'image_sizes', None)):
+        for observation in bag.observations(at_least=input_sizes(policy)):
             started = time.perf_counter()
-            plan = policy.plan(observation)
+            try:
+                plan = policy.plan(observation)
+            except MalformedAnswer as error:  # no plan; on the road the guard's fallback would be driven
+                result.skipped[f'no plan: {error.fault.value}'] += 1
+                continue
             result.plan_ms.append(1e3 * (time.perf_counter() - started))
             t0 = observation.stamp_s
             driven = track.at(t0 + STEP_TIMES_S)

@@ -69,12 +69,18 @@ def make_variants(
 def refusals(variants: Sequence[Variant], model: str) -> dict[int, str]:
     """Return index -> why this model cannot run that variant; loads the model once.
 
-    Raises InvalidInput for a pruner that is unknown: that is a slip, not a finding.
+    Raises InvalidInput for a pruner that is unknown (that is a slip, not a finding), and for a model of another kind.
     """
     from vla_driver.evaluate.controls import make_policy
     from vla_driver.evaluate.pruning_settings import load_pruner
+    from vla_driver.model.native_policy import NativePolicy
 
     policy = make_policy('model', model)
+    if not isinstance(policy, NativePolicy):
+        raise InvalidInput(
+            f'{model} is no native checkpoint, whose pruning is measured here; for vision-language models there are '
+            'evaluate open-loop with --pruner'
+        )
     refused = {}
     for index, variant in enumerate(variants):
         load_pruner(variant.settings[0].pruner, model)

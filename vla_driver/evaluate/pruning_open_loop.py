@@ -93,14 +93,13 @@ def run_open_loop(job: OpenLoopJob) -> OpenLoopResult:
     """Evaluate every variant on one bag in this process.  Raises InvalidInput for a bag without a usable tick."""
     import torch
 
-    from vla_driver.evaluate.controls import make_policy
+    from vla_driver.evaluate.controls import input_sizes, make_policy
 
     # Reductions depend on the number of threads; one thread makes figures independent of the number of workers.
     torch.set_num_threads(1)
     policy: Any = make_policy('model', job.model)
-    sizes = {name: (int(w), int(h)) for name, (w, h) in policy.config.image_sizes.items()}
     ticks: list[TickTruth] = []
-    for tick in read_ticks(job.bag, network=job.network, topics=job.topics, rig=job.rig, at_least=sizes):
+    for tick in read_ticks(job.bag, network=job.network, topics=job.topics, rig=job.rig, at_least=input_sizes(policy)):
         ticks.append(tick)
         if job.limit is not None and len(ticks) >= job.limit:
             break

@@ -19,6 +19,7 @@ from vla_driver.model.pruning.budget import TokenBudget
 from vla_driver.model.pruning.controls import NoPruner
 from vla_driver.model.pruning.early import EarlyPruner
 from vla_driver.model.pruning.in_model import InModelPruner, check_stages
+from vla_driver.model.pruning.recon import ReconPruner
 from vla_driver.model.pruning.selection import Selection, make_selection
 from vla_driver.model.rays import RayFunction
 from vla_driver.model.tokens import VisualTokens, to_device
@@ -77,6 +78,8 @@ class NativePolicy:
             raise InvalidInput(f'pruner {pruner.name!r}: no token budget; give one, as in TokenBudget(ratio=0.5)')
         if not isinstance(pruner, (Pruner, InModelPruner, EarlyPruner)):
             raise InvalidInput(f'{pruner!r} is no pruner; make_pruner makes one by name')
+        if isinstance(pruner, ReconPruner):
+            pruner.check(self.config)
         for module in (pruner, getattr(pruner, 'head', None)):
             if isinstance(module, torch.nn.Module):
                 module.to(self.device).eval()
@@ -130,6 +133,8 @@ class NativePolicy:
         marks = [('start', time.perf_counter())]
 
         def mark(stage: str) -> None:
+            if self.device.type == 'cuda':
+                torch.cuda.synchronize(self.device)
             marks.append((stage, time.perf_counter()))
 
         inputs = to_device(self._inputs(observation), self.device)

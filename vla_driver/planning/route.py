@@ -19,8 +19,9 @@ PASSED_M = 20.0
 class RouteTracker:
     """Hands out the next two target points of a sparse route.
 
-    points_m: [N, 2] in the odometry frame, in driving order, N >= 1.  Progress never runs backwards, so that a
-    route that crosses itself cannot jump ahead; `reset` starts over (after a clock jump).
+    points_m: [N, 2] in the odometry frame, in driving order, N >= 1.  Progress never runs backwards and goes on at
+    the first leg that fits, so that a route that crosses itself cannot jump ahead; `reset` starts over (after a clock
+    jump).  A point that went by unseen (a gap in the images, a start amid the route) does not hold it up.
     """
 
     def __init__(self, points_m: npt.ArrayLike) -> None:
@@ -48,8 +49,26 @@ class RouteTracker:
             local = se2.points_to_local(ego.pose, self._points[self._next])
             distance = float(np.hypot(*local))
             if distance > REACHED_M and not (local[0] < 0.0 and distance < PASSED_M):
-                break
+                later = self._later_leg(ego) if local[0] < 0.0 else None
+                if later is None:
+                    break
+                self._next = later
+                continue
             self._next += 1
         last = len(self._points) - 1
         pair = self._points[[min(self._next, last), min(self._next + 1, last)]]
         return Navigation(command, distance_m, se2.points_to_local(ego.pose, pair))
+
+    def _later_leg(self, ego: EgoState) -> int | None:
+        """Return the end of the first leg beyond the next point that ego drives along; None while on the way to it."""
+        if self._next > 0 and self._follows_leg(ego, self._next):
+            return None
+        legs = range(self._next + 1, len(self._points))
+        return next((end for end in legs if self._follows_leg(ego, end)), None)
+
+    def _follows_leg(self, ego: EgoState, end: int) -> bool:
+        """Whether ego is within PASSED_M of the leg that ends in point `end`, and not against its direction."""
+        begins, ends = se2.points_to_local(ego.pose, self._points[[end - 1, end]])
+        leg = ends - begins
+        share = np.clip(-(begins @ leg) / max(float(leg @ leg), 1e-9), 0.0, 1.0)
+        return bool(leg[0] >= 0.0 and np.hypot(*(begins + share * leg)) < PASSED_M)

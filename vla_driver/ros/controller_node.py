@@ -75,6 +75,7 @@ class ControllerNode(DriverNode[ControllerParameters]):
         self._odometry_stamp = Time()
         self._odometry_times = RateMeter()
         self._odometry_watch = StampWatch()
+        self._repeated = 0
         self._plan_times = RateMeter()
         self._rejected: dict[str, tuple[int, str]] = {}
         self._last: ControlCommand | None = None
@@ -135,6 +136,11 @@ class ControllerNode(DriverNode[ControllerParameters]):
             return
         if self._odometry_watch.jumped_back(ego.stamp_s):
             self.reset_now(f'odometry stamps jumped back to {ego.stamp_s:.3f} s')
+        if self._ego is not None and ego.stamp_s <= self._ego.stamp_s:
+            # Time is the odometry's: who repeats the last state (a filter whose source has died) makes it stand still,
+            # and no plan would ever grow old.  It counts as silence.
+            self._repeated += 1
+            return
         self._odometry_times.tick()
         self._ego, self._odometry_stamp = ego, message.header.stamp
         self._act(ego)
@@ -188,6 +194,7 @@ class ControllerNode(DriverNode[ControllerParameters]):
         values = {
             'odometry_hz': self._odometry_times.rate_hz,
             'odometry_age_s': age,
+            'odometry_repeated': self._repeated,
             'plan_hz': self._plan_times.rate_hz,
             'plan_age_s': plan_age,
         }

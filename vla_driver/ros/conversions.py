@@ -202,6 +202,10 @@ def from_driving_plan(message: Any) -> Plan:
     except ValueError:
         allowed = ', '.join(s.value for s in PlanSource)
         raise InvalidInput(f'plan: source {message.source!r}, allowed: {allowed}') from None
+    if len(message.timing_names) != len(message.timing_ms):
+        raise InvalidInput(
+            f'plan: {len(message.timing_names)} timing_names and {len(message.timing_ms)} timing_ms, expected as many'
+        )
     trajectory = Trajectory(
         positions_m=np.array([[p.pose.position.x, p.pose.position.y] for p in points]),
         yaw_rad=np.array([yaw_of(p.pose.orientation, 'plan: orientation of a point') for p in points]),

@@ -29,7 +29,7 @@ from sensor_msgs.msg import CameraInfo
 from visualization_msgs.msg import MarkerArray
 
 from vla_driver.camera.sync import MISSING_POLICIES, CameraSync
-from vla_driver.evaluate.controls import checkpoint_of, make_policy
+from vla_driver.evaluate.controls import checkpoint_of, input_sizes, make_policy
 from vla_driver.evaluate.pruning_settings import SCOPES
 from vla_driver.geometry.rig import load_rig
 from vla_driver.model.qwen.answer import MalformedAnswer
@@ -105,12 +105,6 @@ class PlannerParameters(NodeParameters):
         ('',), "entries camera=weight of a camera's share (prune_scope camera), such as front=2.0", live=True
     )
     threads: int = parameter(0, "of the policy's arithmetic; 0: the library's own choice", low=0, high=256)
-
-
-def input_sizes(policy: Policy) -> dict[str, tuple[int, int]]:
-    """Return camera -> (width, height) that the policy's model works at; empty when it does not say."""
-    sizes = getattr(getattr(policy, 'config', None), 'image_sizes', None) or {}
-    return {camera: (int(width), int(height)) for camera, (width, height) in sizes.items()}
 
 
 def warm_up(policy: Policy, rig: CameraRig, sizes: Mapping[str, tuple[int, int]]) -> None:

@@ -96,17 +96,22 @@ class SimulatorNode(DriverNode[SimulatorParameters]):
 
     def __init__(self, **node_arguments: Any) -> None:
         self._simulation: Simulation | None = None
+        self._begin()
+        self._tick_times = RateMeter()
+        super().__init__('simulator', **node_arguments)
+
+    def _begin(self) -> None:
+        """Set everything that belongs to one drive to its start."""
         self._tick = 0
         self._published = False
         self._finished = False
         self._command = _STANDBY
         self._due_s = 0.0
         self._waited = self._late = 0
-        self._tick_times = RateMeter()
-        super().__init__('simulator', **node_arguments)
 
     def setup(self) -> None:
         """Start SUMO and the renderer, make the publishers."""
+        self._begin()
         from vla_driver.sim.simulation import Simulation
         from vla_driver.sim.traffic import STEP_S
 

@@ -26,6 +26,7 @@ from vla_driver.model.pruning.early import EarlyHead, save_early_head
 from vla_driver.model.pruning.recon import ReconPruner, load_recon_pruner
 from vla_driver.model.tokens import VisualTokens, to_device
 from vla_driver.train.frames import JoinedFrames, open_frames
+from vla_driver.train.pruner import check_device, check_output
 from vla_driver.train.pruner_trainer import (
     RATIOS,
     PrunerConfig,
@@ -79,6 +80,10 @@ def train_early_head(args: argparse.Namespace) -> dict[str, float]:
     for name in ('steps', 'batch', 'hidden', 'validate', 'learning_rate'):
         if not getattr(args, name) > 0:
             raise InvalidInput(f'--{name.replace("_", "-")} is {getattr(args, name)}, expected a positive number')
+    if args.threads is not None and args.threads < 0:
+        raise InvalidInput(f'--threads is {args.threads}, expected 0 (the library decides) or more')
+    check_device(args.device)
+    check_output(args.out)
     if args.threads:
         torch.set_num_threads(args.threads)
     device = torch.device(args.device if args.device != 'auto' else ('cuda' if torch.cuda.is_available() else 'cpu'))

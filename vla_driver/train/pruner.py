@@ -200,6 +200,19 @@ def train_pruner(args: argparse.Namespace) -> dict[str, float]:
     return _loop(args, trainer, frames, held_out)
 
 
+def check_output(folder: Path) -> None:
+    """Raise `InvalidInput` for a folder in which weights lie already; they would be overwritten."""
+    there = [name for name in ('config.json', 'model.safetensors') if (folder / name).exists()]
+    if there:
+        raise InvalidInput(f'--out {folder} already holds {" and ".join(there)}: choose another folder, or remove them')
+
+
+def check_device(name: str) -> None:
+    """Raise `InvalidInput` for 'cuda' where there is none."""
+    if name == 'cuda' and not torch.cuda.is_available():
+        raise InvalidInput('--device cuda: torch sees no CUDA device; use --device cpu')
+
+
 def _check(args: argparse.Namespace) -> None:
     counts = (
         'steps',
@@ -221,10 +234,11 @@ def _check(args: argparse.Namespace) -> None:
     for name in ('score_limit', 'guide'):
         if not getattr(args, name) >= 0:
             raise InvalidInput(f'--{name.replace("_", "-")} is {getattr(args, name)}, expected 0 (none) or more')
-    if args.device == 'cuda' and not torch.cuda.is_available():
-        raise InvalidInput('--device cuda: torch sees no CUDA device; use --device cpu')
+    check_device(args.device)
     if not args.resume and (args.out / STATE_FOLDER).exists():
         raise InvalidInput(f'{args.out} already holds a run: continue it with --resume, or choose another --out')
+    if not (args.out / STATE_FOLDER).exists():
+        check_output(args.out)
 
 
 def _open(args: argparse.Namespace, encoder: TokenEncoder, device: str) -> JoinedFrames:

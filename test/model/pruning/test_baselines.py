@@ -56,8 +56,9 @@ def test_divprune(make_tokens: Make, seed: int) -> None:
 @pytest.mark.parametrize('scope', ['global', 'camera'])
 def test_prune2drive(make_tokens: Make, scope: str) -> None:
     tokens = make_tokens(20)
-    budget = TokenBudget(ratio=0.6, scope=scope, weights={'front': 2.0})
-    shares = TokenBudget(ratio=0.6, scope='camera', weights={'front': 2.0}).shares([24, 12, 12, 6], tokens.names)
+    weights = {'front': 2.0} if scope == 'camera' else {}
+    budget = TokenBudget(ratio=0.6, scope=scope, weights=weights)
+    shares = TokenBudget(ratio=0.6, scope='camera', weights=weights).shares([24, 12, 12, 6], tokens.names)
     want = []
     for camera, share in enumerate(shares):
         members = (tokens.camera == camera).nonzero()[:, 0]

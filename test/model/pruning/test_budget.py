@@ -83,6 +83,8 @@ def test_impossible_floors_and_unknown_weights() -> None:
         TokenBudget(count=5, floor=2).floors([10, 10, 10])
     with pytest.raises(InvalidInput, match=r"\['roof'\].*a, b"):
         TokenBudget(count=5, scope='camera', weights={'roof': 2.0}).shares([5, 5], 'ab')
+    with pytest.raises(InvalidInput, match=r"weights of a with scope 'global'.*set the scope to 'camera'"):
+        TokenBudget(count=5, weights={'a': 2.0})
 
 
 @pytest.mark.parametrize('scope', ['global', 'camera'])

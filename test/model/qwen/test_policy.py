@@ -19,8 +19,11 @@ from vla_driver.geometry.rig import load_rig
 from vla_driver.model.checkpoint import load_policy
 from vla_driver.model.pruning.budget import TokenBudget
 from vla_driver.model.pruning.early import EarlyPruner
+from vla_driver.model.pruning.recon import ReconPruner
+from vla_driver.model.pruning.recon_layers import layer_spec
 from vla_driver.model.pruning.registry import make_pruner
 from vla_driver.model.qwen.answer import MalformedAnswer
+from vla_driver.model.qwen.policy import QwenPolicy
 from vla_driver.model.qwen.prompt import IMAGE, EgoTrail, load_template
 from vla_driver.resources import resource
 from vla_driver.types import (
@@ -98,6 +101,19 @@ def test_pruning_that_does_not_fit_changes_nothing(checkpoint: Callable[..., Pat
         with pytest.raises(InvalidInput, match=message):
             policy.set_pruning(pruner, budget)
         assert policy.pruning == before
+
+
+def test_a_pruner_of_another_backbone_is_refused(checkpoint: Callable[..., Path]) -> None:
+    """Also where its tokens are as wide; and one that fits computes in the model's own precision."""
+    ours, other = load_policy(checkpoint('qwen2.5')), load_policy(checkpoint('qwen3'))
+    assert isinstance(ours, QwenPolicy) and isinstance(other, QwenPolicy)
+    pruner = ReconPruner(layer_spec(ours.parts.model.config))
+    ours.set_pruning(pruner, TokenBudget(ratio=0.5))
+    assert ours.pruning[0] is pruner
+    assert pruner.query.dtype == ours.parts.model.dtype
+    with pytest.raises(InvalidInput, match='ReconPruner for qwen2_5_vl of width 64 does not fit a qwen3_vl checkpoint'):
+        other.set_pruning(pruner, TokenBudget(ratio=0.5))
+    assert other.pruning == (None, None)
 
 
 def test_what_is_seen_and_told_reaches_the_language_model(checkpoint: Callable[..., Path]) -> None:

@@ -201,6 +201,20 @@ def test_pruning_inside_the_language_model_equals_masking(
     assert difference(ours, run_layer_masked(model, whole, later, merge=False)) > 1e-3
 
 
+@torch.inference_mode()
+def test_judges_have_seen_all_pictures(
+    tiny: Callable[..., Any], prompt_ids: Tensor, pixels: Callable[..., Tensor]
+) -> None:
+    """Words before a picture cannot attend to it, and would favour the pictures before them."""
+    model = tiny('qwen2.5')
+    whole = whole_sequence(model, prompt_ids, pixels(model))
+    run = start_in_model(pruner_for('sparsevlm', model), TokenBudget(count=KEPT), whole, 4)
+    words_between = int((whole.text < whole.visual[-1]).sum())
+    assert words_between > 0
+    assert run.text.shape[1] == len(whole.text) - words_between > 0
+    assert int(run.text.min()) > int(whole.visual.max())
+
+
 @pytest.fixture
 def half(
     tiny: Callable[..., Any], prompt_ids: Tensor, pixels: Callable[..., Tensor]

@@ -150,15 +150,24 @@ def test_scores_are_differentiable_and_refused_by_name() -> None:
         EarlyPruner(2, 'norm', head)
 
 
+def test_random_units_differ_from_picture_to_picture() -> None:
+    states = torch.randn(3, 40, 4, 8)
+    states[2] = states[0]
+    first, second, third = early_scores(states, 'random')
+    assert not torch.equal(first, second)
+    assert torch.equal(first, third)
+    assert not torch.equal(first, early_scores(states, 'random', seed=1)[0])
+
+
 def test_heads_are_saved_and_loaded(tmp_path: Path) -> None:
     head = EarlyHead(32, 16)
     save_early_head(head, 3, tmp_path / 'early', trained_on='nothing')
-    pruner = load_early_pruner(tmp_path / 'early', width=32)
+    pruner = load_early_pruner(tmp_path / 'early')
     states = torch.randn(2, 10, 4, 32)
     assert (pruner.block, pruner.name) == (3, 'early-head')
     torch.testing.assert_close(early_scores(states, 'head', head=pruner.head), head(states))
-    with pytest.raises(InvalidInput, match='this one has 64'):
-        load_early_pruner(tmp_path / 'early', width=64)
+    with pytest.raises(InvalidInput, match='of width 64, but the head was trained for 32'):
+        early_scores(torch.randn(2, 10, 4, 64), 'head', head=pruner.head)
     (tmp_path / 'early' / 'config.json').write_text('{"model_type": "vla_driver_recon_pruner"}')
     with pytest.raises(InvalidInput, match='vla_driver_recon_pruner'):
         load_early_pruner(tmp_path / 'early')

@@ -44,6 +44,11 @@ class TokenBudget:
         for name, weight in self.weights.items():
             if not (math.isfinite(weight) and weight > 0.0):
                 raise InvalidInput(f'token budget: weight {weight} of camera {name!r}; allowed: a positive number')
+        if self.weights and self.scope != 'camera':
+            raise InvalidInput(
+                f'token budget: weights of {", ".join(self.weights)} with scope {self.scope!r}, in which no camera has '
+                "a share to be weighed; set the scope to 'camera' (first), or leave the weights out"
+            )
 
     def total(self, tokens: int) -> int:
         """Return how many of `tokens` are kept; raise `InvalidInput` where `count` is more than there are."""

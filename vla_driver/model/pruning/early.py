@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import json
 import os
+import zlib
 from pathlib import Path
 from typing import Any, Final
 
@@ -79,9 +80,12 @@ def early_scores(
     if source == 'norm':
         return states.float().norm(dim=-1).mean(dim=-1)
     if source == 'random':
-        # Drawn on the CPU: the same on every device, and in every row.
-        row = torch.rand(states.shape[1], generator=torch.Generator().manual_seed(seed))
-        return row.to(states.device).expand(len(states), -1)
+        # As RandomPruner: other units for other pictures, the same ones for the same pictures.
+        rows = []
+        for sample in states[:, ::7, 0, 0].detach().float().cpu().numpy():
+            generator = torch.Generator().manual_seed(zlib.crc32(sample.tobytes(), seed & 0xFFFFFFFF))
+            rows.append(torch.rand(states.shape[1], generator=generator))
+        return torch.stack(rows).to(states.device)
     raise InvalidInput(f'early pruning by {source!r}; allowed: {", ".join(SOURCES)}')
 
 
@@ -151,11 +155,8 @@ def is_early_pruner(folder: str | os.PathLike[str]) -> bool:
     return isinstance(config, dict) and config.get('model_type') == MODEL_TYPE
 
 
-def load_early_pruner(folder: str | os.PathLike[str], width: int | None = None) -> EarlyPruner:
-    """Return the pruner whose head is in `folder`; width: that of the encoder it is for, checked where given.
-
-    Raises `InvalidInput` where the folder holds no such head, or one for another encoder.
-    """
+def load_early_pruner(folder: str | os.PathLike[str]) -> EarlyPruner:
+    """Return the pruner whose head is in `folder`; raise `InvalidInput` where it holds none."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -169,6 +170,4 @@ def load_early_pruner(folder: str | os.PathLike[str], width: int | None = None) 
         head.load_state_dict(load_file(path / 'model.safetensors'))
     except (OSError, KeyError, TypeError, AttributeError, json.JSONDecodeError, RuntimeError, SafetensorError) as error:
         raise InvalidInput(f'early pruner {path} does not load: {error}') from error
-    if width is not None and head.width != width:
-        raise InvalidInput(f'early pruner {path}: for an encoder of width {head.width}, this one has {width}')
     return EarlyPruner(block, 'head', head.eval().requires_grad_(False))

@@ -21,6 +21,7 @@ from vla_driver.model.pruning.budget import TokenBudget
 from vla_driver.model.pruning.controls import NoPruner
 from vla_driver.model.pruning.early import EarlyPruner
 from vla_driver.model.pruning.in_model import InModelPruner, Layout, PrefillPruning, check_stages
+from vla_driver.model.pruning.recon import ReconPruner
 from vla_driver.model.pruning.selection import Selection, make_selection
 from vla_driver.model.qwen.answer import CLOSING, parse_intent, parse_waypoints
 from vla_driver.model.qwen.early import early_exit, unit_tokens
@@ -99,9 +100,13 @@ class QwenPolicy:
             return
         if budget is None:
             raise InvalidInput(f'pruner {pruner.name!r}: no token budget; give one, as in TokenBudget(ratio=0.5)')
-        for module in (pruner, getattr(pruner, 'head', None)):
-            if isinstance(module, torch.nn.Module):
-                module.to(self.device).eval()
+        if isinstance(pruner, ReconPruner):
+            pruner.check(self.parts.model.config)
+            # One layer over all tokens: in float32 it would cost a GPU more than it saves.
+            pruner.to(self.device, self.parts.model.dtype).eval()
+        head = getattr(pruner, 'head', None)
+        if isinstance(head, torch.nn.Module):
+            head.to(self.device).eval()
         with torch.inference_mode():
             self._try(pruner, budget)
         self._pruner, self._budget, self._last = pruner, budget, None
@@ -272,10 +277,14 @@ class QwenPolicy:
 
 
 def start_in_model(pruner: InModelPruner, budget: TokenBudget, sequence: Sequence, depth: int) -> PrefillPruning:
-    """Return one run of an in-model pruner over a sequence, for `LanguageRunner.prefill`."""
+    """Return one run of an in-model pruner over a sequence, for `LanguageRunner.prefill`.
+
+    Judges are the words after the last picture, as in SparseVLM's published code: under a causal mask those before it
+    have not seen all pictures, and would favour the first cameras.
+    """
     layout = Layout(
         visual=sequence.visual.unsqueeze(0),
-        text=sequence.text.unsqueeze(0),
+        text=sequence.text[sequence.text > sequence.visual[-1]].unsqueeze(0),
         camera=sequence.tokens.camera,
         names=sequence.tokens.names,
         valid=sequence.tokens.valid,

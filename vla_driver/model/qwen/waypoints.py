@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from itertools import accumulate
 from typing import Final
 
 import numpy as np
@@ -81,7 +82,8 @@ def _steps(begin: float, controls: FloatArray) -> tuple[FloatArray, FloatArray]:
     No curvature is sharper than the lateral acceleration at its speed allows.
     """
     acceleration, curvature = np.repeat(controls.reshape(2, WAYPOINTS), _STRIDE, axis=1)
-    speed = np.concatenate([[begin], np.maximum(0.0, begin + np.cumsum(acceleration) * PLAN_DT_S)])
+    # As `integrate`: a car that has come to rest goes on from zero.
+    speed = np.array(list(accumulate(acceleration, lambda v, a: max(0.0, v + a * PLAN_DT_S), initial=begin)))
     fastest = np.maximum(speed[1:], speed[:-1])
     limit = np.minimum(_CURVATURE, _LATERAL / np.maximum(fastest, 1.0) ** 2)
     return acceleration, np.clip(curvature, -limit, limit)
