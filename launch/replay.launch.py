@@ -29,6 +29,7 @@ def generate_launch_description():
         package='vla_driver',
         executable='bag_player',
         name='bag_player',
+        namespace=value('namespace'),
         output='screen',
         parameters=[
             {
@@ -37,6 +38,7 @@ def generate_launch_description():
                 'loop': ParameterValue(value('loop'), value_type=bool),
                 'clock_hz': ParameterValue(value('clock_hz'), value_type=float),
                 'start_offset_s': ParameterValue(value('start_offset_s'), value_type=float),
+                'wait_for_images': True,
                 'wait_for_subscribers': ParameterValue(value('wait_for'), value_type=List[str]),  # noqa: UP006
             }
         ],
@@ -51,8 +53,8 @@ def generate_launch_description():
             DeclareLaunchArgument('start_offset_s', default_value='0.0', description='begin this far into the bag'),
             DeclareLaunchArgument(
                 'wait_for',
-                default_value="['/camera/front/image/compressed']",
-                description="start when these topics of the bag have a subscriber; ['']: at once",
+                default_value="['']",
+                description="start when these topics of the bag have a subscriber; ['']: when some images have one",
             ),
             driver,  # declares its own arguments (policy, model, rig ...), which are given to this file alike
             player,

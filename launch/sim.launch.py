@@ -13,13 +13,25 @@ from launch.actions import DeclareLaunchArgument, EmitEvent, IncludeLaunchDescri
 from launch.event_handlers import OnProcessExit
 from launch.events import Shutdown
 from launch.launch_description_sources import PythonLaunchDescriptionSource
-from launch.substitutions import LaunchConfiguration
+from launch.substitutions import LaunchConfiguration, PythonExpression
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
 from launch import LaunchDescription
 
+#: Parameters of the driver in a synchronous world, their values, and what they are.
+PATIENCE = (
+    ('max_age_s', '10.0', 'older images are dropped, never planned from'),
+    ('plan_ttl_s', '5.0', 'nobody may act on an older plan'),
+    ('odometry_timeout_s', '10.0', 'the controller stops when odometry is silent for this long'),
+)
+
 SHARE = Path(get_package_share_directory('vla_driver'))
+
+
+def patient(synchronous, limit):
+    """Return `limit` in a synchronous world, else what the parameter file says."""
+    return PythonExpression(["'", limit, "' if '", synchronous, "' == 'true' else ''"])
 
 
 def generate_launch_description():
@@ -29,6 +41,7 @@ def generate_launch_description():
         package='vla_driver',
         executable='simulator',
         name='simulator',
+        namespace=value('namespace'),
         output='screen',
         parameters=[
             {
@@ -68,6 +81,12 @@ def generate_launch_description():
                 choices=['true', 'false'],
             ),
             DeclareLaunchArgument('rate', default_value='1.0', description='speed when not synchronous'),
+            DeclareLaunchArgument('rig', default_value='sim', description='camera rig: a shipped name or a YAML file'),
+            # A world that waits for its driver makes nothing stale: the clock on the wall does not count then.
+            *(
+                DeclareLaunchArgument(name, default_value=patient(value('synchronous'), limit), description=what)
+                for name, limit, what in PATIENCE
+            ),
             DeclareLaunchArgument('result_file', default_value='', description='write the verdict to this JSON file'),
             driver,  # declares its own arguments (policy, model, rig ...), which are given to this file alike
             simulator,

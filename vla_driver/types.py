@@ -139,11 +139,15 @@ class CameraRig:
 
 @dataclass(frozen=True)
 class CameraFrame:
-    """One decoded picture: image [H, W, 3] uint8 RGB, stamp in seconds."""
+    """One decoded picture: image [H, W, 3] uint8 RGB, stamp in seconds.
+
+    blank: a black picture that stands in for one that was not to be had.
+    """
 
     camera: str
     stamp_s: float
     image: Image
+    blank: bool = False
 
     def __post_init__(self) -> None:
         _finite_number(f'camera {self.camera}: stamp', self.stamp_s)
@@ -201,6 +205,8 @@ class Observation:
     """Everything one tick of a policy may see.  `stamp_s` (t0) is the anchor camera's stamp.
 
     frames: camera name -> frame; a camera of the rig that has none is named in `missing`.
+    trail: states of the ego in the seconds before `stamp_s`, oldest first, where odometry was collected; a policy that
+    is slower than its history is fine-grained cannot collect them itself.
     """
 
     stamp_s: float
@@ -209,6 +215,7 @@ class Observation:
     ego: EgoState
     navigation: Navigation
     missing: tuple[str, ...] = ()
+    trail: tuple[EgoState, ...] = ()
 
     def __post_init__(self) -> None:
         _finite_number('observation: stamp_s', self.stamp_s)
@@ -219,6 +226,13 @@ class Observation:
         if absent:
             raise InvalidInput(f'observation: no frame of {absent}, and `missing` does not name them')
         object.__setattr__(self, 'frames', MappingProxyType(dict(self.frames)))
+
+    @property
+    def unseen(self) -> tuple[str, ...]:
+        """The cameras of the rig that show nothing: those without a frame, and those whose frame is blank."""
+        return tuple(
+            name for name in self.rig.names if name in self.missing or (name in self.frames and self.frames[name].blank)
+        )
 
 
 @dataclass(frozen=True)

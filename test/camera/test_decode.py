@@ -232,3 +232,8 @@ def test_encoders_refuse_what_is_no_picture(picture: Image):
         decode.encode_jpeg(picture, subsampling='411')
     with pytest.raises(InvalidInput):
         decode.encode_png(picture.astype(np.uint16))
+
+
+def test_a_png_without_a_header_is_truncated():
+    with pytest.raises(InvalidInput, match='truncated'):
+        decode.decode_compressed(b'\x89PNG\r\n\x1a\n' + b'IEND\xaeB`\x82', 'png')

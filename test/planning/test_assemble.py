@@ -299,11 +299,12 @@ def test_a_broken_picture_counts_as_missing(policy: str, spoil: Any, words: str)
         assert 'camera back' in str(seen[2])
         assert words in str(seen[2])
     elif policy == 'skip':
-        assert seen[2].missing == ('back',)
+        assert seen[2].missing == seen[2].unseen == ('back',)
         assert 'back' not in seen[2].frames
     else:
         assert not seen[2].frames['back'].image.any()
         assert seen[2].frames['front'].image.any()
+        assert (seen[2].missing, seen[2].unseen, seen[1].unseen) == ((), ('back',), ())
 
 
 def test_time_that_jumps_back_starts_over():
@@ -378,6 +379,21 @@ def test_sets_that_nobody_takes_do_not_pile_up():
 def test_synchroniser_and_rig_must_agree():
     with pytest.raises(InvalidInput, match='both must name the same'):
         ObservationAssembler(load_rig('sim'), CameraSync(('front', 'back')))
+
+
+def test_an_observation_tells_where_the_ego_has_been():
+    """3.5 s back, ten states a second of a hundred, across ticks that nobody planned."""
+    assembler = ObservationAssembler(load_rig('sim'))
+    push(assembler, 'route', route())
+    seen = play(assembler, flat(ticks(60, odometry_ns=10_000_000)))
+    assert isinstance(seen[0], Observation) and isinstance(seen[-1], Observation)
+    trail = seen[-1].trail
+    assert len(trail) == 35
+    ages = [seen[-1].stamp_s - state.stamp_s for state in trail]
+    assert ages == pytest.approx(np.arange(3.5, 0.05, -0.1), abs=0.02)
+    for state, age in zip(trail, ages, strict=True):
+        assert seen[-1].ego.x_m - state.x_m == pytest.approx(SPEED_MPS * age, abs=1e-3)
+    assert all(state.stamp_s < seen[0].stamp_s for state in seen[0].trail)
 
 
 def test_history_answers_from_stamps():

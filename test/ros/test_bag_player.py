@@ -7,6 +7,8 @@ import time
 import numpy as np
 import pytest
 from nav_msgs.msg import Odometry, Path
+from rclpy.lifecycle import TransitionCallbackReturn
+from rclpy.parameter import Parameter
 from rclpy.serialization import deserialize_message
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CompressedImage
@@ -14,6 +16,7 @@ from sensor_msgs.msg import CompressedImage
 from vla_driver.bag.read import BagReader
 from vla_driver.ros import conversions as convert
 from vla_driver.ros import qos
+from vla_driver.ros.bag_player_node import BagPlayerNode
 from vla_driver.ros.playback import Bag, restamped, stamp_ns
 
 FRONT = '/camera/front/image/compressed'
@@ -118,3 +121,31 @@ def test_a_file_that_is_no_bag_is_refused(nodes, tmp_path):
     player = nodes.start('bag_player', {'bag': str(tmp_path / 'notes.mcap')})
     assert player.wait(20.0) == 1
     assert 'not readable as a rosbag2 recording' in player.output
+
+
+@pytest.mark.parametrize(
+    ('namespace', 'front', 'odometry'), [('', FRONT, '/odom'), ('/ego', f'/ego{FRONT}', '/ego/odom')]
+)
+def test_a_namespace_moves_the_recording(probe, bag, namespace, front, odometry):
+    node = BagPlayerNode(
+        context=probe.context,
+        namespace=namespace,
+        parameter_overrides=[Parameter('bag', value=str(bag)), Parameter('clock_hz', value=10.0)],
+    )
+    try:
+        assert node.trigger_configure() == TransitionCallbackReturn.SUCCESS
+        topics = {publisher.topic_name for publisher in node.publishers}
+        assert {front, odometry, '/clock'} <= topics
+    finally:
+        node.destroy_node()
+
+
+def test_playing_waits_for_somebody_who_sees(probe, nodes, bag):
+    """The launch file's way: whatever the image topics are called, one of them has a subscriber."""
+    odometry = probe.listen(Odometry, '/odom')
+    player = nodes.start('bag_player', {'bag': str(bag), 'wait_for_images': True, 'rate': 4.0})
+    probe.spin(1.5)
+    assert odometry == []
+    images = probe.listen(CompressedImage, FRONT, qos.SENSOR_SUBSCRIPTION)
+    probe.until(lambda: odometry and images)
+    assert player.wait(20.0) == 0

@@ -103,6 +103,10 @@ def test_plans_that_are_none_are_refused():
     message.header.frame_id = 'map'
     with pytest.raises(InvalidInput, match="frame 'map'"):
         convert.from_driving_plan(message)
+    message = convert.to_driving_plan(make_plan())
+    message.timing_ms = [1.0] * (len(message.timing_names) + 1)
+    with pytest.raises(InvalidInput, match='timing_names'):
+        convert.from_driving_plan(message)
 
 
 def test_the_path_has_the_plans_points_and_the_images_stamp():

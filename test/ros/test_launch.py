@@ -16,7 +16,7 @@ import yaml
 from vla_driver.resources import resource
 from vla_driver.ros import parameters as ros_parameters
 from vla_driver.ros.bag_player_node import BagPlayerParameters
-from vla_driver.ros.controller_node import ControllerParameters
+from vla_driver.ros.controller_node import ControllerNode, ControllerParameters
 from vla_driver.ros.planner_node import PlannerParameters
 from vla_driver.ros.simulator_node import SimulatorParameters
 
@@ -50,8 +50,10 @@ def test_parameters_in_a_launch_file_are_the_nodes_own(name, node):
 
 def test_the_parameter_file_fits_the_nodes():
     content = yaml.safe_load(resource('config', 'driver.yaml').read_text(encoding='utf-8'))
-    assert set(content) == {'planner', 'controller'}
-    for node, section in content.items():
+    # With any namespace in front: `planner:` alone would fit the root's only, and be ignored elsewhere without a word.
+    assert set(content) == {'/**/planner', '/**/controller'}
+    for key, section in content.items():
+        node = key.removeprefix('/**/')
         for name, value in section['ros__parameters'].items():
             ros_parameters.check(TABLES[node], name, value)
 
@@ -68,3 +70,16 @@ def test_ros2_launch_loads_the_file(name):
     arguments = {argument.name: argument.description for argument in description.get_launch_arguments()}
     assert {'driver': 'policy', 'replay': 'bag', 'sim': 'scenario'}[name] in arguments
     assert all(arguments.values())
+
+
+@pytest.mark.parametrize('namespace', ['', '/ego', '/fleet/ego'])
+def test_the_parameter_file_fits_any_namespace(probe, tmp_path, namespace):
+    text = resource('config', 'driver.yaml').read_text(encoding='utf-8')
+    file = tmp_path / 'mine.yaml'
+    file.write_text(text.replace('wheelbase_m: 2.8', 'wheelbase_m: 3.3'), encoding='utf-8')
+    words = ['--ros-args', '--params-file', str(file)]
+    node = ControllerNode(context=probe.context, namespace=namespace, cli_args=words)
+    try:
+        assert node.parameters.wheelbase_m == 3.3
+    finally:
+        node.destroy_node()

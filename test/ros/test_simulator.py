@@ -7,6 +7,8 @@ import json
 import numpy as np
 import pytest
 from nav_msgs.msg import Odometry, Path
+from rclpy.lifecycle import TransitionCallbackReturn
+from rclpy.parameter import Parameter
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, CompressedImage
 from visualization_msgs.msg import MarkerArray
@@ -20,6 +22,7 @@ from vla_driver.planning.constant_velocity import ConstantVelocityPolicy
 from vla_driver.planning.control import ControlCommand
 from vla_driver.ros import conversions as convert
 from vla_driver.ros import qos
+from vla_driver.ros.simulator_node import SimulatorNode
 from vla_driver.sim.render.renderer import GraphicsUnavailableError
 from vla_driver.sim.scenario import scenarios
 from vla_driver.sim.simulation import Simulation
@@ -139,3 +142,21 @@ def test_the_whole_loop_over_dds_drives_like_the_synchronous_core(probe, nodes):
     assert len(plans) == 10
     assert decode_message(fronts[0]).shape == first_front.shape
     assert rig_from_camera_infos({name: messages[0] for name, messages in infos.items()}, rig).names == rig.names
+
+
+def test_another_drive_begins_anew(probe):
+    """Configured again, the node does not go on where the last drive ended."""
+    node = SimulatorNode(
+        context=probe.context, parameter_overrides=[Parameter(name, value=value) for name, value in BLIND.items()]
+    )
+    try:
+        assert node.trigger_configure() == TransitionCallbackReturn.SUCCESS
+        fresh = (node._tick, node._finished, node._command, node._waited, node._late, node._due_s)
+        node._advance()
+        node._finish()
+        assert (node._tick, node._finished) == (1, True)
+        assert node.trigger_cleanup() == TransitionCallbackReturn.SUCCESS
+        assert node.trigger_configure() == TransitionCallbackReturn.SUCCESS
+        assert (node._tick, node._finished, node._command, node._waited, node._late, node._due_s) == fresh
+    finally:
+        node.destroy_node()

@@ -54,7 +54,7 @@ def train(checkpoint: Path, episodes: Path, tmp_path: Path) -> Any:
 
 def test_the_head_learns_from_the_teacher_and_drives(train: Any, checkpoint: Path, tmp_path: Path) -> None:
     before = train('--steps', '1', '--learning-rate', '1e-9')
-    with pytest.raises(InvalidInput, match='head already holds config.json and model.safetensors'):
+    with pytest.raises(InvalidInput, match=r'head already holds config\.json'):
         train('--steps', '60')
     shutil.rmtree(tmp_path / 'head')
     after = train('--steps', '60', '--learning-rate', '1e-2')

@@ -23,7 +23,7 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
@@ -47,6 +47,11 @@ from vla_driver.types import (
 
 #: Odometry older than this at t0 does not count.
 ODOMETRY_REACH_S = 0.2
+#: How far back, and how closely, an observation tells where the ego has been.
+TRAIL_S: Final = 3.5
+_TRAIL_SPACING_S: Final = 0.1
+#: Odometry of so many seconds at 200 Hz.
+_ODOMETRY_SIZE: Final = round(200 * (TRAIL_S + 1.0))
 #: A picture's proportions may differ from its calibration's by this share (scaled decoding rounds up).
 _ASPECT_TOLERANCE = 0.02
 _MAX_READY = 8
@@ -68,6 +73,7 @@ class ReadySet:
     navigation: Navigation | None
     problems: tuple[str, ...]
     epoch: int
+    trail: tuple[EgoState, ...] = ()
 
     @property
     def stamp_s(self) -> float:
@@ -125,7 +131,7 @@ class ObservationAssembler:
         self._at_least = dict(at_least or {})
         self._command_required = turn_command_required
         self._infos: dict[str, Any] = {}
-        self._odometry: History[EgoState] = History()
+        self._odometry: History[EgoState] = History(_ODOMETRY_SIZE)
         self._commands: History[tuple[TurnCommand, float]] = History()
         self._route: RouteTracker | None = None
         self._route_points = np.empty((0, 2))
@@ -290,7 +296,8 @@ class ObservationAssembler:
         navigation = None
         if ego is not None and command is not None and self._route is not None:
             navigation = self._route.navigation(ego, *command[1])
-        self._ready.append(ReadySet(synced, self._rig, ego, navigation, tuple(problems), self._epoch))
+        trail = self._odometry.before(synced.stamp_s, TRAIL_S, _TRAIL_SPACING_S)
+        self._ready.append(ReadySet(synced, self._rig, ego, navigation, tuple(problems), self._epoch, trail))
 
     def _odometry_problem(self, stamp_s: float) -> str:
         if not len(self._odometry):
@@ -305,7 +312,7 @@ class ObservationAssembler:
 
         A camera whose picture cannot be used counts as missing: by its policy the set goes on without it, with
         a black picture, or not at all.  Black pictures are not named in `Observation.missing` (there is one),
-        but in `ready.synced.missing`.
+        but are `blank`.
         """
         problems = list(ready.problems)
         frames: dict[str, CameraFrame] = {}
@@ -326,12 +333,12 @@ class ObservationAssembler:
                 problems.append(f'camera {name}: {why}')
             elif policy == 'black':
                 width, height = self._at_least.get(name, (ready.rig[name].width, ready.rig[name].height))
-                frames[name] = CameraFrame(name, ready.stamp_s, np.zeros((height, width, 3), np.uint8))
+                frames[name] = CameraFrame(name, ready.stamp_s, np.zeros((height, width, 3), np.uint8), blank=True)
             else:
                 missing.append(name)
         if problems or ready.ego is None or ready.navigation is None:
             return NotReady(ready.stamp_s, tuple(problems))
-        return Observation(ready.stamp_s, frames, ready.rig, ready.ego, ready.navigation, tuple(missing))
+        return Observation(ready.stamp_s, frames, ready.rig, ready.ego, ready.navigation, tuple(missing), ready.trail)
 
     def _decode(self, ready: ReadySet, name: str) -> CameraFrame | InvalidInput:
         """Return the camera's picture, or why there is none."""

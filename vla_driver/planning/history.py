@@ -59,6 +59,19 @@ class History(Generic[T]):
             return self._stamps[index], self._values[index]
         return None
 
+    def before(self, stamp_s: float, reach_s: float, spacing_s: float) -> tuple[T, ...]:
+        """Return the values of the last `reach_s` before `stamp_s`, oldest first, at least `spacing_s` apart."""
+        chosen: list[T] = []
+        last_s = -math.inf
+        first = bisect.bisect_left(self._stamps, stamp_s - reach_s - _EPSILON_S)
+        for stamp, value in zip(self._stamps[first:], self._values[first:], strict=True):
+            if stamp >= stamp_s - _EPSILON_S:
+                break
+            if stamp - last_s >= spacing_s - _EPSILON_S:
+                chosen.append(value)
+                last_s = stamp
+        return tuple(chosen)
+
     def is_due(self, stamp_s: float) -> bool:
         """Whether a newer value for `stamp_s` is still to be expected.
 

@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from rclpy.duration import Duration
 from rclpy.publisher import Publisher
@@ -26,6 +26,10 @@ from vla_driver.ros.lifecycle import DriverNode, NodeParameters, run
 from vla_driver.ros.parameters import parameter
 from vla_driver.ros.playback import Bag, Channel, Letter, restamped, stamp_ns
 from vla_driver.types import InvalidInput
+
+#: Topics that a namespace does not move.
+_GLOBAL_TOPICS: Final = ('/clock', '/tf', '/tf_static', '/diagnostics', '/rosout', '/parameter_events')
+_PICTURES: Final = ('sensor_msgs/msg/Image', 'sensor_msgs/msg/CompressedImage')
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,9 @@ class BagPlayerParameters(NodeParameters):
     restamp: bool = parameter(False, 'header stamps: the present time instead of the recorded one')
     wait_for_subscribers: tuple[str, ...] = parameter(
         ('',), 'start when each of these topics has a subscriber; a list of one empty string: at once'
+    )
+    wait_for_images: bool = parameter(
+        False, 'start when some topic with images has a subscriber (unless wait_for_subscribers names topics)'
     )
     wait_s: float = parameter(20.0, 'give up waiting for subscribers after this long', low=0.0)
     exit_at_end: bool = parameter(True, 'end the process when everything has been played')
@@ -83,11 +90,15 @@ class BagPlayerNode(DriverNode[BagPlayerParameters]):
         if missing:
             raise InvalidInput(f'wait_for_subscribers: {missing} are not played; played are {sorted(self._channels)}')
         self._outlets: dict[str, Publisher] = {
-            topic: self.advertise(c.message_type, topic, c.profile) for topic, c in self._channels.items()
+            topic: self.advertise(c.message_type, self._here(topic), c.profile) for topic, c in self._channels.items()
         }
         self._clock_outlet = None
         if self.parameters.clock_hz > 0:
             self._clock_outlet = self.advertise(ClockMessage, '/clock', qos.RELIABLE)
+
+    def _here(self, topic: str) -> str:
+        """Return a recorded topic's name in this node's namespace; what belongs to the whole system stays there."""
+        return topic if self.get_namespace() == '/' or topic in _GLOBAL_TOPICS else topic.lstrip('/')
 
     def _chosen(self, bag: Bag) -> dict[str, Channel]:
         """Return the channels to play; raise InvalidInput when nothing is left."""
@@ -167,9 +178,13 @@ class BagPlayerNode(DriverNode[BagPlayerParameters]):
         self._state = 'waiting for subscribers'
         deadline = time.monotonic() + self.parameters.wait_s
         wanted = [t for t in self.parameters.wait_for_subscribers if t]
+        enough = len(wanted)
+        if not wanted and self.parameters.wait_for_images:
+            wanted = [t for t, channel in self._channels.items() if channel.type_name in _PICTURES]
+            enough = min(1, len(wanted))
         while not self._halt.is_set():
             absent = [t for t in wanted if self._outlets[t].get_subscription_count() == 0]
-            if not absent:
+            if len(wanted) - len(absent) >= enough:
                 return True
             if time.monotonic() > deadline:
                 raise InvalidInput(f'nobody subscribed to {absent} within {self.parameters.wait_s:g} s')

@@ -33,6 +33,7 @@ from vla_driver.evaluate.recorded_plans import RawMessage, ReceivedPlan, Receive
 from vla_driver.msg import DrivingPlan, TokenSelection
 from vla_driver.ros import qos
 from vla_driver.ros.conversions import from_driving_plan
+from vla_driver.ros.lifecycle import StampWatch
 from vla_driver.ros.selection import from_token_selection
 from vla_driver.types import VlaDriverError
 
@@ -40,6 +41,21 @@ from vla_driver.types import VlaDriverError
 _KEPT: Final = 36_000
 _CLASSES: Final = {'plan': DrivingPlan, 'path': Path, 'markers': MarkerArray, 'tokens': TokenSelection}
 _PICTURES: Final = {'sensor_msgs/msg/Image': Image, 'sensor_msgs/msg/CompressedImage': CompressedImage}
+
+
+#: How often a replay has started over, and a stamp in nanoseconds, which comes again in every round.
+_Key = tuple[int, int]
+
+
+class _Rounds:
+    """Counts how often the stamps of one topic have jumped back."""
+
+    def __init__(self) -> None:
+        self._watch, self._round = StampWatch(), 0
+
+    def key(self, stamp: Any) -> _Key:
+        self._round += self._watch.jumped_back(_seconds(stamp))
+        return self._round, _nanoseconds(stamp)
 
 
 class PlanRecorder:
@@ -50,9 +66,10 @@ class PlanRecorder:
     """
 
     def __init__(self, anchor: tuple[str, str] | None = None, *, domain: int | None = None) -> None:
-        self._sent_s: dict[int, float] = {}
-        self._paths: dict[int, float] = {}
-        self._plans: deque[tuple[int, DrivingPlan, float]] = deque(maxlen=_KEPT)
+        self._rounds = {topic: _Rounds() for topic in ('image', 'path', 'plan')}
+        self._sent_s: dict[_Key, float] = {}
+        self._paths: dict[_Key, float] = {}
+        self._plans: deque[tuple[_Key, DrivingPlan, float]] = deque(maxlen=_KEPT)
         self._raw: deque[RawMessage] = deque(maxlen=4 * _KEPT)
         self._tokens: deque[ReceivedTokens] = deque(maxlen=_KEPT)
         self._count = 0
@@ -166,14 +183,14 @@ class PlanRecorder:
         stamp = message.header.stamp
         with self._lock:
             self._count += 1
-            self._plans.append((_nanoseconds(stamp), message, now))
+            self._plans.append((self._rounds['plan'].key(stamp), message, now))
             self._raw.append(RawMessage('plan', _seconds(stamp), data))
 
     def _on_path(self, data: bytes) -> None:
         now = time.time()
         stamp = deserialize_message(data, Path).header.stamp
         with self._lock:
-            self._paths[_nanoseconds(stamp)] = now
+            self._paths[self._rounds['path'].key(stamp)] = now
             self._raw.append(RawMessage('path', _seconds(stamp), data))
 
     def _on_markers(self, data: bytes) -> None:
@@ -190,7 +207,7 @@ class PlanRecorder:
 
     def _on_image(self, message: Any, info: Mapping[str, int]) -> None:
         with self._lock:
-            self._sent_s[_nanoseconds(message.header.stamp)] = info['source_timestamp'] * 1e-9
+            self._sent_s[self._rounds['image'].key(message.header.stamp)] = info['source_timestamp'] * 1e-9
 
     def _on_diagnostics(self, message: DiagnosticArray) -> None:
         with self._lock:
@@ -208,7 +225,7 @@ class PlanRecorder:
 
     @property
     def images(self) -> int:
-        """Different anchor images seen so far."""
+        """Anchor images seen so far."""
         with self._lock:
             return len(self._sent_s)
 
@@ -230,7 +247,7 @@ class PlanRecorder:
         plans = []
         for key, message, plan_s in received:
             path_s = paths.get(key, plan_s)
-            sent_s = key * 1e-9 if self._stamped_at_publication else sent.get(key)
+            sent_s = key[1] * 1e-9 if self._stamped_at_publication else sent.get(key)
             latency = None if sent_s is None else 1e3 * (path_s - sent_s)
             plans.append(ReceivedPlan(from_driving_plan(message), tuple(message.missing_cameras), path_s, latency))
         return Recording(plans, raw, len(sent), diagnostics, tokens)

@@ -217,6 +217,13 @@ class PlannerNode(DriverNode[PlannerParameters]):
         if self._pruning.settings != before:
             self.get_logger().info(f'{before.describe()} -> {self._pruning.settings.describe()}')
 
+    def teardown(self) -> None:
+        """Give the model up: the next one may need its room."""
+        self._last_plan = None
+        for name in ('_policy', '_pruning'):
+            if hasattr(self, name):
+                delattr(self, name)
+
     def reset(self, reason: str) -> None:
         """Forget what lies before the jump; the worker notices by the assembler's epoch."""
         del reason
@@ -332,12 +339,12 @@ class PlannerNode(DriverNode[PlannerParameters]):
             **plan.timing_ms,
             'total': 1e3 * (done_s - sent_s),
         }
-        self._publish(dataclasses.replace(plan, timing_ms=timing), ready, selection)
+        unseen = tuple(ready.synced.missing) if isinstance(observation, NotReady) else observation.unseen
+        self._publish(dataclasses.replace(plan, timing_ms=timing), ready, unseen, selection)
 
-    def _publish(self, plan: Plan, ready: ReadySet, selection: Selection | None) -> None:
+    def _publish(self, plan: Plan, ready: ReadySet, missing: tuple[str, ...], selection: Selection | None) -> None:
         stamp: Time = ready.message(ANCHOR_CAMERA).header.stamp
         self._path_outlet.publish(to_path(plan, stamp))
-        missing = tuple(ready.synced.missing)
         self._plan_outlet.publish(to_driving_plan(plan, stamp, missing, ready.synced.skew_s))
         if self._marker_outlet.get_subscription_count():
             markers = plan_markers(plan, stamp)

@@ -14,6 +14,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from vla_driver.camera.resize import resize
 from vla_driver.evaluate.controls import make_policy
 from vla_driver.geometry.rig import load_rig
 from vla_driver.model.checkpoint import load_policy
@@ -23,7 +24,7 @@ from vla_driver.model.pruning.recon import ReconPruner
 from vla_driver.model.pruning.recon_layers import layer_spec
 from vla_driver.model.pruning.registry import make_pruner
 from vla_driver.model.qwen.answer import MalformedAnswer
-from vla_driver.model.qwen.policy import QwenPolicy
+from vla_driver.model.qwen.policy import QwenPolicy, shrunk
 from vla_driver.model.qwen.prompt import IMAGE, EgoTrail, load_template
 from vla_driver.resources import resource
 from vla_driver.types import (
@@ -220,6 +221,35 @@ def test_templates_are_checked_and_the_checkpoint_may_bring_its_own(checkpoint: 
     assert load_policy(folder, prompt=resource('config', 'prompts', 'default.yaml')).template == template  # type: ignore[union-attr]
     with pytest.raises(InvalidInput, match='cannot be read'):
         load_policy(folder, prompt=folder / 'nothing.yaml')
+
+
+def test_pictures_have_the_size_of_impromptus_training(checkpoint: Callable[..., Path]) -> None:
+    assert shrunk((1600, 900), 512 * 512) == (682, 384)
+    assert shrunk((320, 192), 512 * 512) == (320, 192)
+    policy: Any = load_policy(checkpoint())
+    policy.parts.images.size = {'shortest_edge': 3136, 'longest_edge': 12845056}  # as published; the tiny one's are not
+    grids = policy._grids([(1600, 900), (320, 192)])
+    assert list(zip(grids.rows, grids.columns, strict=True)) == [(14, 24), (7, 11)]
+    picture = np.zeros((900, 1600, 3), np.uint8)
+    made = policy.parts.images([resize(picture, 682, 384)], size=policy._size(), return_tensors='pt')
+    assert made['image_grid_thw'].tolist() == [[1, 28, 48]]
+
+
+def test_history_reaches_back_between_slow_plans() -> None:
+    """A model that takes 2.8 s for a plan sees one tick of 28; the odometry between comes with the observation."""
+    template, trail = load_template(), EgoTrail()
+    for number in range(3):
+        now = observe(0)
+        stamp = 10.0 + 2.8 * number
+
+        def state(stamp_s: float) -> EgoState:
+            return EgoState(stamp_s, 5.0 * stamp_s, 0.0, 0.0, 5.0)
+
+        known = tuple(state(stamp - 0.1 * back) for back in range(35, 0, -1))
+        trail.take(dataclasses.replace(now, stamp_s=stamp, ego=state(stamp), trail=known))
+        lines = trail.lines(template).splitlines()[1:]
+        assert [line[:8] for line in lines] == [f'(t-{age:.1f}s)' for age in (3.0, 2.5, 2.0, 1.5, 1.0, 0.5, 0.0)]
+        assert lines[0].startswith('(t-3.0s) [-15.00, 0.00]')
 
 
 def test_history_is_told_relative_to_now() -> None:

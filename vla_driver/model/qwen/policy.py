@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
 import os
 import time
 from collections.abc import Callable
@@ -16,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vla_driver.camera.resize import resize
 from vla_driver.model.pruning.base import KeptTokens, Pruner, needs_attention
 from vla_driver.model.pruning.budget import TokenBudget
 from vla_driver.model.pruning.controls import NoPruner
@@ -162,7 +164,7 @@ class QwenPolicy:
                 torch.cuda.synchronize(self.device)
             marks.append((stage, time.perf_counter()))
 
-        self._trail.add(observation.ego)
+        self._trail.take(observation)
         self.answer = self._ask(observation, 'text', CLOSING, mark)
         waypoints = parse_waypoints(self.answer)
         trajectory = fit_trajectory(waypoints, observation.ego.speed_mps, self.template.reference_x_m)
@@ -178,7 +180,7 @@ class QwenPolicy:
     @torch.inference_mode()
     def reason(self, observation: Observation) -> Intent:
         """Return what the model says should be done, one of the template's intents; raises `MalformedAnswer`."""
-        self._trail.add(observation.ego)
+        self._trail.take(observation)
         self.answer = self._ask(observation, 'reason', '</INTENT>', lambda stage: None)
         name = parse_intent(self.answer, self.template.intents)
         return Intent(observation.stamp_s, name, INTENT_TTL_S)
@@ -219,6 +221,7 @@ class QwenPolicy:
             else np.zeros((_NOMINAL[1], _NOMINAL[0], 3), np.uint8)
             for name in cameras
         ]
+        pictures = [resize(one, *shrunk((one.shape[1], one.shape[0]), self.template.max_pixels)) for one in pictures]
         made = self.parts.images(pictures, size=self._size(), return_tensors='pt', input_data_format='channels_last')
         grids = Grids.from_thw(made['image_grid_thw'], self._tower.side)
         ids = self._ids(self.template.render(self._trail.lines(self.template), which), grids)
@@ -234,8 +237,8 @@ class QwenPolicy:
         return _Asked(sequence, encoded, cameras, missing)
 
     def _size(self) -> dict[str, int]:
-        smallest = int(self.parts.images.size['shortest_edge'])
-        return {'shortest_edge': min(smallest, self.template.max_pixels), 'longest_edge': self.template.max_pixels}
+        smallest, largest = (int(self.parts.images.size[edge]) for edge in ('shortest_edge', 'longest_edge'))
+        return {'shortest_edge': min(smallest, self.template.max_pixels), 'longest_edge': largest}
 
     def _grids(self, sizes: list[tuple[int, int]]) -> Grids:
         """Return the grids that pictures of (width, height) get."""
@@ -244,7 +247,7 @@ class QwenPolicy:
         factor, limits = self.parts.images.patch_size * self._tower.side, self._size()
         shapes = [
             smart_resize(height, width, factor, limits['shortest_edge'], limits['longest_edge'])
-            for width, height in sizes
+            for width, height in (shrunk(size, self.template.max_pixels) for size in sizes)
         ]
         return Grids(tuple(h // factor for h, _ in shapes), tuple(w // factor for _, w in shapes), self._tower.side)
 
@@ -291,6 +294,16 @@ def start_in_model(pruner: InModelPruner, budget: TokenBudget, sequence: Sequenc
         last=1,
     )
     return PrefillPruning(pruner, budget, layout, sequence.embeddings, depth)
+
+
+def shrunk(size: tuple[int, int], max_pixels: int) -> tuple[int, int]:
+    """Return (width, height) shrunk in proportion to at most `max_pixels`, as LLaMA-Factory does before the processor.
+
+    The processor then rounds to whole tokens, up or down: 1600x900 becomes 682x384, and with it 672x392.
+    """
+    width, height = size
+    factor = min(1.0, math.sqrt(max_pixels / (width * height)))
+    return max(1, int(width * factor)), max(1, int(height * factor))
 
 
 def _with_attention(tokens: VisualTokens, attention: Tensor) -> VisualTokens:

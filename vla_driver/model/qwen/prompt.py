@@ -14,7 +14,7 @@ from typing import Any, Final
 import numpy as np
 
 from vla_driver.geometry import se2
-from vla_driver.types import ANCHOR_CAMERA, CAMERA_NAMES, EgoState, InvalidInput
+from vla_driver.types import ANCHOR_CAMERA, CAMERA_NAMES, EgoState, InvalidInput, Observation
 
 IMAGE: Final = '<|vision_start|><|image_pad|><|vision_end|>'
 HISTORY_DT_S: Final = 0.5
@@ -104,7 +104,7 @@ def load_template(path: str | os.PathLike[str] | None = None) -> PromptTemplate:
 
 
 class EgoTrail:
-    """Where the ego has been: collected from successive observations, told relative to now."""
+    """Where the ego has been: collected from successive observations and what they tell of between, relative to now."""
 
     def __init__(self, length_s: float = 3.0) -> None:
         self._length_s = length_s
@@ -113,6 +113,14 @@ class EgoTrail:
     def reset(self) -> None:
         """Forget everything."""
         self._states.clear()
+
+    def take(self, observation: Observation) -> None:
+        """Remember the ego of an observation, and the states before it that are not known yet."""
+        newest_s = self._states[-1].stamp_s if self._states else -np.inf
+        for state in observation.trail:
+            if newest_s < state.stamp_s < observation.ego.stamp_s:
+                self.add(state)
+        self.add(observation.ego)
 
     def add(self, state: EgoState) -> None:
         """Remember one more state; a clock that jumps back, or by more than 1.5 s, starts a new trail."""
