@@ -97,6 +97,18 @@ def test_camera_info_gives_k_and_size_and_the_file_the_mounting():
     assert got['front'] is rig['front']
 
 
+def test_rectified_pictures_have_the_intrinsics_of_p():
+    """image_proc publishes image_rect beside the raw camera's CameraInfo, distortion and all."""
+    p = np.array([480, 0, 158, 0, 0, 490, 97, 0, 0, 0, 1, 0], dtype=float)
+    info = _info(d=(-0.3, 0.1, 0, 0, 0), p=p)
+    got = rig_from_camera_infos({'front': info}, load_rig('sim'), rectified=True)['front']
+    assert got.intrinsics.ravel() == pytest.approx([480, 0, 158, 0, 490, 97, 0, 0, 1])
+    with pytest.raises(InvalidInput, match='parameter rectified of the planner'):
+        rig_from_camera_infos({'front': info}, load_rig('sim'))
+    with pytest.raises(InvalidInput, match='P is'):
+        rig_from_camera_infos({'front': _info(p=np.zeros(12))}, load_rig('sim'), rectified=True)
+
+
 def test_binning_and_region_of_interest_are_applied():
     roi = SimpleNamespace(x_offset=20, y_offset=10, width=280, height=160)
     got = rig_from_camera_infos({'front': _info(roi=roi, binning_x=2, binning_y=2)}, load_rig('sim'))['front']

@@ -107,7 +107,8 @@ class ObservationAssembler:
 
     rig: the cameras to match.  at_least: camera -> (width, height) that the model needs, for scaled decoding.
     sync: with its own policies for missing cameras; by default all are required.  turn_command_required: if not,
-    TurnCommand.FOLLOW at 0 m stands in until a command arrives.
+    TurnCommand.FOLLOW at 0 m stands in until a command arrives.  rectified: the pictures are, so that CameraInfo's P
+    holds their intrinsics.
 
     Messages that cannot be read are dropped, counted in `rejected` and named by `problems`; nothing raises, so
     that one bad message neither kills a callback nor passes in silence.
@@ -120,6 +121,7 @@ class ObservationAssembler:
         *,
         at_least: Mapping[str, tuple[int, int]] | None = None,
         turn_command_required: bool = True,
+        rectified: bool = False,
     ) -> None:
         self._base_rig = self._rig = rig
         self._sync = sync if sync is not None else CameraSync(rig.names)
@@ -130,6 +132,7 @@ class ObservationAssembler:
             )
         self._at_least = dict(at_least or {})
         self._command_required = turn_command_required
+        self._rectified = rectified
         self._infos: dict[str, Any] = {}
         self._odometry: History[EgoState] = History(_ODOMETRY_SIZE)
         self._commands: History[tuple[TurnCommand, float]] = History()
@@ -184,7 +187,7 @@ class ObservationAssembler:
             if known is not None and _same_calibration(known, message):
                 return True
             try:
-                self._rig = rig_from_camera_infos({**self._infos, camera: message}, self._base_rig)
+                self._rig = rig_from_camera_infos({**self._infos, camera: message}, self._base_rig, self._rectified)
                 self._infos[camera] = message
                 self._last_rejection.pop(f'camera_info {camera}', None)
             except InvalidInput as error:
@@ -377,7 +380,8 @@ class ObservationAssembler:
 
 
 def _same_calibration(a: Any, b: Any) -> bool:
-    return (a.width, a.height) == (b.width, b.height) and np.array_equal(a.k, b.k) and np.array_equal(a.d, b.d)
+    numbers = ((getattr(a, name, ()), getattr(b, name, ())) for name in 'kdp')
+    return (a.width, a.height) == (b.width, b.height) and all(np.array_equal(*pair) for pair in numbers)
 
 
 def _check_aspect(image: Image, message: Any, camera: CameraModel) -> None:

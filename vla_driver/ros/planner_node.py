@@ -76,6 +76,7 @@ class PlannerParameters(NodeParameters):
     prompt: str = parameter('', "template file of a vision-language model's words; empty: its own, or the default")
     rig: str = parameter('sim', 'camera rig: sim, nuscenes, bench2drive, or a YAML file')
     use_camera_info: bool = parameter(True, 'take size and intrinsics from camera_info where it is published')
+    rectified: bool = parameter(False, "the pictures are rectified (image_rect): take intrinsics from camera_info's P")
     image_transport: tuple[str, ...] = parameter(
         ('auto',), 'auto, raw or compressed for all cameras, or entries camera=transport'
     )
@@ -167,6 +168,7 @@ class PlannerNode(DriverNode[PlannerParameters]):
             sync,
             at_least=sizes,
             turn_command_required=p.turn_command_required,
+            rectified=p.rectified,
         )
         transports = per_camera(p.image_transport, rig.names, TRANSPORTS, 'image_transport')
         self._images = ImageTopics(self, rig.names, transports, self._on_image)
