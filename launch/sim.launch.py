@@ -82,7 +82,13 @@ def generate_launch_description():
             ),
             DeclareLaunchArgument('rate', default_value='1.0', description='speed when not synchronous'),
             DeclareLaunchArgument('rig', default_value='sim', description='camera rig: a shipped name or a YAML file'),
-            # A world that waits for its driver makes nothing stale: the clock on the wall does not count then.
+            # A world that waits for its driver makes nothing stale: its own clock counts then, not the one on the wall.
+            DeclareLaunchArgument(
+                'use_sim_time',
+                default_value=value('synchronous'),
+                description='take time from /clock',
+                choices=['true', 'false'],
+            ),
             *(
                 DeclareLaunchArgument(name, default_value=patient(value('synchronous'), limit), description=what)
                 for name, limit, what in PATIENCE

@@ -11,6 +11,7 @@ import pytest
 from nav_msgs.msg import Path
 from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.parameter import Parameter
+from rosgraph_msgs.msg import Clock
 from visualization_msgs.msg import MarkerArray
 from vla_driver.msg import DrivingPlan
 
@@ -249,6 +250,41 @@ def test_old_images_are_dropped_and_counted(probe, vehicle, plans, report):
         last = send(0.0)
         probe.until(lambda: stamps_of(plans) == [first, last])
     finally:
+        planner.destroy_node()
+
+
+def test_with_simulated_time_the_clock_says_how_old_images_are(probe, vehicle, plans):
+    """A world that waits for its driver stands still meanwhile, however long the wall's clock says it took."""
+    overrides = {**FAST, 'max_age_s': 1.0, 'use_sim_time': True}
+    planner = PlannerNode(
+        context=probe.context, parameter_overrides=[Parameter(name, value=value) for name, value in overrides.items()]
+    )
+    clock = probe.publisher(Clock, '/clock')
+    probe._executor.add_node(planner)
+    try:
+        assert planner.trigger_configure() == planner.trigger_activate() == TransitionCallbackReturn.SUCCESS
+        probe.until(lambda: planner.count_subscribers('plan') and clock.get_subscription_count())
+        planner._assembler.push_route(convert.to_route(np.array([[40.0, 0.0], [90.0, 0.0]]), vehicle.stamp))
+
+        def send(age_s):
+            vehicle.stamp_ns += 100_000_000
+            now_ns = vehicle.stamp_ns + round(age_s * 1e9)
+            clock.publish(Clock(clock=convert.from_nanoseconds(now_ns)))
+            probe.until(lambda: planner.get_clock().now().nanoseconds == now_ns)
+            planner._on_odometry(vehicle.odometry())
+            planner._on_turn_command(convert.to_turn_command(TurnCommand.FOLLOW, 0.0, vehicle.stamp))
+            for name in vehicle.cameras:
+                planner._on_image(name, vehicle.image(name), time.monotonic() - 30.0)
+            return convert.to_nanoseconds(vehicle.stamp)
+
+        first = send(0.0)
+        probe.until(lambda: stamps_of(plans) == [first])
+        assert plans[0].source == 'policy'
+        send(1.2)
+        probe.until(lambda: planner._counters.stale == 1)
+        assert 'published 1.20 s ago' in planner._last_problem
+    finally:
+        probe._executor.remove_node(planner)
         planner.destroy_node()
 
 

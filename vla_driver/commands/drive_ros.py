@@ -61,6 +61,7 @@ def _drive(args: argparse.Namespace, scenario: Scenario, checkpoint: str | None)
                 {
                     'policy': args.policy,
                     'model': checkpoint or '',
+                    'use_sim_time': True,
                     'max_age_s': 10.0,
                     'plan_ttl_s': 5.0,
                     **planner_parameters(pruning_settings(args)),

@@ -301,11 +301,9 @@ class PlannerNode(DriverNode[PlannerParameters]):
                 self.resets = ready.epoch
                 self.get_logger().warning(f'reset: time jumped back to {ready.stamp_s:.3f} s')
             self._epoch = ready.epoch
-        if began_s - sent_s > self.parameters.max_age_s:
+        if (age_s := self._age_s(ready, sent_s)) > self.parameters.max_age_s:
             self._counters.stale += 1
-            self._last_problem = (
-                f'images published {began_s - sent_s:.2f} s ago, limit {self.parameters.max_age_s:g} s: dropped'
-            )
+            self._last_problem = f'images published {age_s:.2f} s ago, limit {self.parameters.max_age_s:g} s: dropped'
             return
         observation = self._assembler.build(ready)
         decoded_s = time.monotonic()
@@ -328,8 +326,8 @@ class PlannerNode(DriverNode[PlannerParameters]):
             self.get_logger().warning(f'no plan: {problem}', throttle_duration_sec=2.0)
         if ready.ego is None:
             return  # without odometry there is nothing a fallback could start from
-        # The guard's clock: the images' time, moved on by what has passed here since they came.
-        now_s = ready.stamp_s + (time.monotonic() - sent_s)
+        # The guard's clock: the images' time, moved on by what has passed since they came.
+        now_s = ready.stamp_s + self._age_s(ready, sent_s)
         plan = self._guard.admit(plan, ready.ego, now_s, stamp_s=ready.stamp_s, problem=problem)
         done_s = time.monotonic()
         if self._assembler.epoch != ready.epoch:
@@ -343,6 +341,17 @@ class PlannerNode(DriverNode[PlannerParameters]):
         }
         unseen = tuple(ready.synced.missing) if isinstance(observation, NotReady) else observation.unseen
         self._publish(dataclasses.replace(plan, timing_ms=timing), ready, unseen, selection)
+
+    def _age_s(self, ready: ReadySet, sent_s: float) -> float:
+        """Return how old the images are: since their publication, by this machine's steady clock.
+
+        With use_sim_time by /clock: a world that waits for its driver, or plays in slow motion, makes nothing stale.
+        """
+        if self.get_parameter('use_sim_time').value:
+            clock_s = self.get_clock().now().nanoseconds * 1e-9
+            if clock_s > 0.0:  # until the first /clock it is 0
+                return max(0.0, clock_s - ready.stamp_s)
+        return time.monotonic() - sent_s
 
     def _publish(self, plan: Plan, ready: ReadySet, missing: tuple[str, ...], selection: Selection | None) -> None:
         stamp: Time = ready.message(ANCHOR_CAMERA).header.stamp

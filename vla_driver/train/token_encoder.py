@@ -12,7 +12,6 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from vla_driver.camera.resize import resize
@@ -21,6 +20,7 @@ from vla_driver.model.inputs import Float32Array, rig_geometry
 from vla_driver.model.pruning.early import check_block
 from vla_driver.model.pruning.recon import ReconPruner
 from vla_driver.model.pruning.recon_layers import NATIVE, QWEN2_5_VL, QWEN3_VL, LayerSpec, NativeStack, layer_spec
+from vla_driver.model.qwen.loading import load_weights
 from vla_driver.model.qwen.vision import EarlyExit, Grids, VisionTower
 from vla_driver.model.tokens import ModelInputs, VisualTokens
 from vla_driver.model.vla import VlaModel
@@ -152,15 +152,13 @@ class QwenEncoder:
 
         All cameras then have the same grid of tokens.
         """
-        from transformers import AutoImageProcessor, AutoModelForImageTextToText
+        from transformers import AutoImageProcessor
 
         try:
             self.processor = AutoImageProcessor.from_pretrained(folder, local_files_only=True)
-            model = AutoModelForImageTextToText.from_pretrained(
-                folder, local_files_only=True, use_safetensors=True, dtype='auto'
-            )
-        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        except (OSError, ValueError) as error:
             raise InvalidInput(f'checkpoint {folder} does not load: {error}') from error
+        model = load_weights(folder, 'auto')
         self.spec = layer_spec(model.config, CAMERA_NAMES)
         self.visual = model.model.visual.eval().requires_grad_(False).to(device)
         self._first: nn.Module = model.model.language_model.layers[0]

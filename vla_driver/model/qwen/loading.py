@@ -40,16 +40,35 @@ def load_parts(folder: str | os.PathLike[str], device: str | torch.device = 'cpu
     dtype: of the weights; None for bfloat16 where the device multiplies it natively, else float32.
     Raises `InvalidInput`, naming the file or the weight, where something is missing or does not fit.
     """
-    import transformers
-    from safetensors import SafetensorError
-
     from vla_driver.model.precision import bfloat16_pays
 
     path = Path(folder)
-    config = _config(path)
-    maker = getattr(transformers, CLASSES[config.model_type])
     if dtype is None:
         dtype = torch.bfloat16 if bfloat16_pays(device) else torch.float32
+    model = load_weights(path, dtype)
+    tokenizer = _tokenizer(path, model.config)
+    stop = {tokenizer.convert_tokens_to_ids(_TURN_END), tokenizer.eos_token_id}
+    ends = getattr(model.generation_config, 'eos_token_id', None)
+    stop.update(ends if isinstance(ends, list) else [ends])
+    return QwenParts(
+        model.to(device).eval().requires_grad_(False),
+        tokenizer,
+        _image_processor(path, model.config),
+        frozenset(token for token in stop if isinstance(token, int)),
+        path,
+    )
+
+
+def load_weights(path: Path, dtype: Any) -> Any:
+    """Return the model in a folder, on the CPU; dtype: of the weights, 'auto' as stored.
+
+    Raises `InvalidInput` unless config.json and the weights fit each other one for one.
+    """
+    import transformers
+    from safetensors import SafetensorError
+
+    config = _config(path)
+    maker = getattr(transformers, CLASSES[config.model_type])
     try:
         model, report = maker.from_pretrained(
             path, config=config, dtype=dtype, local_files_only=True, use_safetensors=True, output_loading_info=True
@@ -63,17 +82,7 @@ def load_parts(folder: str | os.PathLike[str], device: str | torch.device = 'cpu
             f'checkpoint {path} does not fit its config.json: {len(missing)} weights are missing, {len(surplus)} are '
             f'unknown, {len(report["mismatched_keys"])} have another shape (first: {wrong[0]})'
         )
-    tokenizer = _tokenizer(path, config)
-    stop = {tokenizer.convert_tokens_to_ids(_TURN_END), tokenizer.eos_token_id}
-    ends = getattr(model.generation_config, 'eos_token_id', None)
-    stop.update(ends if isinstance(ends, list) else [ends])
-    return QwenParts(
-        model.to(device).eval().requires_grad_(False),
-        tokenizer,
-        _image_processor(path, config),
-        frozenset(token for token in stop if isinstance(token, int)),
-        path,
-    )
+    return model
 
 
 def _config(path: Path) -> Any:
