@@ -15,6 +15,11 @@ from vla_driver.cli import main
 from vla_driver.evaluate import efficiency_models
 from vla_driver.evaluate.efficiency import QwenBench, as_dicts, measure_qwen
 from vla_driver.evaluate.efficiency_models import QwenShape, square_or_six
+from vla_driver.evaluate.efficiency_native import NativeBench, measure_native
+from vla_driver.geometry.rig import load_rig
+from vla_driver.model import precision
+from vla_driver.model.checkpoint import resolve_checkpoint
+from vla_driver.model.config import VlaConfig
 from vla_driver.types import InvalidInput
 
 SMALL = QwenShape(
@@ -131,6 +136,18 @@ def test_the_native_model_has_the_same_rows(tmp_path: Path) -> None:
     assert rows[0]['flops_saving'] == 1.0
     assert all(row['flops_saving'] > 1.0 for row in rows[1:])
     assert all(row['decode_ms_per_token'] is None and row['image_to_plan_ms'] > 0 for row in rows)
+
+
+def test_the_native_model_is_counted_in_bfloat16_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on processors that multiply it natively, where the weights are stored in it."""
+    monkeypatch.setattr(precision, 'bfloat16_pays', lambda device: True)
+    config = VlaConfig.from_pretrained(resolve_checkpoint('nano'))
+    bench = NativeBench(config, load_rig('sim'), torch.device('cpu'))
+    assert bench.policy.model.language.layers[0].q.weight.dtype == torch.bfloat16
+    none, *pruned = measure_native(bench, (33,), ('recon', 'vispruner', 'early:1'), repeats=1)
+    assert [row.pruner for row in pruned] == ['recon', 'vispruner', 'early:1']
+    assert all(row.flops_whole < none.flops_whole for row in pruned)
+    assert pruned[2].flops_vision < none.flops_vision == pruned[0].flops_vision
 
 
 @pytest.mark.parametrize(
