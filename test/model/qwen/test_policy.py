@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from vla_driver.bag.write import BagWriter
 from vla_driver.camera.resize import resize
+from vla_driver.cli import main
 from vla_driver.evaluate.controls import make_policy
 from vla_driver.geometry.rig import load_rig
 from vla_driver.model.checkpoint import load_policy
@@ -221,6 +224,25 @@ def test_templates_are_checked_and_the_checkpoint_may_bring_its_own(checkpoint: 
     assert load_policy(folder, prompt=resource('config', 'prompts', 'default.yaml')).template == template  # type: ignore[union-attr]
     with pytest.raises(InvalidInput, match='cannot be read'):
         load_policy(folder, prompt=folder / 'nothing.yaml')
+
+
+def test_a_bag_is_evaluated_with_a_pruner(checkpoint: Callable[..., Path], tmp_path: Path) -> None:
+    """The way in which owners of a checkpoint find out what a pruner costs them."""
+    with BagWriter(tmp_path / 'bag', RIG) as bag:
+        bag.write_route(0.0, [[30.0, 0.0], [60.0, 0.0]])
+        for tick in range(50):
+            bag.write_odometry(EgoState(0.1 * tick, 0.5 * tick, 0.0, 0.0, 5.0))
+            if tick % 5 == 0:
+                bag.write_observation(observe(tick // 5))
+    words = ['evaluate', 'open-loop', str(tmp_path / 'bag'), '--model', str(checkpoint())]
+    for pruner in ('divprune', 'sparsevlm'):
+        file = tmp_path / f'{pruner}.json'
+        assert main([*words, '--pruner', pruner, '--prune-ratio', '0.5', '--json', str(file)]) == 0
+        found = json.loads(file.read_text())
+        assert found['pruning']['pruner'] == pruner
+        assert found['samples'] == 4
+        # It always answers with 2.52 m a step; 2.5 m were driven.
+        assert found['UniAD']['l2_m']['3s'] == pytest.approx(0.12, abs=0.06)
 
 
 def test_pictures_have_the_size_of_impromptus_training(checkpoint: Callable[..., Path]) -> None:
