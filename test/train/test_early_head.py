@@ -59,6 +59,9 @@ def test_the_head_learns_from_the_teacher_and_drives(train: Any, checkpoint: Pat
     shutil.rmtree(tmp_path / 'head')
     after = train('--steps', '60', '--learning-rate', '1e-2')
     assert after['loss'] < before['loss']
+    # Tokens that leave are completed: nearer to what the later blocks would have made of them.
+    assert before['completion'] == pytest.approx(before['unfinished'], rel=1e-4)
+    assert after['completion'] < 0.9 * after['unfinished']
     assert all(0.0 <= after[f'{kind}_{share}'] <= 1.0 for kind in ('agreement', 'object_recall') for share in (25, 75))
     policy = load_policy(checkpoint, pruner=tmp_path / 'head', budget=TokenBudget(ratio=0.5))
     pruner, _ = policy.pruning  # type: ignore[attr-defined]

@@ -98,6 +98,12 @@ class NativePolicy:
     def _try_early(self, pruner: EarlyPruner, tokens: VisualTokens, budget: TokenBudget) -> None:
         vision = self.config.vision_config
         pruner.check(vision.num_hidden_layers)
+        head, sizes = pruner.head, (vision.spatial_merge_size**2, self.config.language_config.hidden_size)
+        if head is not None and head.completion is not None and (head.patches, head.token_width) != sizes:
+            raise InvalidInput(
+                f'pruner {pruner.name!r}: its head completes tokens of {head.patches} patches and width '
+                f'{head.token_width}, this model has {sizes[0]} and {sizes[1]}; train one for it (train early-head)'
+            )
         shape = (*tokens.features.shape[:2], vision.spatial_merge_size**2, vision.hidden_size)
         states = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(self.device)
         with torch.inference_mode(), autocast(self.device):

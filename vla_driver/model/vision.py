@@ -226,8 +226,10 @@ class VisionEncoder(nn.Module):
     def forward_pruned(self, inputs: ModelInputs, pruner: EarlyPruner, budget: TokenBudget) -> PrunedVision:
         """Encode with tokens leaving before one of the blocks (model/pruning/early.py).
 
-        A token that has left holds what its patches were by then, for those who need the whole picture coarsely (the
-        memory).  Raises `InvalidInput` for patches that were computed before, and a block that is not there.
+        A token that has left holds what its patches were by then, completed by the pruner's head where it has learned
+        to, for those who need the whole picture coarsely (panorama and memory).
+
+        Raises `InvalidInput` for patches that were computed before, and a block that is not there.
         """
         if inputs.patches is not None:
             raise InvalidInput('early pruning: not with patch features computed before; give pictures')
@@ -250,8 +252,16 @@ class VisionEncoder(nn.Module):
             x = block.ragged(x, segments)
         late = self.norm(self.merger.units(x.unflatten(1, (-1, states.shape[2])))).to(early.features.dtype)
         late = torch.where(take(early.valid, index.index).unsqueeze(-1), late, self.missing.to(late.dtype))
-        features = early.features.scatter(1, index.index.unsqueeze(-1).expand_as(late), late)
+        left = early.features
+        if pruner.head is not None:
+            left = torch.where(early.valid.unsqueeze(-1), pruner.head.complete(states, left), left)
+        features = left.scatter(1, index.index.unsqueeze(-1).expand_as(late), late)
         return PrunedVision(dataclasses.replace(early, features=features), index, seconds)
+
+    def unfinished(self, states: Tensor) -> Tensor:
+        """Return the tokens [B, N, D] that hidden states [B, N, s * s, d] before some block would make as they are."""
+        tokens: Tensor = self.norm(self.merger.units(states))
+        return tokens
 
     def encode_at(self, inputs: ModelInputs, block: int) -> tuple[Tensor, VisualTokens]:
         """Return the hidden states before a block, gathered by token [B, N, s * s, d], and the finished tokens."""

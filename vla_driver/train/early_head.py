@@ -38,7 +38,7 @@ from vla_driver.train.pruner_trainer import (
     training_batches,
 )
 from vla_driver.train.reconstruction import recall, token_shares
-from vla_driver.train.token_encoder import TokenEncoder, open_encoder
+from vla_driver.train.token_encoder import NativeEncoder, TokenEncoder, open_encoder
 from vla_driver.types import InvalidInput
 
 _LOG_EVERY = 25
@@ -91,7 +91,10 @@ def train_early_head(args: argparse.Namespace) -> dict[str, float]:
     teacher = _teacher(args, encoder).to(device)
     frames, held_out = open_frames(args.data).split()
     torch.manual_seed(args.seed)
-    head = EarlyHead(encoder.states_width(args.block), args.hidden).to(device)
+    width = encoder.states_width(args.block)
+    completes = isinstance(encoder, NativeEncoder)
+    side = encoder.model.config.vision_config.spatial_merge_size if isinstance(encoder, NativeEncoder) else 0
+    head = EarlyHead(width, args.hidden, side**2, encoder.spec.width if completes else 0).to(device)
     args.out.mkdir(parents=True, exist_ok=True)
     _fit(args, encoder, teacher, head, frames, device)
     figures = _validate(args, encoder, teacher, head, held_out, device) if len(held_out) else {}
@@ -131,7 +134,8 @@ def _fit(
         for step in range(args.steps):
             for group in optimizer.param_groups:
                 group['lr'] = args.learning_rate * cosine_factor(step, args.steps, args.steps // 10)
-            loss, _, _ = _loss(encoder, teacher, head, args.block, next(batches), device)
+            losses, _, _ = _loss(encoder, teacher, head, args.block, next(batches), device)
+            loss = losses['score'] + losses.get('completion', torch.zeros(()))
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
@@ -156,13 +160,29 @@ def _loss(
     block: int,
     on_cpu: ReconBatch,
     device: torch.device,
-) -> tuple[Tensor, Tensor, VisualTokens]:
-    """Return the cross-entropy to the teacher, the head's scores [B, N] and the finished tokens."""
+) -> tuple[dict[str, Tensor], Tensor, VisualTokens]:
+    """Return the losses, the head's scores [B, N] and the finished tokens.
+
+    score: cross-entropy to the teacher.  completion, where the model reads tokens that have left: squared distance of
+    the completed tokens to the finished ones, in parts of the finished ones' variance.
+    """
     with torch.no_grad(), autocast(device):
         states, tokens = encoder.encode_at(to_device(on_cpu.inputs, device), block)
-        wanted = teacher.score(tokens).sigmoid()
+        wanted, unfinished = teacher.score(tokens).sigmoid(), encoder.unfinished(states)
     scores: Tensor = head(states.float())
-    return F.binary_cross_entropy_with_logits(scores[tokens.valid], wanted[tokens.valid]), scores, tokens
+    losses = {'score': F.binary_cross_entropy_with_logits(scores[tokens.valid], wanted[tokens.valid])}
+    if unfinished is not None:
+        losses |= {
+            'completion': _distance(head.complete(states.float(), unfinished.float()), tokens),
+            'unfinished': _distance(unfinished, tokens),
+        }
+    return losses, scores, tokens
+
+
+def _distance(features: Tensor, tokens: VisualTokens) -> Tensor:
+    """Return the mean squared distance to the finished tokens, in parts of their variance."""
+    finished = tokens.features.float()[tokens.valid]
+    return F.mse_loss(features.float()[tokens.valid], finished) / finished.var(dim=0).mean()
 
 
 @torch.no_grad()
@@ -175,10 +195,12 @@ def _validate(
     device: torch.device,
 ) -> dict[str, float]:
     """Return for each ratio which share of the teacher's choice the head makes, and the foreground recall of both."""
-    rows: dict[str, list[Tensor]] = {'loss': []}
+    rows: dict[str, list[Tensor]] = {}
     for batch in held_out_batches(held_out, encoder, args.validate, args.batch, _CELL):
-        loss, scores, tokens = _loss(encoder, teacher, head, args.block, batch, device)
-        rows['loss'].append(loss.expand(len(scores)))
+        losses, scores, tokens = _loss(encoder, teacher, head, args.block, batch, device)
+        losses['loss'] = losses['score'] + losses.get('completion', torch.zeros(()))
+        for name, loss in losses.items():
+            rows.setdefault(name, []).append(loss.expand(len(scores)))
         theirs, share = teacher.score(tokens), token_shares(to_device(batch.targets, device), _CELL)
         for ratio in RATIOS:
             percent, budget = round(100 * ratio), TokenBudget(ratio=ratio)

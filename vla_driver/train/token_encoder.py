@@ -53,6 +53,10 @@ class TokenEncoder(Protocol):
         """Return d of `encode_at`; raise `InvalidInput` for a block before which no token can leave."""
         ...
 
+    def unfinished(self, states: Tensor) -> Tensor | None:
+        """Return the tokens that states make as they are, where the model reads tokens that left early; else None."""
+        ...
+
     def start(self, pruner: ReconPruner) -> None:
         """Copy the language model's first layer into a new pruner."""
 
@@ -126,6 +130,10 @@ class NativeEncoder:
         """See `TokenEncoder`."""
         check_block('early-head', block, len(self.model.vision.blocks))
         return int(self.model.config.vision_config.hidden_size)
+
+    def unfinished(self, states: Tensor) -> Tensor | None:
+        """See `TokenEncoder`: panorama and memory read all tokens."""
+        return self.model.vision.unfinished(states)
 
     def start(self, pruner: ReconPruner) -> None:
         """Copy the language model's first layer and its ray embedding into the pruner."""
@@ -205,6 +213,10 @@ class QwenEncoder:
         """See `TokenEncoder`."""
         check_block('early-head', block, len(self.visual.blocks))
         return int(self.visual.config.hidden_size)
+
+    def unfinished(self, states: Tensor) -> Tensor | None:
+        """See `TokenEncoder`: nothing reads them here."""
+        return None
 
     def _tokens(self, merged: Tensor, inputs: QwenInputs) -> VisualTokens:
         batch, ((rows, columns), names) = len(inputs.present), self.groups[0]

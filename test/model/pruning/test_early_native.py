@@ -14,9 +14,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vla_driver.model.config import VlaConfig
+from vla_driver.model.native_policy import NativePolicy
 from vla_driver.model.pruning.base import take
 from vla_driver.model.pruning.budget import TokenBudget
-from vla_driver.model.pruning.early import EarlyHead, EarlyPruner, save_early_head
+from vla_driver.model.pruning.early import EarlyHead, EarlyPruner, load_early_pruner, save_early_head
 from vla_driver.model.pruning.registry import make_pruner
 from vla_driver.model.tokens import ClipBatch, ModelInputs
 from vla_driver.model.vision import VisionBlock
@@ -101,6 +102,35 @@ def test_kept_tokens_are_as_if_the_others_were_masked(
     # The camera without a picture gives no more than its floor; no camera gives less.
     counts = torch.stack([torch.bincount(row, minlength=6) for row in pruned.tokens.camera[kept]])
     assert int(counts.min()) >= 2 and int(counts[1, 2]) == 2
+
+
+def test_what_has_left_is_completed_by_the_head(model: VlaModel, inputs: ModelInputs, tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    width, tokens = model.config.vision_config.hidden_size, model.config.language_config.hidden_size
+    plain, head = EarlyHead(width, 16), EarlyHead(width, 16, 4, tokens)
+    assert head.completion is not None
+    head.load_state_dict(plain.state_dict(), strict=False)
+    budget = TokenBudget(ratio=0.5, floor=2)
+    with torch.no_grad():
+        before = model.encode_pruned(inputs, EarlyPruner(1, 'head', plain), budget)
+        unlearned = model.encode_pruned(inputs, EarlyPruner(1, 'head', head), budget)
+        # Untaught, it adds nothing.
+        torch.testing.assert_close(unlearned.tokens.features, before.tokens.features, rtol=0, atol=0)
+        torch.nn.init.normal_(head.completion[-1].weight)
+        save_early_head(head, 1, tmp_path / 'head')
+        loaded = load_early_pruner(tmp_path / 'head')
+        pruned = model.encode_pruned(inputs, loaded, budget)
+        states, _ = model.vision.encode_at(inputs, 1)
+        more = head.completion(states.flatten(-2))
+    kept = pruned.kept.index
+    assert torch.equal(kept, before.kept.index)
+    torch.testing.assert_close(take(pruned.tokens.features, kept), take(before.tokens.features, kept))
+    gone = pruned.tokens.valid.clone().scatter_(1, kept, False)
+    torch.testing.assert_close(pruned.tokens.features[gone], (before.tokens.features + more)[gone])
+    absent = ~pruned.tokens.valid
+    torch.testing.assert_close(pruned.tokens.features[absent], before.tokens.features[absent])
+    with pytest.raises(InvalidInput, match='completes tokens of 4 patches and width 7, this model has 4 and'):
+        NativePolicy(model).set_pruning(EarlyPruner(1, 'head', EarlyHead(width, 16, 4, 7)), budget)
 
 
 def test_attention_is_that_of_the_next_block(model: VlaModel, inputs: ModelInputs) -> None:

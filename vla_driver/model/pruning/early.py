@@ -35,14 +35,33 @@ SOURCES: Final = ('head', 'attention', 'norm', 'random')
 
 
 class EarlyHead(nn.Module):
-    """Scores merge units by their hidden states: norm, linear, GELU, mean over the unit's patches, linear."""
+    """Scores merge units by their hidden states: norm, linear, GELU, mean over the unit's patches, linear.
 
-    def __init__(self, width: int, hidden: int = 128) -> None:
+    patches, token_width: given both, it also completes the tokens of units that leave (`complete`), for models in which
+    something reads these, too: a two-layer network on the unit's states guesses what the later blocks would have added.
+    """
+
+    def __init__(self, width: int, hidden: int = 128, patches: int = 0, token_width: int = 0) -> None:
         super().__init__()
-        self.width, self.hidden = width, hidden
+        self.width, self.hidden, self.patches, self.token_width = width, hidden, patches, token_width
         self.norm = nn.LayerNorm(width)
         self.inner = nn.Linear(width, hidden)
         self.outer = nn.Linear(hidden, 1)
+        self.completion: nn.Sequential | None = None
+        if patches and token_width:
+            last = nn.Linear(2 * hidden, token_width)
+            nn.init.zeros_(last.weight)
+            nn.init.zeros_(last.bias)
+            self.completion = nn.Sequential(
+                nn.LayerNorm(patches * width), nn.Linear(patches * width, 2 * hidden), nn.GELU(), last
+            )
+
+    def complete(self, states: Tensor, tokens: Tensor) -> Tensor:
+        """Return tokens [..., token_width], made of hidden states [..., patches, width] as they are, completed."""
+        if self.completion is None:
+            return tokens
+        more: Tensor = self.completion(states.flatten(-2).to(self.norm.weight.dtype))
+        return tokens + more.to(tokens.dtype)
 
     def forward(self, states: Tensor) -> Tensor:
         """Return scores [...], float32, of hidden states [..., patches, width]."""
@@ -128,7 +147,8 @@ def save_early_head(head: EarlyHead, block: int, folder: str | os.PathLike[str],
 
     target = Path(folder)
     target.mkdir(parents=True, exist_ok=True)
-    config = {'model_type': MODEL_TYPE, 'width': head.width, 'hidden': head.hidden, 'block': block, 'notes': notes}
+    sizes = {name: getattr(head, name) for name in ('width', 'hidden', 'patches', 'token_width')}
+    config = {'model_type': MODEL_TYPE, **sizes, 'block': block, 'notes': notes}
     weights = {name: value.detach().cpu().contiguous() for name, value in head.state_dict().items()}
     save_file(weights, target / 'model.safetensors')
     (target / 'config.json').write_text(json.dumps(config, indent=1) + '\n', encoding='utf-8')
@@ -166,7 +186,8 @@ def load_early_pruner(folder: str | os.PathLike[str]) -> EarlyPruner:
         kind = config.get('model_type')
         if kind != MODEL_TYPE:
             raise InvalidInput(f'{path} holds a {kind!r}, expected {MODEL_TYPE!r}')
-        head, block = EarlyHead(int(config['width']), int(config['hidden'])), int(config['block'])
+        sizes = {name: int(config.get(name, 0)) for name in ('patches', 'token_width')}
+        head, block = EarlyHead(int(config['width']), int(config['hidden']), **sizes), int(config['block'])
         head.load_state_dict(load_file(path / 'model.safetensors'))
     except (OSError, KeyError, TypeError, AttributeError, json.JSONDecodeError, RuntimeError, SafetensorError) as error:
         raise InvalidInput(f'early pruner {path} does not load: {error}') from error
