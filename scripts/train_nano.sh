@@ -77,7 +77,7 @@ mkdir -p models/nano/pruner
 cp "$work/pruner/config.json" "$work/pruner/model.safetensors" models/nano/pruner
 for block in 1 2; do
   [ -e "$work/early$block/config.json" ] ||
-    "$driver" train early-head --data "${all[@]}" --model nano --block "$block" --out "$work/early$block" --steps 400
+    "$driver" train early-head --data "${all[@]}" --model nano --block "$block" --out "$work/early$block" --steps 1000
   mkdir -p "models/nano/early$block"
   cp "$work/early$block/config.json" "$work/early$block/model.safetensors" "models/nano/early$block"
 done

@@ -4,7 +4,9 @@
 
 The head sees the hidden states before one block of the frozen encoder, the teacher (a trained ReconPruner) the finished
 tokens of the same pictures; the head learns the teacher's answer, the probability that a token is worth keeping, by
-cross-entropy.  Nothing is labelled: any pictures of the cameras will do.  --out is a folder that `pruner:=` takes.
+cross-entropy.  In the native model, whose panorama and memory read all tokens, it also learns to complete those that
+leave: squared distance to the finished ones.  Nothing is labelled: any pictures of the cameras will do.  --out is a
+folder that `pruner:=` takes.
 """
 
 from __future__ import annotations
