@@ -47,8 +47,9 @@ class NativeBench:
         """Return a pruner by name, with random weights where it has weights; 'early:1' prunes before block 1."""
         kind, _, argument = name.partition(':')
         if kind == 'early' and argument.isdigit():
-            head = EarlyHead(self.policy.config.vision_config.hidden_size).to(self.device)
-            return EarlyPruner(int(argument), 'head', head)
+            vision, language = self.policy.config.vision_config, self.policy.config.language_config
+            sizes = {'patches': vision.spatial_merge_size**2, 'token_width': language.hidden_size}
+            return EarlyPruner(int(argument), 'head', EarlyHead(vision.hidden_size, **sizes).to(self.device))
         if name == 'recon':
             from vla_driver.model.pruning.recon import ReconPruner
             from vla_driver.model.pruning.recon_layers import layer_spec
