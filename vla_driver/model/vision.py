@@ -250,7 +250,7 @@ class VisionEncoder(nn.Module):
         x = take(states, index.index).flatten(1, 2)
         for block in blocks[pruner.block :]:
             x = block.ragged(x, segments)
-        late = self.norm(self.merger.units(x.unflatten(1, (-1, states.shape[2])))).to(early.features.dtype)
+        late = self.tokens_of(x.unflatten(1, (-1, states.shape[2]))).to(early.features.dtype)
         late = torch.where(take(early.valid, index.index).unsqueeze(-1), late, self.missing.to(late.dtype))
         left = early.features
         if pruner.head is not None:
@@ -258,8 +258,8 @@ class VisionEncoder(nn.Module):
         features = left.scatter(1, index.index.unsqueeze(-1).expand_as(late), late)
         return PrunedVision(dataclasses.replace(early, features=features), index, seconds)
 
-    def unfinished(self, states: Tensor) -> Tensor:
-        """Return the tokens [B, N, D] that hidden states [B, N, s * s, d] before some block would make as they are."""
+    def tokens_of(self, states: Tensor) -> Tensor:
+        """Return the tokens [B, N, D] that hidden states [B, N, s * s, d] make as they are, after whichever block."""
         tokens: Tensor = self.norm(self.merger.units(states))
         return tokens
 

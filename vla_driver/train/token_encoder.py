@@ -133,7 +133,7 @@ class NativeEncoder:
 
     def unfinished(self, states: Tensor) -> Tensor | None:
         """See `TokenEncoder`: panorama and memory read all tokens."""
-        return self.model.vision.unfinished(states)
+        return self.model.vision.tokens_of(states)
 
     def start(self, pruner: ReconPruner) -> None:
         """Copy the language model's first layer and its ray embedding into the pruner."""

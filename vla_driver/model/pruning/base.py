@@ -10,6 +10,7 @@ second protocol, in in_model.py.
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
@@ -117,6 +118,18 @@ def _best_of_row(
     for number, quota in enumerate(quotas):
         reserved[np.flatnonzero(of_camera == number)[:quota]] = True
     return np.sort(np.concatenate([order[reserved], order[~reserved]])[:total])
+
+
+def random_scores(values: Tensor, seed: int) -> Tensor:
+    """Return random scores [B, N] for values [B, N] of some feature: other ones for other pictures, and repeatable.
+
+    A row's draw depends on the seed and on some of its own values alone.  Drawn on the CPU.
+    """
+    rows = []
+    for sample in values[:, ::7].detach().float().cpu().numpy():
+        generator = torch.Generator().manual_seed(zlib.crc32(sample.tobytes(), seed & 0xFFFFFFFF))
+        rows.append(torch.rand(values.shape[1], generator=generator))
+    return torch.stack(rows).to(values.device)
 
 
 def keep_best(scores: Tensor, tokens: VisualTokens, budget: TokenBudget) -> KeptTokens:

@@ -5,13 +5,12 @@
 from __future__ import annotations
 
 import dataclasses
-import zlib
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from vla_driver.model.pruning.base import KeptTokens, keep_best
+from vla_driver.model.pruning.base import KeptTokens, keep_best, random_scores
 from vla_driver.model.pruning.budget import TokenBudget
 from vla_driver.model.tokens import VisualTokens
 
@@ -41,13 +40,8 @@ class RandomPruner:
 
     def select(self, tokens: VisualTokens, budget: TokenBudget, text: Tensor | None = None) -> KeptTokens:
         """See `Pruner`."""
-        sample = tokens.features[:, ::7, 0].float().cpu().numpy()
-        scores = []
-        for row in sample:
-            generator = torch.Generator().manual_seed(zlib.crc32(row.tobytes(), self.seed & 0xFFFFFFFF))
-            scores.append(torch.rand(len(tokens.camera), generator=generator))
         # A draw by rank has no scores worth showing.
-        return KeptTokens(keep_best(torch.stack(scores).to(tokens.camera.device), tokens, budget).index)
+        return KeptTokens(keep_best(random_scores(tokens.features[:, :, 0], self.seed), tokens, budget).index)
 
 
 class UniformPruner:

@@ -18,14 +18,13 @@ from __future__ import annotations
 
 import json
 import os
-import zlib
 from pathlib import Path
 from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
 
-from vla_driver.model.pruning.base import KeptTokens, keep_best
+from vla_driver.model.pruning.base import KeptTokens, keep_best, random_scores
 from vla_driver.model.pruning.budget import TokenBudget
 from vla_driver.model.tokens import VisualTokens
 from vla_driver.types import InvalidInput
@@ -99,12 +98,7 @@ def early_scores(
     if source == 'norm':
         return states.float().norm(dim=-1).mean(dim=-1)
     if source == 'random':
-        # As RandomPruner: other units for other pictures, the same ones for the same pictures.
-        rows = []
-        for sample in states[:, ::7, 0, 0].detach().float().cpu().numpy():
-            generator = torch.Generator().manual_seed(zlib.crc32(sample.tobytes(), seed & 0xFFFFFFFF))
-            rows.append(torch.rand(states.shape[1], generator=generator))
-        return torch.stack(rows).to(states.device)
+        return random_scores(states[:, :, 0, 0], seed)
     raise InvalidInput(f'early pruning by {source!r}; allowed: {", ".join(SOURCES)}')
 
 
