@@ -141,9 +141,9 @@ def test_worst_case_is_bounded():
     for i, camera in enumerate(CAMERA_NAMES[:5]):
         sign = 1 if i % 2 else -1
         frames += [(camera, 10 + sign * 0.5 * (0.55 + 0.04 * k)) for k in range(10)]
-    start = time.perf_counter()
+    start = time.process_time()  # what others take of the machine meanwhile does not count
     run(sync, sorted(frames, key=lambda f: f[1]) + [(CAMERA_NAMES[5], 10.0)])
-    assert time.perf_counter() - start < 0.05
+    assert time.process_time() - start < 0.05
 
 
 def test_memory_is_bounded():

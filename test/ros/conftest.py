@@ -52,11 +52,18 @@ class Probe:
         self._executor = SingleThreadedExecutor(context=self.context)
         self._executor.add_node(self.node)
         self.heard: dict[str, list[Any]] = {}
+        #: When what was heard had been sent, by the sender's clock.
+        self.sent_ns: dict[str, list[int]] = {}
 
     def listen(self, message_type: type, topic: str, profile: Any = None) -> list[Any]:
         """Subscribe; return the list that messages are appended to."""
-        heard = self.heard.setdefault(topic, [])
-        self.node.create_subscription(message_type, topic, heard.append, profile or qos.RELIABLE)
+        heard, sent_ns = self.heard.setdefault(topic, []), self.sent_ns.setdefault(topic, [])
+
+        def take(message: Any, info: dict[str, int]) -> None:
+            heard.append(message)
+            sent_ns.append(info['source_timestamp'])
+
+        self.node.create_subscription(message_type, topic, take, profile or qos.RELIABLE)
         return heard
 
     def publisher(self, message_type: type, topic: str, profile: Any = None) -> Any:

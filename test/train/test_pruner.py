@@ -223,7 +223,7 @@ def test_centred_scores_keep_and_drop_whatever_the_bias(encoder: NativeEncoder, 
 def test_errors_on_objects_may_weigh_more(parts: Any) -> None:
     batch, tokens, decoder, scores = parts
     one, five = (
-        float(reconstruction_losses(scores, tokens, decoder, batch.targets, object_weight=weight)['fore'])
+        reconstruction_losses(scores, tokens, decoder, batch.targets, object_weight=weight)['fore'].item()
         for weight in (1.0, 5.0)
     )
     rebuilt = [values.detach() for values in decoder(tokens, (scores.detach() > 0).float())]
