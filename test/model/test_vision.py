@@ -98,6 +98,8 @@ def test_sizes_that_do_not_fit_are_refused(small_config: Callable[..., VlaConfig
         VlaConfig(image_sizes={'left': [320, 192]})
     with pytest.raises(InvalidInput, match='solver'):
         VlaConfig(action_config={'solver': 'dopri5'})
+    with pytest.raises(InvalidInput, match="view_config.reads is 'some', expected 'all' or 'kept'"):
+        VlaConfig(view_config={'reads': 'some'})
 
 
 def test_remembered_rays_are_embedded_once_and_other_rays_anew() -> None:

@@ -71,6 +71,9 @@ class ViewConfig(PretrainedConfig):
     channels: int = 32
     hidden_size: int = 384
     num_tokens: int = 2
+    #: Under a pruner of visual tokens: 'all' of them are on the panorama (reading it costs a hundredth of what the
+    #: language model does), or only those 'kept' for the language model.
+    reads: str = 'all'
 
 
 class LanguageConfig(PretrainedConfig):
@@ -159,6 +162,8 @@ class VlaConfig(PretrainedConfig):
             raise InvalidInput(f'image_sizes has no {ANCHOR_CAMERA!r}: {sorted(self.image_sizes)}')
         if action.solver not in ('euler', 'midpoint'):
             raise InvalidInput(f"action_config.solver is {action.solver!r}, expected 'euler' or 'midpoint'")
+        if self.view_config.reads not in ('all', 'kept'):
+            raise InvalidInput(f"view_config.reads is {self.view_config.reads!r}, expected 'all' or 'kept'")
         if action.num_steps < 1:
             raise InvalidInput(f'action_config.num_steps is {action.num_steps}, expected at least 1')
 

@@ -233,13 +233,16 @@ class VlaModel(PreTrainedModel):
             parts.insert(0, self.memory(remembered, self.position) + kinds[1])
         if tokens is not None:
             features, valid = tokens.features, tokens.valid
-            # The panorama reads everything: it costs a hundredth of the language model, which pruning is to spare.
-            read, said = self.view(features, self.view.spread(tokens.rays, tokens.origins), valid)
-            view = said.sum(dim=1)
+            spread = self.view.spread(tokens.rays, tokens.origins)
             position = self.position(tokens.rays, tokens.origins)  # of all tokens: known from the tick before
+            shown = features, spread, valid
             if kept is not None:
                 position, valid = take(position, kept.index), take(valid, kept.index)
                 features = take(features, kept.index) if kept.features is None else kept.features
+                if self.config.view_config.reads == 'kept':
+                    shown = features, take(spread, kept.index), valid
+            read, said = self.view(*shown)
+            view = said.sum(dim=1)
             # A missing camera has no position: a rig that never had it and one that lost it look the same.
             position = position.to(features.dtype) * valid.unsqueeze(-1).to(features.dtype)
             parts.insert(-1, said)

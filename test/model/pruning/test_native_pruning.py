@@ -163,6 +163,30 @@ def test_pruned_equals_masked(model: VlaModel, seen: tuple[VisualTokens, Remembe
         assert (plain - scene).abs().max() > 1e-3, 'merging must matter'
 
 
+@pytest.mark.parametrize('name', ['random', 'visionzip'])
+@torch.no_grad()
+def test_the_panorama_may_read_the_kept_tokens_alone(
+    model: VlaModel, seen: tuple[VisualTokens, Remembered | None, Tensor], name: str
+) -> None:
+    tokens, remembered, ego = seen
+    kept = make_pruner(name).select(tokens, TokenBudget(ratio=0.6, floor=2), ego)
+    everything = model.prefill(ego, tokens, remembered, kept)
+    model.config.view_config.reads = 'kept'
+    prefix, unpruned = model.prefill(ego, tokens, remembered, kept), model.prefill(ego, tokens, remembered)
+
+    rows = torch.arange(len(ego)).unsqueeze(1)
+    masked, features = torch.zeros_like(tokens.valid), tokens.features.clone()
+    masked[rows, kept.index] = tokens.valid[rows, kept.index]
+    if kept.features is not None:
+        features[rows, kept.index] = kept.features
+    read, said = model.view(features, model.view.spread(tokens.rays, tokens.origins), masked)
+    assert prefix.read is not None and everything.read is not None and unpruned.read is not None
+    torch.testing.assert_close(prefix.read, read, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(prefix.view, said.sum(dim=1), atol=1e-5, rtol=1e-4)
+    assert (prefix.read - everything.read).abs().max() > 1e-4
+    assert torch.equal(unpruned.read, everything.read)
+
+
 @pytest.mark.parametrize(
     'pruner',
     [FastV(1), FastV(2), FastV(3), SparseVlm('average', recycle=False), SparseVlm('pruned', recycle=True)],
