@@ -120,6 +120,39 @@ def test_odometry_that_repeats_itself_counts_as_silent(probe, nodes, vehicle, pl
     probe.until(lambda: not commands[-1].stop)
 
 
+def test_new_plans_do_not_make_old_odometry_good(probe, nodes, vehicle, plan_outlet, commands):
+    """Plans go on at 10 Hz after the odometry has died: the vehicle stays stopped."""
+    start(nodes, vehicle, plan_outlet, odometry_timeout_s=0.2)
+    advance(vehicle, 0.1)
+    plan = convert.to_driving_plan(bend(vehicle), vehicle.stamp)
+    plan_outlet.publish(plan)
+    probe.until(lambda: commands and not commands[-1].stop)
+    probe.until(lambda: commands[-1].stop)
+    stopped = len(commands)
+    for _ in range(10):
+        plan_outlet.publish(plan)
+        probe.spin(0.1)
+    probe.until(lambda: len(commands) > stopped)
+    assert {command.stop for command in commands[stopped:]} == {True}
+    assert {command.reason[:18] for command in commands[stopped:]} == {'no valid odometry '}
+    advance(vehicle, 0.1)
+    probe.until(lambda: not commands[-1].stop)
+
+
+def test_a_plan_ahead_of_the_odometry_is_called_so(probe, nodes, vehicle, plan_outlet, commands):
+    report = probe.diagnostics()
+    start(nodes, vehicle, plan_outlet)
+    vehicle.stamp_ns += 700_000_000
+    plan_outlet.publish(convert.to_driving_plan(bend(vehicle), vehicle.stamp))
+    vehicle.stamp_ns -= 700_000_000
+    probe.spin(0.2)
+    advance(vehicle, 0.1)
+    refused = probe.until(lambda: [c for c in commands if c.reason.startswith('plan is')])[-1]
+    assert refused.stop
+    assert refused.reason == 'plan is 0.60 s ahead of the odometry; let one clock stamp images and odometry'
+    probe.until(lambda: 'plan (stale, 0.60 s ahead of' in report('controller: inputs')['message'])
+
+
 def test_a_plan_that_is_none_is_refused_and_not_followed(probe, nodes, vehicle, plan_outlet, commands):
     report = probe.diagnostics()
     start(nodes, vehicle, plan_outlet)

@@ -44,6 +44,14 @@ class ControlConfig:
     stale_braking_mps2: float = 3.0
 
 
+def describe_age(plan: Plan, now_s: float) -> str:
+    """Return in words why a plan may not be acted on at `now_s` (odometry's time, seconds)."""
+    age_s = now_s - plan.stamp_s
+    if age_s < 0.0:
+        return f'{-age_s:.2f} s ahead of the odometry; let one clock stamp images and odometry'
+    return f'{age_s:.2f} s old, its time to live is {plan.ttl_s:.2f} s'
+
+
 class TrajectoryController:
     """Turns the newest plan into a command at any later time, moved by odometry."""
 
@@ -65,7 +73,7 @@ class TrajectoryController:
         if plan is None:
             return self.stop('no plan yet')
         if not plan.is_fresh(now_s):
-            return self.stop(f'plan is {now_s - plan.stamp_s:.2f} s old, its time to live is {plan.ttl_s:.2f} s')
+            return self.stop(f'plan is {describe_age(plan, now_s)}')
         trajectory = plan.trajectory
         age_s = max(0.0, now_s - plan.stamp_s)
 

@@ -23,7 +23,7 @@ from rclpy.publisher import Publisher
 
 from vla_driver.msg import ControlCommand as ControlCommandMessage
 from vla_driver.msg import DrivingPlan
-from vla_driver.planning.control import ControlCommand, ControlConfig, TrajectoryController
+from vla_driver.planning.control import ControlCommand, ControlConfig, TrajectoryController, describe_age
 from vla_driver.planning.inputs import read_odometry
 from vla_driver.ros import carla, qos
 from vla_driver.ros.conversions import BASE_FRAME, from_driving_plan
@@ -125,7 +125,8 @@ class ControllerNode(DriverNode[ControllerParameters]):
             return
         self._plan_times.tick()
         self._plan, self._plan_stamp = plan, message.header.stamp
-        if self._ego is not None:
+        # A new plan does not make an old state known again: who has lost its odometry stands still until it is back.
+        if self._ego is not None and self._odometry_is_fresh:
             self._act(self._ego)
 
     def _on_odometry(self, message: Odometry) -> None:
@@ -144,6 +145,11 @@ class ControllerNode(DriverNode[ControllerParameters]):
         self._odometry_times.tick()
         self._ego, self._odometry_stamp = ego, message.header.stamp
         self._act(ego)
+
+    @property
+    def _odometry_is_fresh(self) -> bool:
+        age_s = self._odometry_times.age_s
+        return age_s is not None and age_s <= self.parameters.odometry_timeout_s
 
     def _act(self, ego: EgoState) -> None:
         command = self._controller.command(self._plan, ego, ego.stamp_s)
@@ -184,13 +190,13 @@ class ControllerNode(DriverNode[ControllerParameters]):
         """Say whether a plan is followed, and what is missing if not."""
         missing = []
         age = self._odometry_times.age_s
-        if age is None or age > self.parameters.odometry_timeout_s:
+        if not self._odometry_is_fresh:
             missing.append('odometry (none received)' if age is None else f'odometry (silent for {age:.1f} s)')
         plan_age = self._plan_times.age_s
         if self._plan is None:
             missing.append('plan (none received)')
         elif self._ego is not None and not self._plan.is_fresh(self._ego.stamp_s):
-            missing.append(f'plan (stale, {self._ego.stamp_s - self._plan.stamp_s:.1f} s old)')
+            missing.append(f'plan (stale, {describe_age(self._plan, self._ego.stamp_s)})')
         values = {
             'odometry_hz': self._odometry_times.rate_hz,
             'odometry_age_s': age,
