@@ -38,7 +38,7 @@ PLANNER = {
     'prune_floor': int,
     'prune_camera_weights': List[str],  # noqa: UP006
 }
-CONTROLLER = {'odometry_timeout_s': float}
+CONTROLLER = {'odometry_timeout_s': float, 'carla_max_steer_rad': float}
 #: Topics that an argument `<name>_topic` renames.
 TOPICS = ('odom', 'route', 'turn_command', 'control', 'vehicle_control_cmd')
 
@@ -110,6 +110,9 @@ def generate_launch_description():
             argument('max_age_s', '', 'older images are dropped, never planned from'),
             argument('plan_ttl_s', '', 'nobody may act on an older plan'),
             argument('odometry_timeout_s', '', 'the controller stops when odometry is silent for this long'),
+            argument(
+                'carla_max_steer_rad', '', "the vehicle's own largest wheel angle, CARLA's steer is a share of it"
+            ),
             argument('pruner', '', "prunes visual tokens: none, recon, a folder, or a baseline's name"),
             argument('prune_ratio', '', 'share of the visual tokens that is pruned'),
             argument('prune_count', '', 'tokens kept over all cameras; 0: as prune_ratio says'),

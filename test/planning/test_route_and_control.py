@@ -95,3 +95,14 @@ def test_controller_stands_where_a_plan_only_creeps():
     # Braking from a drive is followed as planned: only its end is below the limit.
     brake = Plan(0.0, unicycle.integrate(4.0, np.full(20, -2.0), np.zeros(20)), ego(speed=4.0), 'test', ttl_s=5.0)
     assert TrajectoryController().command(brake, ego(speed=4.0), 0.0).acceleration_mps2 == pytest.approx(-2.0)
+
+
+def test_controller_holds_a_vehicle_that_stands_where_its_plan_stands():
+    stand = Plan(0.0, unicycle.integrate(0.0, np.zeros(20), np.zeros(20)), ego(speed=0.0), 'test', ttl_s=5.0)
+    creep = Plan(0.0, unicycle.integrate(0.3, np.zeros(20), np.zeros(20)), ego(speed=0.3), 'test', ttl_s=5.0)
+    start = Plan(0.0, unicycle.integrate(0.0, np.full(20, 1.0), np.zeros(20)), ego(speed=0.0), 'test', ttl_s=5.0)
+    for plan in (stand, creep):
+        for speed in (-1.0, 0.0, 0.3):  # backwards: it rolls on a slope already
+            assert TrajectoryController().command(plan, ego(speed=speed), 0.0).hold
+        assert not TrajectoryController().command(plan, ego(speed=3.0), 0.0).hold  # still to be braked as planned
+    assert not TrajectoryController().command(start, ego(speed=0.0), 0.0).hold

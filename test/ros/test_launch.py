@@ -48,6 +48,18 @@ def test_parameters_in_a_launch_file_are_the_nodes_own(name, node):
     assert given <= {field.name for field in dataclasses.fields(TABLES[node])}
 
 
+@pytest.mark.parametrize('node', ['planner', 'controller'])
+def test_the_drivers_arguments_are_parameters_and_described(node):
+    tree = ast.parse(resource('launch', 'driver.launch.py').read_text(encoding='utf-8'))
+    tables = {entry.targets[0].id: entry.value for entry in tree.body if isinstance(entry, ast.Assign)}
+    given = {key.value for key in tables[node.upper()].keys}
+    assert given <= {field.name for field in dataclasses.fields(TABLES[node])}
+    calls = [call for call in ast.walk(tree) if isinstance(call, ast.Call) and isinstance(call.func, ast.Name)]
+    assert given <= {call.args[0].value for call in calls if call.func.id == 'argument'}
+    if node == 'controller':
+        assert 'carla_max_steer_rad' in given
+
+
 def test_the_parameter_file_fits_the_nodes():
     content = yaml.safe_load(resource('config', 'driver.yaml').read_text(encoding='utf-8'))
     # With any namespace in front: `planner:` alone would fit the root's only, and be ignored elsewhere without a word.

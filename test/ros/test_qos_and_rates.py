@@ -2,7 +2,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Quality of service from a bag's metadata, rates and ages of what arrives, and CARLA's pedals."""
 
+import math
+from types import SimpleNamespace
+
 import pytest
+from builtin_interfaces.msg import Time
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, ReliabilityPolicy
 from rosbags.interfaces import Qos, QosDurability, QosHistory, QosLiveliness, QosReliability, QosTime
 
@@ -60,8 +64,8 @@ def test_a_rate_falls_when_the_stream_stops():
     ('steering', 'acceleration', 'expected'),
     [
         (0.0, 0.0, (0.0, 0.0, 0.0)),
-        (0.3, 1.25, (0.5, 0.0, -0.5)),  # CARLA steers positive to the right
-        (-0.6, -3.5, (0.0, 0.5, 1.0)),
+        (0.1, 1.25, (0.5, 0.0, -0.1 / math.radians(70.0))),  # CARLA steers positive to the right
+        (-0.6, -3.5, (0.0, 0.5, 0.6 / math.radians(70.0))),
         (2.0, 99.0, (1.0, 0.0, -1.0)),
         (0.0, -99.0, (0.0, 1.0, 0.0)),
     ],
@@ -69,3 +73,26 @@ def test_a_rate_falls_when_the_stream_stops():
 def test_carla_pedals(steering, acceleration, expected):
     config = ControlConfig(max_steering_rad=0.6, max_acceleration_mps2=2.5, max_braking_mps2=7.0)
     assert carla.pedals(ControlCommand(steering, acceleration), config) == pytest.approx(expected)
+
+
+def test_carla_steers_by_the_vehicles_own_largest_angle():
+    """Whatever the follower may ask for: 0.1 rad is 0.1 rad on the road."""
+    for most_rad in (0.6, math.radians(48.0), math.radians(70.0)):
+        for config in (ControlConfig(), ControlConfig(max_steering_rad=0.3)):
+            _, _, steer = carla.pedals(ControlCommand(0.1, 0.0), config, most_rad)
+            assert -steer * most_rad == pytest.approx(0.1)
+
+
+def test_the_bridges_message_has_the_pedals_and_the_stamp(monkeypatch):
+    monkeypatch.setattr(carla, 'control_message_type', lambda: lambda: SimpleNamespace(header=SimpleNamespace()))
+    message = carla.to_control(ControlCommand(0.1, 0.0, hold=True), ControlConfig(), Time(sec=7), max_steer_rad=0.5)
+    assert message.header.stamp == Time(sec=7)
+    assert (message.throttle, message.steer) == pytest.approx((0.0, -0.2))
+    assert message.brake > 0.3
+
+
+@pytest.mark.parametrize('acceleration', [0.0, 0.4, -0.2])
+def test_carla_holds_the_brake_while_the_vehicle_stands(acceleration):
+    config = ControlConfig(max_braking_mps2=6.0, stale_braking_mps2=3.0)
+    assert carla.pedals(ControlCommand(0.0, acceleration, hold=True), config)[:2] == pytest.approx((0.0, 0.5))
+    assert carla.pedals(ControlCommand(0.0, -6.0, hold=True), config)[:2] == pytest.approx((0.0, 1.0))

@@ -18,11 +18,16 @@ from vla_driver.types import EgoState, Plan
 
 @dataclass(frozen=True)
 class ControlCommand:
-    """What the vehicle is asked to do: front-wheel angle (left positive) and acceleration along x."""
+    """What the vehicle is asked to do: front-wheel angle (left positive) and acceleration along x.
+
+    reason: why no plan is followed, empty while one is.  hold: the plan is to stand, and the vehicle (nearly) does.
+    For pedals, an acceleration of zero would then mean none of both, and a vehicle that rolls on a slope.
+    """
 
     steering_rad: float
     acceleration_mps2: float
     reason: str = ''
+    hold: bool = False
 
 
 @dataclass(frozen=True)
@@ -83,6 +88,8 @@ class TrajectoryController:
         coming = speeds[(times > age_s) & (times <= age_s + config.standstill_s)]
         if len(coming) and max(target, float(coming.max())) < config.standstill_mps:
             target = 0.0
+        # Backwards counts as well: who rolls down behind a stop line is to be braked, not to be driven forward.
+        hold = target <= 0.0 and ego.speed_mps <= config.standstill_mps
         acceleration = (target - ego.speed_mps) / config.speed_horizon_s
         acceleration = float(np.clip(acceleration, -config.max_braking_mps2, config.max_acceleration_mps2))
 
@@ -101,8 +108,8 @@ class TrajectoryController:
             point = path[-1]
         else:
             # The plan ends where the vehicle stands: there is no direction to steer for.
-            return ControlCommand(self._steering_rad, acceleration)
+            return ControlCommand(self._steering_rad, acceleration, hold=hold)
         squared = float(point @ point)
         steering = float(np.arctan(config.wheelbase_m * 2.0 * point[1] / squared))
         self._steering_rad = float(np.clip(steering, -config.max_steering_rad, config.max_steering_rad))
-        return ControlCommand(self._steering_rad, acceleration)
+        return ControlCommand(self._steering_rad, acceleration, hold=hold)

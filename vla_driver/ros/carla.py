@@ -8,6 +8,7 @@ Written from the bridge's message definitions; not run against CARLA by this pro
 from __future__ import annotations
 
 import importlib
+import math
 from typing import Any
 
 from builtin_interfaces.msg import Time
@@ -15,17 +16,29 @@ from builtin_interfaces.msg import Time
 from vla_driver.planning.control import ControlCommand, ControlConfig
 from vla_driver.types import InvalidInput
 
+#: The front-wheel angle of `steer` = 1 where the vehicle does not say otherwise, as in the bridge's own
+#: carla_ackermann_control.
+MAX_STEER_RAD = math.radians(70.0)
 
-def pedals(command: ControlCommand, config: ControlConfig) -> tuple[float, float, float]:
+
+def pedals(
+    command: ControlCommand, config: ControlConfig, max_steer_rad: float = MAX_STEER_RAD
+) -> tuple[float, float, float]:
     """Return (throttle 0..1, brake 0..1, steer -1..1 with positive to the RIGHT) of a command.
 
     Linear in the follower's own limits: what full throttle really gives depends on the vehicle, and
-    the speed loop closes over the difference.
+    the speed loop closes over the difference.  A command that holds the vehicle keeps it on the brake, as firmly as a
+    stop without a plan.
+
+    max_steer_rad: the vehicle's own largest wheel angle, of which `steer` is a share; the bridge's vehicle_info has it
+    (wheels: max_steer_angle).  The follower's limit, max_steering_rad, is about what may be asked, not about this.
     """
-    share = command.acceleration_mps2
-    throttle = min(1.0, max(0.0, share / config.max_acceleration_mps2))
-    brake = min(1.0, max(0.0, -share / config.max_braking_mps2))
-    steer = -command.steering_rad / config.max_steering_rad
+    acceleration = command.acceleration_mps2
+    if command.hold:
+        acceleration = min(acceleration, -config.stale_braking_mps2)
+    throttle = min(1.0, max(0.0, acceleration / config.max_acceleration_mps2))
+    brake = min(1.0, max(0.0, -acceleration / config.max_braking_mps2))
+    steer = -command.steering_rad / max_steer_rad
     return throttle, brake, min(1.0, max(-1.0, steer))
 
 
@@ -37,12 +50,17 @@ def control_message_type() -> Any | None:
         return None
 
 
-def to_control(command: ControlCommand, config: ControlConfig, stamp: Time) -> Any:
-    """Return the bridge's message; CARLA's leaderboard accepts only the present tick's stamp."""
+def to_control(
+    command: ControlCommand, config: ControlConfig, stamp: Time, max_steer_rad: float = MAX_STEER_RAD
+) -> Any:
+    """Return the bridge's message; CARLA's leaderboard accepts only the present tick's stamp.
+
+    max_steer_rad: as in `pedals`.  Raises InvalidInput where carla_msgs is not installed.
+    """
     message_type = control_message_type()
     if message_type is None:
         raise InvalidInput('carla_msgs is not installed; source the workspace of the CARLA ROS bridge')
     message = message_type()
     message.header.stamp = stamp
-    message.throttle, message.brake, message.steer = pedals(command, config)
+    message.throttle, message.brake, message.steer = pedals(command, config, max_steer_rad)
     return message

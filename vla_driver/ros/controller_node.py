@@ -10,6 +10,7 @@ is noticed by this machine's steady clock.
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Iterable
@@ -55,6 +56,12 @@ class ControllerParameters(NodeParameters):
     max_braking_mps2: float = parameter(_DEFAULT.max_braking_mps2, 'limit', low=1.0, high=12.0)
     stale_braking_mps2: float = parameter(
         _DEFAULT.stale_braking_mps2, 'how the vehicle is stopped without a plan', low=0.5, high=10.0
+    )
+    carla_max_steer_rad: float = parameter(
+        carla.MAX_STEER_RAD,
+        "the vehicle's own largest wheel angle, what CARLA's steer is a share of (vehicle_info: max_steer_angle)",
+        low=0.05,
+        high=math.pi / 2,
     )
     odometry_timeout_s: float = parameter(0.5, 'stop when odometry is silent for this long', low=0.05, high=10.0)
 
@@ -183,8 +190,10 @@ class ControllerNode(DriverNode[ControllerParameters]):
         message.header.stamp, message.header.frame_id = self._odometry_stamp, BASE_FRAME
         self._publisher.publish(message)
         if self._carla is not None:
-            config = self.parameters.control_config()
-            self._carla.publish(carla.to_control(command, config, self._odometry_stamp))
+            p = self.parameters
+            self._carla.publish(
+                carla.to_control(command, p.control_config(), self._odometry_stamp, p.carla_max_steer_rad)
+            )
 
     def report(self) -> Iterable[Status]:
         """Say whether a plan is followed, and what is missing if not."""
