@@ -186,6 +186,31 @@ def test_one_missing_byte_is_noticed(picture: Image):
         decode.decode_compressed(decode.encode_jpeg(picture)[:-1])
 
 
+@pytest.mark.parametrize('at_least', [None, (20, 12)])
+def test_fill_bytes_before_a_marker_are_harmless(picture: Image, at_least: tuple[int, int] | None):
+    """Many webcams write some into every frame.  The picture is complete, which libjpeg warns about nonetheless."""
+    data = decode.encode_jpeg(cv2.resize(picture, (160, 96)))
+    filled = data[:-2] + b'\x01\x02\x03' + data[-2:]
+    want = decode.decode_compressed(data, 'jpeg', at_least)
+    assert np.array_equal(decode.decode_compressed(filled, 'jpeg', at_least), want)
+    for end in (len(filled) // 2, len(filled) - 2, len(filled) - 1):
+        with pytest.raises(InvalidInput, match='truncated'):
+            decode.decode_compressed(filled[:end], 'jpeg', at_least)
+
+
+def test_fill_bytes_do_not_hide_an_early_end(picture: Image):
+    """Filled before each restart marker and cut off amid the picture, with a whole preview in front."""
+    encoded = cv2.imencode('.jpg', picture, [cv2.IMWRITE_JPEG_RST_INTERVAL, 4])[1].tobytes()
+    preview = decode.encode_jpeg(picture[:16, :16])
+    application = b'\xff\xe1' + (len(preview) + 2).to_bytes(2, 'big') + preview
+    data = encoded[:2] + application + encoded[2:]
+    filled = data.replace(b'\xff\xd0', b'\x05\xff\xd0').replace(b'\xff\xd1', b'\x05\xff\xd1')
+    assert np.array_equal(decode.decode_compressed(filled), decode.decode_compressed(encoded))
+    for share in (0.5, 0.8, 0.95):
+        with pytest.raises(InvalidInput, match='truncated'):
+            decode.decode_compressed(filled[: int(share * len(filled))])
+
+
 @pytest.mark.parametrize('format', ['h264', '', 'tiff', '16UC1; compressedDepth png'])
 def test_other_formats_are_refused_with_those_allowed(picture: Image, format: str):
     with pytest.raises(InvalidInput, match='jpeg, png'):

@@ -7,7 +7,9 @@ Errors are `InvalidInput` and say what was wrong: size, encoding, format, a file
 
 from __future__ import annotations
 
+import re
 import sys
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -30,6 +32,9 @@ RAW_ENCODINGS = tuple(_RAW)
 COMPRESSED_FORMATS = ('jpeg', 'png')
 
 _PNG_HEADER = 33  # bytes of the signature and of the first chunk, which says size and depth
+#: What libjpeg warns of when a camera fills up between the picture's data and the next marker: nothing is lost.
+_JPEG_FILLED = re.compile(r'^Corrupt JPEG data: \d+ extraneous bytes before marker')
+_JPEG_SCAN, _JPEG_END = b'\xff\xda', b'\xff\xd9'
 _JPEG_START, _PNG_START, _PNG_END = b'\xff\xd8\xff', b'\x89PNG\r\n\x1a\n', b'IEND\xaeB\x60\x82'
 
 
@@ -122,7 +127,8 @@ def decode_compressed(data: Any, format: str = 'jpeg', at_least: tuple[int, int]
     `COMPRESSED_FORMATS`, but the file's own first bytes decide.  at_least: (width, height); a JPEG is
     decoded at 1/2, 1/4 or 1/8 where that is not below it, which saves work.
 
-    A file that ends early is refused (libjpeg would only warn and fill up with grey).
+    A file that ends early is refused (libjpeg would only warn and fill up with grey).  Fill bytes before a marker,
+    which many webcams write into every frame, are harmless and let through.
     """
     name = format.lower().replace('jpg', 'jpeg')
     if not any(known in name for known in COMPRESSED_FORMATS) or 'compresseddepth' in name:
@@ -140,19 +146,30 @@ def _decode_jpeg(data: memoryview, at_least: tuple[int, int] | None) -> Image:
     try:
         height, width, *_ = simplejpeg.decode_jpeg_header(data)
         divisor = _divisor(width, height, at_least)
-        return np.asarray(
-            simplejpeg.decode_jpeg(
-                data,
-                'RGB',
-                fastdct=True,
-                fastupsample=True,
-                min_height=-(-height // divisor),
-                min_width=-(-width // divisor),
-                strict=True,
-            )
+        decode = partial(
+            simplejpeg.decode_jpeg,
+            data,
+            'RGB',
+            fastdct=True,
+            fastupsample=True,
+            min_height=-(-height // divisor),
+            min_width=-(-width // divisor),
         )
+        try:
+            return np.asarray(decode(strict=True))
+        except ValueError as error:
+            # One warning is told of a file; whether it ends early as well is therefore looked up.
+            if not _JPEG_FILLED.match(str(error)) or not _ends(data):
+                raise
+            return np.asarray(decode(strict=False))
     except (ValueError, KeyError, RuntimeError, MemoryError) as error:  # KeyError: a header that ends early
         raise InvalidInput(f'JPEG of {len(data)} bytes cannot be decoded (truncated or damaged): {error}') from error
+
+
+def _ends(data: memoryview) -> bool:
+    """Return whether a JPEG's last scan is closed by the end marker (in a scan's data neither marker can occur)."""
+    whole = bytes(data)
+    return whole.rfind(_JPEG_END) > whole.rfind(_JPEG_SCAN)
 
 
 def _divisor(width: int, height: int, at_least: tuple[int, int] | None) -> int:
