@@ -120,7 +120,7 @@ def generate_launch_description():
             argument('prune_floor', '', 'no camera keeps fewer tokens'),
             argument('prune_camera_weights', '', "with prune_scope:=camera, ['front=2.0']: twice the front's share"),
             argument('odom_topic', 'odom', 'nav_msgs/Odometry of the vehicle'),
-            argument('route_topic', 'route', 'nav_msgs/Path of sparse target points in the odometry frame, latched'),
+            argument('route_topic', 'route', 'nav_msgs/Path in the odometry frame, latched; a dense one is thinned'),
             argument('turn_command_topic', 'turn_command', 'vla_driver/TurnCommand of the navigation'),
             argument('control_topic', 'control', 'vla_driver/ControlCommand, the output'),
             argument('vehicle_control_cmd_topic', 'vehicle_control_cmd', "the same for CARLA's bridge"),

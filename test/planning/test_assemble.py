@@ -266,7 +266,7 @@ def test_broken_odometry_is_refused_counted_and_named_until_a_good_one_comes(mes
 
 def test_broken_routes_and_commands_are_refused():
     assembler = ObservationAssembler(load_rig('sim'))
-    assembler.push_route(route([]))
+    assembler.push_route(route([(math.inf, 0.0)]))
     assembler.push_route(route([(0.0, math.nan)]))
     assembler.push_turn_command(command(0, 5.0, value=9))
     assembler.push_turn_command(command(0, -1.0))
@@ -339,6 +339,26 @@ def test_the_same_route_again_does_not_start_over():
     messages.insert(len(messages) - 4, ('route', route()))
     seen = play(assembler, messages)
     assert seen[-1].navigation.target_points_m[0] == pytest.approx([60.0 - 19.0, 4.0])
+
+
+def test_a_dense_route_gives_sparse_targets():
+    """A point every metre, as CARLA's bridge publishes its waypoints, is no list of target points."""
+    dense = [(float(x), 0.0) for x in range(201)]
+    (first, *_, last) = play(ObservationAssembler(load_rig('sim')), [('route', route(dense)), *flat(ticks(20))[1:]])
+    assert first.navigation.target_points_m == pytest.approx(np.array([[25.0, 0.0], [50.0, 0.0]]))
+    assert last.navigation.target_points_m == pytest.approx(np.array([[31.0, 0.0], [56.0, 0.0]]))  # 19 m on
+
+
+def test_an_empty_path_withdraws_the_route():
+    assembler = ObservationAssembler(load_rig('sim'))
+    rounds = ticks(6)
+    messages = flat(rounds[:2]) + [('route', route([]))] + flat(rounds[2:4])[1:] + flat(rounds[4:])
+    seen = play(assembler, messages)
+    assert [isinstance(o, Observation) for o in seen] == [True, True, False, False, True, True]
+    assert 'route: withdrawn by an empty path (publish' in str(seen[2])
+    assert assembler.rejected == {}
+    assembler.push_route(route([]))
+    assert assembler.problems() == ('route: withdrawn by an empty path',)
 
 
 def test_camera_info_replaces_the_calibration():

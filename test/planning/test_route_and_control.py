@@ -5,9 +5,14 @@
 import numpy as np
 import pytest
 
+from vla_driver.bag.read import BagReader
+from vla_driver.bag.sample import sample_bag_path
 from vla_driver.geometry import se2, unicycle
 from vla_driver.planning.control import TrajectoryController
-from vla_driver.planning.route import RouteTracker
+from vla_driver.planning.route import RouteTracker, target_points
+from vla_driver.sim.road import sample_route
+from vla_driver.sim.scenario import scenarios
+from vla_driver.sim.towns import load_network
 from vla_driver.sim.vehicle import Bicycle
 from vla_driver.types import EgoState, InvalidInput, Plan, TurnCommand
 
@@ -56,6 +61,40 @@ def test_progress_goes_on_at_the_first_leg_that_fits():
     start = RouteTracker([[50.0, 0.0], [100.0, 0.0], [100.0, 12.0], [0.0, 12.0]])
     assert next_point(start, 75.0, 12.0, np.pi) == [50.0, 0.0]
     assert next_point(start, 20.0, 12.0, np.pi) == [0.0, 12.0]
+
+
+@pytest.mark.parametrize('step', [0.5, 1.0, 2.0, 10.0, 19.0])
+def test_a_dense_route_is_thinned_to_target_points(step):
+    """Straight on, then through a left bend: at least 25 m of the way from one to the next, and the end is the end."""
+    way = np.arange(0.0, 311.0, step)
+    angle = np.clip((way - 100.0) / 60.0, 0.0, np.pi / 2)
+    steps = step * np.stack([np.cos(angle), np.sin(angle)], axis=-1)
+    dense = np.cumsum(steps, axis=0)
+    kept = target_points(dense)
+    index = [int(np.flatnonzero((dense == point).all(axis=1))[0]) for point in kept]
+    assert (index[0], index[-1]) == (0, len(dense) - 1)
+    apart = np.diff(way[index])
+    assert apart.min() >= 25.0
+    assert apart[:-1].max() < 25.0 + step
+    assert apart[-1] < 50.0 + step
+
+
+def test_a_sparse_route_comes_out_as_it_went_in():
+    rng = np.random.default_rng(0)
+    for scenario in scenarios('test', 4, 0, 400.0):
+        path = sample_route(load_network(scenario.network_path), rng, scenario.length_m)
+        points = path.sparse_points(rng, 14.0)
+        np.testing.assert_array_equal(target_points(points), points)
+    with BagReader(sample_bag_path()) as bag:
+        np.testing.assert_array_equal(target_points(bag.route()), bag.route())
+    one_short_step = [[30.0, 0.0], [60.0, 0.0], [68.0, 0.0], [100.0, 0.0]]
+    for points in ([[5.0, 0.0]], [[5.0, 0.0], [6.0, 0.0]], one_short_step):
+        np.testing.assert_array_equal(target_points(points), points)
+
+
+def test_a_short_dense_route_keeps_its_ends():
+    dense = [[float(x), 0.0] for x in range(12)]
+    np.testing.assert_array_equal(target_points(dense), [[0.0, 0.0], [11.0, 0.0]])
 
 
 @pytest.mark.parametrize('points', [[], [[1.0, float('nan')]], [[1.0, 2.0, 3.0]]])

@@ -8,7 +8,7 @@ Messages go in with `push_*` (cheap: nothing is decoded), sets of matching input
 For a set at t0 (the anchor image's stamp):
   ego       the newest odometry at or before t0, moved to t0 by its own speed and yaw rate
   command   the newest turn command at or before t0
-  targets   the next two points of the route, seen from the ego
+  targets   the next two points of the route (a dense one is thinned first), seen from the ego
 Over DDS odometry may overtake images or the other way round, so a set waits (`wait_s` at most) for odometry
 and commands that are due by their own rhythm.  What is chosen depends on stamps alone: a replay of the same
 messages gives the same observations.
@@ -32,7 +32,7 @@ from vla_driver.camera.sync import CameraSync, SyncedSet
 from vla_driver.geometry.rig import rig_from_camera_infos
 from vla_driver.planning.history import History
 from vla_driver.planning.inputs import ego_at, read_odometry, read_route, read_turn_command, stamp_seconds
-from vla_driver.planning.route import RouteTracker
+from vla_driver.planning.route import RouteTracker, target_points
 from vla_driver.types import (
     CameraFrame,
     CameraModel,
@@ -55,6 +55,8 @@ _ODOMETRY_SIZE: Final = round(200 * (TRAIL_S + 1.0))
 #: A picture's proportions may differ from its calibration's by this share (scaled decoding rounds up).
 _ASPECT_TOLERANCE = 0.02
 _MAX_READY = 8
+_NO_ROUTE: Final = 'route: none received'
+_ROUTE_WITHDRAWN: Final = 'route: withdrawn by an empty path'
 #: Six JPEGs of 1600x900 take 21 ms one after the other and 13 ms in two threads; the decoders release the GIL.
 _DECODERS = ThreadPoolExecutor(max_workers=2, thread_name_prefix='decode')
 
@@ -138,6 +140,7 @@ class ObservationAssembler:
         self._commands: History[tuple[TurnCommand, float]] = History()
         self._route: RouteTracker | None = None
         self._route_points = np.empty((0, 2))
+        self._no_route = _NO_ROUTE  # why there is none
         self._held: _Held | None = None
         self._ready: deque[ReadySet] = deque(maxlen=_MAX_READY)
         self._epoch = 0
@@ -211,8 +214,16 @@ class ObservationAssembler:
             self._odometry.add(ego.stamp_s, ego)
 
     def push_route(self, message: Any) -> None:
-        """Take a nav_msgs/Path of sparse target points; the same route again does not start it over."""
+        """Take a nav_msgs/Path; the same route again does not start it over.
+
+        A dense line is thinned to sparse target points.  A path without poses withdraws the route, as CARLA's bridge
+        and others mean it when a goal is reached or given up: then there is no plan until another one comes.
+        """
         with self._lock:
+            if len(message.poses) == 0:
+                self._last_rejection.pop('route', None)
+                self._route, self._route_points, self._no_route = None, np.empty((0, 2)), _ROUTE_WITHDRAWN
+                return
             try:
                 points = read_route(message)
             except InvalidInput as error:
@@ -220,7 +231,7 @@ class ObservationAssembler:
                 return
             self._last_rejection.pop('route', None)
             if not np.array_equal(points, self._route_points):
-                self._route, self._route_points = RouteTracker(points), points
+                self._route, self._route_points = RouteTracker(target_points(points)), points
 
     def push_turn_command(self, message: Any) -> None:
         """Add a vla_driver/TurnCommand."""
@@ -295,7 +306,7 @@ class ObservationAssembler:
         if command is None:
             problems.append('turn command: none received')
         if self._route is None:
-            problems.append('route: none received (publish a nav_msgs/Path of sparse target points, latched)')
+            problems.append(f'{self._no_route} (publish a nav_msgs/Path of sparse target points, latched)')
         navigation = None
         if ego is not None and command is not None and self._route is not None:
             navigation = self._route.navigation(ego, *command[1])
@@ -365,7 +376,7 @@ class ObservationAssembler:
                 if age_s > stale_s:
                     found.append(f'odometry: last one {age_s:.2f} s ago')
             if self._route is None:
-                found.append('route: none received')
+                found.append(self._no_route)
             if self._command_required and not len(self._commands):
                 found.append('turn command: none received')
             found += [

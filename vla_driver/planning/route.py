@@ -8,12 +8,38 @@ import numpy as np
 import numpy.typing as npt
 
 from vla_driver.geometry import se2
-from vla_driver.types import EgoState, InvalidInput, Navigation, TurnCommand
+from vla_driver.types import EgoState, FloatArray, InvalidInput, Navigation, TurnCommand
 
 #: A target point counts as passed within this distance ...
 REACHED_M = 8.0
 #: ... or when it lies behind the vehicle and no farther away than this.
 PASSED_M = 20.0
+#: Target points lie at least so far apart along the route: what policies are told and trained with.
+SPACING_M = 25.0
+#: A route with steps as long as this, half of them or more, is one of target points and is taken as it came.
+_SPARSE_M = 20.0
+
+
+def target_points(points_m: npt.ArrayLike) -> FloatArray:
+    """Return the sparse target points of a route [N, 2] (metres, driving order) that may be a dense line.
+
+    Planners publish their way every metre or two (CARLA's bridge does), but a policy's targets are sparse: told the
+    next two metres of a centre line, it would see what it has never seen.  Of a dense route the first point stays,
+    each next one that is SPACING_M of path farther on, and the last one (in place of a nearer one just before it).
+    A sparse route comes back as it is.
+    """
+    points = np.asarray(points_m, dtype=np.float64)
+    steps = np.hypot(*np.diff(points, axis=0).T)
+    if len(points) < 3 or np.median(steps) >= _SPARSE_M:
+        return points
+    way = np.concatenate([[0.0], np.cumsum(steps)])
+    kept = [0]
+    for k in range(1, len(points) - 1):
+        if way[k] - way[kept[-1]] >= SPACING_M:
+            kept.append(k)
+    if len(kept) > 1 and way[-1] - way[kept[-1]] < SPACING_M:
+        kept.pop()
+    return points[[*kept, len(points) - 1]]
 
 
 class RouteTracker:
