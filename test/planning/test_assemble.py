@@ -361,6 +361,32 @@ def test_an_empty_path_withdraws_the_route():
     assert assembler.problems() == ('route: withdrawn by an empty path',)
 
 
+def in_frame(frame: str, message: Any) -> Any:
+    message.header.frame_id = frame
+    return message
+
+
+@pytest.mark.parametrize(
+    ('route_frame', 'odometry_frame', 'agree'),
+    [('map', 'odom', False), ('odom', 'odom', True), ('/map', 'map', True), ('', 'odom', True), ('map', '', True)],
+)
+def test_route_and_odometry_must_be_in_one_frame(route_frame: str, odometry_frame: str, agree: bool):
+    messages = [(k, in_frame(odometry_frame, m) if k == 'odom' else m) for k, m in flat(ticks(3))[1:]]
+    assembler = ObservationAssembler(load_rig('sim'))
+    seen = play(assembler, [('route', in_frame(route_frame, route())), *messages])
+    assert [isinstance(o, Observation) for o in seen] == [agree] * 3
+    words = (
+        "route: its points are in frame 'map', the odometry is in 'odom'; publish the route in the odometry's frame",
+    )
+    assert assembler.problems() == (() if agree else words)
+    if not agree:
+        assert all(o.problems == words for o in seen if isinstance(o, NotReady))
+        push(assembler, 'route', in_frame(odometry_frame, route()))
+        again = play(assembler, [(k, m) for tick in ticks(2, start_ns=300_000_000) for k, m in tick if k != 'odom'])
+        assert assembler.problems() == ()
+        assert isinstance(again[0], Observation)
+
+
 def test_camera_info_replaces_the_calibration():
     info = SimpleNamespace(width=640, height=384, k=np.array([600.0, 0, 320, 0, 600, 192, 0, 0, 1]), d=np.zeros(5))
     assembler = ObservationAssembler(load_rig('sim'))

@@ -173,6 +173,28 @@ def test_without_a_route_the_plan_is_a_stop_that_says_so(probe, nodes, vehicle, 
     probe.until(lambda: plans[-1].source == 'policy')
 
 
+def test_a_route_that_is_withdrawn_or_in_another_frame_is_named_and_not_driven_by(probe, nodes, vehicle, plans, report):
+    start(nodes, vehicle)
+    drive(vehicle, 2)
+    probe.until(lambda: plans and plans[-1].source == 'policy')
+    vehicle._route.publish(Path())
+    probe.until(says(report, 'inputs', 'route: withdrawn by an empty path'))
+    drive(vehicle, 3)
+    probe.until(lambda: plans[-1].source != 'policy' and 'route: withdrawn' in plans[-1].reason)
+    elsewhere = convert.to_route(np.array([[40.0, 0.0], [90.0, 0.0]]), vehicle.stamp)
+    elsewhere.header.frame_id = 'map'
+    vehicle._route.publish(elsewhere)
+    probe.until(says(report, 'inputs', "in frame 'map', the odometry is in 'odom'"))
+    drive(vehicle, 3)
+    probe.until(
+        lambda: plans[-1].source != 'policy' and "publish the route in the odometry's frame" in plans[-1].reason
+    )
+    vehicle.publish_route()
+    probe.spin(0.2)
+    drive(vehicle, 2)
+    probe.until(lambda: plans[-1].source == 'policy')
+
+
 def test_time_that_jumps_back_resets_and_planning_goes_on(probe, nodes, vehicle, plans, report):
     start(nodes, vehicle)
     began = vehicle.stamp_ns

@@ -31,7 +31,15 @@ from vla_driver.camera.decode import decode_message
 from vla_driver.camera.sync import CameraSync, SyncedSet
 from vla_driver.geometry.rig import rig_from_camera_infos
 from vla_driver.planning.history import History
-from vla_driver.planning.inputs import ego_at, read_odometry, read_route, read_turn_command, stamp_seconds
+from vla_driver.planning.inputs import (
+    ego_at,
+    frame_of,
+    frame_problem,
+    read_odometry,
+    read_route,
+    read_turn_command,
+    stamp_seconds,
+)
 from vla_driver.planning.route import RouteTracker, target_points
 from vla_driver.types import (
     CameraFrame,
@@ -141,6 +149,7 @@ class ObservationAssembler:
         self._route: RouteTracker | None = None
         self._route_points = np.empty((0, 2))
         self._no_route = _NO_ROUTE  # why there is none
+        self._route_frame = self._odometry_frame = ''
         self._held: _Held | None = None
         self._ready: deque[ReadySet] = deque(maxlen=_MAX_READY)
         self._epoch = 0
@@ -207,7 +216,7 @@ class ObservationAssembler:
                 self._reject('odometry', str(error))
                 return
             self._last_rejection.pop('odometry', None)
-            self._odometry_arrival_s = now_s
+            self._odometry_arrival_s, self._odometry_frame = now_s, frame_of(message)
             if ego.stamp_s < self._odometry.newest_s - self._sync.jump_s:
                 self._sync.rewind(ego.stamp_s)
                 self._time_jumped_to(ego.stamp_s)
@@ -230,6 +239,7 @@ class ObservationAssembler:
                 self._reject('route', str(error))
                 return
             self._last_rejection.pop('route', None)
+            self._route_frame = frame_of(message)
             if not np.array_equal(points, self._route_points):
                 self._route, self._route_points = RouteTracker(target_points(points)), points
 
@@ -305,10 +315,13 @@ class ObservationAssembler:
             command = (synced.stamp_s, (TurnCommand.FOLLOW, 0.0))
         if command is None:
             problems.append('turn command: none received')
+        frames = frame_problem(self._route_frame, self._odometry_frame)
         if self._route is None:
             problems.append(f'{self._no_route} (publish a nav_msgs/Path of sparse target points, latched)')
+        elif frames:
+            problems.append(frames)
         navigation = None
-        if ego is not None and command is not None and self._route is not None:
+        if ego is not None and command is not None and self._route is not None and not frames:
             navigation = self._route.navigation(ego, *command[1])
         trail = self._odometry.before(synced.stamp_s, TRAIL_S, _TRAIL_SPACING_S)
         self._ready.append(ReadySet(synced, self._rig, ego, navigation, tuple(problems), self._epoch, trail))
@@ -377,6 +390,8 @@ class ObservationAssembler:
                     found.append(f'odometry: last one {age_s:.2f} s ago')
             if self._route is None:
                 found.append(self._no_route)
+            elif frames := frame_problem(self._route_frame, self._odometry_frame):
+                found.append(frames)
             if self._command_required and not len(self._commands):
                 found.append('turn command: none received')
             found += [

@@ -22,6 +22,21 @@ def stamp_seconds(message: Any) -> float:
     return float(stamp.sec) + float(stamp.nanosec) * 1e-9
 
 
+def frame_of(message: Any) -> str:
+    """Return the header's frame_id; '' where nobody filled it in.  A leading slash, as ROS 1 had it, says nothing."""
+    return str(message.header.frame_id).removeprefix('/')
+
+
+def frame_problem(route_frame: str, odometry_frame: str) -> str:
+    """Return what is wrong with a route and odometry of these frames; '' if nothing is, or one of them is unnamed."""
+    if not route_frame or not odometry_frame or route_frame == odometry_frame:
+        return ''
+    return (
+        f'route: its points are in frame {route_frame!r}, the odometry is in {odometry_frame!r}; '
+        "publish the route in the odometry's frame"
+    )
+
+
 def yaw_of(quaternion: Any, what: str) -> float:
     """Return the heading of a quaternion; `what` names it in errors.
 
