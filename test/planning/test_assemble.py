@@ -65,7 +65,7 @@ def push(assembler: ObservationAssembler, kind: str, message: Any, now_s: float 
     elif kind == 'odom':
         assembler.push_odometry(message, now_s)
     elif kind == 'command':
-        assembler.push_turn_command(message)
+        assembler.push_turn_command(message, now_s)
     else:
         assembler.push_route(message)
 
@@ -361,6 +361,63 @@ def test_an_empty_path_withdraws_the_route():
     assert assembler.problems() == ('route: withdrawn by an empty path',)
 
 
+@pytest.mark.parametrize('odometry_ns', [100_000_000, 20_000_000, 10_000_000])
+def test_a_command_told_once_comes_nearer_with_the_way_driven(odometry_ns: int):
+    """10 m/s: a metre each tick, over more odometry than is remembered, down to 0 and no farther."""
+    rounds = [[(k, m) for k, m in tick if k != 'command'] for tick in ticks(150, odometry_ns)]
+    rounds[0].insert(0, ('command', command(0, 120.0)))
+    seen = play(ObservationAssembler(load_rig('sim')), flat(rounds))
+    assert len(seen) == 150
+    distances = [o.navigation.distance_m for o in seen if isinstance(o, Observation)]
+    assert distances == pytest.approx([max(0.0, 120.0 - k) for k in range(150)], abs=1e-4)
+
+
+def test_the_next_command_counts_from_its_own_stamp():
+    rounds = [[(k, m) for k, m in tick if k != 'command'] for tick in ticks(20)]
+    rounds[0].insert(0, ('command', command(0, 120.0)))
+    rounds[10].insert(1, ('command', command(950_000_000, 40.0, value=3)))
+    seen = play(ObservationAssembler(load_rig('sim')), flat(rounds))
+    assert [o.navigation.distance_m for o in seen[8:12]] == pytest.approx([112.0, 111.0, 39.5, 38.5], abs=1e-4)
+
+
+def test_a_command_without_a_stamp_counts_from_its_first_use():
+    told = command(0, 50.0)
+    told.header.stamp.sec = told.header.stamp.nanosec = 0
+    rounds = [[(k, m) for k, m in tick if k != 'command'] for tick in ticks(20)]
+    rounds[10].insert(0, ('command', told))
+    seen = play(ObservationAssembler(load_rig('sim')), flat(rounds))
+    distances = [o.navigation.distance_m for o in seen if isinstance(o, Observation)]
+    assert distances == pytest.approx([50.0 - k for k in range(len(distances))], abs=1e-4)
+    assert len(distances) in (9, 10)
+
+
+def test_a_standing_vehicle_comes_no_nearer():
+    """However its position trembles."""
+    rng = random.Random(0)
+    still = [('odom', odometry(k * 10_000_000, x=rng.gauss(0.0, 0.02), speed=0.0)) for k in range(500)]
+    told = [('command', command(0, 30.0)), *still, *((name, image(4_990_000_000)) for name in CAMERA_NAMES)]
+    (seen,) = play(ObservationAssembler(load_rig('sim')), [('route', route()), *told])
+    assert seen.navigation.distance_m == 30.0
+
+
+def test_commands_that_came_regularly_and_stop_are_named():
+    assembler = ObservationAssembler(load_rig('sim'))
+    for k in range(10):
+        assembler.push_turn_command(command(k * 100_000_000, 20.0), 0.1 * k)
+    assert assembler.turn_command_age_s(1.0) == pytest.approx(0.1)
+    assert not any('turn command' in problem for problem in assembler.problems(1.0, stale_s=0.5))
+    problems = assembler.problems(2.0, stale_s=0.5)
+    assert 'turn command: last one 1.10 s ago, though they came regularly before' in problems
+
+
+def test_commands_sent_once_or_on_change_do_not_grow_stale():
+    assembler = ObservationAssembler(load_rig('sim'))
+    for now_s in (0.0, 0.3, 8.0, 8.2, 20.0, 20.2, 20.4):
+        assembler.push_turn_command(command(round(now_s * 1e9), 20.0), now_s)
+        assert not any('turn command' in problem for problem in assembler.problems(now_s + 60.0, stale_s=0.5))
+    assert assembler.turn_command_age_s(80.4) == pytest.approx(60.0)
+
+
 def in_frame(frame: str, message: Any) -> Any:
     message.header.frame_id = frame
     return message
@@ -460,6 +517,7 @@ def test_history_answers_from_stamps():
     assert not history.is_due(1.32)  # the next is due at 1.4
     assert history.is_due(1.4)
     assert not history.is_due(2.4)  # it has stopped
+    assert history.between(1.1, 1.3) == ('1.2',)
     history.forget_after(1.1)
     assert history.newest_s == 1.1
 

@@ -7,7 +7,7 @@ Messages go in with `push_*` (cheap: nothing is decoded), sets of matching input
 
 For a set at t0 (the anchor image's stamp):
   ego       the newest odometry at or before t0, moved to t0 by its own speed and yaw rate
-  command   the newest turn command at or before t0
+  command   the newest turn command at or before t0; its distance shrinks by the way driven since its stamp
   targets   the next two points of the route (a dense one is thinned first), seen from the ego
 Over DDS odometry may overtake images or the other way round, so a set waits (`wait_s` at most) for odometry
 and commands that are due by their own rhythm.  What is chosen depends on stamps alone: a replay of the same
@@ -16,6 +16,7 @@ messages gives the same observations.
 
 from __future__ import annotations
 
+import itertools
 import math
 import threading
 from collections import Counter, deque
@@ -30,6 +31,7 @@ import numpy as np
 from vla_driver.camera.decode import decode_message
 from vla_driver.camera.sync import CameraSync, SyncedSet
 from vla_driver.geometry.rig import rig_from_camera_infos
+from vla_driver.planning.driven import WayDriven
 from vla_driver.planning.history import History
 from vla_driver.planning.inputs import (
     ego_at,
@@ -63,6 +65,9 @@ _ODOMETRY_SIZE: Final = round(200 * (TRAIL_S + 1.0))
 #: A picture's proportions may differ from its calibration's by this share (scaled decoding rounds up).
 _ASPECT_TOLERANCE = 0.02
 _MAX_READY = 8
+#: Turn commands have a rhythm, whose end is a fault, when so many came with no silence between them; others are sent on
+#: change only, or once.
+_RHYTHM: Final = 6
 _NO_ROUTE: Final = 'route: none received'
 _ROUTE_WITHDRAWN: Final = 'route: withdrawn by an empty path'
 #: Six JPEGs of 1600x900 take 21 ms one after the other and 13 ms in two threads; the decoders release the GIL.
@@ -146,6 +151,8 @@ class ObservationAssembler:
         self._infos: dict[str, Any] = {}
         self._odometry: History[EgoState] = History(_ODOMETRY_SIZE)
         self._commands: History[tuple[TurnCommand, float]] = History()
+        self._command_arrivals_s: deque[float] = deque(maxlen=_RHYTHM)
+        self._driven = WayDriven()
         self._route: RouteTracker | None = None
         self._route_points = np.empty((0, 2))
         self._no_route = _NO_ROUTE  # why there is none
@@ -243,11 +250,13 @@ class ObservationAssembler:
             if not np.array_equal(points, self._route_points):
                 self._route, self._route_points = RouteTracker(target_points(points)), points
 
-    def push_turn_command(self, message: Any) -> None:
-        """Add a vla_driver/TurnCommand."""
+    def push_turn_command(self, message: Any, now_s: float | None = None) -> None:
+        """Add a vla_driver/TurnCommand; now_s: arrival by any steady clock."""
         with self._lock:
             try:
                 self._commands.add(stamp_seconds(message), read_turn_command(message))
+                if now_s is not None:
+                    self._command_arrivals_s.append(now_s)
                 self._last_rejection.pop('turn command', None)
             except InvalidInput as error:
                 self._reject('turn command', str(error))
@@ -283,6 +292,8 @@ class ObservationAssembler:
         limit_s = stamp_s + self._sync.max_skew_s
         self._odometry.forget_after(limit_s)
         self._commands.forget_after(limit_s)
+        self._command_arrivals_s.clear()
+        self._driven.reset()
         if self._route is not None:
             self._route.reset()
         self._held = None
@@ -322,7 +333,10 @@ class ObservationAssembler:
             problems.append(frames)
         navigation = None
         if ego is not None and command is not None and self._route is not None and not frames:
-            navigation = self._route.navigation(ego, *command[1])
+            turn, distance_m = command[1]
+            # Told once, or long ago: the junction has come nearer since, as in every tick a policy was trained with.
+            distance_m = max(0.0, distance_m - self._driven.metres(command[0], ego, self._odometry))
+            navigation = self._route.navigation(ego, turn, distance_m)
         trail = self._odometry.before(synced.stamp_s, TRAIL_S, _TRAIL_SPACING_S)
         self._ready.append(ReadySet(synced, self._rig, ego, navigation, tuple(problems), self._epoch, trail))
 
@@ -394,11 +408,23 @@ class ObservationAssembler:
                 found.append(frames)
             if self._command_required and not len(self._commands):
                 found.append('turn command: none received')
+            command_age_s = None if now_s is None else self.turn_command_age_s(now_s)
+            if command_age_s is not None and command_age_s > stale_s and self._commands_had_rhythm(stale_s):
+                found.append(f'turn command: last one {command_age_s:.2f} s ago, though they came regularly before')
             found += [
                 f'{name}: last message refused ({self._rejected[name]} so far): {why}'
                 for name, why in self._last_rejection.items()
             ]
             return tuple(found)
+
+    def turn_command_age_s(self, now_s: float) -> float | None:
+        """Return how long ago (seconds) the last turn command came; None if none has, or its arrival was not told."""
+        with self._lock:
+            return now_s - self._command_arrivals_s[-1] if self._command_arrivals_s else None
+
+    def _commands_had_rhythm(self, stale_s: float) -> bool:
+        arrivals_s = self._command_arrivals_s
+        return len(arrivals_s) == _RHYTHM and all(b - a <= stale_s for a, b in itertools.pairwise(arrivals_s))
 
     def _reject(self, name: str, why: str) -> None:
         self._rejected[name] += 1

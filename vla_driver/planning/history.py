@@ -72,6 +72,11 @@ class History(Generic[T]):
                 last_s = stamp
         return tuple(chosen)
 
+    def between(self, after_s: float, before_s: float) -> tuple[T, ...]:
+        """Return the values later than `after_s` and earlier than `before_s`, oldest first."""
+        first, end = bisect.bisect_right(self._stamps, after_s), bisect.bisect_left(self._stamps, before_s)
+        return tuple(self._values[first:end])
+
     def is_due(self, stamp_s: float) -> bool:
         """Whether a newer value for `stamp_s` is still to be expected.
 

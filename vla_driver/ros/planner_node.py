@@ -259,8 +259,9 @@ class PlannerNode(DriverNode[PlannerParameters]):
         self._pump(now)
 
     def _on_turn_command(self, message: TurnCommandMessage) -> None:
-        self._assembler.push_turn_command(message)
-        self._pump()
+        now = time.monotonic()
+        self._assembler.push_turn_command(message, now)
+        self._pump(now)
 
     def _pump(self, now: float | None = None) -> None:
         """Move complete sets to the worker's mailbox."""
@@ -379,7 +380,10 @@ class PlannerNode(DriverNode[PlannerParameters]):
             'inputs',
             Level.ERROR if problems else Level.OK,
             f'missing: {"; ".join(problems)}' if problems else 'all inputs fresh',
-            {f'refused {name}': count for name, count in refused.items()},
+            {
+                'turn_command_age_s': self._assembler.turn_command_age_s(now),
+                **{f'refused {name}': count for name, count in refused.items()},
+            },
         )
         for name, camera in cameras.items():
             yield Status(
