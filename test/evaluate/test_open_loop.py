@@ -170,3 +170,21 @@ def test_open_loop_with_a_pruner(tiny_checkpoint: Path, braking_bag: Path, tmp_p
     found = json.loads((tmp_path / 'a').read_text())
     assert (found['pruning']['pruner'], found['pruning']['ratio'], found['samples']) == ('uniform', 0.6, 7)
     assert main([*words, '--policy', 'blind', '--pruner', 'uniform']) == 2
+
+
+def test_answers_that_are_all_malformed_are_told_and_written(
+    braking_bag: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Silent(ConstantVelocityPolicy):
+        def plan(self, observation: Observation, intent: Intent | None = None) -> Plan:
+            raise MalformedAnswer(AnswerFault.EMPTY, 'nothing was said')
+
+    from vla_driver.commands import open_loop
+
+    monkeypatch.setattr(open_loop, 'make_policy', lambda *args, **settings: Silent())
+    words = ['evaluate', 'open-loop', str(braking_bag), '--policy', 'constant-velocity', '--json', str(tmp_path / 'a')]
+    assert main(words) == 2
+    assert f'no plan: {AnswerFault.EMPTY.value} (13 times)' in capsys.readouterr().err
+    found = json.loads((tmp_path / 'a').read_text())
+    assert found['samples'] == 0
+    assert found['bags'][0]['skipped'] == {f'no plan: {AnswerFault.EMPTY.value}': 13}

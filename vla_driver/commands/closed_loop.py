@@ -86,7 +86,15 @@ def run(args: argparse.Namespace) -> int:
             bar.update()
             bar.set_postfix_str(f'success {done["success"]}/{done["routes"]}', refresh=False)
 
-        rows = run_scenarios(chosen, args.policy, model=args.model, plan_hz=args.plan_hz, jobs=args.jobs, on_row=show)
+        rows = run_scenarios(
+            chosen,
+            args.policy,
+            model=args.model,
+            plan_hz=args.plan_hz,
+            jobs=args.jobs,
+            device=args.device,
+            on_row=show,
+        )
     summary = summarise(rows)
     print(f'{args.policy}: {len(rows)} routes, {summary["distance_km"]:.1f} km, split {args.split}')
     _print_table(summary)

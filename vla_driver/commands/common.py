@@ -48,6 +48,9 @@ def add_policy_arguments(parser: argparse.ArgumentParser, names: tuple[str, ...]
         metavar='DIR',
         help='checkpoint of the policy: a folder, or the name of a shipped one (default: nano; for blind: nano-blind)',
     )
+    parser.add_argument(
+        '--device', default='auto', help='where the model runs: auto (CUDA where torch sees it), cpu, cuda or cuda:N'
+    )
 
 
 def add_bag_arguments(parser: argparse.ArgumentParser) -> None:

@@ -26,13 +26,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--version', metavar='NAME', help='tables to read, e.g. v1.0-mini (default: the only ones)')
     parser.add_argument('--box-threshold', type=float, default=0.3, metavar='S', help='default: %(default)s')
     parser.add_argument('--limit', type=int, metavar='N', help='only the first N key frames')
-    parser.add_argument('--device', default='auto', help='auto, cpu or cuda (default: auto)')
+    parser.add_argument('--device', default='auto', help='auto, cpu, cuda or cuda:N (default: auto)')
 
 
 def run(args: argparse.Namespace) -> int:
     """Run the command."""
     import torch
 
+    from vla_driver.model.device import choose_device
     from vla_driver.train.convert_foreground import convert_nuscenes
     from vla_driver.train.grounded_sam import GroundedSam
     from vla_driver.train.nuscenes import read_samples
@@ -40,9 +41,7 @@ def run(args: argparse.Namespace) -> int:
 
     if args.limit is not None and args.limit < 1:
         raise InvalidInput(f'--limit {args.limit}, expected 1 or more')
-    if args.device == 'cuda' and not torch.cuda.is_available():
-        raise InvalidInput('--device cuda: torch sees no CUDA device; use --device cpu')
-    device = args.device if args.device != 'auto' else ('cuda' if torch.cuda.is_available() else 'cpu')
+    device = choose_device(args.device)
     samples = list(read_samples(args.source, args.version))[: args.limit]
     segmenter = GroundedSam(args.detector, args.segmenter, threshold=args.box_threshold, device=device)
     settings = {

@@ -80,7 +80,9 @@ def _drive(args: argparse.Namespace) -> dict[str, Any]:
     scenario = chosen_scenario(args)
     started = time.perf_counter()
     with Simulation(scenario, render=args.policy == 'model' or film is not None) as simulation:
-        policy = make_policy(args.policy, args.model, expert=simulation.expert, pruning=pruning_settings(args))
+        policy = make_policy(
+            args.policy, args.model, expert=simulation.expert, pruning=pruning_settings(args), device=args.device
+        )
         with progress(None, 'tick', f'{scenario.town} {scenario.seed}') as bar:
 
             def watch(tick: Tick) -> None:

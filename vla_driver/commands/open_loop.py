@@ -16,7 +16,7 @@ from __future__ import annotations
 import argparse
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -36,6 +36,7 @@ from vla_driver.types import InvalidInput, Policy
 
 if TYPE_CHECKING:
     from vla_driver.bag.read import BagReader
+    from vla_driver.evaluate.open_loop import BagResult
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -51,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the command."""
     from vla_driver.evaluate.displacement import HORIZONS_S, PROTOCOLS, summarise
-    from vla_driver.evaluate.open_loop import RecordedExpert, evaluate_bag
+    from vla_driver.evaluate.open_loop import NO_PLAN, RecordedExpert, evaluate_bag
 
     checkpoint, pruning = checkpoint_of(args.policy, args.model), pruning_settings(args)
     if pruning.active and args.policy != 'model':
@@ -63,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
         if args.policy == 'expert':
             return RecordedExpert(list(bag.expert_trajectories()))
         if not loaded:
-            loaded.append(make_policy(args.policy, args.model, pruning=pruning, prompt=args.prompt))
+            loaded.append(make_policy(args.policy, args.model, pruning=pruning, prompt=args.prompt, device=args.device))
         return loaded[0]
 
     results = []
@@ -71,10 +72,20 @@ def run(args: argparse.Namespace) -> int:
         for path in args.bags:
             bar.set_postfix_str(str(path), refresh=False)
             results.append(evaluate_bag(path, policy_for, topics=topics, rig=rig, on_sample=bar.update))
-    summary = summarise([sample for result in results for sample in result.samples])
+    samples = [sample for result in results for sample in result.samples]
     skipped: Counter[str] = Counter()
     for result in results:
         skipped.update(result.skipped)
+    about = {'policy': args.policy, 'model': checkpoint, 'pruning': pruning_json(pruning)}
+    ends = {'bags': [_of_bag(result) for result in results], 'provenance': provenance()}
+    if not samples:
+        write_json(args.json, {**about, 'samples': 0, **ends})
+        reasons = [f'{problem} ({count} times)' for problem, count in skipped.most_common(5)]
+        raise InvalidInput(
+            'open loop: no plan could be scored: '
+            + ('; '.join(reasons) or 'every plan needs 3 s of driving after it, and no recording goes on for so long')
+        )
+    summary = summarise(samples)
 
     print(
         f'{args.policy}: N = {summary["samples"]} plans in {summary["segments"]} segments of {len(results)} bags; '
@@ -82,6 +93,10 @@ def run(args: argparse.Namespace) -> int:
     )
     for problem, count in skipped.most_common(5):
         print(f'  {count} sets of images left out: {problem}')
+    if any(problem.startswith(NO_PLAN) for problem in skipped):
+        print(
+            '  figures are of the sets with an answer: beside those of another model or pruner, mind which are missing'
+        )
     columns = [f'{horizon}s' for horizon in HORIZONS_S] + ['mean']
     print(f'  {"":<34}' + ''.join(f'{column:>9}' for column in columns))
     for protocol in PROTOCOLS:
@@ -94,25 +109,15 @@ def run(args: argparse.Namespace) -> int:
                 text = f'{name}, {protocol}'
                 print(f'  {text:<34}' + ''.join(f'{100 * figures[key][c]:>9.2f}' for c in columns))
     times = [ms for result in results for ms in result.plan_ms]
-    write_json(
-        args.json,
-        {
-            'policy': args.policy,
-            'model': checkpoint,
-            'pruning': pruning_json(pruning),
-            **summary,
-            'plan_ms': float(np.median(times)),
-            'bags': [
-                {
-                    'bag': result.bag,
-                    'samples': len(result.samples),
-                    'without_future': result.without_future,
-                    'skipped': dict(result.skipped),
-                    'rejected': dict(result.rejected),
-                }
-                for result in results
-            ],
-            'provenance': provenance(),
-        },
-    )
+    write_json(args.json, {**about, **summary, 'plan_ms': float(np.median(times)), **ends})
     return 0
+
+
+def _of_bag(result: BagResult) -> dict[str, Any]:
+    return {
+        'bag': result.bag,
+        'samples': len(result.samples),
+        'without_future': result.without_future,
+        'skipped': dict(result.skipped),
+        'rejected': dict(result.rejected),
+    }

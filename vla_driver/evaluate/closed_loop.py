@@ -50,6 +50,7 @@ class Job:
     model: str | None
     plan_hz: float
     pruning: PruningSettings | None = None
+    device: str = 'auto'
 
 
 def run_job(job: Job) -> Row:
@@ -64,7 +65,7 @@ def run_job(job: Job) -> Row:
         torch.manual_seed(0)
     started = time.perf_counter()
     with Simulation(job.scenario, render=job.policy in SEEING_POLICIES) as simulation:
-        policy = make_policy(job.policy, job.model, expert=simulation.expert, pruning=job.pruning)
+        policy = make_policy(job.policy, job.model, simulation.expert, job.pruning, device=job.device)
         result, statistics = drive_route(simulation, policy, plan_hz=job.plan_hz)
     return {
         'index': job.index,
@@ -84,11 +85,12 @@ def run_scenarios(
     plan_hz: float = 5.0,
     jobs: int = 1,
     pruning: PruningSettings | None = None,
+    device: str = 'auto',
     on_row: Callable[[Row], None] | None = None,
 ) -> list[Row]:
     """Drive every scenario in `jobs` worker processes and return the rows in the scenarios' order.
 
-    on_row: called with each row as it arrives, in any order.  Raises WorkerError naming the scenario
+    device: where the model runs (`choose_device`).  on_row: called with each row as it arrives, in any order.  Raises WorkerError naming the scenario
     if one could not be driven: a figure over the rest would hide the failure.
     """
     ticks_per_plan(plan_hz)
@@ -97,7 +99,7 @@ def run_scenarios(
         raise InvalidInput(f'jobs is {jobs}, expected at least 1')
     if not scenarios:
         raise InvalidInput('no scenarios to drive, expected at least one')
-    work = [Job(k, scenario, policy, checkpoint, plan_hz, pruning) for k, scenario in enumerate(scenarios)]
+    work = [Job(k, scenario, policy, checkpoint, plan_hz, pruning, device) for k, scenario in enumerate(scenarios)]
     # Drawing may use the cores that are left; it is the same with any number of threads, sums of floats are not.
     environment = {'LP_NUM_THREADS': str(max(1, (os.cpu_count() or 1) // jobs)), 'OMP_NUM_THREADS': '1'}
     rows: dict[int, Row] = {}

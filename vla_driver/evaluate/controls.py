@@ -56,11 +56,13 @@ def make_policy(
     expert: Callable[[], Policy] | None = None,
     pruning: PruningSettings | None = None,
     prompt: str | Path | None = None,
+    device: str = 'auto',
 ) -> Policy:
     """Return a policy by name.
 
     expert: makes the privileged policy of the simulation or bag at hand; None where there is none.
     prompt: template file for a vision-language model (default: its own, or config/prompts/default.yaml).
+    device: where the model runs: auto, cpu, cuda or cuda:N (`choose_device`).
     pruning: what the model prunes; refused for policies that have no visual tokens.
     Raises InvalidInput for an unknown name or checkpoint, for an expert where there is none, and for a
     checkpoint whose blindness contradicts the name.
@@ -82,7 +84,7 @@ def make_policy(
     from vla_driver.model.checkpoint import load_policy  # imports torch: only where it is used
 
     logging.disable_progress_bar()  # a bar per loaded checkpoint would cut the evaluation's own to pieces
-    policy = load_policy(checkpoint, prompt=prompt)
+    policy = load_policy(checkpoint, prompt=prompt, device=device)
     blind = bool(getattr(policy, 'blind', False))
     if blind != (name == 'blind'):
         kind, right = ('is blind (it was trained without images)', 'blind') if blind else ('sees', 'model')

@@ -107,7 +107,8 @@ class QwenBench:
             from vla_driver.model.pruning.recon_layers import layer_spec
 
             with self.device:
-                return ReconPruner(layer_spec(self.model.config)).eval().requires_grad_(False).to(self.model.dtype)
+                pruner = ReconPruner(layer_spec(self.model.config)).eval().requires_grad_(False)
+            return pruner.store(self.device, self.model.dtype)
         return make_pruner(name)
 
     # --- operations ----------------------------------------------------------------------------------------
@@ -229,6 +230,7 @@ class _CountedRun:
         stages = check_stages(pruner, sizes, sequence.tokens.names, budget, depth)
         self._stages = {stage.layer - 1: stage.kept for stage in stages}
         self._visual, self._length = sequence.visual, sequence.embeddings.shape[1]
+        self._home = sequence.visual.device  # of the model, but for one on "meta", whose places are real
         #: Judges: in a causal model FastV's is the last token; SparseVLM's are some of the text, counted as all.
         self.text = sequence.text.unsqueeze(0)
         self.flops = 0
@@ -249,7 +251,7 @@ class _CountedRun:
         where = keep.cumsum(0) - 1
         self.text = where[self.text.cpu()].to(self.text.device)
         self._visual = where[self._visual[: self._stages[layer]].cpu()]
-        places = keep.nonzero()[:, 0].unsqueeze(0)
+        places = keep.nonzero()[:, 0].unsqueeze(0).to(self._home)
         return hidden[:, places[0].to(hidden.device)], places
 
     @property

@@ -76,11 +76,17 @@ class NativeBench:
                     scoring = more - vision
                 if not isinstance(pruner, InModelPruner) and pruner.name != 'none':
                     ego = model.ego(inputs)
+                    pruner.select(out.tokens, budget, ego)  # rays are embedded once, as on the road
                     scoring += counted(lambda: pruner.select(out.tokens, budget, ego))[1]
-        self.policy.set_pruning(pruner, budget)
-        self.policy.reset()
+        self.prepare(pruner, keep)
         _, whole = counted(lambda: self.policy.plan(self.observation))
         return vision, scoring, whole - vision - scoring
+
+    def prepare(self, pruner: Any, keep: int) -> None:
+        """Prune from now on, on a tick that is neither the first with these rays nor remembers others."""
+        self.policy.set_pruning(pruner, TokenBudget(count=keep))
+        self.policy.plan(self.observation)
+        self.policy.reset()
 
     def peak_memory_mb(self) -> float | None:
         """Return the largest memory of the device during one tick as pruned last, weights included; None on the CPU."""
@@ -120,8 +126,7 @@ def measure_native(
         advance(f'{case[0]} {case[1]}: operations')
     for _ in range(repeats):
         for case in cases:
-            bench.policy.set_pruning(ready[case[0]], TokenBudget(count=case[1]))
-            bench.policy.reset()
+            bench.prepare(ready[case[0]], case[1])
             times[case].append(dict(bench.policy.plan(bench.observation).timing_ms))
             advance(f'{case[0]} {case[1]}: times')
     for case in cases:

@@ -27,6 +27,9 @@ from vla_driver.types import CameraRig, Intent, InvalidInput, Observation, Plan,
 #: A recorded value belongs to a time if it is this close: half a tick of 0.1 s and a little jitter.
 _MATCH_S = 0.06
 
+#: What `BagResult.skipped` calls a malformed answer, before its fault.
+NO_PLAN = 'no plan: '
+
 
 @dataclass
 class BagResult:
@@ -120,7 +123,7 @@ def evaluate_bag(
             try:
                 plan = policy.plan(observation)
             except MalformedAnswer as error:  # no plan; on the road the guard's fallback would be driven
-                result.skipped[f'no plan: {error.fault.value}'] += 1
+                result.skipped[f'{NO_PLAN}{error.fault.value}'] += 1
                 continue
             result.plan_ms.append(1e3 * (time.perf_counter() - started))
             t0 = observation.stamp_s

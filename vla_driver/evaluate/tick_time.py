@@ -47,7 +47,7 @@ def tick_times(
     # on the road, where the pruner does not change at every tick.
     policies = []
     for variant in variants:
-        policy = NativePolicy(model)
+        policy = NativePolicy(model, model.device)
         if variant.active:
             policy.set_pruning(load_pruner(variant.pruner, checkpoint), variant.budget())
         policies.append(policy)

@@ -137,28 +137,30 @@ def load_policy(
     pruner: str | os.PathLike[str] = 'none',
     budget: TokenBudget | None = None,
     prompt: str | os.PathLike[str] | None = None,
+    device: str = 'auto',
 ) -> NativePolicy | QwenPolicy:
     """Return the policy of a checkpoint given by path or shipped name, of whichever kind its config.json says.
 
     pruner: as in `make_pruner`; 'recon' is the checkpoint's own (its folder `pruner`).  prompt: template file of a
-    vision-language model; by default `prompt.yaml` in its folder, else config/prompts/default.yaml.  Raises
-    InvalidInput as `load_model`, `load_qwen_policy`, `make_pruner` and `set_pruning` do, and for a prompt where none
-    is used.
+    vision-language model; by default `prompt.yaml` in its folder, else config/prompts/default.yaml.  device: as in
+    `choose_device`.  Raises InvalidInput as `load_model`, `load_qwen_policy`, `make_pruner`, `set_pruning` and
+    `choose_device` do, and for a prompt where none is used.
     """
+    from vla_driver.model.device import choose_device
     from vla_driver.model.pruning.registry import make_pruner
 
-    folder = resolve_checkpoint(name_or_path)
+    folder, where = resolve_checkpoint(name_or_path), choose_device(device)
     if checkpoint_kind(folder) in QWEN_TYPES:
         from vla_driver.model.qwen.policy import load_qwen_policy
 
         own = folder / PROMPT_FILE
-        qwen = load_qwen_policy(folder, prompt or (own if own.is_file() else None))
+        qwen = load_qwen_policy(folder, prompt or (own if own.is_file() else None), where)
         qwen.set_pruning(make_pruner(pruner, folder / PRUNER_FOLDER, qwen.parts.model.config), budget)
         return qwen
     from vla_driver.model.native_policy import NativePolicy
 
     if prompt:
         raise InvalidInput(f'prompt {os.fspath(prompt)!r}: checkpoint {folder} reads no words; leave it out')
-    native = NativePolicy(load_model(folder, auxiliary=False))
+    native = NativePolicy(load_model(folder, auxiliary=False), where)
     native.set_pruning(make_pruner(pruner, folder / PRUNER_FOLDER, native.config), budget)
     return native

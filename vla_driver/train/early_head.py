@@ -21,6 +21,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from vla_driver.model.checkpoint import PRUNER_FOLDER, resolve_checkpoint, shipped_models
+from vla_driver.model.device import DEVICE_HELP, choose_device
 from vla_driver.model.precision import autocast
 from vla_driver.model.pruning.base import keep_best
 from vla_driver.model.pruning.budget import TokenBudget
@@ -28,7 +29,7 @@ from vla_driver.model.pruning.early import EarlyHead, save_early_head
 from vla_driver.model.pruning.recon import ReconPruner, load_recon_pruner
 from vla_driver.model.tokens import VisualTokens, to_device
 from vla_driver.train.frames import JoinedFrames, open_frames
-from vla_driver.train.pruner import check_device, check_output
+from vla_driver.train.pruner import check_output
 from vla_driver.train.pruner_trainer import (
     RATIOS,
     PrunerConfig,
@@ -67,7 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--validate', type=int, default=120, metavar='N', help='held-out moments (default: 120)')
     parser.add_argument('--picture-size', metavar='WxH', help='for a Qwen-VL checkpoint (default: 672x392)')
     parser.add_argument('--threads', type=int, metavar='N', help="CPU threads (default: torch's)")
-    parser.add_argument('--device', default='auto', help='auto, cpu or cuda (default: auto)')
+    parser.add_argument('--device', default='auto', help=DEVICE_HELP)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -84,11 +85,11 @@ def train_early_head(args: argparse.Namespace) -> dict[str, float]:
             raise InvalidInput(f'--{name.replace("_", "-")} is {getattr(args, name)}, expected a positive number')
     if args.threads is not None and args.threads < 0:
         raise InvalidInput(f'--threads is {args.threads}, expected 0 (the library decides) or more')
-    check_device(args.device)
+    choose_device(args.device)
     check_output(args.out)
     if args.threads:
         torch.set_num_threads(args.threads)
-    device = torch.device(args.device if args.device != 'auto' else ('cuda' if torch.cuda.is_available() else 'cpu'))
+    device = choose_device(args.device)
     encoder = open_encoder(args.model, picture_size(args.picture_size), device)
     teacher = _teacher(args, encoder).to(device)
     frames, held_out = open_frames(args.data).split()

@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 from vla_driver.model.checkpoint import load_model, resolve_checkpoint
 from vla_driver.model.config import VlaConfig
+from vla_driver.model.device import DEVICE_HELP, choose_device
 from vla_driver.model.vla import VlaModel
 from vla_driver.train.anchors import fit_anchors
 from vla_driver.train.dataset import ClipDataset, batches_ahead, find_episodes, split_episodes
@@ -78,7 +79,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         'shared cores than threads do (default: 1)',
     )
     parser.add_argument('--threads', type=int, metavar='N', help="CPU threads of a process (default: torch's, shared)")
-    parser.add_argument('--device', default='auto', help='auto, cpu or cuda (default: auto)')
+    parser.add_argument('--device', default='auto', help=DEVICE_HELP)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -115,9 +116,7 @@ def _worker(rank: int, args: argparse.Namespace, meeting: str) -> None:
 def _train(args: argparse.Namespace, rank: int) -> dict[str, float]:
     """Train as process number `rank`; only number 0 writes, validates and shows progress."""
     torch.set_num_threads(args.threads or max(1, torch.get_num_threads() // args.processes))
-    device = args.device
-    if device == 'auto':
-        device = 'cuda' if torch.cuda.is_available() and args.processes == 1 else 'cpu'
+    device = str(choose_device('cpu' if args.processes > 1 else args.device))
     config = TrainerConfig(
         stage='policy' if args.freeze_vision and args.stage == 'all' else args.stage,
         steps=args.steps,
@@ -199,10 +198,9 @@ def _check(args: argparse.Namespace) -> None:
         raise InvalidInput('--stage vision trains what --blind leaves out; drop one of them')
     if args.batch % args.processes:
         raise InvalidInput(f'--batch {args.batch} does not divide among --processes {args.processes}')
-    if args.processes > 1 and args.device == 'cuda':
-        raise InvalidInput('--processes shares the work of a CPU; with --device cuda leave it at 1')
-    if args.device == 'cuda' and not torch.cuda.is_available():
-        raise InvalidInput('--device cuda: torch sees no CUDA device; use --device cpu')
+    if args.processes > 1 and args.device not in ('auto', 'cpu'):
+        raise InvalidInput(f'--processes shares the work of a CPU; with --device {args.device} leave it at 1')
+    choose_device(args.device)
     if args.init:
         resolve_checkpoint(args.init)
     if not args.resume and (args.out / STATE_FOLDER).exists():

@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
+from vla_driver.model.device import DEVICE_HELP, choose_device
 from vla_driver.train.features import encode_episodes
 from vla_driver.train.frames import JoinedFrames, episodes_under, open_frames
 from vla_driver.train.pruner_trainer import (
@@ -142,7 +143,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--save-minutes', type=float, default=5.0, metavar='M', help='between checkpoints (default: 5)')
     parser.add_argument('--validate', type=int, default=240, metavar='N', help='held-out moments (default: 240)')
     parser.add_argument('--threads', type=int, metavar='N', help="CPU threads (default: torch's)")
-    parser.add_argument('--device', default='auto', help='auto, cpu or cuda (default: auto)')
+    parser.add_argument('--device', default='auto', help=DEVICE_HELP)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -158,7 +159,7 @@ def train_pruner(args: argparse.Namespace) -> dict[str, float]:
     _check(args)
     if args.threads:
         torch.set_num_threads(args.threads)
-    device = args.device if args.device != 'auto' else ('cuda' if torch.cuda.is_available() else 'cpu')
+    device = str(choose_device(args.device))
     encoder = open_encoder(args.model, picture_size(args.picture_size), device)
     config = PrunerConfig(
         steps=args.steps,
@@ -207,12 +208,6 @@ def check_output(folder: Path) -> None:
         raise InvalidInput(f'--out {folder} already holds {" and ".join(there)}: choose another folder, or remove them')
 
 
-def check_device(name: str) -> None:
-    """Raise `InvalidInput` for 'cuda' where there is none."""
-    if name == 'cuda' and not torch.cuda.is_available():
-        raise InvalidInput('--device cuda: torch sees no CUDA device; use --device cpu')
-
-
 def _check(args: argparse.Namespace) -> None:
     counts = (
         'steps',
@@ -234,7 +229,7 @@ def _check(args: argparse.Namespace) -> None:
     for name in ('score_limit', 'guide'):
         if not getattr(args, name) >= 0:
             raise InvalidInput(f'--{name.replace("_", "-")} is {getattr(args, name)}, expected 0 (none) or more')
-    check_device(args.device)
+    choose_device(args.device)
     if not args.resume and (args.out / STATE_FOLDER).exists():
         raise InvalidInput(f'{args.out} already holds a run: continue it with --resume, or choose another --out')
     if not (args.out / STATE_FOLDER).exists():

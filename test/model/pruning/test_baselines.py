@@ -16,6 +16,7 @@ from vla_driver.model.pruning.clusters import cluster_count, merge_clusters
 from vla_driver.model.pruning.diverse import DivPrune, Prune2Drive
 from vla_driver.model.pruning.fastv import FastV
 from vla_driver.model.pruning.greedy import likeliest_set
+from vla_driver.model.pruning.registry import make_pruner
 from vla_driver.model.pruning.sparsevlm import SparseVlm
 from vla_driver.model.pruning.visionzip import VisionZip
 from vla_driver.model.pruning.vispruner import VisPruner
@@ -85,6 +86,16 @@ def test_cdpruner(make_tokens: Make, seed: int, negative: bool) -> None:
     kept = CdPruner(negative).select(tokens, budget, text)
     assert kept.index.tolist() == [sorted(chosen)]
     np.testing.assert_allclose(kept.scores[0].numpy(), relevance, atol=1e-5)
+
+
+def test_cdpruner_keeps_what_the_text_speaks_of(make_tokens: Make) -> None:
+    tokens = make_tokens(3, grids={'front': (6, 9)})
+    text = tokens.features[:, 10:14].mean(dim=1, keepdim=True)
+    kept = CdPruner().select(tokens, TokenBudget(count=14), text)
+    other = make_pruner('cdpruner:negative').select(tokens, TokenBudget(count=14), text)
+    spoken_of = set(range(10, 14))
+    assert spoken_of <= set(kept.index[0].tolist())
+    assert not spoken_of <= set(other.index[0].tolist())
 
 
 def test_exhausted_rank_is_no_nan() -> None:

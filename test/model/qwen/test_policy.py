@@ -115,6 +115,12 @@ def test_a_pruner_of_another_backbone_is_refused(checkpoint: Callable[..., Path]
     ours.set_pruning(pruner, TokenBudget(ratio=0.5))
     assert ours.pruning[0] is pruner
     assert pruner.query.dtype == ours.parts.model.dtype
+    # On a GPU the model is in bfloat16, in which positions would be wrong.
+    frequencies = pruner.stack.rotary.inv_freq.clone()
+    pruner.store('cpu', torch.bfloat16)
+    assert {weight.dtype for weight in pruner.parameters()} == {torch.bfloat16}
+    assert torch.equal(pruner.stack.rotary.inv_freq, frequencies)
+    assert frequencies.dtype == torch.float32
     with pytest.raises(InvalidInput, match='ReconPruner for qwen2_5_vl of width 64 does not fit a qwen3_vl checkpoint'):
         other.set_pruning(pruner, TokenBudget(ratio=0.5))
     assert other.pruning == (None, None)
@@ -180,6 +186,16 @@ def test_faults_of_a_folder_are_named(checkpoint: Callable[..., Path], edit_json
         (folder / name).unlink()
         refused(message)
         (folder / name).write_bytes(kept[name])
+    # From transformers 5 on, all of the processor's settings are in one file.
+    edit_json(folder / 'preprocessor_config.json', image_mean=[0.1, 0.2, 0.3])
+    pictures = json.loads((folder / 'preprocessor_config.json').read_text())
+    (folder / 'preprocessor_config.json').unlink()
+    (folder / 'processor_config.json').write_text(json.dumps({'image_processor': pictures}))
+    loaded = load_policy(folder)
+    assert isinstance(loaded, QwenPolicy)
+    assert list(loaded.parts.images.image_mean) == [0.1, 0.2, 0.3]
+    (folder / 'processor_config.json').unlink()
+    (folder / 'preprocessor_config.json').write_bytes(kept['preprocessor_config.json'])
     edit_json(folder / 'preprocessor_config.json', patch_size=16)
     refused('patch_size is 16')
     (folder / 'preprocessor_config.json').write_bytes(kept['preprocessor_config.json'])
@@ -213,6 +229,8 @@ def test_templates_are_checked_and_the_checkpoint_may_bring_its_own(checkpoint: 
         (words.replace('history_poses: 7', 'history_poses: 0'), 'history_poses is 0'),
         (words.replace('history_poses: 7', 'history_poses: many'), "history_poses is 'many'"),
         (words.replace('{x:.2f}', '{z:.2f}'), 'history_line'),
+        (words.replace('{seconds:.1f}', '{minutes}'), 'history_header .*allowed places: seconds'),
+        (words.replace('steering_ratio: 15.0', 'steering_ratio: 0'), 'steering_ratio is 0; allowed: above 0'),
         (words.replace('max_pixels: 262144', ''), 'expected exactly'),
         ('[', 'no YAML'),
     ):
@@ -281,7 +299,7 @@ def test_history_is_told_relative_to_now() -> None:
     for tick in range(9):  # 4 s of driving along +y of the odometry frame, 10 Hz would do as well
         trail.add(EgoState(0.5 * tick, 7.0, 2.0 * tick, np.pi / 2, 4.0))
     header, *lines = trail.lines(template).splitlines()
-    assert header == template.history_header
+    assert header == template.history_header.format(seconds=3.0).strip()
     assert len(lines) == 7
     assert lines[0].startswith('(t-3.0s) [-12.00, 0.00]')
     assert 'Velocity: X 4.00, Y 0.00' in lines[0]
@@ -291,4 +309,24 @@ def test_history_is_told_relative_to_now() -> None:
     assert trail.lines(template).splitlines()[-2].startswith('(t-0.5s) [-2.00, 0.00]')
     trail.add(EgoState(1.0, 0.0, 0.0, 0.0, 4.0, 0.4))
     assert len(trail.lines(template).splitlines()) == 2
-    assert 'Steering angle: 0.25' in trail.lines(template)
+    assert 'Steering angle: 3.80' in trail.lines(template)  # 15 arctan(2.588 * 0.4 / 4)
+
+
+def test_history_of_a_turn_is_that_of_the_reference_point_and_the_vehicle() -> None:
+    """A circle at 5 m/s and 0.3 rad/s, by the formulas of Impromptu-VLA's data: 0.9 rad of it in 3 s."""
+    text = '{x} {y} {vx} {vy} {ax} {ay} {steering}'
+    template = dataclasses.replace(
+        load_template(), history_header='{seconds}:', history_line=text, history_separator=', ', history_poses=7
+    )
+    trail, radius_m = EgoTrail(), 5.0 / 0.3
+    for tick in range(7):
+        yaw = 0.15 * tick
+        trail.add(EgoState(0.5 * tick, radius_m * np.sin(yaw), -radius_m * np.cos(yaw), yaw, 5.0, 0.3, 0.5))
+    seconds, told = trail.lines(template).split(':')
+    then = [float(value) for value in told.split(', ')[0].split()]
+    ahead_m, turned = 0.94, 0.9
+    x = -radius_m * np.sin(turned) + ahead_m * (np.cos(turned) - 1)
+    y = radius_m * (1 - np.cos(turned)) - ahead_m * np.sin(turned)
+    assert seconds == '3.0'
+    assert then == pytest.approx([x, y, 5.0, 0.0, 0.5, 1.5, 15 * np.arctan(2.588 * 0.06)], abs=0.006)
+    assert told.split(', ')[-1].startswith('0.0 0.0 5.0 0.0')

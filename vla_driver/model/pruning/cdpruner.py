@@ -17,13 +17,14 @@ from vla_driver.types import InvalidInput
 class CdPruner:
     """Keeps the set of largest det(diag(r) S diag(r)): S cosine similarity, r relevance to the text in (0, 1].
 
-    negative: whether relevance grows with the *negative* cosine to the text, as in the authors' code, whose CLIP
-    embeddings are less alike the better they match; false takes the formula of the paper (section 3.3).
+    Relevance is the cosine to the text, as in the paper (section 3.3).  negative: whether it grows with the *negative*
+    cosine, as in the authors' code for LLaVA, whose CLIP embeddings are less alike the better they match; no model
+    here takes its text from CLIP.
     """
 
     name = 'cdpruner'
 
-    def __init__(self, negative: bool = True):
+    def __init__(self, negative: bool = False):
         self.negative = negative
 
     def select(self, tokens: VisualTokens, budget: TokenBudget, text: Tensor | None = None) -> KeptTokens:

@@ -87,6 +87,17 @@ class ReconPruner(nn.Module):
                 f'width {theirs.width}: train one for it (vla_driver train pruner --model CKPT)'
             )
 
+    def store(self, device: torch.device | str, dtype: torch.dtype) -> ReconPruner:
+        """Move to `device` and keep the weights in `dtype`; return self.
+
+        Not so the buffers: rotary frequencies stay in float32, as those of the language model do.  In bfloat16 they are
+        wrong by up to 0.4 %, which in the sixth picture is a phase of 0.2.
+        """
+        self.to(device)
+        for weight in self.parameters():
+            weight.data = weight.data.to(dtype)
+        return self
+
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
         """Write config.json and model.safetensors; each file is replaced as a whole."""
         target = Path(folder)

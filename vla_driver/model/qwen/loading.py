@@ -124,9 +124,11 @@ def _image_processor(path: Path, config: Any) -> Any:
     # The variant on Pillow: the other one needs torchvision, and their pictures differ by rounding only.
     from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
-    file = path / 'preprocessor_config.json'
-    if not file.is_file():
-        raise InvalidInput(f'checkpoint {path} holds no {file.name}: copy that of its base model there')
+    # transformers writes the former up to version 4, and from 5 on the latter, with the pictures' part inside.
+    names = ('preprocessor_config.json', 'processor_config.json')
+    file = next((path / name for name in names if (path / name).is_file()), None)
+    if file is None:
+        raise InvalidInput(f'checkpoint {path} holds no {" or ".join(names)}: copy that of its base model there')
     try:
         images = Qwen2VLImageProcessorPil.from_pretrained(path, local_files_only=True)
     except Exception as error:  # whatever a broken JSON file makes it raise

@@ -105,7 +105,7 @@ class QwenPolicy:
         if isinstance(pruner, ReconPruner):
             pruner.check(self.parts.model.config)
             # One layer over all tokens: in float32 it would cost a GPU more than it saves.
-            pruner.to(self.device, self.parts.model.dtype).eval()
+            pruner.store(self.device, self.parts.model.dtype).eval()
         head = getattr(pruner, 'head', None)
         if isinstance(head, torch.nn.Module):
             head.to(self.device).eval()

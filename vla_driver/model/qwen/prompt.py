@@ -22,6 +22,8 @@ HISTORY_DT_S: Final = 0.5
 WHEELBASE_M: Final = 2.588
 #: A pose may lie this far from the time it is told for, and is moved there; beyond it, it is not known.
 _REACH_S: Final = 0.3
+#: What `history_line` may tell.
+_LINE_PLACES: Final = ('age', 'x', 'y', 'vx', 'vy', 'ax', 'ay', 'steering')
 _PLACE: Final = re.compile(r'<image:([a-z_]+)>')
 
 
@@ -35,9 +37,11 @@ class PromptTemplate:
     intents: tuple[str, ...]
     history_header: str
     history_line: str
+    history_separator: str
     history_poses: int
     max_pixels: int
     reference_x_m: float
+    steering_ratio: float
     max_new_tokens: int
 
     def __post_init__(self) -> None:
@@ -46,13 +50,16 @@ class PromptTemplate:
         for name in ('history_poses', 'max_pixels', 'max_new_tokens'):
             if getattr(self, name) < 1:
                 raise InvalidInput(f'prompt: {name} is {getattr(self, name)}; allowed: 1 or more')
-        try:
-            self.history_line.format(age=0.0, x=0.0, y=0.0, vx=0.0, vy=0.0, ax=0.0, ay=0.0, steering=0.0)
-        except (KeyError, IndexError, ValueError) as error:
-            raise InvalidInput(
-                f'prompt: history_line {self.history_line!r}: {error!r}; '
-                'allowed places: age, x, y, vx, vy, ax, ay, steering'
-            ) from error
+        if not self.steering_ratio > 0:
+            raise InvalidInput(f'prompt: steering_ratio is {self.steering_ratio}; allowed: above 0')
+        for name, places in (('history_header', ('seconds',)), ('history_line', _LINE_PLACES)):
+            text = getattr(self, name)
+            try:
+                text.format(**dict.fromkeys(places, 0.0))
+            except (KeyError, IndexError, ValueError) as error:
+                raise InvalidInput(
+                    f'prompt: {name} {text!r}: {error!r}; allowed places: {", ".join(places)}'
+                ) from error
 
     def cameras(self, which: str = 'text') -> tuple[str, ...]:
         """Return the cameras that `text` or `reason` shows, in order; raises `InvalidInput` for unknown ones."""
@@ -87,8 +94,10 @@ def load_template(path: str | os.PathLike[str] | None = None) -> PromptTemplate:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InvalidInput(f'prompt template {file} is no YAML: {error}') from error
     kinds: Mapping[str, Any] = {
-        'intents': list, 'history_poses': int, 'max_pixels': int, 'max_new_tokens': int, 'reference_x_m': (int, float)
-    }  # fmt: skip
+        'intents': list,
+        **dict.fromkeys(('history_poses', 'max_pixels', 'max_new_tokens'), int),
+        **dict.fromkeys(('reference_x_m', 'steering_ratio'), (int, float)),
+    }
     wanted = [field.name for field in fields(PromptTemplate)]
     if not isinstance(entries, dict) or sorted(entries) != sorted(wanted):
         found = sorted(map(str, entries)) if isinstance(entries, dict) else type(entries).__name__
@@ -133,29 +142,36 @@ class EgoTrail:
         self._states = [one for one in self._states if one.stamp_s >= oldest]
 
     def lines(self, template: PromptTemplate) -> str:
-        """Return header and lines, oldest first, from at most `history_poses` poses 0.5 s apart; '' before `add`."""
+        """Return header and lines, oldest first, from at most `history_poses` poses 0.5 s apart; '' before `add`.
+
+        As in Impromptu-VLA's data (its pipeline_ego_status.py and pipeline_planning.py): positions are those of the
+        point `reference_x_m` before base_link, seen from where that is now; velocity and acceleration are what the
+        vehicle itself measured then, x along its own axis; the steering angle is the wheel's in the driver's hands.
+        """
         if not self._states:
             return ''
         now = self._states[-1]
-        lines = []
+        lines: list[str] = []
+        seconds = 0.0
+        ahead = template.reference_x_m
         for step in range(template.history_poses - 1, -1, -1):
             age = step * HISTORY_DT_S
             then = self._at(now.stamp_s - age)
             if then is None:
                 continue
             x, y, yaw = se2.relative(now.pose, then.pose)
-            heading = np.array([np.cos(yaw), np.sin(yaw)])
-            sideways = np.array([-heading[1], heading[0]]) * then.speed_mps * then.yaw_rate_rps
-            vx, vy = then.speed_mps * heading
-            ax, ay = then.acceleration_mps2 * heading + sideways
+            x, y = x + ahead * (np.cos(yaw) - 1.0), y + ahead * np.sin(yaw)
+            vx, vy = then.speed_mps, 0.0
+            ax, ay = then.acceleration_mps2, then.speed_mps * then.yaw_rate_rps
             # Slower than this the angle is noise over noise.
             curvature = then.yaw_rate_rps / then.speed_mps if abs(then.speed_mps) > 0.5 else 0.0
             values = {'age': age, 'x': x, 'y': y, 'vx': vx, 'vy': vy, 'ax': ax, 'ay': ay}
             # + 0.0 makes a negative zero positive, so that no "-0.00" is written for a car that stands.
             told = {name: round(float(value), 2) + 0.0 for name, value in values.items()}
-            told['steering'] = round(float(np.arctan(WHEELBASE_M * curvature)), 2) + 0.0
+            told['steering'] = round(float(template.steering_ratio * np.arctan(WHEELBASE_M * curvature)), 2) + 0.0
             lines.append(template.history_line.format(**told))
-        return '\n'.join([template.history_header, *lines])
+            seconds = max(seconds, age)
+        return template.history_header.format(seconds=seconds) + template.history_separator.join(lines)
 
     def _at(self, stamp_s: float) -> EgoState | None:
         """Return the state at a time: between its two neighbours, or at its nearest within reach; else None."""
