@@ -4,6 +4,7 @@
 
 import pytest
 import rclpy
+from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from rosgraph_msgs.msg import Clock
@@ -182,3 +183,31 @@ def test_parameters_take_effect_at_configure(make):
     node.trigger_cleanup()
     assert node.set_parameters([Parameter('diagnostics_period_s', value=2.0)])[0].successful
     assert node.parameters.diagnostics_period_s == 2.0
+
+
+def test_the_period_of_diagnostics_takes_effect_at_configure(make, probe):
+    heard = probe.listen(DiagnosticArray, '/diagnostics')
+    node = make(parameter_overrides=[Parameter('diagnostics_period_s', value=60.0)])
+    executor = rclpy.executors.SingleThreadedExecutor(context=probe.context)
+    executor.add_node(node)
+
+    def spin():
+        executor.spin_once(timeout_sec=0.02)
+
+    try:
+        assert node.set_parameters([Parameter('diagnostics_period_s', value=0.1)])[0].successful
+        assert node.trigger_configure() == TransitionCallbackReturn.SUCCESS
+        # One report comes with the transition; more of them only by the timer.
+        probe.until(lambda: len(heard) > 4, act=spin)
+        # Configured again at the same pace, and at the first one.
+        for period_s, same in ((0.1, True), (60.0, False)):
+            before = node.diagnostics
+            node.trigger_cleanup()
+            assert node.set_parameters([Parameter('diagnostics_period_s', value=period_s)])[0].successful
+            node.trigger_configure()
+            assert (node.diagnostics is before) == same
+        assert [name for name, _ in node.get_publisher_names_and_types_by_node('sample', '/')].count(
+            '/diagnostics'
+        ) == 1
+    finally:
+        executor.shutdown()

@@ -9,6 +9,7 @@ import time
 
 import numpy as np
 import pytest
+import torch
 from nav_msgs.msg import Path
 from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.parameter import Parameter
@@ -19,6 +20,7 @@ from vla_driver.msg import DrivingPlan
 from vla_driver.geometry import unicycle
 from vla_driver.ros import conversions as convert
 from vla_driver.ros.diagnostics import Level
+from vla_driver.ros.own_thread import in_own_thread
 from vla_driver.ros.planner_node import PlannerNode
 from vla_driver.ros.processes import NodeProcessError
 from vla_driver.types import TurnCommand
@@ -309,6 +311,23 @@ def test_with_simulated_time_the_clock_says_how_old_images_are(probe, vehicle, p
     finally:
         probe._executor.remove_node(planner)
         planner.destroy_node()
+
+
+def test_zero_threads_is_the_librarys_own_choice_again(probe):
+    """Configured with one thread, then with none asked for: torch's own number comes back."""
+    own = torch.get_num_threads()
+    overrides = [Parameter(name, value=value) for name, value in {**FAST, 'threads': 1}.items()]
+    torch.set_num_threads(2)
+    planner = PlannerNode(context=probe.context, parameter_overrides=overrides)
+    try:
+        for wanted, got in ((1, 1), (3, 3), (0, 2), (0, 2), (1, 1)):
+            assert planner.set_parameters([Parameter('threads', value=wanted)])[0].successful
+            assert planner.trigger_configure() == TransitionCallbackReturn.SUCCESS
+            assert in_own_thread(torch.get_num_threads) == got
+            planner.trigger_cleanup()
+    finally:
+        planner.destroy_node()
+        torch.set_num_threads(own)
 
 
 @pytest.mark.parametrize(

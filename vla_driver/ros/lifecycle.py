@@ -104,7 +104,8 @@ class DriverNode(LifecycleNode, Generic[P]):
         self._steady_timers: list[Timer] = []
         self.add_on_set_parameters_callback(self._judge_parameters)
         self.add_post_set_parameters_callback(self._take_parameters)
-        self.diagnostics = DiagnosticsPublisher(self, self._statuses, self.parameters.diagnostics_period_s)
+        self._diagnostics_period_s = self.parameters.diagnostics_period_s
+        self.diagnostics = DiagnosticsPublisher(self, self._statuses, self._diagnostics_period_s)
         self._jump_handle = self.get_clock().create_jump_callback(
             JumpThreshold(min_forward=None, min_backward=Duration(nanoseconds=-1), on_clock_change=True),
             post_callback=self._clock_jumped,
@@ -176,6 +177,7 @@ class DriverNode(LifecycleNode, Generic[P]):
 
         def configure() -> None:
             self.parameters = ros_parameters.read(self, self.parameter_table)  # type: ignore[assignment]
+            self._report_every(self.parameters.diagnostics_period_s)
             self._set_up = True
             self.setup()
             self.configured = True
@@ -296,6 +298,13 @@ class DriverNode(LifecycleNode, Generic[P]):
         self.parameters = ros_parameters.read(self, self.parameter_table)  # type: ignore[assignment]
         if self.configured:
             self.parameters_changed()
+
+    def _report_every(self, period_s: float) -> None:
+        """Report at another pace.  The publisher stays as it is unless the pace changes: a new one has to be found."""
+        if period_s != self._diagnostics_period_s:
+            self.diagnostics.close()
+            self.diagnostics = DiagnosticsPublisher(self, self._statuses, period_s)
+            self._diagnostics_period_s = period_s
 
     def _statuses(self) -> Iterable[Status]:
         state = 'active' if self.active else 'configured, inactive' if self.configured else 'not configured'

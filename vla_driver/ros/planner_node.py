@@ -146,6 +146,7 @@ class PlannerNode(DriverNode[PlannerParameters]):
         self._mailbox: Mailbox[ReadySet] = Mailbox()
         self._infos: dict[str, Subscription] = {}  # cameras whose calibration is still awaited
         self._info_epoch = 0
+        self._own_threads: int | None = None  # torch's own choice, once the parameter has overruled it
         self._late: Timer | None = None  # runs while something waits for an input that is late
         self._worker: threading.Thread | None = None
         super().__init__('planner', **node_arguments)
@@ -180,13 +181,20 @@ class PlannerNode(DriverNode[PlannerParameters]):
     def _load_policy(self, rig: CameraRig) -> None:
         p = self.parameters
         self._policy = make_policy(p.policy, p.model or None, prompt=p.prompt or None)
-        if p.threads:
-            import torch
-
-            torch.set_num_threads(p.threads)
+        self._set_threads(p.threads)
         self._pruning = PruningControl(self._policy, checkpoint_of(p.policy, p.model or None))
         self._pruning.change(settings_of(p))
         warm_up(self._policy, rig, input_sizes(self._policy))
+
+    def _set_threads(self, wanted: int) -> None:
+        """Let torch compute with so many threads; 0: with as many as it had chosen itself, before anybody asked."""
+        if wanted == 0 and self._own_threads is None:
+            return
+        import torch
+
+        if self._own_threads is None:
+            self._own_threads = torch.get_num_threads()
+        torch.set_num_threads(wanted or self._own_threads)
 
     def start(self) -> None:
         """Start the worker, then subscribe."""
