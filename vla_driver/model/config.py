@@ -71,8 +71,8 @@ class ViewConfig(PretrainedConfig):
     channels: int = 32
     hidden_size: int = 384
     num_tokens: int = 2
-    #: Under a pruner of visual tokens: 'all' of them are on the panorama (reading it costs a hundredth of what the
-    #: language model does), or only those 'kept' for the language model.
+    #: Where visual tokens are pruned: 'all' of them go onto the panorama (reading it costs a hundredth of what the
+    #: language model does), or only those 'kept' in front of the language model.  FastV and SparseVLM choose later.
     reads: str = 'all'
 
 
