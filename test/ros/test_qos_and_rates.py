@@ -43,6 +43,13 @@ def test_the_strictest_of_several_offers_wins_and_none_means_reliable():
     assert qos.from_bag([]) == qos.RELIABLE
 
 
+@pytest.mark.parametrize('reliability', [QosReliability.RELIABLE, QosReliability.BEST_EFFORT])
+def test_a_profile_made_latched_serves_every_subscriber(reliability):
+    made = qos.latched(qos.from_bag([offer(reliability, QosDurability.VOLATILE, depth=3)]))
+    assert (made.durability, made.reliability) == (DurabilityPolicy.TRANSIENT_LOCAL, ReliabilityPolicy.RELIABLE)
+    assert (made.history, made.depth) == (HistoryPolicy.KEEP_LAST, 3)
+
+
 def test_a_rate_falls_when_the_stream_stops():
     now = [0.0]
     meter = RateMeter(window_s=3.0, clock=lambda: now[0])

@@ -18,6 +18,7 @@ from typing import Any
 from rclpy.qos import QoSProfile
 from rosbags.rosbag2 import Reader, ReaderError
 
+from vla_driver.bag.schema import PATH
 from vla_driver.ros import qos
 from vla_driver.types import InvalidInput
 
@@ -99,7 +100,10 @@ class Bag:
             self._reader.open()
         except (ReaderError, OSError) as error:
             raise InvalidInput(f'bag {self.path}: not readable as a rosbag2 recording: {error}') from error
+        #: Topic -> message type of everything in the bag.
+        self.types: dict[str, str] = {c.topic: c.msgtype for c in self._reader.connections}
         self.channels: dict[str, Channel] = {}
+        #: Topics that cannot be published here -> why.
         self.skipped: dict[str, str] = {}
         for connection in self._reader.connections:
             if connection.topic in self.channels:
@@ -109,12 +113,15 @@ class Bag:
             except ImportError as error:
                 self.skipped[connection.topic] = str(error)
                 continue
-            offered = getattr(connection.ext, 'offered_qos_profiles', [])
+            profile = qos.from_bag(getattr(connection.ext, 'offered_qos_profiles', []))
+            if connection.msgtype == PATH:
+                # A route may have been recorded from a publisher that keeps nothing; the planner asks for a kept one.
+                profile = qos.latched(profile)
             self.channels[connection.topic] = Channel(
                 connection.topic,
                 connection.msgtype,
                 kind,
-                qos.from_bag(offered),
+                profile,
                 connection.msgcount,
                 has_header(kind),
             )

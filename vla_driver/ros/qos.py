@@ -51,6 +51,19 @@ LATCHED = QoSProfile(
 )
 
 
+def latched(profile: QoSProfile) -> QoSProfile:
+    """Return the profile made transient local and reliable, which serves every kind of subscriber.
+
+    A subscriber that asks for the last message (`LATCHED`) matches no publisher that does not keep it.
+    """
+    return QoSProfile(
+        history=profile.history,
+        depth=max(1, profile.depth),
+        reliability=ReliabilityPolicy.RELIABLE,
+        durability=DurabilityPolicy.TRANSIENT_LOCAL,
+    )
+
+
 def from_bag(offered: Sequence[Any]) -> QoSProfile:
     """Return the profile to replay a topic with, given the profiles its publishers offered when recorded.
 
