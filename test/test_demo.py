@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from vla_driver.bag import schema
 from vla_driver.bag.read import BagReader
 from vla_driver.bag.write import BagWriter
 from vla_driver.cli import main
@@ -136,6 +137,54 @@ def test_a_bag_without_a_route_cannot_be_replayed(tmp_path: Path, capsys: pytest
         bag.write_camera('front', START_S, np.zeros((192, 320, 3), np.uint8))
     assert main(['replay', str(path), '--policy', 'constant-velocity']) == 2
     assert 'has no route (nav_msgs/Path)' in capsys.readouterr().err
+
+
+@pytest.fixture
+def earlier_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A recording of an earlier run, its answers with it; the route came from a publisher that keeps nothing."""
+    pytest.importorskip('rclpy')
+    from rclpy.serialization import serialize_message
+
+    from vla_driver.geometry import unicycle
+    from vla_driver.ros import conversions as convert
+    from vla_driver.types import Plan
+
+    store = schema.typestore()
+    picture = np.full((192, 320, 3), 90, np.uint8)
+    # The route's name is that of a planner's path, too, as in a bag of somebody else's.
+    monkeypatch.setattr(schema, 'ROUTE_OUT', schema.Topic('/path', schema.PATH))
+    with BagWriter(tmp_path / 'run', RIG) as bag:
+        bag.write_route(START_S, [[60.0, 0.0], [90.0, 0.0]])
+        for tick in range(TICKS // 2):
+            ego = ego_at(tick)
+            trajectory = unicycle.integrate(5.0, [0.0] * 20, [0.0] * 20)
+            plan = convert.to_driving_plan(Plan(ego.stamp_s, trajectory, ego, 'recorded', ttl_s=1.0))
+            kind = 'vla_driver/msg/DrivingPlan'
+            bag.write(schema.Topic('/plan', kind), store.deserialize_cdr(serialize_message(plan), kind), ego.stamp_s)
+            bag.write_odometry(ego)
+            bag.write_turn_command(ego.stamp_s, TurnCommand.FOLLOW, 50.0)
+            for name in RIG.names:
+                bag.write_camera(name, ego.stamp_s, picture)
+    return tmp_path / 'run'
+
+
+def test_a_replay_of_an_earlier_run_counts_the_present_plans_alone(
+    earlier_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / 'out'
+    words = ['replay', str(earlier_run), '--policy', 'constant-velocity', '--out', str(out)]
+    assert main(words) == 2
+    assert 'has no route (nav_msgs/Path)' in (said := capsys.readouterr().err)
+    assert 'if it is the route, name it: route=/path' in said
+    assert main([*words, '--topic', 'route=/path']) == 0
+    metrics = json.loads((out / 'metrics.json').read_text())
+    assert 0.8 * (TICKS // 2) <= metrics['plans'] <= TICKS // 2
+    with BagReader(out / 'plan.mcap') as bag:
+        assert all(message.policy != 'recorded' for _, _, message in bag.messages(['/plan']))
+        # The planner's own paths, without the recorded route, which has no place under their name.
+        paths = [message for _, _, message in bag.messages(['/path'])]
+        assert {message.header.frame_id for message in paths} == {'base_link'}
+        assert len(paths) == metrics['plans']
 
 
 def test_the_nodes_drive_as_the_synchronous_core_does(tmp_path: Path) -> None:

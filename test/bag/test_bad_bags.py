@@ -185,13 +185,34 @@ def test_a_mapping_decides_and_is_checked():
         find_inputs(topics, CAMERA_NAMES)
     found = find_inputs(topics, CAMERA_NAMES, {'front': '/b/front/image'})
     assert found.cameras == {'front': '/b/front/image'}
-    assert (found.odometry, found.route, found.turn_command) == ('/odometry', '/path', None)
+    assert (found.odometry, found.route, found.turn_command) == ('/odometry', None, None)
+    found = find_inputs(topics, CAMERA_NAMES, {'front': '/b/front/image', 'route': '/path'})
+    assert found.route == '/path'
     with pytest.raises(InvalidInput, match='no topic /c'):
         find_inputs(topics, CAMERA_NAMES, {'front': '/c'})
     with pytest.raises(InvalidInput, match='expected sensor_msgs'):
         find_inputs(topics, CAMERA_NAMES, {'front': '/path'})
     with pytest.raises(InvalidInput, match='roof'):
         find_inputs(topics, CAMERA_NAMES, {'roof': '/a/front/image'})
+
+
+@pytest.mark.parametrize('path', ['/path', '/ego/path'])
+def test_a_planned_path_is_never_guessed_to_be_the_route(path: str):
+    topics = {'/a/front/image': RAW, path: schema.PATH}
+    assert find_inputs(topics, CAMERA_NAMES).route is None
+    # Beside one that can be the route it is no reason to ask, either.
+    assert find_inputs({**topics, '/my_route': schema.PATH}, CAMERA_NAMES).route == '/my_route'
+
+
+def test_a_bag_whose_only_path_may_be_a_planned_one_says_how_to_name_it(tmp_path: Path, sample: SimpleNamespace):
+    with BagWriter(tmp_path / 'bag', load_rig('sim')) as bag:
+        for tick in range(2):
+            bag.write_observation(sample.observation(tick))
+        header = bag._header(sample.T0_S, 'base_link')
+        bag.write(schema.Topic('/path', schema.PATH), bag._new(schema.PATH, header=header, poses=[]), sample.T0_S)
+    with BagReader(tmp_path / 'bag') as bag, pytest.raises(InvalidInput, match='name it: route=/path') as caught:
+        list(bag.observations())
+    assert 'route: none received' in str(caught.value)
 
 
 def test_raw_pictures_with_foreign_names_are_read(tmp_path: Path, sample: SimpleNamespace):

@@ -6,18 +6,25 @@ import time
 
 import numpy as np
 import pytest
+from diagnostic_msgs.msg import DiagnosticArray
 from nav_msgs.msg import Odometry, Path
+from rcl_interfaces.msg import Log
 from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.parameter import Parameter
-from rclpy.serialization import deserialize_message
+from rclpy.serialization import deserialize_message, serialize_message
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CompressedImage
+from vla_driver.msg import ControlCommand, DrivingPlan
 
+from vla_driver.bag import schema
 from vla_driver.bag.read import BagReader
+from vla_driver.bag.write import BagWriter
+from vla_driver.geometry.rig import load_rig
 from vla_driver.ros import conversions as convert
 from vla_driver.ros import qos
 from vla_driver.ros.bag_player_node import BagPlayerNode
 from vla_driver.ros.playback import Bag, restamped, stamp_ns
+from vla_driver.types import EgoState
 
 FRONT = '/camera/front/image/compressed'
 
@@ -154,3 +161,101 @@ def test_playing_waits_for_somebody_who_sees(probe, nodes, bag):
     images = probe.listen(CompressedImage, FRONT, qos.SENSOR_SUBSCRIPTION)
     probe.until(lambda: odometry and images)
     assert player.wait(20.0) == 0
+
+
+OUTPUTS = {
+    '/plan': DrivingPlan,
+    '/path': Path,
+    '/control': ControlCommand,
+    '/hero/steer': ControlCommand,
+    '/diagnostics': DiagnosticArray,
+    '/rosout': Log,
+}
+
+
+@pytest.fixture
+def earlier_run(tmp_path, monkeypatch):
+    """A recording of odometry and of all that the nodes answered; its route was not offered to late comers."""
+    monkeypatch.setattr(schema, 'ROUTE_OUT', schema.Topic('/my_route', schema.PATH))
+    store = schema.typestore()
+    with BagWriter(tmp_path / 'run', load_rig('sim')) as writer:
+        writer.write_route(100.0, np.array([[40.0, 5.0], [80.0, 30.0]]))
+        for tick in range(5):
+            stamp_s = 100.0 + 0.1 * tick
+            writer.write_odometry(EgoState(stamp_s, 0.5 * tick, 0.0, 0.0, 5.0))
+            for topic, kind in OUTPUTS.items():
+                type_name = f'{kind.__module__.split(".")[0]}/msg/{kind.__name__}'
+                message = store.deserialize_cdr(serialize_message(kind()), type_name)
+                writer.write(schema.Topic(topic, type_name), message, stamp_s)
+    return tmp_path / 'run'
+
+
+def played_topics(probe, bag, **parameters):
+    """Return the topics a player offers of a bag."""
+    given = [Parameter(name, value=value) for name, value in {'bag': str(bag), **parameters}.items()]
+    node = BagPlayerNode(context=probe.context, namespace='/apart', parameter_overrides=given)
+    try:
+        assert node.trigger_configure() == TransitionCallbackReturn.SUCCESS, node.failure
+        own = {'/my_route', '/odom', *OUTPUTS}
+        return own & {topic for p in node.publishers for topic in (p.topic_name.removeprefix('/apart'),)}
+    finally:
+        node.destroy_node()
+
+
+@pytest.mark.parametrize(
+    ('parameters', 'outputs'),
+    [
+        ({}, set()),
+        ({'include': ['/path']}, {'/path'}),
+        ({'topics': ['/odom', '/my_route', '/control']}, {'/control'}),
+        ({'topics': ['/odom', '/my_route'], 'include': ['/hero/steer', '/plan']}, {'/hero/steer', '/plan'}),
+        ({'include': ['/path'], 'exclude': ['/pa']}, set()),
+    ],
+)
+def test_what_running_nodes_publish_is_left_out_unless_it_is_named(probe, earlier_run, parameters, outputs):
+    # The node's own logging and diagnostics are no playing.
+    played = played_topics(probe, earlier_run, **parameters) - {'/rosout', '/diagnostics'}
+    assert played == {'/odom', '/my_route'} | outputs
+
+
+def test_recorded_commands_do_not_go_out_and_that_is_said_once(probe, nodes, earlier_run):
+    plans, controls = probe.listen(DrivingPlan, '/plan'), probe.listen(ControlCommand, '/control')
+    odometry, steers = probe.listen(Odometry, '/odom'), probe.listen(ControlCommand, '/hero/steer')
+    player = play(nodes, earlier_run, include=['/hero/steer'], wait_for_subscribers=['/odom', '/hero/steer'])
+    assert player.wait(20.0) == 0
+    probe.until(lambda: len(odometry) == len(steers) == 5)
+    assert (plans, controls) == ([], [])
+    (said,) = [line for line in player.output.splitlines() if 'left out' in line]
+    for words in ('/control (it commands a vehicle)', '/plan (the planner publishes it)', '/rosout (running nodes'):
+        assert words in said
+    assert '/hero/steer' not in said
+    assert '/odom' not in said
+
+
+@pytest.mark.parametrize(
+    ('parameters', 'words'),
+    [
+        ({'wait_for_subscribers': ['/plan']}, 'must be named in `include`'),
+        ({'include': ['/plam']}, "no playable topics ['/plam']"),
+        ({'exclude': ['/odom', '/my_route'], 'wait_for_subscribers': ['']}, 'left out of them as outputs of running'),
+    ],
+)
+def test_what_is_left_out_is_named_in_errors(nodes, earlier_run, parameters, words):
+    player = play(nodes, earlier_run, **parameters)
+    assert player.wait(20.0) == 1
+    assert words in player.output
+
+
+@pytest.mark.parametrize('profile', [qos.LATCHED, qos.RELIABLE, qos.STATE_SUBSCRIPTION])
+def test_a_route_recorded_from_a_publisher_that_keeps_nothing_reaches_everybody(probe, nodes, earlier_run, profile):
+    routes = probe.listen(Path, '/my_route', profile)
+    player = play(nodes, earlier_run, wait_for_subscribers=['/my_route'])
+    probe.until(lambda: routes)
+    assert len(routes[0].poses) == 2
+    assert player.wait(20.0) == 0
+
+
+def test_a_planner_that_still_loads_is_named_as_a_reason_for_silence(nodes, earlier_run):
+    player = play(nodes, earlier_run, wait_for_subscribers=['/my_route'], wait_s=0.2)
+    assert player.wait(20.0) == 1
+    assert 'if it still loads its checkpoint, raise wait_s' in player.output

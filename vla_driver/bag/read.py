@@ -14,7 +14,7 @@ from rosbags.highlevel import AnyReader, AnyReaderError
 from rosbags.interfaces import Connection
 
 from vla_driver.bag import schema
-from vla_driver.bag.topics import OTHER_INPUTS, InputTopics, describe, find_inputs
+from vla_driver.bag.topics import OTHER_INPUTS, InputTopics, describe, find_inputs, route_hint
 from vla_driver.bag.track import OdometryTrack
 from vla_driver.camera.decode import decode_labels
 from vla_driver.camera.sync import CameraSync
@@ -176,6 +176,8 @@ class BagReader:
         if count == 0:
             reasons = dict.fromkeys(p for skipped in self._skipped for p in skipped.problems)
             words = '; '.join([*reasons, *assembler.problems()][:8]) or 'no pictures'
+            if inputs.route is None and (hint := route_hint(self.topics)):
+                words += f'; {hint}'
             raise InvalidInput(f'bag {self._path} gives no observation: {words}')
 
     def _assemble(self, assembler: ObservationAssembler, inputs: InputTopics) -> Iterator[Observation | NotReady]:

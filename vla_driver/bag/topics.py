@@ -4,7 +4,8 @@
 
 Our own names come first, then the usual ones of others, by the parts of the topic's name: `/cam_front/raw`,
 `/CAM_FRONT/image_rect_compressed`, `/carla/hero/front/image`, `/sensing/camera/front/image_raw/compressed`.
-Whatever stays unclear is an error that lists the candidates.
+Whatever stays unclear is an error that lists the candidates.  What the nodes publish themselves (`bag.outputs`) is
+never taken for an input by itself.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from vla_driver.bag import schema
+from vla_driver.bag.outputs import outputs
 from vla_driver.types import InvalidInput
 
 #: Inputs besides the cameras, as named in a topic mapping.
@@ -75,6 +77,7 @@ def find_inputs(
         'route': (schema.ROUTE_TOPIC, schema.PATH),
         'turn_command': (schema.TURN_COMMAND_TOPIC, schema.TURN_COMMAND),
     }
+    ours = outputs(topics)
     picked: dict[str, str | None] = {}
     for name, (usual, msgtype) in others.items():
         if name in given:
@@ -83,8 +86,22 @@ def find_inputs(
             picked[name] = usual
         else:
             fitting = [t for t, kind in topics.items() if kind == msgtype and not t.startswith(schema.GROUND_TRUTH)]
-            picked[name] = _only(name, fitting)
+            picked[name] = _only(name, [t for t in fitting if t not in ours and not _planned(t)])
     return InputTopics(found, infos, picked['odom'], picked['route'], picked['turn_command'])
+
+
+def route_hint(topics: Mapping[str, str]) -> str:
+    """Return what to add to "no route": the nav_msgs/Path topics that must be named to be one; '' without any."""
+    paths = [t for t, kind in topics.items() if kind == schema.PATH and not t.startswith(schema.GROUND_TRUTH)]
+    doubtful = sorted(t for t in paths if _planned(t) or t in outputs(topics))
+    if not doubtful:
+        return ''
+    return f'{", ".join(doubtful)} may be what a planner planned; if it is the route, name it: route={doubtful[0]}'
+
+
+def _planned(topic: str) -> bool:
+    """Whether a topic is called as the planner's path is: 5 s in base_link, which would pass for a route."""
+    return topic.endswith('/path')
 
 
 def _given(topics: Mapping[str, str], name: str, topic: str, allowed: Sequence[str]) -> str:

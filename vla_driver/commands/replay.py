@@ -3,7 +3,8 @@
 """Replay a bag through the nodes over DDS: a player and the planner, each in its own process.
 
 With --out, the plans are kept (plan.mcap) and shown (report.html, drive.webp). Topics keep their names, so RViz or
-`ros2 topic echo` in the same ROS domain can watch; --loop plays until Ctrl-C.
+`ros2 topic echo` in the same ROS domain can watch; --loop plays until Ctrl-C. What an earlier run of these nodes
+published (plans, controls, diagnostics) is left out; a recorded /path is a route only if named: --topic route=/path.
 
   vla_driver replay my_bag --out out/mine
   vla_driver replay my_bag --rig nuscenes --camera-topic front=/CAM_FRONT/image_rect_compressed --loop

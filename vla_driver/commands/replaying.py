@@ -12,7 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from vla_driver.bag.outputs import live_name
 from vla_driver.bag.read import BagReader
+from vla_driver.bag.topics import InputTopics, route_hint
 from vla_driver.commands.common import progress
 from vla_driver.commands.pruning_arguments import planner_parameters
 from vla_driver.evaluate.controls import require_checkpoint
@@ -47,13 +49,19 @@ class ReplayRequest:
 
 @dataclass(frozen=True)
 class _Setup:
-    """What the nodes are started with.  anchor: topic and type; needed: topics the player waits to be heard on."""
+    """What the nodes are started with.
+
+    anchor: topic and type of the anchor camera as played; needed: topics of the bag that the player waits to be heard
+    on; inputs: topics of the bag that the planner reads; moved: those of them that are played under another name.
+    """
 
     rig: CameraRig
     parameters: Mapping[str, Any]
     remappings: Mapping[str, str]
     anchor: tuple[str, str]
     needed: tuple[str, ...]
+    inputs: tuple[str, ...]
+    moved: Mapping[str, str]
     seconds: float
 
 
@@ -93,15 +101,25 @@ def _prepare(request: ReplayRequest) -> _Setup:
         )
     if inputs.odometry is None or inputs.route is None:
         absent = 'odometry (nav_msgs/Odometry)' if inputs.odometry is None else 'route (nav_msgs/Path)'
-        raise InvalidInput(f'bag {request.bag} has no {absent}, without which nothing can be planned; see --topic')
-    parameters, remappings = _planner_settings(inputs, rig, types)
+        hint = route_hint(types) if inputs.odometry is not None else ''
+        raise InvalidInput(
+            f'bag {request.bag} has no {absent}, without which nothing can be planned; see --topic'
+            + (f' ({hint})' if hint else '')
+        )
+    needed = (*inputs.cameras.values(), inputs.odometry, inputs.route)
+    read = (*needed, *inputs.infos.values(), *filter(None, [inputs.turn_command]))
+    # Under its own name a recorded `/path`, say, would meet the planner's: two kinds of messages on one topic.
+    moved = {topic: f'/recorded{topic}' for topic in read if live_name(topic)}
+    parameters, remappings = _planner_settings(inputs, rig, types, moved)
     anchor = inputs.cameras[ANCHOR_CAMERA]
     return _Setup(
         rig,
         {**parameters, 'policy': request.policy, 'model': checkpoint or '', **planner_parameters(request.pruning)},
         remappings,
-        (anchor, types[anchor]),
-        (*inputs.cameras.values(), inputs.odometry, inputs.route),
+        (moved.get(anchor, anchor), types[anchor]),
+        needed,
+        read,
+        moved,
         seconds,
     )
 
@@ -125,11 +143,13 @@ def _play(request: ReplayRequest, setup: _Setup) -> Recording:
             'bag': str(request.bag),
             'rate': request.rate,
             'loop': request.loop,
+            # Chosen as inputs, these are played even where their names or types look like outputs.
+            'include': list(setup.inputs),
             'exclude': list(request.exclude) or [''],
             'wait_for_subscribers': list(setup.needed),
             'autostart': False,
         }
-        player = nodes.start('bag_player', playing)
+        player = nodes.start('bag_player', playing, remappings=setup.moved)
         try:
             recorder.start_when_heard('bag_player')
         except VlaDriverError as error:
@@ -149,8 +169,10 @@ def _play(request: ReplayRequest, setup: _Setup) -> Recording:
         return recorder.recording()
 
 
-def _planner_settings(inputs: Any, rig: CameraRig, types: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, str]]:
-    """Return the planner's parameters and remappings for a bag's topics."""
+def _planner_settings(
+    inputs: InputTopics, rig: CameraRig, types: Mapping[str, str], moved: Mapping[str, str]
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return the planner's parameters and remappings for a bag's topics; moved: topic -> name it is played under."""
     remappings, transports = {}, []
     for camera, topic in inputs.cameras.items():
         raw = types[topic] == 'sensor_msgs/msg/Image'
@@ -168,7 +190,8 @@ def _planner_settings(inputs: Any, rig: CameraRig, types: Mapping[str, str]) -> 
         'missing_cameras': [f'{name}=skip' for name in absent] or ['require'],
         'turn_command_required': inputs.turn_command is not None,
     }
-    return parameters, {own: topic for own, topic in remappings.items() if f'/{own}' != topic}
+    played = {own: moved.get(topic, topic) for own, topic in remappings.items()}
+    return parameters, {own: topic for own, topic in played.items() if f'/{own}' != topic}
 
 
 def _watch(player: Any, nodes: Any, recorder: Any, bar: Any, seconds: float | None, rate: float) -> None:

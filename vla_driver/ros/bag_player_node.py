@@ -3,7 +3,9 @@
 """The bag player: publishes a recording as it was, at its own pace or another, once or in a loop.
 
 `ros2 bag play` where there is no `ros2`: types and offered quality of service come from the bag, latched
-topics stay latched, `/clock` on request.  Stamps stay as recorded unless `restamp` is set.
+topics stay latched, paths become so, `/clock` on request.  Stamps stay as recorded unless `restamp` is set.
+
+What running nodes publish themselves (`bag.outputs`: plans, controls, diagnostics) is left out unless it is named.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from rclpy.duration import Duration
 from rclpy.publisher import Publisher
 from rosgraph_msgs.msg import Clock as ClockMessage
 
+from vla_driver.bag.outputs import outputs
 from vla_driver.ros import qos
 from vla_driver.ros.conversions import to_time
 from vla_driver.ros.diagnostics import Level, Status
@@ -43,6 +46,9 @@ class BagPlayerParameters(NodeParameters):
     start_offset_s: float = parameter(0.0, 'begin this far into the bag', low=0.0)
     duration_s: float = parameter(0.0, 'play this much; 0: to the end', low=0.0)
     topics: tuple[str, ...] = parameter(('',), 'play only these topics; a list of one empty string: all')
+    include: tuple[str, ...] = parameter(
+        ('',), 'play these topics, too, though running nodes publish them; a list of one empty string: none'
+    )
     exclude: tuple[str, ...] = parameter(
         ('',), 'leave out topics that begin with one of these; a list of one empty string: none'
     )
@@ -78,8 +84,6 @@ class BagPlayerNode(DriverNode[BagPlayerParameters]):
         if not self.parameters.bag:
             raise InvalidInput('parameter bag is empty; name a recording, e.g. -p bag:=PATH')
         self._bag = Bag(self.parameters.bag)
-        for topic, reason in self._bag.skipped.items():
-            self.get_logger().warning(f'not played: {topic}: {reason}')
         self._channels = self._chosen(self._bag)
         if self.parameters.start_offset_s > self._bag.duration_s:
             raise InvalidInput(
@@ -88,7 +92,10 @@ class BagPlayerNode(DriverNode[BagPlayerParameters]):
             )
         missing = [t for t in self.parameters.wait_for_subscribers if t and t not in self._channels]
         if missing:
-            raise InvalidInput(f'wait_for_subscribers: {missing} are not played; played are {sorted(self._channels)}')
+            raise InvalidInput(
+                f'wait_for_subscribers: {missing} are not played; played are {sorted(self._channels)} '
+                '(what running nodes publish must be named in `include`)'
+            )
         self._outlets: dict[str, Publisher] = {
             topic: self.advertise(c.message_type, self._here(topic), c.profile) for topic, c in self._channels.items()
         }
@@ -102,21 +109,34 @@ class BagPlayerNode(DriverNode[BagPlayerParameters]):
 
     def _chosen(self, bag: Bag) -> dict[str, Channel]:
         """Return the channels to play; raise InvalidInput when nothing is left."""
-        only = [t for t in self.parameters.topics if t]
-        unknown = sorted(set(only) - set(bag.channels))
+        only, also = ({t for t in names if t} for names in (self.parameters.topics, self.parameters.include))
+        unknown = sorted((only | also) - set(bag.channels))
         if unknown:
-            raise InvalidInput(f'bag {bag.path} has no playable topics {unknown}; it has: {sorted(bag.channels)}')
+            reasons = ''.join(f'; {topic}: {bag.skipped[topic]}' for topic in unknown if topic in bag.skipped)
+            raise InvalidInput(
+                f'bag {bag.path} has no playable topics {unknown}; it has: {sorted(bag.channels)}{reasons}'
+            )
         without = tuple(t for t in self.parameters.exclude if t)
-        chosen = {
-            topic: channel
-            for topic, channel in bag.channels.items()
-            if (not only or topic in only) and not (without and topic.startswith(without))
+        wanted = {
+            topic
+            for topic in bag.types
+            if (not only or topic in only | also) and not (without and topic.startswith(without))
         }
+        left_out = {t: why for t, why in outputs(bag.types).items() if t in wanted - only - also}
+        if left_out:
+            listed = '; '.join(f'{topic} ({why})' for topic, why in sorted(left_out.items()))
+            self.get_logger().warning(f'left out: {listed}. To play one all the same, name it in `include`')
+        for topic in sorted(wanted.intersection(bag.skipped) - set(left_out)):
+            self.get_logger().warning(f'not played: {topic}: {bag.skipped[topic]}')
+        chosen = {topic: c for topic, c in bag.channels.items() if topic in wanted and topic not in left_out}
         # A recorded /clock would fight with the one published here.
         if self.parameters.clock_hz > 0:
             chosen.pop('/clock', None)
         if not chosen:
-            raise InvalidInput(f'bag {bag.path}: nothing to play; its topics: {sorted(bag.channels)}')
+            raise InvalidInput(
+                f'bag {bag.path}: nothing to play; its topics: {sorted(bag.channels)}, left out of them as outputs of '
+                f'running nodes: {sorted(left_out)}; name what to play in `include`'
+            )
         return chosen
 
     def start(self) -> None:
@@ -187,7 +207,11 @@ class BagPlayerNode(DriverNode[BagPlayerParameters]):
             if len(wanted) - len(absent) >= enough:
                 return True
             if time.monotonic() > deadline:
-                raise InvalidInput(f'nobody subscribed to {absent} within {self.parameters.wait_s:g} s')
+                raise InvalidInput(
+                    f'nobody subscribed to {absent} within {self.parameters.wait_s:g} s; a planner subscribes only '
+                    'once it is active: if it still loads its checkpoint, raise wait_s; otherwise compare names and '
+                    'quality of service (`ros2 topic info -v`)'
+                )
             self._halt.wait(0.02)
         return False
 
