@@ -3,6 +3,8 @@
 """A recording through the planner: bag player and driver.
 
 usage: ros2 launch vla_driver replay.launch.py bag:=PATH
+
+What an earlier run of the nodes published (plans, controls, diagnostics) is not played unless `include` names it.
 """
 
 from pathlib import Path
@@ -38,7 +40,9 @@ def generate_launch_description():
                 'loop': ParameterValue(value('loop'), value_type=bool),
                 'clock_hz': ParameterValue(value('clock_hz'), value_type=float),
                 'start_offset_s': ParameterValue(value('start_offset_s'), value_type=float),
+                'include': ParameterValue(value('include'), value_type=List[str]),  # noqa: UP006
                 'wait_for_images': True,
+                'wait_s': ParameterValue(value('wait_s'), value_type=float),
                 'wait_for_subscribers': ParameterValue(value('wait_for'), value_type=List[str]),  # noqa: UP006
             }
         ],
@@ -55,6 +59,17 @@ def generate_launch_description():
                 'wait_for',
                 default_value="['']",
                 description="start when these topics of the bag have a subscriber; ['']: when some images have one",
+            ),
+            DeclareLaunchArgument(
+                'wait_s',
+                default_value='120.0',
+                description='give up waiting for a subscriber after this long; a planner has none while it loads',
+            ),
+            DeclareLaunchArgument(
+                'include',
+                default_value="['']",
+                description='play these topics, too, though running nodes publish them (["/path"] with '
+                "route_topic:=/path); ['']: none",
             ),
             driver,  # declares its own arguments (policy, model, rig ...), which are given to this file alike
             player,

@@ -13,6 +13,7 @@ from importlib.util import find_spec
 import pytest
 import yaml
 
+from vla_driver.commands import replaying
 from vla_driver.resources import resource
 from vla_driver.ros import parameters as ros_parameters
 from vla_driver.ros.bag_player_node import BagPlayerParameters
@@ -58,6 +59,24 @@ def test_the_drivers_arguments_are_parameters_and_described(node):
     assert given <= {call.args[0].value for call in calls if call.func.id == 'argument'}
     if node == 'controller':
         assert 'carla_max_steer_rad' in given
+
+
+def test_a_launched_replay_waits_for_a_planner_as_long_as_the_command_does():
+    tree = ast.parse(resource('launch', 'replay.launch.py').read_text(encoding='utf-8'))
+    calls = [call for call in ast.walk(tree) if isinstance(call, ast.Call) and isinstance(call.func, ast.Name)]
+    defaults = {
+        call.args[0].value: {word.arg: word.value for word in call.keywords}.get('default_value')
+        for call in calls
+        if call.func.id == 'DeclareLaunchArgument'
+    }
+    given = {
+        key.value: entry for d in ast.walk(tree) if isinstance(d, ast.Dict) for key, entry in zip(d.keys, d.values)
+    }
+    for name in ('wait_s', 'include'):
+        assert f"value('{name}')" in ast.unparse(given[name])
+    assert float(defaults['wait_s'].value) == replaying._START_S == 120.0
+    ros_parameters.check(BagPlayerParameters, 'wait_s', float(defaults['wait_s'].value))
+    ros_parameters.check(BagPlayerParameters, 'include', yaml.safe_load(defaults['include'].value))
 
 
 def test_the_parameter_file_fits_the_nodes():
