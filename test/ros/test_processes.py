@@ -10,6 +10,8 @@ import time
 
 import pytest
 
+from vla_driver.ros.domain import domain_id
+from vla_driver.ros.plan_recorder import PlanRecorder
 from vla_driver.ros.processes import NodeProcessError, NodeProcesses
 from vla_driver.types import InvalidInput
 
@@ -83,6 +85,35 @@ def test_nodes_end_when_their_parent_dies(domain, how):
     parent.wait(20.0)
     parent.stdout.close()
     assert gone(child)
+
+
+@pytest.mark.parametrize(('text', 'domain'), [('', 0), ('0', 0), ('7', 7), ('232', 232)])
+def test_the_domain_is_read_as_ros_does(text, domain):
+    assert domain_id({'ROS_DOMAIN_ID': text}) == domain
+    assert domain_id({}) == 0
+
+
+@pytest.mark.parametrize('text', ['seven', '-1', '233', '1.5', ' ', '1_0', '\u00b2'])
+def test_another_domain_is_refused(text):
+    with pytest.raises(InvalidInput, match='expected a whole number from 0 to 232; set or unset it'):
+        domain_id({'ROS_DOMAIN_ID': text})
+
+
+def test_whoever_asks_for_the_domain_refuses_it(monkeypatch):
+    monkeypatch.setenv('ROS_DOMAIN_ID', 'seven')
+    with pytest.raises(InvalidInput, match='ROS_DOMAIN_ID is '):
+        PlanRecorder()
+    with NodeProcesses() as nodes, pytest.raises(InvalidInput, match='ROS_DOMAIN_ID is '):
+        nodes.wait_active()
+
+
+def test_an_empty_domain_is_the_default_one(monkeypatch):
+    # As compose's `ROS_DOMAIN_ID=${ROS_DOMAIN_ID}` leaves it; discovery is off, domain 0 may be somebody's.
+    monkeypatch.setenv('ROS_DOMAIN_ID', '')
+    monkeypatch.setenv('ROS_AUTOMATIC_DISCOVERY_RANGE', 'OFF')
+    with PlanRecorder() as recorder, NodeProcesses() as nodes:
+        nodes.wait_active()
+        assert recorder._context.get_domain_id() == 0
 
 
 def test_a_managed_node_goes_through_its_states(probe, nodes):

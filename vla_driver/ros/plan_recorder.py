@@ -33,6 +33,7 @@ from vla_driver.evaluate.recorded_plans import RawMessage, ReceivedPlan, Receive
 from vla_driver.msg import DrivingPlan, TokenSelection
 from vla_driver.ros import qos
 from vla_driver.ros.conversions import from_driving_plan
+from vla_driver.ros.domain import domain_id
 from vla_driver.ros.lifecycle import StampWatch
 from vla_driver.ros.selection import from_token_selection
 from vla_driver.types import VlaDriverError
@@ -62,7 +63,8 @@ class PlanRecorder:
     """A context manager that records in a thread of its own.
 
     anchor: topic and type of the anchor camera's images, for the latency; None where images are stamped at
-    publication, so that the stamp itself says when they were sent.
+    publication, so that the stamp itself says when they were sent.  domain: by default that of ROS_DOMAIN_ID, which
+    must be a whole number from 0 to 232, or empty (InvalidInput).
     """
 
     def __init__(self, anchor: tuple[str, str] | None = None, *, domain: int | None = None) -> None:
@@ -80,7 +82,7 @@ class PlanRecorder:
         self._anchor_matched = threading.Event()
         self._context = rclpy.Context()
         if domain is None:
-            domain = int(os.environ.get('ROS_DOMAIN_ID', '0'))
+            domain = domain_id(os.environ)
         rclpy.init(context=self._context, domain_id=domain, signal_handler_options=SignalHandlerOptions.NO)
         self._node = rclpy.create_node(
             f'plan_recorder_{os.getpid()}', context=self._context, use_global_arguments=False

@@ -35,6 +35,7 @@ from lifecycle_msgs.srv import GetState
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.signals import SignalHandlerOptions
 
+from vla_driver.ros.domain import domain_id
 from vla_driver.ros.lifecycle import EXIT_WITH_PARENT
 from vla_driver.types import InvalidInput, VlaDriverError
 
@@ -236,7 +237,7 @@ def _state_reader(environment: Mapping[str, str]) -> Any:
 
     In a context of its own, so that the caller may or may not use ROS in this process.
     """
-    domain = int(environment.get('ROS_DOMAIN_ID', '0'))
+    domain = domain_id(environment)
     context = rclpy.Context()
     rclpy.init(context=context, domain_id=domain, signal_handler_options=SignalHandlerOptions.NO)
     node = rclpy.create_node(f'node_processes_{os.getpid()}', context=context, use_global_arguments=False)
