@@ -23,6 +23,12 @@ system_ros=no
 if [ -n "${ROS_DISTRO:-}" ] &&
   python3 -c "import rclpy, sys; sys.exit(rclpy.__file__.startswith('$PWD/$VENV/'))" 2>/dev/null; then
   system_ros=yes
+  # Their rclpy lacks what the nodes are made of; vla_driver/commands/doctor.py has the same list.
+  case $ROS_DISTRO in
+    ardent | bouncy | crystal | dashing | eloquent | foxy | galactic | humble | iron)
+      fail "ROS 2 $ROS_DISTRO is sourced; ROS 2 Jazzy or newer is needed. Source one of these, or run this
+       in a shell where none is sourced (mind ~/.bashrc): .venv then gets ROS 2 Jazzy from wheels" ;;
+  esac
 fi
 
 if [ -z "${PYTHON:-}" ]; then

@@ -13,6 +13,7 @@ import pytest
 
 from vla_driver import cli
 from vla_driver.cli import COMMANDS, main
+from vla_driver.commands import doctor
 from vla_driver.types import InvalidInput
 
 
@@ -179,3 +180,25 @@ def test_doctor_uses_every_part_and_says_what_to_do(tmp_path: Path, capsys: pyte
     faults = [part for part, finding in findings.items() if finding['state'] == 'fault']
     assert code == (1 if faults else 0)
     assert ('faults: ' + ', '.join(faults) if faults else 'all parts work') in capsys.readouterr().out
+
+
+def test_doctor_names_a_ros_that_is_too_old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv('ROS_DISTRO', 'humble')
+    finding = doctor._ros()
+    assert (finding.state, finding.detail) == ('fault', 'ROS 2 humble is sourced; ROS 2 Jazzy or newer is needed')
+    assert 'Jazzy or newer' in finding.remedy
+    # Under another name it is known by what it lacks.
+    monkeypatch.setenv('ROS_DISTRO', 'ours')
+    for name, text in {
+        '__init__': '',
+        'node': 'class Node: pass\n',
+        'utilities': 'def get_rmw_implementation_identifier(): return "rmw"\n',
+    }.items():
+        file = tmp_path / 'rclpy' / f'{name}.py'
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(text)
+    monkeypatch.setenv('PYTHONPATH', str(tmp_path))
+    finding = doctor._ros()
+    assert finding.state == 'fault'
+    assert 'ROS 2 Jazzy or newer is needed' in finding.detail
+    assert str(tmp_path) in finding.detail

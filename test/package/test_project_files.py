@@ -5,6 +5,7 @@
 import configparser
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -65,6 +66,38 @@ def test_setup_without_a_fitting_python_says_what_to_do(tmp_path: Path) -> None:
     )
     assert done.returncode == 1
     assert 'is Python 3.8.0; Python 3.10, 3.11 or 3.12 is needed' in done.stderr
+
+
+@pytest.mark.parametrize(
+    ('distribution', 'said'),
+    [
+        ('humble', 'ROS 2 humble is sourced; ROS 2 Jazzy or newer is needed'),
+        ('iron', 'ROS 2 iron is sourced; ROS 2 Jazzy or newer is needed'),
+        ('jazzy', 'is Python 3.8.0'),
+        ('rolling', 'is Python 3.8.0'),
+    ],
+)
+def test_setup_refuses_a_ros_whose_rclpy_is_too_old(tmp_path: Path, distribution: str, said: str) -> None:
+    """A copy of the script, in a folder with nothing else, beside an rclpy in name only."""
+    script = tmp_path / 'tree' / 'scripts' / 'make_venv.sh'
+    script.parent.mkdir(parents=True)
+    shutil.copy(ROOT / 'scripts' / 'make_venv.sh', script)
+    (tmp_path / 'ros' / 'rclpy').mkdir(parents=True)
+    (tmp_path / 'ros' / 'rclpy' / '__init__.py').touch()
+    # What is accepted goes on to the interpreter, and ends there.
+    old = tmp_path / 'python3.8'
+    old.write_text('#!/bin/sh\n[ "$1" = --version ] && echo "Python 3.8.0"\nexit 1\n')
+    old.chmod(0o755)
+    environment = {
+        'PATH': f'{Path(sys.executable).parent}:/usr/bin:/bin',
+        'PYTHON': str(old),
+        'PYTHONPATH': str(tmp_path / 'ros'),
+        'ROS_DISTRO': distribution,
+    }
+    done = subprocess.run([str(script)], env=environment, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert said in done.stderr
+    assert not (script.parents[1] / '.venv').exists()
 
 
 def test_relocation_points_cmake_files_at_this_environment(tmp_path: Path) -> None:

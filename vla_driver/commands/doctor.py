@@ -91,13 +91,28 @@ def _packages() -> Finding:
     return Finding('packages', 'ok', ', '.join(found))
 
 
+#: The distributions before Jazzy, whose rclpy lacks what the nodes are made of; scripts/make_venv.sh has the same list.
+_TOO_OLD: Final = ('ardent', 'bouncy', 'crystal', 'dashing', 'eloquent', 'foxy', 'galactic', 'humble', 'iron')
+
+# By what it can do, too: a ROS 2 built from source may be called anything.
+_ROS_PROBE: Final = """
+import importlib.util, os, rclpy
+from rclpy.node import Node
+from rclpy.utilities import get_rmw_implementation_identifier as rmw
+able = hasattr(Node, 'add_post_set_parameters_callback') and importlib.util.find_spec('rclpy.event_handler')
+assert able, f'ROS 2 Jazzy or newer is needed; older is {rclpy.__file__}'
+print(os.environ.get('ROS_DISTRO') or 'wheels', rmw(), rclpy.__file__)
+"""
+
+
 def _ros() -> Finding:
-    good, line = _probe(
-        'import os, rclpy; from rclpy.utilities import get_rmw_implementation_identifier as rmw; '
-        'print(os.environ.get("ROS_DISTRO", "wheels"), rmw(), rclpy.__file__)'
-    )
+    sourced = os.environ.get('ROS_DISTRO', '')
+    if sourced in _TOO_OLD:
+        remedy = f'source ROS 2 Jazzy or newer; or, in a shell where none is sourced, {_SETUP}'
+        return Finding('ros', 'fault', f'ROS 2 {sourced} is sourced; ROS 2 Jazzy or newer is needed', remedy)
+    good, line = _probe(_ROS_PROBE)
     if not good:
-        return Finding('ros', 'fault', line, f'{_SETUP}, or source your ROS 2 (/opt/ros/jazzy/setup.bash)')
+        return Finding('ros', 'fault', line, f'{_SETUP}, or source ROS 2 Jazzy or newer (/opt/ros/jazzy/setup.bash)')
     return Finding('ros', 'ok', line)
 
 
@@ -126,7 +141,7 @@ while not got and time.monotonic() - started < 10:
     publisher.publish(String(data=str(time.monotonic())))
     rclpy.spin_once(node, timeout_sec=0.1)
 assert got, 'a message did not come back within 10 s'
-print(f'a message came back after {time.monotonic() - started:.2f} s, domain {os.environ.get("ROS_DOMAIN_ID", "0")}')
+print(f'a message came back after {time.monotonic() - started:.2f} s, domain {os.environ.get("ROS_DOMAIN_ID") or "0"}')
 rclpy.shutdown()
 """
 
