@@ -26,6 +26,7 @@ BOTH = {'use_sim_time': bool, 'autostart': bool}
 PLANNER = {
     'policy': str,
     'model': str,
+    'device': str,
     'prompt': str,
     'rig': str,
     'turn_command_required': bool,
@@ -104,6 +105,7 @@ def generate_launch_description():
             argument('params_file', str(SHARE / 'config' / 'driver.yaml'), 'parameters of both nodes (YAML)'),
             argument('policy', '', 'which policy plans', ['', 'model', 'blind', 'constant-velocity']),
             argument('model', '', "the policy's checkpoint: a shipped name or a folder"),
+            argument('device', '', 'where the model runs: auto, cpu, cuda or cuda:N'),
             argument('prompt', '', "template file of a vision-language model's words"),
             argument('rig', '', 'camera rig: sim, nuscenes, bench2drive, or a YAML file'),
             argument('turn_command_required', '', 'false: FOLLOW stands in for it', ['', 'true', 'false']),

@@ -336,6 +336,7 @@ def test_zero_threads_is_the_librarys_own_choice_again(probe):
         ({'policy': 'constant-velocty'}, "did you mean 'constant-velocity'"),
         ({'policy': 'model', 'model': 'no-such-model'}, "checkpoint 'no-such-model' not found"),
         ({'rig': 'no-such-rig'}, "rig 'no-such-rig'"),
+        ({'policy': 'model', 'device': 'cuda:99'}, "device 'cuda:99'"),
         ({'image_transport': ['front=telepathy']}, 'auto, raw, compressed'),
         ({'max_age_s': -1.0}, 'max_age_s is -1'),
         ({'polcy': 'model'}, "did you mean 'policy'"),

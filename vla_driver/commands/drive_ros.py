@@ -61,6 +61,7 @@ def _drive(args: argparse.Namespace, scenario: Scenario, checkpoint: str | None)
                 {
                     'policy': args.policy,
                     'model': checkpoint or '',
+                    'device': args.device,
                     'use_sim_time': True,
                     'max_age_s': 10.0,
                     'plan_ttl_s': 5.0,

@@ -156,6 +156,7 @@ def _run(args: argparse.Namespace, folder: Path, transport: str, *, shared_memor
     parameters = {
         'policy': args.policy,
         'model': checkpoint_of(args.policy, args.model) or '',
+        'device': args.device,
         'rig': str(folder / 'rig.yaml'),
         'image_transport': [transport],
         'threads': args.threads,

@@ -73,6 +73,7 @@ class PlannerParameters(NodeParameters):
 
     policy: str = parameter('model', 'which policy plans', choices=('model', 'blind', 'constant-velocity'))
     model: str = parameter('', "the policy's checkpoint: a shipped name or a folder; empty: the policy's own")
+    device: str = parameter('auto', 'where the model runs: auto (CUDA where torch sees it), cpu, cuda or cuda:N')
     prompt: str = parameter('', "template file of a vision-language model's words; empty: its own, or the default")
     rig: str = parameter('sim', 'camera rig: sim, nuscenes, bench2drive, or a YAML file')
     use_camera_info: bool = parameter(True, 'take size and intrinsics from camera_info where it is published')
@@ -180,7 +181,7 @@ class PlannerNode(DriverNode[PlannerParameters]):
 
     def _load_policy(self, rig: CameraRig) -> None:
         p = self.parameters
-        self._policy = make_policy(p.policy, p.model or None, prompt=p.prompt or None)
+        self._policy = make_policy(p.policy, p.model or None, prompt=p.prompt or None, device=p.device)
         self._set_threads(p.threads)
         self._pruning = PruningControl(self._policy, checkpoint_of(p.policy, p.model or None))
         self._pruning.change(settings_of(p))
