@@ -76,5 +76,12 @@ def generate_launch_description():
             RegisterEventHandler(
                 OnProcessExit(target_action=player, on_exit=[EmitEvent(event=Shutdown(reason='the bag has ended'))])
             ),
+            # One that cannot start (a checkpoint not found, say) would be waited for in vain.
+            RegisterEventHandler(
+                OnProcessExit(
+                    target_action=lambda action: getattr(action, 'node_executable', None) == 'planner',
+                    on_exit=[EmitEvent(event=Shutdown(reason='the planner has ended; it said above why'))],
+                )
+            ),
         ]
     )

@@ -99,5 +99,12 @@ def generate_launch_description():
             RegisterEventHandler(
                 OnProcessExit(target_action=simulator, on_exit=[EmitEvent(event=Shutdown(reason='the drive is over'))])
             ),
+            # One that cannot start (a checkpoint not found, say) would be waited for in vain.
+            RegisterEventHandler(
+                OnProcessExit(
+                    target_action=lambda action: getattr(action, 'node_executable', None) == 'planner',
+                    on_exit=[EmitEvent(event=Shutdown(reason='the planner has ended; it said above why'))],
+                )
+            ),
         ]
     )

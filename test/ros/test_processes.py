@@ -11,6 +11,7 @@ import time
 import pytest
 
 from vla_driver.ros.domain import domain_id
+from vla_driver.ros.lifecycle import run
 from vla_driver.ros.plan_recorder import PlanRecorder
 from vla_driver.ros.processes import NodeProcessError, NodeProcesses
 from vla_driver.types import InvalidInput
@@ -97,6 +98,12 @@ def test_the_domain_is_read_as_ros_does(text, domain):
 def test_another_domain_is_refused(text):
     with pytest.raises(InvalidInput, match='expected a whole number from 0 to 232; set or unset it'):
         domain_id({'ROS_DOMAIN_ID': text})
+
+
+def test_a_node_in_another_domain_says_so(monkeypatch, capsys):
+    monkeypatch.setenv('ROS_DOMAIN_ID', 'seven')
+    assert run(lambda: pytest.fail('no node is made')) == 1
+    assert "error: ROS_DOMAIN_ID is 'seven', expected a whole number from 0 to 232" in capsys.readouterr().err
 
 
 def test_whoever_asks_for_the_domain_refuses_it(monkeypatch):

@@ -46,6 +46,7 @@ def run(args: argparse.Namespace) -> int:
         bag=args.bag if args.bag is not None else sample_bag_path(),
         policy=args.policy,
         model=args.model,
+        device=args.device,
         pruning=pruning_settings(args),
         rate=args.rate,
         exclude=('/ground_truth',),

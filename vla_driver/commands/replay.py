@@ -51,6 +51,7 @@ def run(args: argparse.Namespace) -> int:
         bag=args.bag,
         policy=args.policy,
         model=args.model,
+        device=args.device,
         pruning=pruning_settings(args),
         topics=bag_topics(args),
         rig=bag_rig(args),

@@ -37,6 +37,7 @@ class ReplayRequest:
     bag: Path
     policy: str = 'model'
     model: str | None = None
+    device: str = 'auto'
     pruning: PruningSettings = field(default_factory=PruningSettings)
     topics: Mapping[str, str] = field(default_factory=dict)
     rig: CameraRig | None = None
@@ -114,7 +115,13 @@ def _prepare(request: ReplayRequest) -> _Setup:
     anchor = inputs.cameras[ANCHOR_CAMERA]
     return _Setup(
         rig,
-        {**parameters, 'policy': request.policy, 'model': checkpoint or '', **planner_parameters(request.pruning)},
+        {
+            **parameters,
+            'policy': request.policy,
+            'model': checkpoint or '',
+            'device': request.device,
+            **planner_parameters(request.pruning),
+        },
         remappings,
         (moved.get(anchor, anchor), types[anchor]),
         needed,

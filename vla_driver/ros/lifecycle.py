@@ -34,6 +34,7 @@ from rclpy.timer import Timer
 
 from vla_driver.ros import parameters as ros_parameters
 from vla_driver.ros.diagnostics import DiagnosticsPublisher, Level, Status
+from vla_driver.ros.domain import domain_id
 from vla_driver.ros.parameters import parameter
 from vla_driver.ros.transport import use_shared_memory_profile
 from vla_driver.types import VlaDriverError
@@ -361,6 +362,11 @@ def run(make_node: Callable[[], DriverNode[Any]], arguments: Sequence[str] | Non
     `exit_status`.  `arguments` are those after the program's name, `--ros-args` included.
     """
     use_shared_memory_profile(os.environ)
+    try:
+        domain_id(os.environ)  # of a wrong one rclpy would only say that it cannot start
+    except VlaDriverError as error:
+        print(f'error: {error}', file=sys.stderr, flush=True)
+        return 1
     rclpy.init(
         args=None if arguments is None else [sys.argv[0], *arguments], signal_handler_options=SignalHandlerOptions.NO
     )
