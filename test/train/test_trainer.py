@@ -137,7 +137,7 @@ def test_bad_settings_are_refused(train: Any, tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match='not found'):
         train(tmp_path / 'other', '--steps', '1', '--init', 'no-such-model')
     if not torch.cuda.is_available():
-        with pytest.raises(InvalidInput, match="'cuda': torch .* sees 0 CUDA devices"):
+        with pytest.raises(InvalidInput, match=r"'cuda': torch .* sees 0 CUDA devices"):
             train(tmp_path / 'other', '--steps', '1', '--device', 'cuda')
 
 

@@ -31,8 +31,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the command."""
-    import torch
-
     from vla_driver.model.device import choose_device
     from vla_driver.train.convert_foreground import convert_nuscenes
     from vla_driver.train.grounded_sam import GroundedSam

@@ -90,8 +90,8 @@ def run_scenarios(
 ) -> list[Row]:
     """Drive every scenario in `jobs` worker processes and return the rows in the scenarios' order.
 
-    device: where the model runs (`choose_device`).  on_row: called with each row as it arrives, in any order.  Raises WorkerError naming the scenario
-    if one could not be driven: a figure over the rest would hide the failure.
+    device: where the model runs (`choose_device`).  on_row: called with each row as it arrives, in any order.
+    Raises WorkerError naming the scenario if one could not be driven: a figure over the rest would hide the failure.
     """
     ticks_per_plan(plan_hz)
     checkpoint = require_checkpoint(policy, model)
