@@ -137,6 +137,7 @@ def test_drive_reports_the_route(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert 'driving score' in capsys.readouterr().out
 
 
+@pytest.mark.gl
 def test_record_writes_a_bag_that_gives_observations(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from vla_driver.bag.read import BagReader
     from vla_driver.types import CAMERA_NAMES
@@ -144,7 +145,7 @@ def test_record_writes_a_bag_that_gives_observations(tmp_path: Path, capsys: pyt
     path = tmp_path / 'bags' / 'short'
     code = main(['record', '--out', str(path), '--seconds', '2', '--rate', '5', '--length', '100'])
     shown = capsys.readouterr()
-    if 'OpenGL' in shown.err:
+    if code == 2 and 'OpenGL' in shown.err:  # as the other tests marked gl; one that worked is never skipped
         pytest.skip(shown.err)
     assert code == 0, shown.err
     assert '10 pictures per camera' in shown.out

@@ -172,13 +172,14 @@ def test_a_replay_of_an_earlier_run_counts_the_present_plans_alone(
     earlier_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / 'out'
-    words = ['replay', str(earlier_run), '--policy', 'constant-velocity', '--out', str(out)]
+    # At half the pace a busy machine, too, keeps up.
+    words = ['replay', str(earlier_run), '--policy', 'constant-velocity', '--rate', '0.5', '--out', str(out)]
     assert main(words) == 2
     assert 'has no route (nav_msgs/Path)' in (said := capsys.readouterr().err)
     assert 'if it is the route, name it: route=/path' in said
     assert main([*words, '--topic', 'route=/path']) == 0
     metrics = json.loads((out / 'metrics.json').read_text())
-    assert 0 < metrics['plans'] <= TICKS // 2  # the recorded ones would be as many again
+    assert 0.8 * (TICKS // 2) <= metrics['plans'] <= TICKS // 2  # the recorded ones would be as many again
     with BagReader(out / 'plan.mcap') as bag:
         assert all(message.policy != 'recorded' for _, _, message in bag.messages(['/plan']))
         # The planner's own paths, without the recorded route, which has no place under their name.

@@ -17,9 +17,8 @@ from vla_driver.camera.sync import CameraSync
 from vla_driver.geometry import se2
 from vla_driver.geometry.rig import load_rig
 from vla_driver.planning.assemble import NotReady, ObservationAssembler
-from vla_driver.planning.history import History
-from vla_driver.planning.inputs import ego_at, read_odometry, read_route, read_turn_command
-from vla_driver.types import CAMERA_NAMES, EgoState, InvalidInput, Observation, TurnCommand
+from vla_driver.planning.inputs import read_odometry, read_route, read_turn_command
+from vla_driver.types import CAMERA_NAMES, InvalidInput, Observation, TurnCommand
 
 T0_NS = 1_700_000_000_000_000_000
 ROUTE_M = [(25.0, 0.0), (60.0, 4.0), (100.0, 15.0), (140.0, 40.0)]
@@ -164,16 +163,6 @@ def test_the_sooner_odometry_wins_over_a_later_nearer_one():
     messages = [('route', route()), ('command', command(0, 5.0)), ('odom', odometry(-80_000_000)), ('odom', odd)]
     (seen,) = play(ObservationAssembler(load_rig('sim')), messages + [(name, image(0)) for name in CAMERA_NAMES])
     assert seen.ego.x_m == pytest.approx(0.0, abs=1e-5)
-
-
-def test_moving_the_ego_state():
-    ego = EgoState(5.0, 1.0, 2.0, 0.3, 8.0, 0.4)
-    assert ego_at(ego, 5.0) == ego
-    later = ego_at(ego, 5.1)
-    turn, radius = 0.04, 8.0 / 0.4
-    exact = se2.compose(ego.pose, [radius * math.sin(turn), radius * (1 - math.cos(turn)), turn])
-    assert later.pose == pytest.approx(exact, abs=1e-4)
-    assert ego_at(later, 5.0).pose == pytest.approx(ego.pose, abs=1e-9)
 
 
 def test_a_set_waits_for_due_odometry_no_longer_than_the_limit():
@@ -497,29 +486,6 @@ def test_an_observation_tells_where_the_ego_has_been():
     for state, age in zip(trail, ages, strict=True):
         assert seen[-1].ego.x_m - state.x_m == pytest.approx(SPEED_MPS * age, abs=1e-3)
     assert all(state.stamp_s < seen[0].stamp_s for state in seen[0].trail)
-
-
-def test_history_answers_from_stamps():
-    history: History[str] = History(size=3)
-    assert history.at(1.0) is None
-    assert history.is_due(1.0)
-    for stamp_s in (1.0, 1.2, 1.1):
-        history.add(stamp_s, f'{stamp_s}')
-    history.add(1.1, 'again')
-    assert history.at(1.15) == (1.1, 'again')
-    assert history.at(1.2) == (1.2, '1.2')
-    assert history.at(0.9, after_s=0.2) == (1.0, '1.0')
-    assert history.at(0.9, after_s=0.05) is None
-    assert history.at(1.5, before_s=0.2) is None
-    history.add(1.3, '1.3')
-    assert len(history) == 3
-    assert not history.is_due(1.3)
-    assert not history.is_due(1.32)  # the next is due at 1.4
-    assert history.is_due(1.4)
-    assert not history.is_due(2.4)  # it has stopped
-    assert history.between(1.1, 1.3) == ('1.2',)
-    history.forget_after(1.1)
-    assert history.newest_s == 1.1
 
 
 def test_reading_messages():

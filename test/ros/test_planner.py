@@ -85,7 +85,8 @@ def test_plan_path_and_markers_carry_the_images_stamp(probe, nodes, vehicle, pla
     assert (plan.policy, plan.source, plan.reason) == ('constant-velocity', 'policy', '')
     assert plan.ego.x_m == pytest.approx(vehicle.x_m)
     assert {'wait', 'decode', 'total'} <= set(plan.timing_ms)
-    assert 0.1 < plan.timing_ms['total'] < 5000.0  # of the order of milliseconds, on however busy a machine
+    totals = [convert.from_driving_plan(each).timing_ms['total'] for each in plans]
+    assert 0.0 < np.median(totals) < 500.0  # one of them may meet a busy moment
     assert len(markers[-1].markers) == 3
     probe.until(lambda: report('planner: camera front') and report('planner: camera front')['frames'] == '10')
     assert says(report, 'plan', 'planning', Level.OK)()
@@ -267,11 +268,15 @@ def test_old_images_are_dropped_and_counted(probe, vehicle, plans, report):
 
         first = send(0.0)
         probe.until(lambda: stamps_of(plans) == [first])
+        before_s = time.monotonic()
         send(1.2)
         probe.until(lambda: planner._counters.stale == 1)
+        took_s = time.monotonic() - before_s
         planner.diagnostics.publish()
         probe.until(lambda: (report('planner: plan') or {}).get('stale') == '1')
-        assert re.search(r'published 1\.[2-9]', report('planner: plan')['last_problem'])
+        told = re.search(r'published (\d+\.\d+) s ago', report('planner: plan')['last_problem'])
+        assert told is not None
+        assert 1.195 < float(told[1]) < 1.205 + took_s
         last = send(0.0)
         probe.until(lambda: stamps_of(plans) == [first, last])
     finally:
