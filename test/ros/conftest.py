@@ -21,6 +21,7 @@ else:
     from builtin_interfaces.msg import Time
     from diagnostic_msgs.msg import DiagnosticArray
     from nav_msgs.msg import Odometry, Path
+    from rclpy.event_handler import SubscriptionEventCallbacks
     from rclpy.executors import SingleThreadedExecutor
     from rclpy.node import Node
     from sensor_msgs.msg import CameraInfo, CompressedImage, Image
@@ -54,6 +55,8 @@ class Probe:
         self.heard: dict[str, list[Any]] = {}
         #: When what was heard had been sent, by the sender's clock.
         self.sent_ns: dict[str, list[int]] = {}
+        #: Topics on which a publisher has been found; a publisher that has found this node may still be unknown here.
+        self.found: set[str] = set()
 
     def listen(self, message_type: type, topic: str, profile: Any = None) -> list[Any]:
         """Subscribe; return the list that messages are appended to."""
@@ -63,7 +66,8 @@ class Probe:
             heard.append(message)
             sent_ns.append(info['source_timestamp'])
 
-        self.node.create_subscription(message_type, topic, take, profile or qos.RELIABLE)
+        found = SubscriptionEventCallbacks(matched=lambda _: self.found.add(topic))
+        self.node.create_subscription(message_type, topic, take, profile or qos.RELIABLE, event_callbacks=found)
         return heard
 
     def publisher(self, message_type: type, topic: str, profile: Any = None) -> Any:

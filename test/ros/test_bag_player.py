@@ -14,7 +14,7 @@ from rclpy.parameter import Parameter
 from rclpy.serialization import deserialize_message, serialize_message
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CompressedImage
-from vla_driver.msg import ControlCommand, DrivingPlan
+from vla_driver.msg import ControlCommand, DrivingPlan, TurnCommand
 
 from vla_driver.bag import schema
 from vla_driver.bag.read import BagReader
@@ -44,6 +44,15 @@ def play(nodes, bag, /, **parameters):
     return nodes.start('bag_player', {'bag': str(bag), 'wait_for_subscribers': ['/odom']} | parameters)
 
 
+def play_to(probe, nodes, bag, /, gate=('/turn_command', TurnCommand), **parameters):
+    """Start a player that begins once it and all that the probe listens to have found each other: nothing is missed."""
+    topics = set(probe.heard)
+    player = play(nodes, bag, **parameters | {'wait_for_subscribers': [gate[0]]})
+    probe.until(lambda: topics <= probe.found)
+    probe.listen(gate[1], gate[0])
+    return player
+
+
 @pytest.fixture
 def recorded(bag):
     with BagReader(bag) as reader:
@@ -55,7 +64,7 @@ def recorded(bag):
 
 def test_everything_is_played_as_recorded_at_the_given_rate(probe, nodes, bag, recorded):
     odometry, images = probe.listen(Odometry, '/odom'), probe.listen(CompressedImage, FRONT)
-    player = play(nodes, bag, rate=2.0, wait_for_subscribers=['/odom', FRONT])
+    player = play_to(probe, nodes, bag, rate=2.0)
     probe.until(lambda: len(odometry) == len(images) == 20)
     assert median_pace(recorded['/odom'], probe.sent_ns['/odom']) == pytest.approx(2.0, rel=0.1)
     assert stamps_of(odometry) == recorded['/odom']
@@ -68,7 +77,7 @@ def test_everything_is_played_as_recorded_at_the_given_rate(probe, nodes, bag, r
 
 def test_a_latched_route_reaches_who_comes_late_and_survives_a_start_offset(probe, nodes, bag, recorded):
     odometry = probe.listen(Odometry, '/odom')
-    play(nodes, bag, start_offset_s=1.0, exit_at_end=False)
+    play_to(probe, nodes, bag, start_offset_s=1.0, exit_at_end=False)
     probe.until(lambda: len(odometry) >= 3)
     assert stamps_of(odometry)[0] == recorded['/odom'][10]
     routes = probe.listen(Path, '/route', qos.LATCHED)
@@ -79,19 +88,25 @@ def test_a_latched_route_reaches_who_comes_late_and_survives_a_start_offset(prob
 
 def test_a_loop_starts_over_and_the_clock_follows(probe, nodes, bag, recorded):
     odometry, clock = probe.listen(Odometry, '/odom'), probe.listen(Clock, '/clock')
-    player = play(nodes, bag, loop=True, rate=4.0, clock_hz=100.0, topics=['/odom'])
-    probe.until(lambda: len(odometry) >= 45)
+
+    def times():
+        return np.array([convert.to_nanoseconds(message.clock) for message in clock]) * 1e-9
+
+    def jumps():
+        return (np.diff(times()) < -1.0).sum()
+
+    player = play_to(probe, nodes, bag, loop=True, rate=4.0, clock_hz=100.0, topics=['/odom', '/turn_command'])
+    probe.until(lambda: len(odometry) >= 45 and jumps() >= 2)
     assert stamps_of(odometry)[:45] == (recorded['/odom'] * 3)[:45]
-    times = np.array([convert.to_nanoseconds(message.clock) for message in clock]) * 1e-9
-    assert (np.diff(times) < -1.0).sum() == 2
-    assert times.min() >= recorded['/odom'][0] * 1e-9 - 0.05
-    assert times.max() <= recorded['/odom'][-1] * 1e-9 + 0.05
+    assert jumps() == 2
+    assert times().min() >= recorded['/odom'][0] * 1e-9 - 0.05
+    assert times().max() <= recorded['/odom'][-1] * 1e-9 + 0.05
     assert player.stop() == 0
 
 
 def test_restamped_messages_carry_the_present(probe, nodes, bag):
     odometry = probe.listen(Odometry, '/odom')
-    play(nodes, bag, restamp=True, rate=4.0)
+    play_to(probe, nodes, bag, restamp=True, rate=4.0)
     probe.until(lambda: len(odometry) == 20)
     ages = time.time() - np.array(stamps_of(odometry)) * 1e-9
     assert (np.abs(ages) < 10.0).all()
@@ -219,9 +234,9 @@ def test_what_running_nodes_publish_is_left_out_unless_it_is_named(probe, earlie
 
 
 def test_recorded_commands_do_not_go_out_and_that_is_said_once(probe, nodes, earlier_run):
-    plans, controls = probe.listen(DrivingPlan, '/plan'), probe.listen(ControlCommand, '/control')
     odometry, steers = probe.listen(Odometry, '/odom'), probe.listen(ControlCommand, '/hero/steer')
-    player = play(nodes, earlier_run, include=['/hero/steer'], wait_for_subscribers=['/odom', '/hero/steer'])
+    player = play_to(probe, nodes, earlier_run, gate=('/my_route', Path), include=['/hero/steer'])
+    plans, controls = probe.listen(DrivingPlan, '/plan'), probe.listen(ControlCommand, '/control')
     assert player.wait(20.0) == 0
     probe.until(lambda: len(odometry) == len(steers) == 5)
     assert (plans, controls) == ([], [])
@@ -249,7 +264,7 @@ def test_what_is_left_out_is_named_in_errors(nodes, earlier_run, parameters, wor
 @pytest.mark.parametrize('profile', [qos.LATCHED, qos.RELIABLE, qos.STATE_SUBSCRIPTION])
 def test_a_route_recorded_from_a_publisher_that_keeps_nothing_reaches_everybody(probe, nodes, earlier_run, profile):
     routes = probe.listen(Path, '/my_route', profile)
-    player = play(nodes, earlier_run, wait_for_subscribers=['/my_route'])
+    player = play_to(probe, nodes, earlier_run, gate=('/odom', Odometry))
     probe.until(lambda: routes)
     assert len(routes[0].poses) == 2
     assert player.wait(20.0) == 0

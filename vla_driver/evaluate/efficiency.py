@@ -32,7 +32,7 @@ from vla_driver.model.qwen.language import LanguageRunner
 from vla_driver.model.qwen.policy import AnyPruner, start_in_model
 from vla_driver.model.qwen.sequence import Sequence as TokenSequence
 from vla_driver.model.qwen.sequence import build
-from vla_driver.model.qwen.vision import Encoded, VisionTower
+from vla_driver.model.qwen.vision import EarlyExit, Encoded, VisionTower
 from vla_driver.types import CAMERA_NAMES, InvalidInput
 
 #: Words around the pictures: template, history of seven poses and question make about this many.
@@ -70,6 +70,7 @@ class QwenBench:
         self.arch, self.device, self.scale = arch, device, scale
         self.grids = square_or_six(tokens)
         self.names = ('front',) if len(self.grids.rows) == 1 else CAMERA_NAMES
+        torch.manual_seed(0)
         self.model = make_qwen(arch, device, scale)
         self.tower = VisionTower(self.model.model.visual)
         self.language = LanguageRunner(self.model)
@@ -96,6 +97,7 @@ class QwenBench:
 
     def pruner(self, name: str) -> AnyPruner:
         """Return a pruner by name, with random weights where it has weights; 'early:8' prunes before block 8."""
+        torch.manual_seed(0)
         kind, _, argument = name.partition(':')
         if kind == EARLY:
             head = EarlyHead(self.model.config.vision_config.hidden_size).to(self.device, torch.float32)
@@ -118,11 +120,10 @@ class QwenBench:
         pruner, budget = self.pruner(name), TokenBudget(count=keep)
         with torch.inference_mode():
             if isinstance(pruner, EarlyPruner):
-                early = early_exit(pruner, budget, self.grids, self.names)
+                early = EarlyExit(pruner.block, lambda *_: self._scattered(keep))
                 encoded, vision = counted(lambda: self.tower.encode(self.pixels, self.grids, early=early))
                 sequence = build(self.model, self.ids, encoded, self.names)
-                scoring = self._early_flops(pruner)
-                return vision - scoring, scoring, self._prefill_flops(sequence)
+                return vision, self._early_flops(pruner), self._prefill_flops(sequence)
             sequence, vision = self._whole
             if isinstance(pruner, InModelPruner):
                 run = _CountedRun(pruner, budget, sequence, self.language.depth)
@@ -153,6 +154,11 @@ class QwenBench:
             self._prefills[length] = counted(lambda: self.language.prefill(sequence))[1]
         return self._prefills[length]
 
+    def _scattered(self, keep: int) -> Tensor:
+        """Return `keep` units drawn at random, the same on every device: how full windows are depends on who stays."""
+        order = torch.randperm(self.grids.units, generator=torch.Generator().manual_seed(0))
+        return order[:keep].sort().values
+
     def _early_flops(self, pruner: EarlyPruner) -> int:
         assert pruner.head is not None
         width = pruner.head.width
@@ -162,8 +168,8 @@ class QwenBench:
     def _scoring_flops(self, pruner: Any, budget: TokenBudget, sequence: TokenSequence) -> int:
         """Return the operations of a selection: on the bench's device, or on real tokens where values decide."""
         tokens, text = sequence.tokens, sequence.embeddings[:, sequence.text.to(sequence.embeddings.device)]
-        if self.device.type == 'meta' and hasattr(pruner, 'stack'):
-            # ReconPruner: its layer, and the product with the scorer's one row (`score` itself needs a real device).
+        if hasattr(pruner, 'stack'):
+            # ReconPruner: its layer, and the product with the scorer's one row, which torch's counter does not know.
             layer = counted(lambda: pruner.stack(tokens.features, tokens, pruner.query))[1]
             return layer + 2 * tokens.features[0].numel()
         generator = torch.Generator().manual_seed(0)

@@ -32,6 +32,8 @@ from vla_driver.types import InvalidInput
 
 #: Topics that a namespace does not move.
 _GLOBAL_TOPICS: Final = ('/clock', '/tf', '/tf_static', '/diagnostics', '/rosout', '/parameter_events')
+#: Discovery is not symmetric: a subscriber that is known here may not know this publisher yet, and would drop messages.
+_SETTLE_S: Final = 0.5
 _PICTURES: Final = ('sensor_msgs/msg/Image', 'sensor_msgs/msg/CompressedImage')
 
 
@@ -205,7 +207,7 @@ class BagPlayerNode(DriverNode[BagPlayerParameters]):
         while not self._halt.is_set():
             absent = [t for t in wanted if self._outlets[t].get_subscription_count() == 0]
             if len(wanted) - len(absent) >= enough:
-                return True
+                return not (wanted and self._halt.wait(_SETTLE_S))
             if time.monotonic() > deadline:
                 raise InvalidInput(
                     f'nobody subscribed to {absent} within {self.parameters.wait_s:g} s; a planner subscribes only '

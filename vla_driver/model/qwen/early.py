@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from vla_driver.model.pruning.budget import TokenBudget
-from vla_driver.model.pruning.early import EarlyPruner, early_scores
+from vla_driver.model.pruning.early import EarlyPruner
 from vla_driver.model.qwen.vision import EarlyExit, Grids
 from vla_driver.model.tokens import VisualTokens
 
@@ -25,9 +25,6 @@ def early_exit(
 
     def choose(states: Tensor, received: Callable[[], Tensor]) -> Tensor:
         rows, attention = states.unsqueeze(0), received().unsqueeze(0) if pruner.source == 'attention' else None
-        if states.is_meta:  # operations are counted there, nothing is computed: which units stay does not matter
-            early_scores(rows, pruner.source, head=pruner.head, received=attention, seed=pruner.seed)
-            return torch.arange(budget.total(grids.units))
         return pruner.choose(rows, attention, unit_tokens(states, grids, names, missing), budget).index[0]
 
     return EarlyExit(pruner.block, choose)
