@@ -10,8 +10,10 @@ the summary lists it (RERUN); what is broken fails each time.
 
 from __future__ import annotations
 
+import copy
 import os
 import zlib
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -40,3 +42,40 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for item in items:
             if item.nodeid.startswith(REAL_TIME):
                 item.add_marker(pytest.mark.flaky(reruns=2))
+
+
+_TINY = {
+    'vision_config': {
+        'stem_channels': [8, 8, 16],
+        'hidden_size': 32,
+        'num_hidden_layers': 1,
+        'num_attention_heads': 2,
+        'intermediate_size': 64,
+    },
+    'language_config': {
+        'hidden_size': 32,
+        'num_hidden_layers': 2,
+        'num_attention_heads': 2,
+        'num_key_value_heads': 2,
+        'intermediate_size': 64,
+    },
+    'action_config': {
+        'hidden_size': 32,
+        'intermediate_size': 64,
+        'flow_hidden_size': 32,
+        'flow_num_heads': 2,
+        'num_anchors': 4,
+    },
+}
+
+
+@pytest.fixture(scope='session')
+def tiny_config() -> Callable[..., Any]:
+    """Return a maker of the configs of models of the real kind, so small that they need no time: (**changes)."""
+
+    def make(**changes: Any) -> Any:
+        from vla_driver.model.config import VlaConfig
+
+        return VlaConfig(**copy.deepcopy(_TINY), **changes)
+
+    return make

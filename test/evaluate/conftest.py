@@ -4,7 +4,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,39 +20,15 @@ START_S, SPEED_MPS = 100.0, 8.0
 
 
 @pytest.fixture(scope='session')
-def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory, tiny_config: Callable[..., Any]) -> Path:
     """A random model: 8 tokens in front, 2 in each other camera, 18 in all."""
     import torch
 
-    from vla_driver.model.config import VlaConfig
     from vla_driver.model.vla import VlaModel
 
     torch.manual_seed(0)
-    config = VlaConfig(
-        vision_config={
-            'stem_channels': [8, 8, 16],
-            'hidden_size': 32,
-            'num_hidden_layers': 1,
-            'num_attention_heads': 2,
-            'intermediate_size': 64,
-        },
-        language_config={
-            'hidden_size': 32,
-            'num_hidden_layers': 2,
-            'num_attention_heads': 2,
-            'num_key_value_heads': 2,
-            'intermediate_size': 64,
-        },
-        action_config={
-            'hidden_size': 32,
-            'intermediate_size': 64,
-            'flow_hidden_size': 32,
-            'flow_num_heads': 2,
-            'num_anchors': 4,
-        },
-        image_sizes={name: [128, 64] if name == ANCHOR_CAMERA else [64, 32] for name in CAMERA_NAMES},
-        initializer_range=0.2,
-    )
+    sizes = {name: [128, 64] if name == ANCHOR_CAMERA else [64, 32] for name in CAMERA_NAMES}
+    config = tiny_config(image_sizes=sizes, initializer_range=0.2)
     folder = tmp_path_factory.mktemp('models') / 'tiny'
     model = VlaModel(config)
     # Before any training, the plan is an anchor, whatever the language model has read; here it must count.

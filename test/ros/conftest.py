@@ -228,40 +228,15 @@ T0_S = 1_700_000_000.0
 
 
 @pytest.fixture(scope='session')
-def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Any:
+def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory, tiny_config: Callable[..., Any]) -> Any:
     """A model of the real kind, small and random, with its memory, so that an order of frames matters."""
     import torch
 
-    from vla_driver.model.config import VlaConfig
     from vla_driver.model.vla import VlaModel
 
     torch.manual_seed(0)
-    config = VlaConfig(
-        vision_config={
-            'stem_channels': [8, 8, 16],
-            'hidden_size': 32,
-            'num_hidden_layers': 1,
-            'num_attention_heads': 2,
-            'intermediate_size': 64,
-        },
-        language_config={
-            'hidden_size': 32,
-            'num_hidden_layers': 2,
-            'num_attention_heads': 2,
-            'num_key_value_heads': 2,
-            'intermediate_size': 64,
-        },
-        action_config={
-            'hidden_size': 32,
-            'intermediate_size': 64,
-            'flow_hidden_size': 32,
-            'flow_num_heads': 2,
-            'num_anchors': 4,
-        },
-        initializer_range=0.2,
-    )
     folder = tmp_path_factory.mktemp('models') / 'tiny'
-    VlaModel(config).save_pretrained(folder)
+    VlaModel(tiny_config(initializer_range=0.2)).save_pretrained(folder)
     return folder
 
 

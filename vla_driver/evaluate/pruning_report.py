@@ -16,7 +16,7 @@ from vla_driver.evaluate.pruning import Variant
 from vla_driver.evaluate.pruning_open_loop import ShownTick
 from vla_driver.evaluate.pruning_truth import foreground_tokens
 from vla_driver.evaluate.report import data_uri, prose
-from vla_driver.evaluate.report_page import STYLE
+from vla_driver.evaluate.report_page import OPENING, STYLE
 from vla_driver.evaluate.token_drawing import draw_foreground, kept_mosaic, six_cameras
 from vla_driver.types import Image
 
@@ -35,19 +35,9 @@ main { max-width: 1720px; }
 .plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(420px, 1fr)); gap: 14px; }
 .empty { border-style: dashed; min-height: 40px; }
 """
-_PAGE: Final = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{title}</title>
-<style>{style}</style>
-</head>
-<body>
-<main>
-<h1>{title}</h1>
-<p class="sub">{subtitle}</p>
-<div class="card wide">{table}</div>
+_PAGE: Final = (
+    OPENING
+    + """<div class="card wide">{table}</div>
 <h2>Against the share that is pruned</h2>
 <div class="plots">{plots}</div>
 {pictures}
@@ -57,6 +47,7 @@ _PAGE: Final = """<!doctype html>
 </body>
 </html>
 """
+)
 
 
 def write_pruning_report(

@@ -152,7 +152,8 @@ slider.max = frames.length - 1;
 show(report.opening || 0);
 """
 
-PAGE: Final = """<!doctype html>
+#: How every page begins, down to its subtitle.
+OPENING: Final = """<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
@@ -164,7 +165,11 @@ PAGE: Final = """<!doctype html>
 <main>
 <h1>{title}</h1>
 <p class="sub">{subtitle}</p>
-<div class="tiles">{tiles}</div>
+"""
+
+PAGE: Final = (
+    OPENING
+    + """<div class="tiles">{tiles}</div>
 <div class="player">
 <img id="frame" alt="Six cameras with the planned path, and the scene from above">
 <div class="controls"><button id="play">Play</button><input id="slider" type="range" min="0" value="0"
@@ -182,3 +187,4 @@ PAGE: Final = """<!doctype html>
 </body>
 </html>
 """
+)
