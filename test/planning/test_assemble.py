@@ -253,6 +253,24 @@ def test_broken_odometry_is_refused_counted_and_named_until_a_good_one_comes(mes
     assert assembler.rejected == {'odometry': 2}
 
 
+@pytest.mark.parametrize('kind', ['front', 'back', 'odom'])
+def test_a_stamp_that_nobody_filled_in_is_refused_and_is_no_jump_of_time(kind: str):
+    assembler = ObservationAssembler(load_rig('sim'))
+    rounds = ticks(6)
+    message = odometry(0) if kind == 'odom' else image(0)
+    message.header = SimpleNamespace(stamp=SimpleNamespace(sec=0, nanosec=0), frame_id='')
+    play(assembler, [*flat(rounds), (kind, message)])
+    name = 'odometry' if kind == 'odom' else f'camera {kind}'
+    assert assembler.rejected == {name: 1}
+    assert assembler.epoch == 0
+    (problem,) = assembler.problems()
+    assert problem.startswith(f'{name}: last message refused (1 so far): its stamp is 0; the driver')
+    later = ticks(3, start_ns=600_000_000)
+    seen = play(assembler, [message for tick in later for message in tick])
+    assert [type(o) for o in seen] == [Observation] * 3
+    assert assembler.problems() == ()
+
+
 def test_broken_routes_and_commands_are_refused():
     assembler = ObservationAssembler(load_rig('sim'))
     assembler.push_route(route([(math.inf, 0.0)]))

@@ -37,6 +37,7 @@ from vla_driver.planning.inputs import (
     ego_at,
     frame_of,
     frame_problem,
+    measured_at,
     read_odometry,
     read_route,
     read_turn_command,
@@ -189,7 +190,11 @@ class ObservationAssembler:
     def push_image(self, camera: str, message: Any, now_s: float | None = None) -> None:
         """Add a sensor_msgs/Image or CompressedImage of `camera`; now_s: arrival by any steady clock."""
         with self._lock:
-            stamp_s = stamp_seconds(message)
+            try:
+                stamp_s = measured_at(message)
+            except InvalidInput as error:
+                self._reject(f'camera {camera}', str(error))
+                return
             resets = self._sync.resets
             synced = self._sync.push(camera, stamp_s, message, now_s)
             if self._sync.resets != resets:

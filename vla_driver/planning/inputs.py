@@ -22,6 +22,18 @@ def stamp_seconds(message: Any) -> float:
     return float(stamp.sec) + float(stamp.nanosec) * 1e-9
 
 
+def measured_at(message: Any) -> float:
+    """Return when a measurement was made, in seconds; raise `InvalidInput` for a stamp that nobody filled in.
+
+    Taken for a time, it would be a jump to 1970 each time it comes.
+    """
+    if (stamp_s := stamp_seconds(message)) == 0.0:
+        raise InvalidInput(
+            'its stamp is 0; the driver that publishes it must fill in header.stamp, by the clock that stamps the rest'
+        )
+    return stamp_s
+
+
 def frame_of(message: Any) -> str:
     """Return the header's frame_id; '' where nobody filled it in.  A leading slash, as ROS 1 had it, says nothing."""
     return str(message.header.frame_id).removeprefix('/')
@@ -57,7 +69,7 @@ def read_odometry(message: Any) -> EgoState:
     """Return nav_msgs/Odometry as an ego state (the twist is in base_link, as the message demands)."""
     pose, twist = message.pose.pose, message.twist.twist
     return EgoState(
-        stamp_s=stamp_seconds(message),
+        stamp_s=measured_at(message),
         x_m=float(pose.position.x),
         y_m=float(pose.position.y),
         yaw_rad=yaw_of(pose.orientation, 'odometry: orientation'),
