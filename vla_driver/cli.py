@@ -49,6 +49,7 @@ COMMANDS: Final = (
     Command(('train', 'export'), 'vla_driver.train.export', 'turn a run into a checkpoint that ships'),
     Command(('train', 'policy'), 'vla_driver.train.policy', 'train the driving policy by imitation'),
     Command(('train', 'pruner'), 'vla_driver.train.pruner', 'train ReconPruner, which selects visual tokens'),
+    Command(('train', 'usual-view'), 'vla_driver.train.usual_view', 'what the panorama shows for dropped tokens'),
     Command(('train', 'early-head'), 'vla_driver.train.early_head', 'train a head for pruning inside the encoder'),
 )
 _GROUPS: Final = {

@@ -87,3 +87,28 @@ def test_places_are_told_apart(small_config: Callable) -> None:
     spread = reader.spread(rays, origins)
     swapped, _ = reader(features.flip(1), spread, valid)
     assert (swapped - reader(features, spread, valid)[0]).abs().max() > 1e-3
+
+
+def test_where_tokens_were_dropped_the_usual_stands(small_config: Callable) -> None:
+    config = small_config(view_config={'reads': 'usual'})
+    torch.manual_seed(1)
+    reader = ViewReader(config).eval()
+    features, rays, origins, valid = _tokens(2, 30, 32)
+    spread = reader.spread(rays, origins)
+    whole = spread.sum(dim=1)
+    kept = torch.arange(0, 30, 3)
+    # Where every token is the same, the usual is that one, and dropping it changes nothing.
+    same = features[:1, :1].expand_as(features)
+    reader.usual.copy_(reader.squeeze(same[0, 0]).detach().expand_as(reader.usual))
+    everything, _ = reader(same, spread, valid)
+    pruned, _ = reader(same[:, kept], spread[:, kept], valid[:, kept], whole)
+    torch.testing.assert_close(pruned, everything)
+    holes, _ = reader(same[:, kept], spread[:, kept], valid[:, kept])
+    assert (holes - everything).abs().max() > 1e-2
+    # Elsewhere: token by token, as if each dropped one were the usual of the places on which it falls.
+    torch.nn.init.normal_(reader.usual)
+    falls = torch.where(torch.isin(torch.arange(30), kept)[None, :, None], 0.0, spread)
+    panorama = spread[:, kept].mT @ reader.squeeze(features[:, kept]) + falls.sum(dim=1).unsqueeze(-1) * reader.usual
+    expected = F.gelu(reader.read(panorama.flatten(1)))
+    got, _ = reader(features[:, kept], spread[:, kept], valid[:, kept], whole)
+    torch.testing.assert_close(got, expected)

@@ -98,7 +98,7 @@ def test_sizes_that_do_not_fit_are_refused(small_config: Callable[..., VlaConfig
         VlaConfig(image_sizes={'left': [320, 192]})
     with pytest.raises(InvalidInput, match='solver'):
         VlaConfig(action_config={'solver': 'dopri5'})
-    with pytest.raises(InvalidInput, match=r"view_config\.reads is 'some', expected 'all' or 'kept'"):
+    with pytest.raises(InvalidInput, match=r"view_config\.reads is 'some', expected 'all', 'kept' or 'usual'"):
         VlaConfig(view_config={'reads': 'some'})
 
 

@@ -271,6 +271,13 @@ def test_a_stamp_that_nobody_filled_in_is_refused_and_is_no_jump_of_time(kind: s
     assert assembler.problems() == ()
 
 
+def test_a_clock_may_begin_at_zero():
+    assembler = ObservationAssembler(load_rig('sim'))
+    seen = play(assembler, flat(ticks(3, start_ns=-T0_NS)))
+    assert [o.stamp_s for o in seen] == pytest.approx([0.0, 0.1, 0.2])
+    assert assembler.rejected == {}
+
+
 def test_broken_routes_and_commands_are_refused():
     assembler = ObservationAssembler(load_rig('sim'))
     assembler.push_route(route([(math.inf, 0.0)]))

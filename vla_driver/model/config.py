@@ -72,7 +72,8 @@ class ViewConfig(PretrainedConfig):
     hidden_size: int = 384
     num_tokens: int = 2
     #: Where visual tokens are pruned: 'all' of them go onto the panorama (reading it costs a hundredth of what the
-    #: language model does), or only those 'kept' in front of the language model.  FastV and SparseVLM choose later.
+    #: language model does), or only those 'kept' in front of the language model, nothing standing where the others
+    #: were, or 'usual': there stands what usually does (`train usual-view`).  FastV and SparseVLM choose later.
     reads: str = 'all'
 
 
@@ -162,8 +163,8 @@ class VlaConfig(PretrainedConfig):
             raise InvalidInput(f'image_sizes has no {ANCHOR_CAMERA!r}: {sorted(self.image_sizes)}')
         if action.solver not in ('euler', 'midpoint'):
             raise InvalidInput(f"action_config.solver is {action.solver!r}, expected 'euler' or 'midpoint'")
-        if self.view_config.reads not in ('all', 'kept'):
-            raise InvalidInput(f"view_config.reads is {self.view_config.reads!r}, expected 'all' or 'kept'")
+        if self.view_config.reads not in ('all', 'kept', 'usual'):
+            raise InvalidInput(f"view_config.reads is {self.view_config.reads!r}, expected 'all', 'kept' or 'usual'")
         if action.num_steps < 1:
             raise InvalidInput(f'action_config.num_steps is {action.num_steps}, expected at least 1')
 

@@ -80,17 +80,27 @@ class ViewReader(nn.Module):
         self.squeeze = nn.Linear(width, view.channels)
         self.read = nn.Linear(self.spread.rows * self.spread.columns * view.channels, view.hidden_size)
         self.out = nn.Linear(view.hidden_size, width * view.num_tokens)
+        if view.reads == 'usual':
+            self.usual: Tensor
+            #: [G, C]: the mean squeezed token of each place (train/usual_view.py).
+            self.register_buffer('usual', torch.zeros(self.spread.rows * self.spread.columns, view.channels))
 
-    def forward(self, features: Tensor, spread: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, features: Tensor, spread: Tensor, valid: Tensor, whole: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Return what was read [B, H], and as tokens [B, V, D].
 
         Takes tokens [B, N, D], where they fall [B, N, G] (`spread`), and valid [B, N]; the others fall nowhere.
+        whole [B, G]: how much of all tokens falls on each place; of what is not among these, the usual stands there.
         """
         if self.training:
             # A third of the tokens at most: against learning scenes by heart, and for a pruner that will come.
             share = torch.rand(len(valid), 1, device=valid.device) / 3
             valid = valid & (torch.rand(valid.shape, device=valid.device) >= share)
         squeezed = self.squeeze(features)
-        panorama = (spread * valid.unsqueeze(-1)).mT.to(squeezed.dtype) @ squeezed
+        falls = spread * valid.unsqueeze(-1)
+        panorama = falls.mT.to(squeezed.dtype) @ squeezed
+        if whole is not None:
+            panorama = panorama + (whole - falls.sum(dim=1)).unsqueeze(-1).to(squeezed.dtype) * self.usual
         read = F.gelu(self.read(panorama.flatten(1)))
         return read, self.out(read).unflatten(-1, (self.count, -1))

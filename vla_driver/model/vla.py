@@ -235,13 +235,15 @@ class VlaModel(PreTrainedModel):
             features, valid = tokens.features, tokens.valid
             spread = self.view.spread(tokens.rays, tokens.origins)
             position = self.position(tokens.rays, tokens.origins)  # of all tokens: known from the tick before
-            shown = features, spread, valid
+            shown, whole = (features, spread, valid), None
             if kept is not None:
                 position, valid = take(position, kept.index), take(valid, kept.index)
                 features = take(features, kept.index) if kept.features is None else kept.features
-                if self.config.view_config.reads == 'kept':
+                if self.config.view_config.reads != 'all':
                     shown = features, take(spread, kept.index), valid
-            read, said = self.view(*shown)
+                if self.config.view_config.reads == 'usual':
+                    whole = (spread * tokens.valid.unsqueeze(-1)).sum(dim=1)
+            read, said = self.view(*shown, whole)
             view = said.sum(dim=1)
             # A missing camera has no position: a rig that never had it and one that lost it look the same.
             position = position.to(features.dtype) * valid.unsqueeze(-1).to(features.dtype)

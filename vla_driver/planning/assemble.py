@@ -37,10 +37,10 @@ from vla_driver.planning.inputs import (
     ego_at,
     frame_of,
     frame_problem,
-    measured_at,
     read_odometry,
     read_route,
     read_turn_command,
+    stamp_problem,
     stamp_seconds,
 )
 from vla_driver.planning.route import RouteTracker, target_points
@@ -161,6 +161,7 @@ class ObservationAssembler:
         self._held: _Held | None = None
         self._ready: deque[ReadySet] = deque(maxlen=_MAX_READY)
         self._epoch = 0
+        self._newest_s = -math.inf  # stamp of the newest image or odometry
         self._rejected: Counter[str] = Counter()
         self._last_rejection: dict[str, str] = {}
         self._odometry_arrival_s: float | None = None
@@ -190,10 +191,8 @@ class ObservationAssembler:
     def push_image(self, camera: str, message: Any, now_s: float | None = None) -> None:
         """Add a sensor_msgs/Image or CompressedImage of `camera`; now_s: arrival by any steady clock."""
         with self._lock:
-            try:
-                stamp_s = measured_at(message)
-            except InvalidInput as error:
-                self._reject(f'camera {camera}', str(error))
+            stamp_s = stamp_seconds(message)
+            if not self._stamped(f'camera {camera}', stamp_s):
                 return
             resets = self._sync.resets
             synced = self._sync.push(camera, stamp_s, message, now_s)
@@ -226,6 +225,8 @@ class ObservationAssembler:
                 ego = read_odometry(message)
             except InvalidInput as error:
                 self._reject('odometry', str(error))
+                return
+            if not self._stamped('odometry', ego.stamp_s):
                 return
             self._last_rejection.pop('odometry', None)
             self._odometry_arrival_s, self._odometry_frame = now_s, frame_of(message)
@@ -430,6 +431,15 @@ class ObservationAssembler:
     def _commands_had_rhythm(self, stale_s: float) -> bool:
         arrivals_s = self._command_arrivals_s
         return len(arrivals_s) == _RHYTHM and all(b - a <= stale_s for a, b in itertools.pairwise(arrivals_s))
+
+    def _stamped(self, name: str, stamp_s: float) -> bool:
+        """Return whether somebody filled in this stamp; reject it otherwise."""
+        problem = stamp_problem(stamp_s, self._newest_s, self._sync.jump_s)
+        if problem:
+            self._reject(name, problem)
+        else:
+            self._newest_s = stamp_s
+        return not problem
 
     def _reject(self, name: str, why: str) -> None:
         self._rejected[name] += 1

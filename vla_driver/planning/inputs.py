@@ -22,16 +22,14 @@ def stamp_seconds(message: Any) -> float:
     return float(stamp.sec) + float(stamp.nanosec) * 1e-9
 
 
-def measured_at(message: Any) -> float:
-    """Return when a measurement was made, in seconds; raise `InvalidInput` for a stamp that nobody filled in.
+def stamp_problem(stamp_s: float, newest_s: float, jump_s: float) -> str:
+    """Return what is wrong with a stamp of 0 where time has come farther than `jump_s`; '' if nothing is.
 
-    Taken for a time, it would be a jump to 1970 each time it comes.
+    Taken for a time, a stamp that nobody filled in would be a jump to 1970; a clock may begin at 0 all the same.
     """
-    if (stamp_s := stamp_seconds(message)) == 0.0:
-        raise InvalidInput(
-            'its stamp is 0; the driver that publishes it must fill in header.stamp, by the clock that stamps the rest'
-        )
-    return stamp_s
+    if stamp_s != 0.0 or newest_s <= jump_s:
+        return ''
+    return 'its stamp is 0; the driver that publishes it must fill in header.stamp, by the clock that stamps the rest'
 
 
 def frame_of(message: Any) -> str:
@@ -69,7 +67,7 @@ def read_odometry(message: Any) -> EgoState:
     """Return nav_msgs/Odometry as an ego state (the twist is in base_link, as the message demands)."""
     pose, twist = message.pose.pose, message.twist.twist
     return EgoState(
-        stamp_s=measured_at(message),
+        stamp_s=stamp_seconds(message),
         x_m=float(pose.position.x),
         y_m=float(pose.position.y),
         yaw_rad=yaw_of(pose.orientation, 'odometry: orientation'),

@@ -321,7 +321,8 @@ def test_history_of_a_turn_is_that_of_the_reference_point_and_the_vehicle() -> N
     trail, radius_m = EgoTrail(), 5.0 / 0.3
     for tick in range(7):
         yaw = 0.15 * tick
-        trail.add(EgoState(0.5 * tick, radius_m * np.sin(yaw), -radius_m * np.cos(yaw), yaw, 5.0, 0.3, 0.5))
+        # Odometry tells no acceleration; it is in the speeds.
+        trail.add(EgoState(0.5 * tick, radius_m * np.sin(yaw), -radius_m * np.cos(yaw), yaw, 5.0 + 0.25 * tick, 0.3))
     seconds, told = trail.lines(template).split(':')
     then = [float(value) for value in told.split(', ')[0].split()]
     ahead_m, turned = 0.94, 0.9
@@ -329,4 +330,19 @@ def test_history_of_a_turn_is_that_of_the_reference_point_and_the_vehicle() -> N
     y = radius_m * (1 - np.cos(turned)) - ahead_m * np.sin(turned)
     assert seconds == '3.0'
     assert then == pytest.approx([x, y, 5.0, 0.0, 0.5, 1.5, 15 * np.arctan(2.588 * 0.06)], abs=0.006)
-    assert told.split(', ')[-1].startswith('0.0 0.0 5.0 0.0')
+    assert told.split(', ')[-1].startswith('0.0 0.0 6.5 0.0 0.5 ')
+
+
+def test_acceleration_is_that_around_each_time_and_nothing_from_a_single_state() -> None:
+    template = dataclasses.replace(
+        load_template(), history_header='', history_line='{ax}', history_separator=' ', history_poses=3
+    )
+    trail = EgoTrail()
+    for tick in range(31):  # 2 s at 8 m/s, then braking at 3 m/s2
+        stamp = 0.1 * tick
+        trail.add(EgoState(stamp, 0.0, 0.0, 0.0, 8.0 - 3.0 * max(0.0, stamp - 2.0)))
+    # At 2.0 s one half of what is looked at is steady.
+    assert trail.lines(template) == '-1.5 -3.0 -3.0'
+    alone = EgoTrail()
+    alone.add(EgoState(1.0, 0.0, 0.0, 0.0, 8.0))
+    assert alone.lines(template) == '0.0'

@@ -22,6 +22,8 @@ HISTORY_DT_S: Final = 0.5
 WHEELBASE_M: Final = 2.588
 #: A pose may lie this far from the time it is told for, and is moved there; beyond it, it is not known.
 _REACH_S: Final = 0.3
+#: Acceleration is the change of speed over this long around a time: odometry tells none.
+_SLOPE_S: Final = 0.4
 #: What `history_line` may tell.
 _LINE_PLACES: Final = ('age', 'x', 'y', 'vx', 'vy', 'ax', 'ay', 'steering')
 _PLACE: Final = re.compile(r'<image:([a-z_]+)>')
@@ -145,8 +147,8 @@ class EgoTrail:
         """Return header and lines, oldest first, from at most `history_poses` poses 0.5 s apart; '' before `add`.
 
         As in Impromptu-VLA's data (its pipeline_ego_status.py and pipeline_planning.py): positions are those of the
-        point `reference_x_m` before base_link, seen from where that is now; velocity and acceleration are what the
-        vehicle itself measured then, x along its own axis; the steering angle is the wheel's in the driver's hands.
+        point `reference_x_m` before base_link, seen from where that is now; velocity and acceleration are the vehicle's
+        own then, x along its own axis; the steering angle is the wheel's in the driver's hands.
         """
         if not self._states:
             return ''
@@ -162,7 +164,7 @@ class EgoTrail:
             x, y, yaw = se2.relative(now.pose, then.pose)
             x, y = x + ahead * (np.cos(yaw) - 1.0), y + ahead * np.sin(yaw)
             vx, vy = then.speed_mps, 0.0
-            ax, ay = then.acceleration_mps2, then.speed_mps * then.yaw_rate_rps
+            ax, ay = self._acceleration(then.stamp_s), then.speed_mps * then.yaw_rate_rps
             # Slower than this the angle is noise over noise.
             curvature = then.yaw_rate_rps / then.speed_mps if abs(then.speed_mps) > 0.5 else 0.0
             values = {'age': age, 'x': x, 'y': y, 'vx': vx, 'vy': vy, 'ax': ax, 'ay': ay}
@@ -172,6 +174,15 @@ class EgoTrail:
             lines.append(template.history_line.format(**told))
             seconds = max(seconds, age)
         return template.history_header.format(seconds=seconds) + template.history_separator.join(lines)
+
+    def _acceleration(self, stamp_s: float) -> float:
+        """Return the change of speed around a time, m/s2, one-sided at the ends; 0 where nothing lies beside it."""
+        first_s, last_s = self._states[0].stamp_s, self._states[-1].stamp_s
+        ends = [self._at(min(max(stamp_s + side * _SLOPE_S / 2, first_s), last_s)) for side in (-1, 1)]
+        before, after = ends
+        if before is None or after is None or after.stamp_s <= before.stamp_s:
+            return 0.0
+        return (after.speed_mps - before.speed_mps) / (after.stamp_s - before.stamp_s)
 
     def _at(self, stamp_s: float) -> EgoState | None:
         """Return the state at a time: between its two neighbours, or at its nearest within reach; else None."""
