@@ -245,6 +245,9 @@ def test_guidance_wants_things_whole_and_road_by_its_share() -> None:
     loss.backward()
     # The gradient of a cross-entropy by its logit: probability minus what is wanted; 4 tokens are there.
     torch.testing.assert_close(scores.grad, torch.tensor([[0.5, 0.2, -0.5, 0.4, 0.0]]) / 4)
+    scores.grad = None
+    guidance(scores, share, valid, road=0.5).backward()
+    torch.testing.assert_close(scores.grad, torch.tensor([[0.5, 0.35, -0.5, 0.45, 0.0]]) / 4)
 
 
 def test_guidance_is_learned_beside_the_reconstruction(encoder: NativeEncoder, episodes: Path) -> None:
@@ -420,6 +423,7 @@ def test_wrong_settings_are_named(train: Any, tmp_path: Path) -> None:
         (('--steps', '0'), '--steps is 0, expected a positive number'),
         (('--steps', '9', '--decoder-steps', '9'), '--decoder-steps is 9, expected 0 or more and less than'),
         (('--alpha', '2'), 'expected 0 or more, and 0 to 1'),
+        (('--guide-road', '0'), '--guide-road is 0.0, expected above 0 and at most 1'),
         (('--picture-size', '10x10'), '--picture-size is for Qwen-VL'),
         (('--picture-size', 'big'), "--picture-size 'big', expected WIDTHxHEIGHT"),
         (('--resume',), 'holds no training state to resume'),

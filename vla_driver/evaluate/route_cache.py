@@ -25,7 +25,7 @@ def fingerprint(model: str, settings: PruningSettings) -> str:
     digest = hashlib.sha256()
     checkpoint = resolve_checkpoint(model)
     folders = [checkpoint]
-    if settings.pruner == 'recon':
+    if settings.pruner.partition(':')[0] == 'recon':
         folders.append(checkpoint / PRUNER_FOLDER)
     elif settings.active and Path(settings.pruner).is_dir():
         folders.append(Path(settings.pruner))

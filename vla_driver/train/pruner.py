@@ -96,6 +96,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         'paper (default: %(default)s)',
     )
     parser.add_argument(
+        '--guide-road',
+        type=float,
+        default=defaults.guide_road,
+        metavar='W',
+        help='with --guide: what a token of nothing but road is worth, where one with a thing on it is worth 1 '
+        '(default: %(default)s)',
+    )
+    parser.add_argument(
         '--no-centre',
         action='store_true',
         help="let the scores' own signs count, as in the paper, not those of their distance to the moment's mean",
@@ -175,6 +183,7 @@ def train_pruner(args: argparse.Namespace) -> dict[str, float]:
         object_weight=args.object_weight,
         centre=not args.no_centre,
         guide=args.guide,
+        guide_road=args.guide_road,
         warmup=args.warmup,
         seed=args.seed,
     )
@@ -229,6 +238,8 @@ def _check(args: argparse.Namespace) -> None:
     for name in ('score_limit', 'guide'):
         if not getattr(args, name) >= 0:
             raise InvalidInput(f'--{name.replace("_", "-")} is {getattr(args, name)}, expected 0 (none) or more')
+    if not 0.0 < args.guide_road <= 1.0:
+        raise InvalidInput(f'--guide-road is {args.guide_road}, expected above 0 and at most 1')
     choose_device(args.device)
     if not args.resume and (args.out / STATE_FOLDER).exists():
         raise InvalidInput(f'{args.out} already holds a run: continue it with --resume, or choose another --out')

@@ -56,7 +56,7 @@ class PrunerConfig:
     scorer is pulled by the majority of the tokens, which are background, and within fifty steps nothing is kept.
     Which tokens are the best does not change, so driving needs no centring.
     guide: weight of telling the scores directly what is foreground (`guidance`), beside the reconstruction; 0 in the
-    paper.
+    paper.  guide_road: what a token of nothing but road is worth there; a token with a thing on it, 1.
     """
 
     steps: int = 4000
@@ -72,6 +72,7 @@ class PrunerConfig:
     object_weight: float = 1.0
     centre: bool = True
     guide: float = 0.0
+    guide_road: float = 1.0
     warmup: int = 100
     weight_decay: float = 0.05
     max_grad_norm: float = 1.0
@@ -154,6 +155,8 @@ class PrunerTrainer:
         self.encoder, self.config, self.device = encoder, config, torch.device(device)
         torch.manual_seed(config.seed)
         notes = {'trained_for': trained_for, 'objective': config.objective, 'guide': config.guide}
+        if config.guide > 0:
+            notes['guide_road'] = config.guide_road
         self.pruner = ReconPruner(encoder.spec, notes).to(self.device)
         encoder.start(self.pruner)
         channels = 1 if config.objective == 'adversarial-only' else 3
@@ -199,7 +202,7 @@ class PrunerTrainer:
         )
         if guided:
             # After the clipping, which the straight-through gradient alone would use up.
-            losses['guide'] = guidance(scores, token_shares(targets, config.cell), tokens.valid)
+            losses['guide'] = guidance(scores, token_shares(targets, config.cell), tokens.valid, config.guide_road)
             (config.guide * losses['guide']).backward()
         values = {name: float(value.detach()) for name, value in losses.items()}
         if not math.isfinite(norm) or not math.isfinite(values['loss']):

@@ -168,13 +168,13 @@ def reconstruction_losses(
     return {'loss': alpha * fore + (1.0 - alpha) * back, 'fore': fore, 'back': back}
 
 
-def guidance(scores: Tensor, share: Tensor, valid: Tensor) -> Tensor:
+def guidance(scores: Tensor, share: Tensor, valid: Tensor, road: float = 1.0) -> Tensor:
     """Return the binary cross-entropy of scores [B, N], taken as logits, to how much of a token is foreground.
 
     share [B, N, 2], as of `token_shares`; valid [B, N].  A token that shows anything but road counts as foreground as
-    a whole, however small the thing is; road by its share.
+    a whole, however small the thing is; road by its share times `road`, so that below 1 things come first.
     """
-    wanted = torch.where(share[..., 1] > OBJECT_SHARE, 1.0, share[..., 0])
+    wanted = torch.where(share[..., 1] > OBJECT_SHARE, 1.0, road * share[..., 0])
     return F.binary_cross_entropy_with_logits(scores[valid], wanted[valid])
 
 

@@ -18,6 +18,7 @@ from vla_driver.model.pruning.base import Pruner
 from vla_driver.model.pruning.budget import TokenBudget
 from vla_driver.model.pruning.recon import ReconPruner, load_recon_pruner, straight_through
 from vla_driver.model.pruning.recon_layers import LayerSpec, NativeStack, layer_spec, rotary_ids
+from vla_driver.model.pruning.registry import make_pruner as make_by_name
 from vla_driver.model.tokens import VisualTokens
 from vla_driver.types import CAMERA_NAMES, InvalidInput
 
@@ -297,3 +298,64 @@ def test_positions_matter_and_a_missing_camera_has_none() -> None:
     assert (score(rays=turned) - score()).abs().max() > 1e-4
     nobody = torch.zeros_like(tokens.valid)
     assert torch.equal(score(rays=turned, valid=nobody), score(valid=nobody))
+
+
+def _by_score_and_difference(
+    scores: Tensor, tokens: VisualTokens, budget: TokenBudget, share: float
+) -> list[list[int]]:
+    """The rule in plain loops: the best `share`, then always the token least like any kept one; missing ones last."""
+    rows = []
+    camera, total = tokens.camera.tolist(), budget.total(len(tokens.camera))
+    for score, features, valid in zip(scores.detach(), tokens.features, tokens.valid.tolist(), strict=True):
+        least = [budget.floor] * 6  # a missing camera's, too: it gives no more than that
+        chosen: list[int] = []
+
+        def may(token: int, chosen: list[int] = chosen, least: list[int] = least) -> bool:
+            owed = [max(0, least[n] - sum(camera[t] == n for t in chosen)) for n in range(6)]
+            return token not in chosen and (total - len(chosen) > sum(owed) or owed[camera[token]] > 0)
+
+        by_score = sorted(range(len(camera)), key=lambda token: (not valid[token], -float(score[token])))
+        for token in by_score[: round(share * total)]:
+            if may(token):
+                chosen.append(token)
+        while len(chosen) < total:
+            unlike = {}
+            for token in filter(may, range(len(camera))):
+                kept = features[chosen]
+                alike = torch.nn.functional.cosine_similarity(features[token].unsqueeze(0), kept, dim=1)
+                distance = (1.0 - alike) * torch.tensor([float(valid[token] and valid[other]) for other in chosen])
+                unlike[token] = float(distance.min())
+            chosen.append(max(unlike, key=lambda token: unlike[token]))
+        rows.append(sorted(chosen))
+    return rows
+
+
+@pytest.mark.parametrize(
+    'budget', [TokenBudget(ratio=0.5), TokenBudget(count=13, floor=2), TokenBudget(count=30)], ids=str
+)
+@pytest.mark.parametrize('missing', [False, True])
+def test_a_share_goes_by_score_and_the_rest_by_difference(tmp_path: Path, budget: TokenBudget, missing: bool) -> None:
+    made, tokens = make_pruner(native_spec()), make_tokens(seed=4)
+    made.save_pretrained(tmp_path)
+    if missing:
+        valid = tokens.valid.clone()
+        valid[:, tokens.camera == 2] = False
+        tokens = dataclasses.replace(tokens, valid=valid)
+    for share in (25, 50, 100):
+        pruner = make_by_name(f'recon:{share}', tmp_path)
+        assert isinstance(pruner, ReconPruner)
+        kept = pruner.select(tokens, budget).index
+        if share == 100:
+            assert torch.equal(kept, made.select(tokens, budget).index)
+        else:
+            assert kept.tolist() == _by_score_and_difference(made.score(tokens), tokens, budget, share / 100)
+    # The best one is always among them; what is alike is kept once.
+    twice = dataclasses.replace(tokens, features=tokens.features[:, :1].expand_as(tokens.features).contiguous())
+    assert make_by_name('recon:1', tmp_path).select(twice, budget).index.shape[1] == budget.total(36)
+
+
+@pytest.mark.parametrize('argument', ['0', '101', 'half', '-5', '50.0'])
+def test_shares_that_are_none_are_refused(tmp_path: Path, argument: str) -> None:
+    make_pruner(native_spec()).save_pretrained(tmp_path)
+    with pytest.raises(InvalidInput, match=r'allowed: 1 to 100; recon takes the per cent'):
+        make_by_name(f'recon:{argument}', tmp_path)

@@ -63,18 +63,22 @@ class Quota:
         return [number for number, camera in enumerate(self._camera) if camera in closing] if closing else []
 
 
-def farthest_points(distance: Tensor, camera: Sequence[int], least: Sequence[int], total: int) -> list[int]:
+def farthest_points(
+    distance: Tensor, camera: Sequence[int], least: Sequence[int], total: int, first: Sequence[int] = ()
+) -> list[int]:
     """Return `total` of N tokens: the most isolated one, then always the one farthest from all chosen ones.
 
     distance [N, N]; of equal distances the first token wins.  DivPrune (arXiv 2503.02175, algorithm 1) computes the
     least distance to the chosen set anew in every step, O(K^2 N); a running minimum gives the same in O(K N).
+    first: tokens that are chosen before any by distance, in this order, as far as the cameras' least counts allow.
     """
     apart = distance.clone().fill_diagonal_(torch.inf)
     lib, apart = arrays(apart)
     quota, chosen = Quota(camera, least, total), []
     nearest = lib.amin(apart, 0) if len(apart) > 1 else apart[0]
+    waiting = list(reversed(first))
     for step in range(total):
-        token = int(nearest.argmax())
+        token = waiting.pop() if waiting else int(nearest.argmax())
         chosen.append(token)
         if step == 0:
             nearest = lib.clip(apart[token], None, math.inf)  # a copy
@@ -84,6 +88,7 @@ def farthest_points(distance: Tensor, camera: Sequence[int], least: Sequence[int
         closed = quota.take(token)
         if closed:
             nearest[closed] = -math.inf
+            waiting = [one for one in waiting if one not in closed]
     return chosen
 
 

@@ -11,6 +11,10 @@ The tokens of all cameras are scored in one pass, [Q; V] over all of them: what 
 depends on the others, and six small products cost more than one.  How many each camera keeps is the budget's
 matter (model/pruning/budget.py).  Training is in train/pruner.py; what the layer is made of, in recon_layers.py.
 
+Not in the paper: with `by_score` below 1 (pruner `recon:50`: 50 %) only that share of the kept tokens goes by S; every
+other one is the one that differs most from all kept so far, as in DivPrune.  S knows nothing of what is kept already:
+at 75 % pruned it keeps the road before the bumper many times over.
+
 A pruner is a folder of its own, config.json and model.safetensors, and fits every checkpoint with the same
 encoder: same backbone and same token width, which is checked, and same encoder weights, which is not.
 """
@@ -32,8 +36,9 @@ from torch import Tensor, nn
 from transformers import PretrainedConfig
 
 from vla_driver.model.checkpoint import PICKLE_SUFFIXES
-from vla_driver.model.pruning.base import KeptTokens, keep_best
+from vla_driver.model.pruning.base import KeptTokens, keep_best, least_per_camera, ranked
 from vla_driver.model.pruning.budget import TokenBudget
+from vla_driver.model.pruning.greedy import cosine, farthest_points
 from vla_driver.model.pruning.recon_layers import BACKBONES, LayerSpec, build_stack, layer_spec
 from vla_driver.model.tokens import VisualTokens
 from vla_driver.types import InvalidInput
@@ -51,6 +56,7 @@ class ReconPruner(nn.Module):
         """Make a randomly initialised pruner; notes: how it was trained, kept in its config.json."""
         super().__init__()
         self.spec, self.notes = spec, dict(notes or {})
+        self.by_score = 1.0
         self.query = nn.Parameter(torch.randn(spec.width) * 0.02)
         self.stack = build_stack(spec, layers=1)
         self.scorer = nn.Linear(spec.width, 1)
@@ -75,7 +81,20 @@ class ReconPruner(nn.Module):
     @torch.no_grad()
     def select(self, tokens: VisualTokens, budget: TokenBudget, text: Tensor | None = None) -> KeptTokens:
         """Return the best tokens within the budget (`Pruner`); text is not looked at."""
-        return keep_best(self.score(tokens), tokens, budget)
+        scores = self.score(tokens)
+        if self.by_score >= 1.0:
+            return keep_best(scores, tokens, budget)
+        least, total = least_per_camera(tokens, budget), budget.total(len(tokens.camera))
+        # What a missing camera would have shown differs from everything, and is nothing.
+        seen = tokens.valid.float()
+        distance = (1.0 - cosine(tokens.features)) * seen.unsqueeze(1) * seen.unsqueeze(2)
+        first = ranked(scores, tokens.valid).argsort(dim=1, descending=True, stable=True)
+        best = first[:, : max(1, round(self.by_score * total))].tolist()
+        camera = tokens.camera.tolist()
+        chosen = [
+            farthest_points(row, camera, least, total, of_row) for row, of_row in zip(distance, best, strict=True)
+        ]
+        return KeptTokens(torch.tensor(chosen, device=scores.device).sort(dim=1).values, scores)
 
     def check(self, config: PretrainedConfig) -> None:
         """Raise `InvalidInput` unless this pruner fits checkpoints of `config`: same backbone, same width."""

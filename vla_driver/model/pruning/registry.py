@@ -36,6 +36,7 @@ ARGUMENTS = {
     'random': 'a seed, as in random:1',
     'fastv': 'the layer before which tokens leave, as in fastv:2',
     'sparsevlm': 'what the budget is the average of, average or pruned, as in sparsevlm:pruned',
+    'recon': 'the per cent of the kept tokens that go by its score, the others by difference, as in recon:50',
     'cdpruner': 'the sign of relevance, negative or positive, as in cdpruner:positive',
 }
 
@@ -62,7 +63,7 @@ def make_pruner(
             return _build(text, name, argument)
         if recon is None:
             raise InvalidInput("pruner 'recon': no folder of its weights is known here; give the folder itself")
-        return _load_recon(Path(recon), config)
+        return _load_recon(Path(recon), config, _per_cent(text, argument) if argument else 100)
     if name == 'early':
         from vla_driver.model.pruning.early import load_early_pruner, make_early_pruner
 
@@ -99,10 +100,18 @@ def _allowed() -> str:
     return f'allowed: {names}, early:BLOCK-SOURCE, or a folder of weights'
 
 
-def _load_recon(folder: Path, config: PretrainedConfig | None) -> Pruner:
+def _per_cent(text: str, argument: str) -> int:
+    if not argument.isdigit() or not 1 <= int(argument) <= 100:
+        raise InvalidInput(f'pruner {text!r}: {argument!r}, allowed: 1 to 100; recon takes {ARGUMENTS["recon"]}')
+    return int(argument)
+
+
+def _load_recon(folder: Path, config: PretrainedConfig | None, by_score: int = 100) -> Pruner:
     from vla_driver.model.pruning.recon import load_recon_pruner
 
-    return load_recon_pruner(folder, config)
+    pruner = load_recon_pruner(folder, config)
+    pruner.by_score = by_score / 100
+    return pruner
 
 
 def _build(text: str, name: str, argument: str) -> Pruner | InModelPruner:
