@@ -3,9 +3,6 @@
 """Tests and fixtures draw the same random numbers wherever and in whatever order they run.
 
 VLA_DRIVER_TEST_SEED=N tries others: no test may hang on its numbers.
-
-Tests of running nodes share the machine with whatever else it does.  One that fails is run again, twice at most, and
-the summary lists it (RERUN); what is broken fails each time.
 """
 
 from __future__ import annotations
@@ -19,8 +16,6 @@ from typing import Any
 import pytest
 import torch
 
-#: Nodes in processes of their own, real DDS, real time.
-REAL_TIME = ('test/ros/', 'test/package/test_messages.py', 'test/package/test_transport.py', 'test/test_demo.py')
 SEED = int(os.environ.get('VLA_DRIVER_TEST_SEED', '0'))
 
 
@@ -34,14 +29,6 @@ def pytest_fixture_setup(fixturedef: Any) -> None:
 def pytest_runtest_call() -> None:
     """Start every test from the seed."""
     torch.manual_seed(SEED)
-
-
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Let tests in real time run again, where pytest-rerunfailures is installed."""
-    if config.pluginmanager.hasplugin('rerunfailures'):
-        for item in items:
-            if item.nodeid.startswith(REAL_TIME):
-                item.add_marker(pytest.mark.flaky(reruns=2))
 
 
 _TINY = {
@@ -70,12 +57,18 @@ _TINY = {
 
 
 @pytest.fixture(scope='session')
-def tiny_config() -> Callable[..., Any]:
-    """Return a maker of the configs of models of the real kind, so small that they need no time: (**changes)."""
+def tiny_settings() -> Callable[[], dict[str, Any]]:
+    """Return a maker of the settings of models of the real kind, so small that they need no time."""
+    return lambda: copy.deepcopy(_TINY)
+
+
+@pytest.fixture(scope='session')
+def tiny_config(tiny_settings: Callable[[], dict[str, Any]]) -> Callable[..., Any]:
+    """Return a maker of configs with these settings: (**changes)."""
 
     def make(**changes: Any) -> Any:
         from vla_driver.model.config import VlaConfig
 
-        return VlaConfig(**copy.deepcopy(_TINY), **changes)
+        return VlaConfig(**tiny_settings(), **changes)
 
     return make

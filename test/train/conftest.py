@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -113,34 +114,12 @@ def make_tick(rig: CameraRig) -> Callable[..., Tick]:
 
 
 @pytest.fixture(scope='session')
-def small_model_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def small_model_file(tmp_path_factory: pytest.TempPathFactory, tiny_settings: Callable[[], dict[str, Any]]) -> Path:
     """A file for --config: a model as small as episodes of full-size pictures allow."""
+    settings = tiny_settings()
+    narrow = {'stem_channels': [4, 8, 8], 'hidden_size': 16, 'num_attention_heads': 1, 'intermediate_size': 32}
+    settings['vision_config'] |= narrow
+    settings['action_config']['num_anchors'] = 6
     path = tmp_path_factory.mktemp('config') / 'small.json'
-    path.write_text(
-        json.dumps(
-            {
-                'vision_config': {
-                    'stem_channels': [4, 8, 8],
-                    'hidden_size': 16,
-                    'num_hidden_layers': 1,
-                    'num_attention_heads': 1,
-                    'intermediate_size': 32,
-                },
-                'language_config': {
-                    'hidden_size': 32,
-                    'num_hidden_layers': 2,
-                    'num_attention_heads': 2,
-                    'num_key_value_heads': 2,
-                    'intermediate_size': 64,
-                },
-                'action_config': {
-                    'hidden_size': 32,
-                    'intermediate_size': 64,
-                    'flow_hidden_size': 32,
-                    'flow_num_heads': 2,
-                    'num_anchors': 6,
-                },
-            }
-        )
-    )
+    path.write_text(json.dumps(settings))
     return path
