@@ -2,7 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tests and fixtures draw the same random numbers wherever and in whatever order they run.
 
-VLA_DRIVER_TEST_SEED=N tries others: no test may hang on its numbers.
+VLA_DRIVER_TEST_SEED=N tries others: no test may hang on its numbers.  Models compute in the precision of this machine
+(the head of the report names it) or of VLA_DRIVER_PRECISION; a test of numbers that a precision changes asks for one of
+the fixtures `float32`, `bfloat16` and `each_precision`.  ATEN_CPU_CAPABILITY=default or avx2 tries other processors.
 """
 
 from __future__ import annotations
@@ -16,7 +18,33 @@ from typing import Any
 import pytest
 import torch
 
+from vla_driver.model.precision import VARIABLE, precision
+
 SEED = int(os.environ.get('VLA_DRIVER_TEST_SEED', '0'))
+
+
+def pytest_report_header() -> str:
+    """Say in which precision models compute, and with which instructions."""
+    return f'precision: {precision("cpu")}, instructions: {torch.backends.cpu.get_cpu_capability()}, seed: {SEED}'
+
+
+@pytest.fixture
+def float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let models compute in float32, on every machine."""
+    monkeypatch.setenv(VARIABLE, 'float32')
+
+
+@pytest.fixture
+def bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let models compute in bfloat16, on every machine."""
+    monkeypatch.setenv(VARIABLE, 'bfloat16')
+
+
+@pytest.fixture(params=['float32', 'bfloat16'])
+def each_precision(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Run a test twice, in either precision; return which one it is."""
+    monkeypatch.setenv(VARIABLE, request.param)
+    return str(request.param)
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -17,7 +17,6 @@ from vla_driver.evaluate.efficiency import QwenBench, as_dicts, measure_qwen
 from vla_driver.evaluate.efficiency_models import QwenShape, square_or_six
 from vla_driver.evaluate.efficiency_native import NativeBench, measure_native
 from vla_driver.geometry.rig import load_rig
-from vla_driver.model import precision
 from vla_driver.model.checkpoint import resolve_checkpoint
 from vla_driver.model.config import VlaConfig
 from vla_driver.types import InvalidInput
@@ -138,9 +137,9 @@ def test_the_native_model_has_the_same_rows(tmp_path: Path) -> None:
     assert all(row['decode_ms_per_token'] is None and row['image_to_plan_ms'] > 0 for row in rows)
 
 
-def test_the_native_model_is_counted_in_bfloat16_too(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures('bfloat16')
+def test_the_native_model_is_counted_in_bfloat16_too() -> None:
     """As on processors that multiply it natively, where the weights are stored in it."""
-    monkeypatch.setattr(precision, 'bfloat16_pays', lambda device: True)
     config = VlaConfig.from_pretrained(resolve_checkpoint('nano'))
     bench = NativeBench(config, load_rig('sim'), torch.device('cpu'))
     assert bench.policy.model.language.layers[0].q.weight.dtype == torch.bfloat16

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from vla_driver.model import precision
 from vla_driver.model.inputs import InputBuilder
 from vla_driver.model.native_policy import NativePolicy
+from vla_driver.model.precision import VARIABLE
 from vla_driver.model.tokens import ClipBatch, ClipLabels, ModelInputs
 from vla_driver.model.vla import VlaModel
 from vla_driver.types import CameraRig, Intent, InvalidInput, Observation, Policy
@@ -46,9 +46,9 @@ def test_same_observations_same_plans(small_model: Make, observe: Observe) -> No
     assert np.array_equal(_positions(NativePolicy(small_model()), drive), first)
 
 
-def test_plans_as_it_was_trained(small_model: Make, observe: Observe, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures('float32')
+def test_plans_as_it_was_trained(small_model: Make, observe: Observe) -> None:
     """Tick by tick with a memory gives what training computes for the whole clip at once."""
-    monkeypatch.setattr(precision, 'bfloat16_pays', lambda device: False)
     model = small_model()
     drive = [observe(index) for index in range(4)]
     inputs = [InputBuilder(model.config)(observation) for observation in drive]
@@ -80,9 +80,9 @@ def test_plans_as_it_was_trained(small_model: Make, observe: Observe, monkeypatc
 
 def test_bfloat16_stays_close(small_model: Make, observe: Observe, monkeypatch: pytest.MonkeyPatch) -> None:
     drive = [observe(index) for index in range(3)]
-    monkeypatch.setattr(precision, 'bfloat16_pays', lambda device: False)
+    monkeypatch.setenv(VARIABLE, 'float32')
     exact = _positions(NativePolicy(small_model()), drive)
-    monkeypatch.setattr(precision, 'bfloat16_pays', lambda device: True)
+    monkeypatch.setenv(VARIABLE, 'bfloat16')
     rounded = _positions(NativePolicy(small_model()), drive)
     assert not np.array_equal(exact, rounded)
     assert np.abs(exact - rounded).max() < 0.5

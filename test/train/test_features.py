@@ -15,11 +15,12 @@ import torch
 
 from vla_driver.model.checkpoint import load_model
 from vla_driver.model.config import VlaConfig
+from vla_driver.model.precision import VARIABLE, autocast
 from vla_driver.model.vla import VlaModel
 from vla_driver.train import features as module
 from vla_driver.train import policy as command
 from vla_driver.train.dataset import ClipDataset, find_episodes
-from vla_driver.train.features import encode_episodes, encoder_hash, feature_path, open_features
+from vla_driver.train.features import RECORD, encode_episodes, encoder_hash, feature_path, open_features
 from vla_driver.types import InvalidInput
 
 
@@ -29,23 +30,26 @@ def _small(file: Path, **more: Any) -> VlaModel:
 
 
 def test_features_give_the_tokens_that_the_pictures_give(
-    episodes: Path, small_model_file: Path, tmp_path: Path
+    episodes: Path, small_model_file: Path, tmp_path: Path, each_precision: str
 ) -> None:
     model = _small(small_model_file)
     paths = find_episodes([episodes])
     folder = encode_episodes(model, paths, tmp_path, progress=False)
+    assert folder.name == f'{encoder_hash(model)}-{each_precision}'
+    assert json.loads((folder / RECORD).read_text())['precision'] == each_precision
     pictures = ClipDataset(paths, model.config, ticks=2, augment=False).batch([(0, 1), (1, 0)], None)
     encoded = ClipDataset(paths, model.config, ticks=2, features=folder).batch([(0, 1), (1, 0)], None)
     assert not encoded.inputs.images and encoded.inputs.patches is not None
     assert torch.equal(encoded.inputs.present, pictures.inputs.present)
-    with torch.inference_mode():
+    with torch.inference_mode(), autocast('cpu'):  # as training and driving encode
         expected = model.encode(pictures.inputs).tokens.features
         tokens = model.encode(encoded.inputs).tokens.features
         other = model.encode(
             ClipDataset(paths, model.config, ticks=2, features=folder).batch([(0, 2), (1, 1)], None).inputs
         )
-    # float16 on disk
-    torch.testing.assert_close(tokens, expected, rtol=0.0, atol=0.02)
+    # float16 on disk: ten bits of a number; bfloat16 has seven, and the merger multiplies what they differ by.
+    exact = each_precision == 'float32'
+    torch.testing.assert_close(tokens, expected, rtol=0.0, atol=0.02 if exact else 0.1)
     assert (other.tokens.features - expected).abs().max() > 0.1
 
 
@@ -56,11 +60,11 @@ def test_what_is_encoded_is_not_encoded_again(
     paths = find_episodes([episodes])
     folder = encode_episodes(model, paths, tmp_path, progress=False)
     feature_path(folder, paths[0]).unlink()
-    written: list[Path] = []
+    saved: list[int] = []
     save = np.save
-    monkeypatch.setattr(module.np, 'save', lambda stream, x: (written.append(Path(stream.name)), save(stream, x)))
+    monkeypatch.setattr(module.np, 'save', lambda stream, x: (saved.append(len(x)), save(stream, x)))
     assert encode_episodes(model, paths, tmp_path, progress=False) == folder
-    assert len(written) == 1 and feature_path(folder, paths[0]).exists()
+    assert len(saved) == 1 and feature_path(folder, paths[0]).exists()
 
 
 def test_another_encoder_has_another_folder(small_model_file: Path) -> None:
@@ -82,11 +86,27 @@ def test_the_blind_control_has_no_features(small_model_file: Path) -> None:
 def test_features_that_do_not_fit_are_refused(episodes: Path, small_model_file: Path, tmp_path: Path) -> None:
     model = _small(small_model_file)
     paths = find_episodes([episodes])
-    with pytest.raises(InvalidInput, match='holds no features of'):
-        open_features(tmp_path, paths[0], 5)
     folder = encode_episodes(model, paths[:1], tmp_path, progress=False)
+    with pytest.raises(InvalidInput, match='holds no features of'):
+        open_features(folder, tmp_path / 'other.npz', 3)
     with pytest.raises(InvalidInput, match='ticks, the episode has 3: remove it'):
         open_features(folder, paths[0], 3)
+
+
+def test_features_of_another_precision_are_refused(
+    episodes: Path, small_model_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, paths = _small(small_model_file), find_episodes([episodes])
+    monkeypatch.setenv(VARIABLE, 'bfloat16')
+    folder = encode_episodes(model, paths, tmp_path, progress=False)
+    monkeypatch.setenv(VARIABLE, 'float32')
+    with pytest.raises(InvalidInput, match=r'made in bfloat16, but this model computes in float32; encode .* again'):
+        ClipDataset(paths, model.config, ticks=2, features=folder)
+    other = encode_episodes(model, paths, tmp_path, progress=False)
+    assert other != folder and len(ClipDataset(paths, model.config, ticks=2, features=other)) > 0
+    (other / RECORD).unlink()  # as older versions left it
+    with pytest.raises(InvalidInput, match='does not say in which precision'):
+        open_features(other, paths[0], 3)
 
 
 def _train(*arguments: str) -> dict[str, float]:

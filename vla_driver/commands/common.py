@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import os
 import platform
@@ -95,15 +96,28 @@ def bag_rig(args: argparse.Namespace) -> CameraRig | None:
 
 
 def provenance() -> dict[str, Any]:
-    """Return what a reader needs to repeat a measurement: command, version, machine, time."""
+    """Return what a reader needs to repeat a measurement: command, version, machine, precision, time.
+
+    precision: in which models compute here (VLA_DRIVER_PRECISION; vla_driver/model/precision.py); None without torch.
+    """
     command = ['vla_driver', *sys.argv[1:]]
     return {
         'command': shlex.join(command),
         'version': __version__,
         'python': platform.python_version(),
         'machine': {'cpu': _cpu_name(), 'cores': len(os.sched_getaffinity(0)), 'system': platform.platform()},
+        'precision': _precision(),
         'date': datetime.now(timezone.utc).isoformat(timespec='seconds'),
     }
+
+
+def _precision() -> str | None:
+    if importlib.util.find_spec('torch') is None:
+        return None
+    from vla_driver.model.device import choose_device
+    from vla_driver.model.precision import precision
+
+    return precision(choose_device('auto'))
 
 
 def _cpu_name() -> str:

@@ -18,8 +18,10 @@ Row = dict[str, Any]
 
 
 def fingerprint(model: str, settings: PruningSettings) -> str:
-    """Return a hash of everything a drive depends on beside the scenario: weights, pruner, budget, version."""
+    """Return a hash of all that a drive depends on beside the scenario: weights, pruner, budget, precision, version."""
     from vla_driver.model.checkpoint import PRUNER_FOLDER, resolve_checkpoint
+    from vla_driver.model.device import choose_device
+    from vla_driver.model.precision import precision
     from vla_driver.model.pruning.registry import early_folder
 
     digest = hashlib.sha256()
@@ -35,7 +37,8 @@ def fingerprint(model: str, settings: PruningSettings) -> str:
         for file in sorted((*folder.glob('*.safetensors'), *folder.glob('config.json'))):
             digest.update(file.name.encode() + hashlib.sha256(file.read_bytes()).digest())
     budget = [settings.ratio, settings.count, settings.scope, settings.floor, sorted(settings.weights.items())]
-    about = [__version__, settings.pruner, budget if settings.active else None]
+    computed = precision(choose_device('auto'))  # as the workers choose it
+    about = [__version__, computed, settings.pruner, budget if settings.active else None]
     digest.update(json.dumps(about).encode())
     return digest.hexdigest()[:20]
 

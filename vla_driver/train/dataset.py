@@ -133,11 +133,13 @@ class ClipDataset:
         ticks: int = 6,
         augment: bool = True,
         features: Path | None = None,
+        device: str = 'cpu',
     ):
         """Open the episodes; pictures stay on disk until a clip needs them.
 
         ticks: length of a clip; augment: vary colours and drop nothing else (the model drops inputs itself);
-        features: folder of patch features (train/features.py), given instead of pictures and dense labels.
+        features: folder of patch features (train/features.py), given instead of pictures and dense labels;
+        device: where the model that reads them computes (`open_features`).
         """
         for (width, height), names in config.camera_groups:
             for name in names:
@@ -150,7 +152,10 @@ class ClipDataset:
         self.episodes: list[Episode] = [open_episode(path) for path in paths]
         self._geometry = [self._rig_of(episode) for episode in self.episodes]
         self._features = (
-            [open_features(features, path, len(e['stamp'])) for path, e in zip(paths, self.episodes, strict=True)]
+            [
+                open_features(features, path, len(e['stamp']), device)
+                for path, e in zip(paths, self.episodes, strict=True)
+            ]
             if features is not None
             else None
         )

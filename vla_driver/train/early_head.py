@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from vla_driver.model.checkpoint import PRUNER_FOLDER, resolve_checkpoint, shipped_models
 from vla_driver.model.device import DEVICE_HELP, choose_device
-from vla_driver.model.precision import autocast
+from vla_driver.model.precision import autocast, precision
 from vla_driver.model.pruning.base import keep_best
 from vla_driver.model.pruning.budget import TokenBudget
 from vla_driver.model.pruning.early import EarlyHead, save_early_head
@@ -216,5 +216,5 @@ def _validate(
             for name, values in found.items():
                 rows.setdefault(f'{name}_{percent}', []).append(values)
     figures = {name: float(torch.cat(values).nanmean()) for name, values in rows.items()}
-    append_log(args.out, kind='validation', step=args.steps, **figures)
+    append_log(args.out, kind='validation', step=args.steps, precision=precision(device), **figures)
     return figures

@@ -4,28 +4,33 @@
 
 The encoder takes most of a training step.  Once its dense heads see well, freezing it and reading its features
 from disk makes a step several times cheaper (the features carry no colour augmentation; the looks of the drives
-themselves vary).  A cache belongs to one state of the encoder: its folder is named by a hash of those weights.
+themselves vary).  A cache belongs to one state of the encoder and to the precision it computed in: its folder is named
+by a hash of those weights and by the precision, and a record in it says both.
 """
 
 from __future__ import annotations
 
 import hashlib
+import io
+import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from tqdm import tqdm
 
-from vla_driver.model.precision import autocast
+from vla_driver.model.precision import autocast, precision
 from vla_driver.model.tokens import to_device
 from vla_driver.model.vla import VlaModel
 from vla_driver.types import InvalidInput
 
 _TICKS_AT_ONCE = 16
+#: The file in a folder of features that says how they were made.
+RECORD: Final = 'features.json'
 
 
 def encoder_hash(model: VlaModel) -> str:
@@ -61,8 +66,11 @@ def encode_episodes(
     """
     from vla_driver.train.dataset import ClipDataset
 
-    target = folder / encoder_hash(model)
+    computed, encoder = precision(device), encoder_hash(model)
+    target = folder / f'{encoder}-{computed}'
     target.mkdir(parents=True, exist_ok=True)
+    record = {'encoder': encoder, 'precision': computed, 'stored': 'float16'}
+    _write(target / RECORD, (json.dumps(record, indent=1) + '\n').encode())
     wanted = [path for path in episodes if not feature_path(target, path).exists()]
     was_training = model.training
     model.eval()
@@ -74,16 +82,27 @@ def encode_episodes(
             inputs = to_device(dataset.batch(rows[first : first + _TICKS_AT_ONCE], None).inputs, device)
             with autocast(device):
                 parts.append(model.vision.embed(inputs).to('cpu', torch.float16).numpy())
-        temporary = feature_path(target, path).with_suffix(f'.{os.getpid()}.tmp')
-        with temporary.open('wb') as stream:
-            np.save(stream, np.concatenate(parts))
-        temporary.replace(feature_path(target, path))
+        packed = io.BytesIO()
+        np.save(packed, np.concatenate(parts))
+        _write(feature_path(target, path), packed.getbuffer())
     model.train(was_training)
     return target
 
 
-def open_features(folder: Path, episode: Path, ticks: int) -> npt.NDArray[Any]:
-    """Return the features [ticks, P, d] of an episode as a memory map; raise `InvalidInput` where they do not fit."""
+def _write(path: Path, data: bytes | memoryview) -> None:
+    """Write a file in one step: several processes may write the same one, and any may be interrupted."""
+    temporary = path.with_suffix(f'.{os.getpid()}.tmp')
+    temporary.write_bytes(data)
+    temporary.replace(path)
+
+
+def open_features(folder: Path, episode: Path, ticks: int, device: torch.device | str = 'cpu') -> npt.NDArray[Any]:
+    """Return the features [ticks, P, d] of an episode as a memory map.
+
+    device: where the model that reads them computes.  Raises `InvalidInput` where they do not fit, and where they were
+    made in another precision than that of `device`: a model trained on them would see other tokens when it drives.
+    """
+    _check_precision(folder, precision(device))
     path = feature_path(folder, episode)
     if not path.is_file():
         raise InvalidInput(f'{folder} holds no features of {episode}; encode it first')
@@ -91,3 +110,15 @@ def open_features(folder: Path, episode: Path, ticks: int) -> npt.NDArray[Any]:
     if len(features) != ticks:
         raise InvalidInput(f'{path} holds {len(features)} ticks, the episode has {ticks}: remove it to encode it again')
     return features
+
+
+def _check_precision(folder: Path, wanted: str) -> None:
+    remedy = 'encode the episodes again (encode_episodes keeps each precision in a folder of its own)'
+    try:
+        made = json.loads((folder / RECORD).read_text(encoding='utf-8'))['precision']
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InvalidInput(
+            f'{folder} does not say in which precision its features were made ({RECORD}); {remedy}'
+        ) from error
+    if made != wanted:
+        raise InvalidInput(f'{folder} holds features made in {made}, but this model computes in {wanted}; {remedy}')

@@ -36,8 +36,8 @@ class FrameSource(Protocol):
 class EpisodeFrames:
     """Every tick of an episode; masks come from its semantic labels."""
 
-    def __init__(self, path: Path, features: Path | None = None):
-        """features: folder of patch features (train/features.py), handed on with each frame."""
+    def __init__(self, path: Path, features: Path | None = None, device: str = 'cpu'):
+        """features: folder of patch features (train/features.py), for a model on `device`; they go with each frame."""
         self.path, self._episode = path, open_episode(path)
         episode = self._episode
         self._cameras = {
@@ -45,7 +45,7 @@ class EpisodeFrames:
             for i, name in enumerate(CAMERA_NAMES)
             if episode['present'][i]
         }
-        self._features = open_features(features, path, len(self)) if features is not None else None
+        self._features = open_features(features, path, len(self), device) if features is not None else None
 
     @property
     def scenes(self) -> list[str]:
@@ -115,14 +115,15 @@ def episodes_under(folders: Sequence[Path]) -> list[Path]:
     return find_episodes(plain) if plain else []
 
 
-def open_frames(folders: Sequence[Path], features: Path | None = None) -> JoinedFrames:
+def open_frames(folders: Sequence[Path], features: Path | None = None, device: str = 'cpu') -> JoinedFrames:
     """Return all frames under the folders, each of episodes or of pairs (train/foreground.py).
 
+    features, device: as in `EpisodeFrames`.
     Raises `InvalidInput` for a folder that does not exist or holds neither.
     """
     for folder in folders:
         if not folder.is_dir():
             raise InvalidInput(f'{folder} is no folder; give one of episodes (*.npz) or of foreground pairs')
-    sources: list[FrameSource] = [EpisodeFrames(path, features) for path in episodes_under(folders)]
+    sources: list[FrameSource] = [EpisodeFrames(path, features, device) for path in episodes_under(folders)]
     sources += [PairFolder(folder) for folder in folders if is_pairs(folder)]
     return JoinedFrames(sources)

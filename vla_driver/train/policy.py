@@ -22,6 +22,7 @@ from tqdm import tqdm
 from vla_driver.model.checkpoint import load_model, resolve_checkpoint
 from vla_driver.model.config import VlaConfig
 from vla_driver.model.device import DEVICE_HELP, choose_device
+from vla_driver.model.precision import precision
 from vla_driver.model.vla import VlaModel
 from vla_driver.train.anchors import fit_anchors
 from vla_driver.train.dataset import ClipDataset, batches_ahead, find_episodes, split_episodes
@@ -134,9 +135,11 @@ def _train(args: argparse.Namespace, rank: int) -> dict[str, float]:
         # New episodes would change the order of the old ones, and the run would no longer be the same.
         train_paths, held_out = _recorded_split(args.out, train_paths, held_out)
     features = _features(args, model, [*train_paths, *held_out], device, rank) if args.freeze_vision else None
-    dataset = ClipDataset(train_paths, model.config, ticks=args.ticks, features=features)
+    dataset = ClipDataset(train_paths, model.config, ticks=args.ticks, features=features, device=device)
     validation = (
-        ClipDataset(held_out, model.config, ticks=args.ticks, augment=False, features=features) if held_out else None
+        ClipDataset(held_out, model.config, ticks=args.ticks, augment=False, features=features, device=device)
+        if held_out
+        else None
     )
     if not args.resume and (args.refit_anchors or not args.init):
         fit_anchors(model, *dataset.controls(), seed=args.seed, again=bool(args.init))
@@ -162,6 +165,7 @@ def _train(args: argparse.Namespace, rank: int) -> dict[str, float]:
         ticks=dataset.num_ticks,
         parameters=parameters,
         device=device,
+        precision=precision(device),
         threads=torch.get_num_threads(),
         init=str(args.init or ''),
         settings=asdict(config),

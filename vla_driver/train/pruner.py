@@ -21,6 +21,7 @@ import torch
 from tqdm import tqdm
 
 from vla_driver.model.device import DEVICE_HELP, choose_device
+from vla_driver.model.precision import precision
 from vla_driver.train.features import encode_episodes
 from vla_driver.train.frames import JoinedFrames, episodes_under, open_frames
 from vla_driver.train.pruner_trainer import (
@@ -204,6 +205,7 @@ def train_pruner(args: argparse.Namespace) -> dict[str, float]:
         pruner_parameters=sum(p.numel() for p in trainer.pruner.parameters()),
         decoder_parameters=sum(p.numel() for p in trainer.decoder.parameters()),
         device=device,
+        precision=precision(device),
         threads=torch.get_num_threads(),
         settings=asdict(config),
     )
@@ -253,7 +255,7 @@ def _open(args: argparse.Namespace, encoder: TokenEncoder, device: str) -> Joine
         if not isinstance(encoder, NativeEncoder):
             raise InvalidInput('--features keeps the features of the native encoder; leave it out for Qwen-VL')
         features = encode_episodes(encoder.model, episodes_under(args.data), args.features, device=device)
-    return open_frames(args.data, features)
+    return open_frames(args.data, features, device)
 
 
 def _scenes(frames: JoinedFrames, held_out: JoinedFrames) -> dict[str, list[str]]:

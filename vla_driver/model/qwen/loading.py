@@ -40,11 +40,11 @@ def load_parts(folder: str | os.PathLike[str], device: str | torch.device = 'cpu
     dtype: of the weights; None for bfloat16 where the device multiplies it natively, else float32.
     Raises `InvalidInput`, naming the file or the weight, where something is missing or does not fit.
     """
-    from vla_driver.model.precision import bfloat16_pays
+    from vla_driver.model.precision import weight_type
 
     path = Path(folder)
     if dtype is None:
-        dtype = torch.bfloat16 if bfloat16_pays(device) else torch.float32
+        dtype = weight_type(device)
     model = load_weights(path, dtype)
     tokenizer = _tokenizer(path, model.config)
     stop = {tokenizer.convert_tokens_to_ids(_TURN_END), tokenizer.eos_token_id}
