@@ -6,7 +6,7 @@
 # usage: scripts/make_towns.sh BIN_DIR_OF_ECLIPSE_SUMO [OUT_DIR]
 set -eu
 bin=$1
-out=${2:-"$(dirname "$0")/../vla_driver/sim/towns"}
+out=${2:-"$(dirname "$0")/../vla_driver/sim/world/towns"}
 mkdir -p "$out"
 
 # Split-phase signals (--tls.layout incoming): one approach is green at a time, so that a left turn meets no

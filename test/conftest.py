@@ -9,16 +9,26 @@ the fixtures `float32`, `bfloat16` and `each_precision`.  ATEN_CPU_CAPABILITY=de
 
 from __future__ import annotations
 
-import copy
 import os
 import zlib
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 
 from vla_driver.model.precision import VARIABLE, precision
+
+#: Fixtures that several rooms of the tests share.
+pytest_plugins = [
+    'fixtures.rigs',  # first: others are made of it
+    'fixtures.checkpoints',
+    'fixtures.episodes',
+    'fixtures.labelled',
+    'fixtures.models',
+    'fixtures.observations',
+    'fixtures.qwen',
+    'fixtures.tokens',
+]
 
 SEED = int(os.environ.get('VLA_DRIVER_TEST_SEED', '0'))
 
@@ -57,46 +67,3 @@ def pytest_fixture_setup(fixturedef: Any) -> None:
 def pytest_runtest_call() -> None:
     """Start every test from the seed."""
     torch.manual_seed(SEED)
-
-
-_TINY = {
-    'vision_config': {
-        'stem_channels': [8, 8, 16],
-        'hidden_size': 32,
-        'num_hidden_layers': 1,
-        'num_attention_heads': 2,
-        'intermediate_size': 64,
-    },
-    'language_config': {
-        'hidden_size': 32,
-        'num_hidden_layers': 2,
-        'num_attention_heads': 2,
-        'num_key_value_heads': 2,
-        'intermediate_size': 64,
-    },
-    'action_config': {
-        'hidden_size': 32,
-        'intermediate_size': 64,
-        'flow_hidden_size': 32,
-        'flow_num_heads': 2,
-        'num_anchors': 4,
-    },
-}
-
-
-@pytest.fixture(scope='session')
-def tiny_settings() -> Callable[[], dict[str, Any]]:
-    """Return a maker of the settings of models of the real kind, so small that they need no time."""
-    return lambda: copy.deepcopy(_TINY)
-
-
-@pytest.fixture(scope='session')
-def tiny_config(tiny_settings: Callable[[], dict[str, Any]]) -> Callable[..., Any]:
-    """Return a maker of configs with these settings: (**changes)."""
-
-    def make(**changes: Any) -> Any:
-        from vla_driver.model.config import VlaConfig
-
-        return VlaConfig(**tiny_settings(), **changes)
-
-    return make

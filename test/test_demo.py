@@ -146,7 +146,7 @@ def earlier_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     from rclpy.serialization import serialize_message
 
     from vla_driver.geometry import unicycle
-    from vla_driver.ros import conversions as convert
+    from vla_driver.ros.wire import conversions as convert
     from vla_driver.types import Plan
 
     store = schema.typestore()

@@ -24,33 +24,37 @@ from vla_driver.types import VlaDriverError
 
 @dataclass(frozen=True)
 class Command:
-    """Where a command lives and what it does, in one line."""
+    """What a command is called and does, in one line; its module has its words for a path (`commands/`)."""
 
     words: tuple[str, ...]
-    module: str
     summary: str
+
+    @property
+    def module(self) -> str:
+        """The module with `add_arguments` and `run`."""
+        return '.'.join(('vla_driver', 'commands', *self.words)).replace('-', '_')
 
 
 COMMANDS: Final = (
-    Command(('convert', 'nuscenes-fg'), 'vla_driver.commands.convert_nuscenes_fg', 'foreground masks of nuScenes'),
-    Command(('convert', 'sim-fg'), 'vla_driver.commands.convert_sim_fg', 'foreground masks of simulated episodes'),
-    Command(('demo',), 'vla_driver.commands.demo', 'replay the sample bag through the nodes and write a report'),
-    Command(('doctor',), 'vla_driver.commands.doctor', 'check what is installed and say what to do about the rest'),
-    Command(('drive',), 'vla_driver.commands.drive', 'drive one route in the simulator, in closed loop'),
-    Command(('evaluate', 'closed-loop'), 'vla_driver.commands.closed_loop', 'success and safety on held-out routes'),
-    Command(('evaluate', 'efficiency'), 'vla_driver.commands.efficiency', 'what pruning saves: operations and time'),
-    Command(('evaluate', 'open-loop'), 'vla_driver.commands.open_loop', 'L2 and collisions against recorded driving'),
-    Command(('evaluate', 'latency'), 'vla_driver.commands.latency', 'camera-to-path latency of the nodes over DDS'),
-    Command(('evaluate', 'pruning'), 'vla_driver.commands.pruning', 'driving and foreground kept, pruner by pruner'),
-    Command(('evaluate', 'tick-time'), 'vla_driver.commands.tick_time', "the model's tick, pruned and not, in one run"),
-    Command(('record',), 'vla_driver.commands.record', 'let the expert drive and write a bag'),
-    Command(('replay',), 'vla_driver.commands.replay', 'replay a bag through the nodes over DDS'),
-    Command(('train', 'collect'), 'vla_driver.train.collect', 'collect labelled episodes in the simulator'),
-    Command(('train', 'export'), 'vla_driver.train.export', 'turn a run into a checkpoint that ships'),
-    Command(('train', 'policy'), 'vla_driver.train.policy', 'train the driving policy by imitation'),
-    Command(('train', 'pruner'), 'vla_driver.train.pruner', 'train ReconPruner, which selects visual tokens'),
-    Command(('train', 'usual-view'), 'vla_driver.train.usual_view', 'what the panorama shows for dropped tokens'),
-    Command(('train', 'early-head'), 'vla_driver.train.early_head', 'train a head for pruning inside the encoder'),
+    Command(('convert', 'nuscenes-fg'), 'foreground masks of nuScenes'),
+    Command(('convert', 'sim-fg'), 'foreground masks of simulated episodes'),
+    Command(('demo',), 'replay the sample bag through the nodes and write a report'),
+    Command(('doctor',), 'check what is installed and say what to do about the rest'),
+    Command(('drive',), 'drive one route in the simulator, in closed loop'),
+    Command(('evaluate', 'closed-loop'), 'success and safety on held-out routes'),
+    Command(('evaluate', 'efficiency'), 'what pruning saves: operations and time'),
+    Command(('evaluate', 'open-loop'), 'L2 and collisions against recorded driving'),
+    Command(('evaluate', 'latency'), 'camera-to-path latency of the nodes over DDS'),
+    Command(('evaluate', 'pruning'), 'driving and foreground kept, pruner by pruner'),
+    Command(('evaluate', 'tick-time'), "the model's tick, pruned and not, in one run"),
+    Command(('record',), 'let the expert drive and write a bag'),
+    Command(('replay',), 'replay a bag through the nodes over DDS'),
+    Command(('train', 'collect'), 'collect labelled episodes in the simulator'),
+    Command(('train', 'export'), 'turn a run into a checkpoint that ships'),
+    Command(('train', 'policy'), 'train the driving policy by imitation'),
+    Command(('train', 'pruner'), 'train ReconPruner, which selects visual tokens'),
+    Command(('train', 'usual-view'), 'what the panorama shows for dropped tokens'),
+    Command(('train', 'early-head'), 'train a head for pruning inside the encoder'),
 )
 _GROUPS: Final = {
     'convert': 'convert data for training',

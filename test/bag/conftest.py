@@ -15,7 +15,7 @@ import pytest
 from vla_driver.bag.write import BagWriter
 from vla_driver.geometry.rig import load_rig
 from vla_driver.geometry.unicycle import integrate
-from vla_driver.sim.scene import Actor, SemanticClass
+from vla_driver.sim.world.scene import Actor, SemanticClass
 from vla_driver.types import (
     CAMERA_NAMES,
     CameraFrame,

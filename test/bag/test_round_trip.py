@@ -17,10 +17,10 @@ from rosbags.interfaces import QosDurability, QosReliability
 from vla_driver.bag import schema
 from vla_driver.bag.read import BagReader
 from vla_driver.bag.write import BagWriter
-from vla_driver.camera.decode import encode_jpeg
-from vla_driver.camera.sync import CameraSync
 from vla_driver.geometry import se2
 from vla_driver.geometry.rig import load_rig
+from vla_driver.observation.decode import encode_jpeg
+from vla_driver.observation.sync import CameraSync
 from vla_driver.types import CAMERA_NAMES, InvalidInput, TurnCommand
 
 TICKS = 12

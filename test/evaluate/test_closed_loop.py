@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from vla_driver.evaluate.closed_loop import compare, run_scenarios, summarise
-from vla_driver.evaluate.rollout import ticks_per_plan
-from vla_driver.sim.scenario import scenarios
+from vla_driver.sim.rollout import ticks_per_plan
+from vla_driver.sim.world.scenario import scenarios
 from vla_driver.types import InvalidInput
 
 WALL_CLOCK = ('plan_ms', 'wall_s')

@@ -19,8 +19,8 @@ from vla_driver.evaluate.open_loop import AgentTrack, RecordedExpert, evaluate_b
 from vla_driver.geometry import unicycle
 from vla_driver.geometry.rig import load_rig
 from vla_driver.model.qwen.answer import AnswerFault, MalformedAnswer
-from vla_driver.planning.constant_velocity import ConstantVelocityPolicy
-from vla_driver.sim.scene import Actor, SemanticClass
+from vla_driver.policies.constant_velocity import ConstantVelocityPolicy
+from vla_driver.sim.world.scene import Actor, SemanticClass
 from vla_driver.types import CameraFrame, EgoState, Intent, InvalidInput, Navigation, Observation, Plan, TurnCommand
 
 RIG = load_rig('sim')
@@ -164,8 +164,16 @@ def test_malformed_answers_are_counted_and_pictures_are_decoded_as_in_the_node(b
     assert policy.shapes == {(48, 80, 3)}
 
 
-def test_open_loop_with_a_pruner(tiny_checkpoint: Path, braking_bag: Path, tmp_path: Path) -> None:
-    words = ['evaluate', 'open-loop', str(braking_bag), '--model', str(tiny_checkpoint), '--json', str(tmp_path / 'a')]
+def test_open_loop_with_a_pruner(small_checkpoint: Path, braking_bag: Path, tmp_path: Path) -> None:
+    words = [
+        'evaluate',
+        'open-loop',
+        str(braking_bag),
+        '--model',
+        str(small_checkpoint),
+        '--json',
+        str(tmp_path / 'a'),
+    ]
     assert main([*words, '--pruner', 'uniform', '--prune-ratio', '0.6']) == 0
     found = json.loads((tmp_path / 'a').read_text())
     assert (found['pruning']['pruner'], found['pruning']['ratio'], found['samples']) == ('uniform', 0.6, 7)
@@ -179,7 +187,7 @@ def test_answers_that_are_all_malformed_are_told_and_written(
         def plan(self, observation: Observation, intent: Intent | None = None) -> Plan:
             raise MalformedAnswer(AnswerFault.EMPTY, 'nothing was said')
 
-    from vla_driver.commands import open_loop
+    from vla_driver.commands.evaluate import open_loop
 
     monkeypatch.setattr(open_loop, 'make_policy', lambda *args, **settings: Silent())
     words = ['evaluate', 'open-loop', str(braking_bag), '--policy', 'constant-velocity', '--json', str(tmp_path / 'a')]

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from vla_driver.bag.read import BagReader
-from vla_driver.evaluate.recorded_plans import ReceivedPlan, ReceivedTokens, Recording
-from vla_driver.evaluate.replay_report import write_replay_report
-from vla_driver.planning.constant_velocity import ConstantVelocityPolicy
+from vla_driver.bag.recording import ReceivedPlan, ReceivedTokens, Recording
+from vla_driver.evaluate.replay import write_replay_report
+from vla_driver.policies.constant_velocity import ConstantVelocityPolicy
 from vla_driver.types import CAMERA_NAMES
 
 GALLERY = '<h2>Tokens that the model kept</h2>'

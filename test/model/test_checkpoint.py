@@ -10,8 +10,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from vla_driver.model.checkpoint import load_model, load_policy, resolve_checkpoint, shipped_models
-from vla_driver.model.vla import VlaModel
+from vla_driver.model.checkpoint import resolve_checkpoint, shipped_models
+from vla_driver.model.native.loading import load_model
+from vla_driver.model.native.vla import VlaModel
+from vla_driver.policies.loading import load_policy
 from vla_driver.types import InvalidInput
 
 

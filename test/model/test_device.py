@@ -7,8 +7,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from vla_driver.model.checkpoint import load_policy
 from vla_driver.model.device import choose_device
+from vla_driver.policies.loading import load_policy
 from vla_driver.types import InvalidInput
 
 

@@ -1,8 +1,12 @@
 # Copyright 2026 The vla_driver authors
 # SPDX-License-Identifier: Apache-2.0
-"""Imports point down the layers and never up, and only vla_driver.ros knows ROS."""
+"""The table of rooms in docs/architecture.md is true: imports point down and never in a circle; only ros/ knows ROS."""
+
+from __future__ import annotations
 
 import ast
+import graphlib
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,66 +14,96 @@ from pathlib import Path
 
 import pytest
 
-PACKAGE = Path(__file__).parents[2] / 'vla_driver'
+ROOT = Path(__file__).parents[2]
+PACKAGE = ROOT / 'vla_driver'
 
-#: Part of the package -> layer; a module may import from its own layer and those below.
-LAYERS = {
-    'types': 0,
-    'resources': 0,
-    'geometry': 1,
-    'camera': 2,
-    'model': 2,
-    'planning': 3,
-    'bag': 4,
-    'evaluate': 4,
-    'sim': 4,
-    'train': 4,
-    'ros': 5,
-    'commands': 6,
-    'cli': 6,
+#: What the table's families of libraries stand for; ROS also means every package of messages.
+FAMILIES = {
+    'ROS': {'rclpy', 'ament_index_python', 'builtin_interfaces', 'rcl_interfaces'},
+    'SUMO': {'libsumo', 'sumolib', 'sumo_data', 'traci'},
 }
-ROS = {'rclpy', 'ament_index_python', 'builtin_interfaces', 'lifecycle_msgs', 'rcl_interfaces', 'rosgraph_msgs'}
+_ROW = re.compile(r'^\| `([\w/]+)` \|[^|]*\|([^|]*)\|$', re.MULTILINE)
 
 
-def modules() -> Iterator[tuple[str, Path]]:
-    """Yield (dotted name below vla_driver, path) of every module of the package."""
-    for path in sorted(PACKAGE.rglob('*.py')):
-        name = '.'.join(path.relative_to(PACKAGE).with_suffix('').parts).removesuffix('__init__').rstrip('.')
-        if name:
-            yield name, path
+def rooms() -> dict[str, tuple[int, set[str]]]:
+    """Return room -> (its height, the libraries it may use), from the table; the lowest room is 0."""
+    rows = _ROW.findall((ROOT / 'docs' / 'architecture.md').read_text(encoding='utf-8'))
+    return {
+        room: (len(rows) - 1 - number, {name.strip() for name in libraries.split(',') if name.strip()})
+        for number, (room, libraries) in enumerate(rows)
+    }
+
+
+ROOMS = rooms()
+
+
+def modules() -> dict[str, Path]:
+    """Return dotted name -> path of every module of the package, packages included."""
+    paths = sorted(PACKAGE.rglob('*.py'))
+    return {'.'.join(path.relative_to(ROOT).with_suffix('').parts).removesuffix('.__init__'): path for path in paths}
+
+
+MODULES = modules()
+
+
+def room_of(module: str) -> str:
+    """Return the room of a module: the longest name in the table that its path begins with."""
+    place = module.removeprefix('vla_driver.').replace('.', '/')
+    fitting = [room for room in ROOMS if place == room or place.startswith(f'{room}/')]
+    assert fitting, f'{module} is in no room; add one to the table in docs/architecture.md'
+    return max(fitting, key=len)
 
 
 def imports(path: Path) -> Iterator[str]:
-    """Yield the dotted names a module imports, inside functions too; those for type checkers are left out."""
-    tree = ast.parse(path.read_text())
-    typing_only = {
-        id(child)
-        for node in ast.walk(tree)
-        if isinstance(node, ast.If) and 'TYPE_CHECKING' in ast.unparse(node.test)
-        for statement in node.body
-        for child in ast.walk(statement)
-    }
-    for node in ast.walk(tree):
-        if id(node) in typing_only:
-            continue
+    """Yield the dotted names a module imports: at its top, in functions, and for type checkers."""
+    for node in ast.walk(ast.parse(path.read_text(encoding='utf-8'))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f'{path}: relative import; write the full name'
-            yield node.module or ''
-            yield from (f'{node.module}.{alias.name}' for alias in node.names)
+            assert node.module is not None
+            for alias in node.names:
+                name = f'{node.module}.{alias.name}'
+                yield name if name in MODULES else node.module
 
 
-@pytest.mark.parametrize(('name', 'path'), list(modules()), ids=lambda value: value if isinstance(value, str) else '')
-def test_imports_point_down(name: str, path: Path) -> None:
-    part = name.split('.')[0]
-    assert part in LAYERS, f'vla_driver.{part} has no layer; add it to LAYERS'
-    for target in imports(path):
-        root, *rest = target.split('.')
-        if root == 'vla_driver' and rest and rest[0] in LAYERS:
-            assert LAYERS[rest[0]] <= LAYERS[part], f'vla_driver.{name} imports {target}, a layer above its own'
-        if part != 'ros' and (root in ROS or root.endswith('_msgs') or target == 'vla_driver.msg'):
-            pytest.fail(f'vla_driver.{name} imports {target}; only vla_driver.ros may know ROS')
+@pytest.mark.parametrize('name', sorted(set(MODULES) - {'vla_driver'}))
+def test_imports_point_down(name: str) -> None:
+    room = room_of(name)
+    height, libraries = ROOMS[room]
+    allowed = libraries | set().union(*(FAMILIES.get(one, set()) for one in libraries))
+    for target in imports(MODULES[name]):
+        root = target.split('.')[0]
+        if target == 'vla_driver.msg' or target.startswith('vla_driver.msg.') or root.endswith('_msgs'):
+            assert 'ROS' in libraries, f'{name} imports {target}; only rooms with ROS in the table may'
+        elif root == 'vla_driver':
+            if target != 'vla_driver':
+                other = room_of(target)
+                assert ROOMS[other][0] <= height, f'{name} imports {target}: {other} lies above {room}'
+        elif root not in sys.stdlib_module_names:
+            assert root in allowed, f'{name} imports {root}, which the table does not allow in {room}'
+
+
+def test_no_circles() -> None:
+    graph = {name: {t for t in imports(path) if t in MODULES and t != name} for name, path in MODULES.items()}
+    for targets in graph.values():
+        targets.discard('vla_driver')
+    tuple(graphlib.TopologicalSorter(graph).static_order())  # raises CycleError, naming the circle
+
+
+def test_the_table_has_no_empty_rooms() -> None:
+    assert len(ROOMS) > 15
+    used = {room_of(name) for name in MODULES if name != 'vla_driver'}
+    assert used == set(ROOMS)
+
+
+def test_nodes_rest_on_nothing_of_evaluation_training_and_data() -> None:
+    for name, path in MODULES.items():
+        if name.startswith('vla_driver.ros'):
+            above = [
+                t for t in imports(path) if t.startswith(('vla_driver.evaluate', 'vla_driver.train', 'vla_driver.data'))
+            ]
+            assert not above, f'{name} imports {above}'
 
 
 def test_the_package_imports_without_ros() -> None:

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from vla_driver.ros import transport
+from vla_driver.ros.wire import transport
 
 PROFILE = 'FASTRTPS_DEFAULT_PROFILES_FILE'
 
@@ -43,7 +43,7 @@ VIEWER = """
 import json, os, pathlib, time, rclpy
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image
-from vla_driver.ros.transport import use_shared_memory_profile
+from vla_driver.ros.wire.transport import use_shared_memory_profile
 
 use_shared_memory_profile(os.environ)
 before = set(pathlib.Path('/dev/shm').glob('fastrtps_*'))

@@ -7,8 +7,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from vla_driver.planning.constant_velocity import ConstantVelocityPolicy
 from vla_driver.planning.guard import GuardLimits, infeasibility
+from vla_driver.policies.constant_velocity import ConstantVelocityPolicy
 from vla_driver.types import Policy
 
 

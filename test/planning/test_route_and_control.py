@@ -8,12 +8,12 @@ import pytest
 from vla_driver.bag.read import BagReader
 from vla_driver.bag.sample import sample_bag_path
 from vla_driver.geometry import se2, unicycle
+from vla_driver.observation.route import RouteTracker, target_points
 from vla_driver.planning.control import TrajectoryController
-from vla_driver.planning.route import RouteTracker, target_points
-from vla_driver.sim.road import sample_route
-from vla_driver.sim.scenario import scenarios
-from vla_driver.sim.towns import load_network
-from vla_driver.sim.vehicle import Bicycle
+from vla_driver.sim.world.road import sample_route
+from vla_driver.sim.world.scenario import scenarios
+from vla_driver.sim.world.towns import load_network
+from vla_driver.sim.world.vehicle import Bicycle
 from vla_driver.types import EgoState, InvalidInput, Plan, TurnCommand
 
 

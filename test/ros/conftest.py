@@ -28,9 +28,9 @@ else:
     from vla_driver.msg import TurnCommand as TurnCommandMessage
 
     from vla_driver.geometry.rig import load_rig
-    from vla_driver.ros import conversions as convert
-    from vla_driver.ros import qos
-    from vla_driver.ros.processes import NodeProcesses
+    from vla_driver.ros.runs.processes import NodeProcesses
+    from vla_driver.ros.wire import conversions as convert
+    from vla_driver.ros.wire import qos
     from vla_driver.types import EgoState, TurnCommand
 
 
@@ -225,19 +225,6 @@ def vehicle(probe: Probe) -> Vehicle:
 
 
 T0_S = 1_700_000_000.0
-
-
-@pytest.fixture(scope='session')
-def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory, tiny_config: Callable[..., Any]) -> Any:
-    """A model of the real kind, small and random, with its memory, so that an order of frames matters."""
-    import torch
-
-    from vla_driver.model.vla import VlaModel
-
-    torch.manual_seed(0)
-    folder = tmp_path_factory.mktemp('models') / 'tiny'
-    VlaModel(tiny_config(initializer_range=0.2)).save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture(scope='session')

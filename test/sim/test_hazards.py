@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from vla_driver.sim.expert import Cause, WorldState, plan_ahead
-from vla_driver.sim.road import RoutePath
-from vla_driver.sim.scene import Actor, SemanticClass, SignalState
-from vla_driver.sim.vehicle import FRONT_M
+from vla_driver.sim.world.road import RoutePath
+from vla_driver.sim.world.scene import Actor, SemanticClass, SignalState
+from vla_driver.sim.world.vehicle import FRONT_M
 
 
 @pytest.fixture

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from shapely.geometry import box
 
-from vla_driver.sim.road import RoutePath
-from vla_driver.sim.scene import Actor, SemanticClass, SignalState
 from vla_driver.sim.scoring import Scorer
-from vla_driver.sim.vehicle import FRONT_M, Bicycle
+from vla_driver.sim.world.road import RoutePath
+from vla_driver.sim.world.scene import Actor, SemanticClass, SignalState
+from vla_driver.sim.world.vehicle import FRONT_M, Bicycle
 
 
 def drive(until_x=100.0, y=0.0, actors=(), signals=(), speed=5.0, area=None):

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from vla_driver.planning.control import ControlCommand, TrajectoryController
-from vla_driver.sim.scenario import Scenario, custom_scenario, scenarios
 from vla_driver.sim.simulation import Simulation
-from vla_driver.sim.towns import town_path
+from vla_driver.sim.world.scenario import Scenario, custom_scenario, scenarios
+from vla_driver.sim.world.towns import town_path
 from vla_driver.types import CAMERA_NAMES, InvalidInput
 
 

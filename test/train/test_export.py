@@ -8,10 +8,10 @@ import json
 import pytest
 import torch
 
-from vla_driver.model.checkpoint import load_model
+from vla_driver.commands.train.export import add_arguments, run
 from vla_driver.model.config import VlaConfig
-from vla_driver.model.vla import VlaModel
-from vla_driver.train.export import add_arguments, run
+from vla_driver.model.native.loading import load_model
+from vla_driver.model.native.vla import VlaModel
 from vla_driver.types import InvalidInput
 
 

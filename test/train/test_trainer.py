@@ -12,11 +12,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from vla_driver.model.checkpoint import load_model, load_policy
-from vla_driver.model.vla import VlaModel
+from vla_driver.data.clips import ClipDataset, find_episodes, split_episodes
+from vla_driver.model.native.loading import load_model
+from vla_driver.model.native.vla import VlaModel
+from vla_driver.policies.loading import load_policy
 from vla_driver.train import policy as command
 from vla_driver.train.anchors import fit_anchors
-from vla_driver.train.dataset import ClipDataset, find_episodes, split_episodes
 from vla_driver.train.trainer import STATE_FOLDER, Trainer, TrainerConfig, learning_rate_factor
 from vla_driver.types import InvalidInput
 

@@ -11,12 +11,12 @@ import pytest
 import torch
 
 from vla_driver.cli import main
-from vla_driver.model.checkpoint import load_model
+from vla_driver.data.frames import open_frames
 from vla_driver.model.config import VlaConfig
+from vla_driver.model.native.loading import load_model
+from vla_driver.model.native.vla import VlaModel
 from vla_driver.model.pruning.budget import TokenBudget
 from vla_driver.model.pruning.registry import make_pruner
-from vla_driver.model.vla import VlaModel
-from vla_driver.train.frames import open_frames
 from vla_driver.train.token_encoder import NativeEncoder
 
 

@@ -16,12 +16,12 @@ from rosbags.interfaces import Connection
 from vla_driver.bag import schema
 from vla_driver.bag.topics import OTHER_INPUTS, InputTopics, describe, find_inputs, route_hint
 from vla_driver.bag.track import OdometryTrack
-from vla_driver.camera.decode import decode_labels
-from vla_driver.camera.sync import CameraSync
 from vla_driver.geometry.rig import rig_from_yaml
-from vla_driver.planning.assemble import NotReady, ObservationAssembler
-from vla_driver.planning.inputs import read_odometry, read_route, stamp_seconds, yaw_of
-from vla_driver.sim.scene import Actor, SemanticClass
+from vla_driver.observation.assemble import NotReady, ObservationAssembler
+from vla_driver.observation.decode import decode_labels
+from vla_driver.observation.messages import read_odometry, read_route, stamp_seconds, yaw_of
+from vla_driver.observation.sync import CameraSync
+from vla_driver.sim.world.scene import Actor, SemanticClass
 from vla_driver.types import CAMERA_NAMES, CameraRig, EgoState, FloatArray, InvalidInput, Observation, Trajectory
 
 _CUBE, _ADD = 1, 0

@@ -16,9 +16,9 @@ from rosbags.interfaces import Connection
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer, WriterError
 
 from vla_driver.bag import schema
-from vla_driver.camera.decode import encode_jpeg, encode_png
 from vla_driver.geometry.rig import rig_to_yaml
-from vla_driver.sim.scene import Actor, SemanticClass
+from vla_driver.observation.decode import encode_jpeg, encode_png
+from vla_driver.sim.world.scene import Actor, SemanticClass
 from vla_driver.types import CameraModel, CameraRig, EgoState, Image, InvalidInput, Observation, Trajectory, TurnCommand
 
 #: Metadata format 8 (Iron).  Later distributions read earlier formats; 9 writes the quality of service in a way

@@ -15,7 +15,7 @@ from pathlib import Path
 from vla_driver.commands.common import add_json_argument, add_policy_arguments, positive_float, provenance, write_json
 from vla_driver.commands.pruning_arguments import add_pruning_arguments, pruning_json, pruning_settings
 from vla_driver.commands.replaying import ReplayRequest, replay, report_replay
-from vla_driver.evaluate.controls import checkpoint_of
+from vla_driver.policies.registry import checkpoint_of
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

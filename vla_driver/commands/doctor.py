@@ -127,7 +127,7 @@ def _messages() -> Finding:
 
 _DDS_PROBE: Final = """
 import os, time
-from vla_driver.ros.transport import use_shared_memory_profile
+from vla_driver.ros.wire.transport import use_shared_memory_profile
 use_shared_memory_profile(os.environ)
 import rclpy
 from std_msgs.msg import String
@@ -155,7 +155,7 @@ def _dds() -> Finding:
 
 def _shared_memory() -> Finding:
     try:
-        from vla_driver.ros.transport import PROFILE_VARIABLES, shared_memory_problem
+        from vla_driver.ros.wire.transport import PROFILE_VARIABLES, shared_memory_problem
     except ModuleNotFoundError as error:
         return Finding('shared mem', 'limited', str(error), _SETUP)
     chosen = next((os.environ[v] for v in PROFILE_VARIABLES if v in os.environ), '')
@@ -180,7 +180,7 @@ def _gl() -> Finding:
 
 def _sumo() -> Finding:
     good, line = _probe(
-        'import libsumo; from vla_driver.sim.towns import TOWNS, load_network, town_path; '
+        'import libsumo; from vla_driver.sim.world.towns import TOWNS, load_network, town_path; '
         'n = load_network(town_path(TOWNS["val"][0])); '
         'print(libsumo.simulation.getVersion()[1] if hasattr(libsumo.simulation, "getVersion") else "SUMO", '
         '"-", len(n.getEdges()), "roads in", TOWNS["val"][0])'
@@ -206,7 +206,7 @@ def _torch() -> Finding:
 
 
 def _checkpoints() -> Finding:
-    from vla_driver.evaluate.controls import DEFAULT_CHECKPOINTS, make_policy
+    from vla_driver.policies.registry import DEFAULT_CHECKPOINTS, make_policy
 
     loaded, problems = [], []
     for name, checkpoint in DEFAULT_CHECKPOINTS.items():

@@ -29,12 +29,12 @@ from vla_driver.commands.common import (
 )
 from vla_driver.commands.pruning_arguments import add_pruning_arguments, pruning_json, pruning_settings
 from vla_driver.commands.scenario import add_scenario_arguments, chosen_scenario
-from vla_driver.evaluate.controls import POLICY_NAMES, checkpoint_of, make_policy
-from vla_driver.evaluate.rollout import Tick, drive_route, ticks_per_plan
+from vla_driver.policies.registry import POLICY_NAMES, checkpoint_of, make_policy
+from vla_driver.sim.rollout import Tick, drive_route, ticks_per_plan
 from vla_driver.types import InvalidInput
 
 if TYPE_CHECKING:
-    from vla_driver.evaluate.film import FilmWriter
+    from vla_driver.show.film import FilmWriter
     from vla_driver.sim.simulation import Simulation
 
 
@@ -73,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _drive(args: argparse.Namespace) -> dict[str, Any]:
-    from vla_driver.evaluate.film import FilmWriter
+    from vla_driver.show.film import FilmWriter
     from vla_driver.sim.simulation import Simulation
 
     film = FilmWriter(args.video, args.plan_hz) if args.video is not None else None
@@ -110,9 +110,9 @@ def _drive(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _film_tick(film: FilmWriter, simulation: Simulation, tick: Tick) -> None:
-    from vla_driver.evaluate.drawing import Scene
-    from vla_driver.evaluate.film import tick_picture
     from vla_driver.geometry import se2
+    from vla_driver.show.drawing import Scene
+    from vla_driver.show.film import tick_picture
 
     observation = tick.observation
     if observation is None:

@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING, Any
 from vla_driver.commands.common import progress, read_json
 from vla_driver.commands.pruning_arguments import planner_parameters, pruning_settings
 from vla_driver.commands.scenario import chosen_scenario
-from vla_driver.evaluate.controls import require_checkpoint
-from vla_driver.evaluate.rollout import ticks_per_plan
-from vla_driver.evaluate.workers import environment_variables
+from vla_driver.policies.registry import require_checkpoint
+from vla_driver.sim.rollout import ticks_per_plan
+from vla_driver.sim.workers import environment_variables
 from vla_driver.types import InvalidInput, VlaDriverError
 
 if TYPE_CHECKING:
-    from vla_driver.sim.scenario import Scenario
+    from vla_driver.sim.world.scenario import Scenario
 
 _START_S = 120.0
 #: Nothing for this long means that a node hangs: no tick takes so much time on any machine.
@@ -33,7 +33,7 @@ _SILENCE_S = 120.0
 
 def drive_over_dds(args: argparse.Namespace) -> dict[str, Any]:
     """Drive one route with the nodes and return the simulator's verdict."""
-    from vla_driver.ros.transport import use_shared_memory_profile
+    from vla_driver.ros.wire.transport import use_shared_memory_profile
 
     if args.policy == 'expert':
         raise InvalidInput('policy expert: it lives inside the simulator, not in a node; leave out --ros')
@@ -48,8 +48,8 @@ def drive_over_dds(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _drive(args: argparse.Namespace, scenario: Scenario, checkpoint: str | None) -> dict[str, Any]:
-    from vla_driver.ros.plan_recorder import PlanRecorder
-    from vla_driver.ros.processes import NodeProcesses
+    from vla_driver.ros.runs.plan_recorder import PlanRecorder
+    from vla_driver.ros.runs.processes import NodeProcesses
 
     started = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
@@ -108,7 +108,7 @@ def _scenario_parameters(args: argparse.Namespace) -> dict[str, Any]:
     common: dict[str, Any] = {'seed': args.seed, 'length_m': float(args.length)}
     if args.town is None:
         return {**common, 'split': args.split, 'scenario': args.index}
-    from vla_driver.sim.towns import town_path
+    from vla_driver.sim.world.towns import town_path
 
     routes = [str(path.resolve()) for path in args.routes]
     return {**common, 'town': str(town_path(args.town)), 'routes': routes or ['']}

@@ -7,7 +7,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from vla_driver.evaluate.pruning_settings import NO_PRUNER, SCOPES, PruningSettings, camera_weights
+from vla_driver.policies.pruning_settings import NO_PRUNER, SCOPES, PruningSettings, camera_weights
 from vla_driver.types import InvalidInput
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from vla_driver.commands.common import add_json_argument, positive_float, progress, provenance, write_json
 from vla_driver.commands.scenario import add_scenario_arguments, chosen_scenario
-from vla_driver.evaluate.rollout import ticks_per_plan
+from vla_driver.sim.rollout import ticks_per_plan
 from vla_driver.types import InvalidInput
 
 
@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
         raise InvalidInput(f'{args.out} exists already; give another --out, or remove it')
     scenario = chosen_scenario(args)
 
-    from vla_driver.evaluate.recorded_drive import record_drive
+    from vla_driver.data.recorded_drive import record_drive
     from vla_driver.sim.simulation import Simulation
 
     with Simulation(scenario) as simulation:

@@ -27,7 +27,7 @@ from vla_driver.commands.common import (
 )
 from vla_driver.commands.pruning_arguments import add_pruning_arguments, pruning_json, pruning_settings
 from vla_driver.commands.replaying import ReplayRequest, replay, report_replay
-from vla_driver.evaluate.controls import checkpoint_of
+from vla_driver.policies.registry import checkpoint_of
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -14,14 +14,14 @@ from typing import Any
 
 from vla_driver.bag.outputs import live_name
 from vla_driver.bag.read import BagReader
+from vla_driver.bag.recording import Recording, figures
 from vla_driver.bag.topics import InputTopics, route_hint
 from vla_driver.commands.common import progress
 from vla_driver.commands.pruning_arguments import planner_parameters
-from vla_driver.evaluate.controls import require_checkpoint
-from vla_driver.evaluate.pruning_settings import PruningSettings, load_pruner
-from vla_driver.evaluate.recorded_plans import Recording, figures
-from vla_driver.evaluate.workers import environment_variables
 from vla_driver.geometry.rig import rig_to_yaml
+from vla_driver.policies.pruning_settings import PruningSettings, load_pruner
+from vla_driver.policies.registry import require_checkpoint
+from vla_driver.sim.workers import environment_variables
 from vla_driver.types import ANCHOR_CAMERA, CameraRig, InvalidInput, VlaDriverError
 
 #: The planner may take this long to load its checkpoint.
@@ -71,7 +71,7 @@ def replay(request: ReplayRequest) -> Recording:
 
     Raises InvalidInput for a bag that a planner cannot use, VlaDriverError when a node fails.
     """
-    from vla_driver.ros.transport import use_shared_memory_profile
+    from vla_driver.ros.wire.transport import use_shared_memory_profile
 
     setup = _prepare(request)
     # The recorder in this process must be in the nodes' domain, with their transport; afterwards nothing stays set.
@@ -132,8 +132,8 @@ def _prepare(request: ReplayRequest) -> _Setup:
 
 
 def _play(request: ReplayRequest, setup: _Setup) -> Recording:
-    from vla_driver.ros.plan_recorder import PlanRecorder
-    from vla_driver.ros.processes import NodeProcesses
+    from vla_driver.ros.runs.plan_recorder import PlanRecorder
+    from vla_driver.ros.runs.processes import NodeProcesses
 
     with (
         tempfile.TemporaryDirectory() as folder,
@@ -231,7 +231,7 @@ def report_replay(request: ReplayRequest, recording: Recording, out: Path | None
     if out is None:
         metrics = figures(recording)
     else:
-        from vla_driver.evaluate.replay_report import write_replay_report
+        from vla_driver.evaluate.replay import write_replay_report
 
         with progress(len({received.plan.stamp_s for received in recording.plans}), 'picture', 'report') as bar:
             metrics = write_replay_report(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from vla_driver.types import InvalidInput
 
 if TYPE_CHECKING:
-    from vla_driver.sim.scenario import Scenario
+    from vla_driver.sim.world.scenario import Scenario
 
 
 def add_scenario_arguments(parser: argparse.ArgumentParser, split: str) -> None:
@@ -30,8 +30,8 @@ def add_scenario_arguments(parser: argparse.ArgumentParser, split: str) -> None:
 
 def chosen_scenario(args: argparse.Namespace) -> Scenario:
     """Return the scenario that the arguments name."""
-    from vla_driver.sim.scenario import Scenario, custom_scenario, scenarios
-    from vla_driver.sim.towns import TOWNS
+    from vla_driver.sim.world.scenario import Scenario, custom_scenario, scenarios
+    from vla_driver.sim.world.towns import TOWNS
 
     if not args.length > 0:
         raise InvalidInput(f'--length {args.length}: expected a positive number of metres')

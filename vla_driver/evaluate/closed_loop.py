@@ -16,11 +16,11 @@ from typing import Any, Final
 
 import numpy as np
 
-from vla_driver.evaluate.controls import make_policy, require_checkpoint
-from vla_driver.evaluate.pruning_settings import PruningSettings
-from vla_driver.evaluate.rollout import drive_route, ticks_per_plan
 from vla_driver.evaluate.statistics import mean_ci, ratio_ci, wilson_ci
-from vla_driver.evaluate.workers import run_isolated
+from vla_driver.policies.pruning_settings import PruningSettings
+from vla_driver.policies.registry import make_policy, require_checkpoint
+from vla_driver.sim.rollout import drive_route, ticks_per_plan
+from vla_driver.sim.workers import run_isolated
 from vla_driver.types import InvalidInput
 
 Row = dict[str, Any]

@@ -24,7 +24,7 @@ import numpy.typing as npt
 
 from vla_driver.evaluate.statistics import ratio_ci
 from vla_driver.geometry import se2
-from vla_driver.sim.vehicle import ego_rectangle, rectangle, rectangles_overlap
+from vla_driver.sim.world.vehicle import ego_rectangle, rectangle, rectangles_overlap
 from vla_driver.types import FloatArray, InvalidInput, Plan
 
 STEP_S: Final = 0.5

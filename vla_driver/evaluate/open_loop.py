@@ -18,10 +18,10 @@ from pathlib import Path
 import numpy as np
 
 from vla_driver.bag.read import BagReader
-from vla_driver.evaluate.controls import input_sizes
 from vla_driver.evaluate.displacement import STEP_TIMES_S, Boxes, Sample, score
 from vla_driver.model.qwen.answer import MalformedAnswer
-from vla_driver.sim.scene import Actor
+from vla_driver.policies.registry import input_sizes
+from vla_driver.sim.world.scene import Actor
 from vla_driver.types import CameraRig, Intent, InvalidInput, Observation, Plan, Policy, Trajectory
 
 #: A recorded value belongs to a time if it is this close: half a tick of 0.1 s and a little jitter.

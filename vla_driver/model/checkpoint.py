@@ -1,23 +1,16 @@
 # Copyright 2026 The vla_driver authors
 # SPDX-License-Identifier: Apache-2.0
-"""Find and load checkpoints: config.json and model.safetensors, never a pickle."""
+"""Find checkpoints: config.json and model.safetensors, never a pickle."""
 
 from __future__ import annotations
 
 import json
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from vla_driver.model.config import VlaConfig
 from vla_driver.resources import resource
 from vla_driver.types import InvalidInput
-
-if TYPE_CHECKING:
-    from vla_driver.model.native_policy import NativePolicy
-    from vla_driver.model.pruning.budget import TokenBudget
-    from vla_driver.model.qwen.policy import QwenPolicy
-    from vla_driver.model.vla import VlaModel
 
 #: Where a checkpoint keeps the weights of its own ReconPruner, a safetensors folder of its own.
 PRUNER_FOLDER = 'pruner'
@@ -88,79 +81,3 @@ def _pickle_message(folder: Path, names: list[str]) -> str:
         f'checkpoint {folder} holds its weights as pickles ({", ".join(names)}), which can run any code when loaded '
         'and are refused: convert them to safetensors where you trust their source (save_pretrained does)'
     )
-
-
-def load_model(name_or_path: str | os.PathLike[str], *, auxiliary: bool | None = None) -> VlaModel:
-    """Return the model of a checkpoint, in evaluation mode.
-
-    auxiliary: True to train further (training heads that the checkpoint lacks start afresh), False to drop
-    them, None for as the checkpoint has it.  Raises InvalidInput as `resolve_checkpoint` does, and where
-    weights are missing or of other shapes.
-    """
-    import torch
-    from safetensors import SafetensorError
-
-    from vla_driver.model.vla import VlaModel
-
-    folder = resolve_checkpoint(name_or_path)
-    if (kind := checkpoint_kind(folder)) != VlaConfig.model_type:
-        raise InvalidInput(f'checkpoint {folder} holds a {kind!r} model, expected {VlaConfig.model_type!r}')
-    try:
-        config = VlaConfig.from_pretrained(folder)
-        if auxiliary is not None:
-            config.auxiliary = auxiliary
-        model, report = VlaModel.from_pretrained(
-            folder,
-            config=config,
-            # Weights may be stored in bfloat16 (half the size); they compute in float32 under autocast.
-            dtype=torch.float32,
-            local_files_only=True,
-            use_safetensors=True,
-            output_loading_info=True,
-        )
-    except (OSError, RuntimeError, SafetensorError) as error:
-        raise InvalidInput(f'checkpoint {folder} does not load: {error}') from error
-    heads = ('dense_head.', 'scene_head.', 'plan_head.')
-    missing = sorted(key for key in report['missing_keys'] if not key.startswith(heads))
-    surplus = sorted(key for key in report['unexpected_keys'] if not key.startswith(heads))
-    if missing or surplus or report['mismatched_keys']:
-        wrong = [*missing, *surplus, *map(str, report['mismatched_keys'])]
-        raise InvalidInput(
-            f'checkpoint {folder} does not fit its config.json: {len(missing)} weights are missing, {len(surplus)} are '
-            f'unknown, {len(report["mismatched_keys"])} have another shape (first: {wrong[0]})'
-        )
-    return model.eval()
-
-
-def load_policy(
-    name_or_path: str | os.PathLike[str],
-    pruner: str | os.PathLike[str] = 'none',
-    budget: TokenBudget | None = None,
-    prompt: str | os.PathLike[str] | None = None,
-    device: str = 'auto',
-) -> NativePolicy | QwenPolicy:
-    """Return the policy of a checkpoint given by path or shipped name, of whichever kind its config.json says.
-
-    pruner: as in `make_pruner`; 'recon' is the checkpoint's own (its folder `pruner`).  prompt: template file of a
-    vision-language model; by default `prompt.yaml` in its folder, else config/prompts/default.yaml.  device: as in
-    `choose_device`.  Raises InvalidInput as `load_model`, `load_qwen_policy`, `make_pruner`, `set_pruning` and
-    `choose_device` do, and for a prompt where none is used.
-    """
-    from vla_driver.model.device import choose_device
-    from vla_driver.model.pruning.registry import make_pruner
-
-    folder, where = resolve_checkpoint(name_or_path), choose_device(device)
-    if checkpoint_kind(folder) in QWEN_TYPES:
-        from vla_driver.model.qwen.policy import load_qwen_policy
-
-        own = folder / PROMPT_FILE
-        qwen = load_qwen_policy(folder, prompt or (own if own.is_file() else None), where)
-        qwen.set_pruning(make_pruner(pruner, folder / PRUNER_FOLDER, qwen.parts.model.config), budget)
-        return qwen
-    from vla_driver.model.native_policy import NativePolicy
-
-    if prompt:
-        raise InvalidInput(f'prompt {os.fspath(prompt)!r}: checkpoint {folder} reads no words; leave it out')
-    native = NativePolicy(load_model(folder, auxiliary=False), where)
-    native.set_pruning(make_pruner(pruner, folder / PRUNER_FOLDER, native.config), budget)
-    return native

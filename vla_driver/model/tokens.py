@@ -41,7 +41,7 @@ class ModelInputs:
     positions in metres (B' divides B: consecutive rows of the batch share one rig);
     speed_mps, yaw_rate_rps [B]; command [B] int64 (TurnCommand); command_distance_m [B];
     targets_m [B, 2, 2]: x forward, y left; patches [B, P, d]: the encoder's patch features, computed before
-    (train/features.py); the pictures are then not looked at and `images` may be empty.
+    (data/features.py); the pictures are then not looked at and `images` may be empty.
     """
 
     images: tuple[Tensor, ...]
@@ -122,7 +122,7 @@ class Prefix:
     """Everything the language model has read, once: keys and values [B, Hkv, L, head_dim] of every layer.
 
     scene [B, Q, D]: final hidden states of the scene queries, the last Q tokens of the prefix; read [B, H]
-    and view [B, D]: what was read off the panorama (model/view.py), raw and as the sum of its tokens; None where
+    and view [B, D]: what was read off the panorama (model/native/view.py), raw and as the sum of its tokens; None where
     nothing is seen.
     """
 

@@ -16,10 +16,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from vla_driver.geometry import se2, unicycle
-from vla_driver.sim import vehicle
 from vla_driver.sim.hazards import Hazards, find_hazards
-from vla_driver.sim.road import RoutePath
-from vla_driver.sim.scene import Actor, SemanticClass, SignalState
+from vla_driver.sim.world import vehicle
+from vla_driver.sim.world.road import RoutePath
+from vla_driver.sim.world.scene import Actor, SemanticClass, SignalState
 from vla_driver.types import PLAN_DT_S, PLAN_STEPS, FloatArray, Intent, Observation, Plan, Trajectory
 
 _SUBSTEPS = 2

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from vla_driver.geometry import se2
-from vla_driver.sim import vehicle
-from vla_driver.sim.road import RoutePath
-from vla_driver.sim.scene import Actor, SemanticClass, SignalState
+from vla_driver.sim.world import vehicle
+from vla_driver.sim.world.road import RoutePath
+from vla_driver.sim.world.scene import Actor, SemanticClass, SignalState
 from vla_driver.types import FloatArray
 
 HORIZON_S = 4.0

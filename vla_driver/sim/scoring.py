@@ -17,9 +17,9 @@ from shapely import contains_xy, prepare
 from shapely.geometry import LineString, Polygon
 from shapely.ops import unary_union
 
-from vla_driver.sim import vehicle
-from vla_driver.sim.road import RoutePath
-from vla_driver.sim.scene import Actor, SemanticClass, SignalState
+from vla_driver.sim.world import vehicle
+from vla_driver.sim.world.road import RoutePath
+from vla_driver.sim.world.scene import Actor, SemanticClass, SignalState
 
 PENALTIES = {'pedestrian': 0.5, 'vehicle': 0.6, 'off_road': 0.65, 'red_light': 0.7}
 _MAX_LONGITUDINAL_MPS2 = 2.40

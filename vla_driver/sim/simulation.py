@@ -14,16 +14,16 @@ import numpy as np
 
 from vla_driver.geometry import se2
 from vla_driver.geometry.rig import load_rig
+from vla_driver.observation.route import RouteTracker
 from vla_driver.planning.control import ControlCommand
-from vla_driver.planning.route import RouteTracker
-from vla_driver.sim import vehicle
 from vla_driver.sim.expert import CRUISE_MPS, ExpertAnswer, ExpertPolicy, WorldState, plan_ahead
-from vla_driver.sim.road import RoutePath, ego_progress, sample_route
-from vla_driver.sim.scenario import Scenario
-from vla_driver.sim.scene import Actor, Look, SignalState
 from vla_driver.sim.scoring import RouteResult, Scorer, drivable_area
-from vla_driver.sim.towns import load_network
-from vla_driver.sim.traffic import STEP_S, Traffic
+from vla_driver.sim.world import vehicle
+from vla_driver.sim.world.road import RoutePath, ego_progress, sample_route
+from vla_driver.sim.world.scenario import Scenario
+from vla_driver.sim.world.scene import Actor, Look, SignalState
+from vla_driver.sim.world.towns import load_network
+from vla_driver.sim.world.traffic import STEP_S, Traffic
 from vla_driver.types import CameraFrame, CameraRig, EgoState, FloatArray, Image, Observation
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ import torch
 from scipy.cluster.vq import kmeans2
 from torch import nn
 
-from vla_driver.model.flow import compress
-from vla_driver.model.vla import VlaModel
+from vla_driver.model.native.flow import compress
+from vla_driver.model.native.vla import VlaModel
 from vla_driver.types import InvalidInput
 
 #: k-means on more samples than this only takes longer.

@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
+from vla_driver.data.frames import JoinedFrames, open_frames
 from vla_driver.model.checkpoint import PRUNER_FOLDER, resolve_checkpoint, shipped_models
 from vla_driver.model.device import DEVICE_HELP, choose_device
 from vla_driver.model.precision import autocast, precision
@@ -28,7 +29,6 @@ from vla_driver.model.pruning.budget import TokenBudget
 from vla_driver.model.pruning.early import EarlyHead, save_early_head
 from vla_driver.model.pruning.recon import ReconPruner, load_recon_pruner
 from vla_driver.model.tokens import VisualTokens, to_device
-from vla_driver.train.frames import JoinedFrames, open_frames
 from vla_driver.train.pruner import check_output
 from vla_driver.train.pruner_trainer import (
     RATIOS,

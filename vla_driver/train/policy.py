@@ -19,14 +19,15 @@ import torch.multiprocessing
 from torch.multiprocessing import ProcessRaisedException
 from tqdm import tqdm
 
-from vla_driver.model.checkpoint import load_model, resolve_checkpoint
+from vla_driver.data.clips import ClipDataset, batches_ahead, find_episodes, split_episodes
+from vla_driver.data.encoding import encode_episodes
+from vla_driver.model.checkpoint import resolve_checkpoint
 from vla_driver.model.config import VlaConfig
 from vla_driver.model.device import DEVICE_HELP, choose_device
+from vla_driver.model.native.loading import load_model
+from vla_driver.model.native.vla import VlaModel
 from vla_driver.model.precision import precision
-from vla_driver.model.vla import VlaModel
 from vla_driver.train.anchors import fit_anchors
-from vla_driver.train.dataset import ClipDataset, batches_ahead, find_episodes, split_episodes
-from vla_driver.train.features import encode_episodes
 from vla_driver.train.trainer import STATE_FOLDER, Trainer, TrainerConfig
 from vla_driver.train.validation import validate
 from vla_driver.types import InvalidInput

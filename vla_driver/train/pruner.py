@@ -20,10 +20,10 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
+from vla_driver.data.encoding import encode_episodes
+from vla_driver.data.frames import JoinedFrames, episodes_under, open_frames
 from vla_driver.model.device import DEVICE_HELP, choose_device
 from vla_driver.model.precision import precision
-from vla_driver.train.features import encode_episodes
-from vla_driver.train.frames import JoinedFrames, episodes_under, open_frames
 from vla_driver.train.pruner_trainer import (
     PrunerConfig,
     PrunerTrainer,

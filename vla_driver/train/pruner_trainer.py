@@ -19,12 +19,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from vla_driver.data.frames import JoinedFrames
 from vla_driver.model.precision import autocast
 from vla_driver.model.pruning.base import keep_best
 from vla_driver.model.pruning.budget import TokenBudget
 from vla_driver.model.pruning.recon import ReconPruner
 from vla_driver.model.tokens import VisualTokens, to_device
-from vla_driver.train.frames import JoinedFrames
 from vla_driver.train.reconstruction import (
     ReconDecoder,
     Targets,

@@ -22,11 +22,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vla_driver.camera.resize import resize
+from vla_driver.data.foreground import Frame, shares
 from vla_driver.model.pruning.recon import straight_through
 from vla_driver.model.pruning.recon_layers import LayerSpec, build_stack
 from vla_driver.model.tokens import VisualTokens
-from vla_driver.train.foreground import Frame, shares
+from vla_driver.observation.resize import resize
 from vla_driver.train.ssim import ssim
 from vla_driver.train.token_encoder import TokenGroups
 from vla_driver.types import InvalidInput

@@ -14,17 +14,18 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from vla_driver.camera.resize import resize
-from vla_driver.model.checkpoint import load_model, resolve_checkpoint, shipped_models
-from vla_driver.model.inputs import Float32Array, rig_geometry
+from vla_driver.data.foreground import Frame
+from vla_driver.model.checkpoint import resolve_checkpoint, shipped_models
+from vla_driver.model.native.inputs import Float32Array, rig_geometry
+from vla_driver.model.native.loading import load_model
+from vla_driver.model.native.vla import VlaModel
 from vla_driver.model.pruning.early import check_block
 from vla_driver.model.pruning.recon import ReconPruner
 from vla_driver.model.pruning.recon_layers import NATIVE, QWEN2_5_VL, QWEN3_VL, LayerSpec, NativeStack, layer_spec
 from vla_driver.model.qwen.loading import load_weights
 from vla_driver.model.qwen.vision import EarlyExit, Grids, VisionTower
 from vla_driver.model.tokens import ModelInputs, VisualTokens
-from vla_driver.model.vla import VlaModel
-from vla_driver.train.foreground import Frame
+from vla_driver.observation.resize import resize
 from vla_driver.types import CAMERA_NAMES, InvalidInput
 
 #: ((rows, columns) of a camera's tokens, names of the cameras that have so many), in the order of the tokens.

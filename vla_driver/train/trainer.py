@@ -19,9 +19,9 @@ import torch.distributed
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from vla_driver.model.native.vla import VlaModel
 from vla_driver.model.precision import autocast
 from vla_driver.model.tokens import ClipBatch, to_device
-from vla_driver.model.vla import VlaModel
 from vla_driver.types import InvalidInput
 
 STATE_FOLDER = 'state'

@@ -19,10 +19,11 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from vla_driver.model.checkpoint import load_model, resolve_checkpoint
+from vla_driver.data.frames import JoinedFrames, open_frames
+from vla_driver.model.checkpoint import resolve_checkpoint
 from vla_driver.model.config import VlaConfig
-from vla_driver.model.vla import VlaModel
-from vla_driver.train.frames import JoinedFrames, open_frames
+from vla_driver.model.native.loading import load_model
+from vla_driver.model.native.vla import VlaModel
 from vla_driver.train.token_encoder import NativeEncoder
 from vla_driver.types import InvalidInput
 

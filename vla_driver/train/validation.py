@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterable
 
 import torch
 
-from vla_driver.model.auxiliary import LEAD_RANGE_M, LIGHT_RANGE_M
+from vla_driver.model.native.auxiliary import LEAD_RANGE_M, LIGHT_RANGE_M
+from vla_driver.model.native.vla import VlaModel
 from vla_driver.model.precision import autocast
 from vla_driver.model.tokens import ClipBatch, to_device
-from vla_driver.model.vla import VlaModel
 
 #: Above this planned speed, 2 s ahead, the plan is to go.
 GO_SPEED_MPS = 1.0

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from vla_driver.model.config import VlaConfig
-from vla_driver.model.language import split_heads
+from vla_driver.model.layers.attention import split_heads
+from vla_driver.model.native.vla import VlaModel
 from vla_driver.model.pruning import in_model
 from vla_driver.model.pruning.base import KeptTokens, needs_attention
 from vla_driver.model.pruning.budget import TokenBudget
@@ -21,7 +22,6 @@ from vla_driver.model.pruning.in_model import InModelPruner, attention_rows
 from vla_driver.model.pruning.registry import make_pruner
 from vla_driver.model.pruning.sparsevlm import SparseVlm
 from vla_driver.model.tokens import ClipBatch, Prefix, Remembered, VisualTokens
-from vla_driver.model.vla import VlaModel
 
 DEPTH = 4
 

@@ -24,9 +24,9 @@ from vla_driver.model.pruning.recon import ReconPruner
 from vla_driver.model.pruning.recon_layers import layer_spec
 from vla_driver.model.pruning.registry import PRUNER_NAMES, make_pruner
 from vla_driver.model.qwen.language import LanguageRunner
-from vla_driver.model.qwen.policy import start_in_model
 from vla_driver.model.qwen.sequence import Sequence, build, whole_positions
 from vla_driver.model.qwen.vision import Grids, VisionTower
+from vla_driver.policies.qwen import start_in_model
 
 GRIDS = Grids((4,) * 6, (6,) * 6, 2)
 NAMES = ('front', 'front_right', 'front_left', 'back', 'back_left', 'back_right')

@@ -23,9 +23,10 @@ from torch import Tensor, nn
 from transformers import PretrainedConfig
 
 from vla_driver.model.config import LanguageConfig, VlaConfig
-from vla_driver.model.language import LanguageLayer, RMSNorm
+from vla_driver.model.layers.decoder import LanguageLayer
+from vla_driver.model.layers.norms import RMSNorm
+from vla_driver.model.layers.rays import RayEmbedding
 from vla_driver.model.tokens import VisualTokens
-from vla_driver.model.vision import RayEmbedding
 from vla_driver.types import CAMERA_NAMES, InvalidInput
 
 NATIVE, QWEN2_5_VL, QWEN3_VL = VlaConfig.model_type, 'qwen2_5_vl', 'qwen3_vl'

@@ -15,7 +15,7 @@ from vla_driver.sim.render import actor_meshes
 from vla_driver.sim.render.mesh import MeshArrays
 from vla_driver.sim.render.road_surface import RoadSurface
 from vla_driver.sim.render.town_mesh import CURB_HEIGHT_M
-from vla_driver.sim.scene import Actor, SemanticClass, SignalHead
+from vla_driver.sim.world.scene import Actor, SemanticClass, SignalHead
 from vla_driver.types import FloatArray, InvalidInput
 
 #: Per-instance attributes.  turn: cos yaw, sin yaw, swing angle, lit lamp.

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vla_driver.sim.render.mesh import MeshArrays, MeshBuilder, unit_blob
-from vla_driver.sim.scene import SignalState
+from vla_driver.sim.world.scene import SignalState
 
 PART_WIDTH = 5
 GLOW = 9.0

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vla_driver.sim.scene import Look
+from vla_driver.sim.world.scene import Look
 from vla_driver.types import FloatArray
 
 #: Haze 1 halves the contrast at 1 / 0.0032 m, about 310 m.

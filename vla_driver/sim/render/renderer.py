@@ -21,7 +21,7 @@ from vla_driver.sim.render.actor_batch import BODY_MESHES, INSTANCE, ActorBatche
 from vla_driver.sim.render.light import Light
 from vla_driver.sim.render.town_mesh import build_town
 from vla_driver.sim.render.views import FAR_M, View, ViewSet, visible
-from vla_driver.sim.scene import Actor, Look, SemanticClass, SignalHead
+from vla_driver.sim.world.scene import Actor, Look, SemanticClass, SignalHead
 from vla_driver.types import CameraRig, Image, InvalidInput, VlaDriverError
 
 #: How far the town and bodies are drawn.

@@ -17,7 +17,7 @@ from shapely.geometry import LineString, MultiPolygon, Polygon
 from shapely.geometry.base import BaseGeometry
 
 from vla_driver.sim.render import polyline
-from vla_driver.sim.scene import SemanticClass
+from vla_driver.sim.world.scene import SemanticClass
 from vla_driver.types import FloatArray, InvalidInput
 
 LINE_WIDTH_M = 0.16

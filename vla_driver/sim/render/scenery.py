@@ -15,7 +15,7 @@ from vla_driver.sim.render import polyline
 from vla_driver.sim.render.mesh import MeshArrays, MeshBuilder, unit_blob
 from vla_driver.sim.render.road_surface import RoadSurface
 from vla_driver.sim.render.textures import FACADE_TILE_M, Layer
-from vla_driver.sim.scene import SemanticClass
+from vla_driver.sim.world.scene import SemanticClass
 from vla_driver.types import FloatArray
 
 _WALLS = np.array(

@@ -23,7 +23,7 @@ from vla_driver.sim.render.mesh import MeshArrays, MeshBuilder, triangulate
 from vla_driver.sim.render.road_surface import Marking, RoadSurface, read_surface
 from vla_driver.sim.render.scenery import place_scenery
 from vla_driver.sim.render.textures import GROUND_TILE_M, Layer
-from vla_driver.sim.scene import Look, SemanticClass
+from vla_driver.sim.world.scene import Look, SemanticClass
 from vla_driver.types import FloatArray
 
 CHUNK_M = 64.0

@@ -1,0 +1,63 @@
+# Copyright 2026 The vla_driver authors
+# SPDX-License-Identifier: Apache-2.0
+"""Collecting: a real drive becomes an episode with the expert's answers and dense labels."""
+
+import argparse
+
+import numpy as np
+import pytest
+
+from vla_driver.data.collection import Disturbance, Recipe, add_arguments, collect_episode, run
+from vla_driver.data.episode import decode_picture, open_episode
+from vla_driver.planning.control import ControlCommand
+from vla_driver.sim.simulation import Simulation
+from vla_driver.sim.world.scenario import Scenario
+from vla_driver.types import InvalidInput
+
+
+@pytest.mark.gl
+def test_an_episode_holds_pictures_labels_and_answers(tmp_path):
+    try:
+        summary = collect_episode(Recipe(Scenario('train_grid', 8), tmp_path / 'episode.npz', seconds=6.0))
+    except Exception as error:
+        if type(error).__name__ == 'GraphicsUnavailableError':
+            pytest.skip(str(error))
+        raise
+    episode = open_episode(tmp_path / 'episode.npz')
+    assert summary['ticks'] == len(episode['stamp']) >= 8
+    np.testing.assert_allclose(np.diff(episode['stamp']), 0.5, atol=1e-6)
+    picture = decode_picture(episode, 0, 1)
+    assert picture is not None and picture.shape == (192, 320, 3) and picture.std() > 10.0
+    # Road below, sky above; the expert's plan goes on along the road.
+    assert (episode['label_front'][0, -8:] == 1).mean() > 0.3
+    assert (episode['label_front'][0, :8] == 8).mean() > 0.05
+    assert np.isfinite(episode['expert_positions']).all()
+    assert np.abs(episode['expert_curvature']).max() <= 0.25
+
+
+def test_disturbances_push_the_ego_and_can_be_repeated():
+    def drive(seed):
+        with Simulation(Scenario('train_grid', 8), render=False) as simulation:
+            simulation.disturb(speed_mps=6.0)
+            disturbance = Disturbance(np.random.default_rng(seed))
+            for _ in range(80):
+                simulation.step(disturbance.apply(simulation, ControlCommand(0.0, 0.5)))
+            return simulation.ego.pose
+
+    first, again, other = drive(1), drive(1), drive(2)
+    np.testing.assert_array_equal(first, again)
+    assert np.abs(first - other).max() > 0.05
+
+
+@pytest.mark.parametrize(
+    ('options', 'said'),
+    [
+        (['--split', 'test'], 'nothing is trained on the test towns'),
+        (['--learner', '1.5'], 'between 0 and 1'),
+    ],
+)
+def test_refuses_test_towns_and_bad_shares(tmp_path, options, said):
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    with pytest.raises(InvalidInput, match=said):
+        run(parser.parse_args(['--out', str(tmp_path), *options]))

@@ -1,0 +1,525 @@
+# Copyright 2026 The vla_driver authors
+# SPDX-License-Identifier: Apache-2.0
+"""ObservationAssembler: the same messages give the same observations, in whatever order they arrive."""
+
+from __future__ import annotations
+
+import math
+import random
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from vla_driver.geometry import se2
+from vla_driver.geometry.rig import load_rig
+from vla_driver.observation.assemble import NotReady, ObservationAssembler
+from vla_driver.observation.decode import encode_jpeg
+from vla_driver.observation.messages import read_odometry, read_route, read_turn_command
+from vla_driver.observation.sync import CameraSync
+from vla_driver.types import CAMERA_NAMES, InvalidInput, Observation, TurnCommand
+
+T0_NS = 1_700_000_000_000_000_000
+ROUTE_M = [(25.0, 0.0), (60.0, 4.0), (100.0, 15.0), (140.0, 40.0)]
+SPEED_MPS = 10.0
+
+
+def header(at_ns: int) -> SimpleNamespace:
+    sec, nanosec = divmod(T0_NS + at_ns, 1_000_000_000)
+    return SimpleNamespace(stamp=SimpleNamespace(sec=sec, nanosec=nanosec), frame_id='')
+
+
+def quaternion(yaw: float) -> SimpleNamespace:
+    return SimpleNamespace(x=0.0, y=0.0, z=math.sin(yaw / 2), w=math.cos(yaw / 2))
+
+
+def odometry(at_ns: int, **changes: float) -> SimpleNamespace:
+    """Straight ahead at SPEED_MPS."""
+    values = {'x': SPEED_MPS * at_ns * 1e-9, 'y': 0.0, 'speed': SPEED_MPS, 'yaw_rate': 0.0, **changes}
+    pose = SimpleNamespace(
+        position=SimpleNamespace(x=values['x'], y=values['y'], z=0.0), orientation=quaternion(values.get('yaw', 0.0))
+    )
+    twist = SimpleNamespace(linear=SimpleNamespace(x=values['speed']), angular=SimpleNamespace(z=values['yaw_rate']))
+    return SimpleNamespace(header=header(at_ns), pose=SimpleNamespace(pose=pose), twist=SimpleNamespace(twist=twist))
+
+
+def image(at_ns: int, value: int = 100, width: int = 80, height: int = 48) -> SimpleNamespace:
+    data = encode_jpeg(np.full((height, width, 3), value, np.uint8))
+    return SimpleNamespace(header=header(at_ns), format='jpeg', data=data)
+
+
+def command(at_ns: int, distance_m: float, value: int = 1) -> SimpleNamespace:
+    return SimpleNamespace(header=header(at_ns), command=value, distance_m=distance_m)
+
+
+def route(points: list[tuple[float, float]] = ROUTE_M) -> SimpleNamespace:
+    poses = [SimpleNamespace(pose=SimpleNamespace(position=SimpleNamespace(x=x, y=y))) for x, y in points]
+    return SimpleNamespace(header=header(0), poses=poses)
+
+
+def push(assembler: ObservationAssembler, kind: str, message: Any, now_s: float | None = None) -> None:
+    if kind in CAMERA_NAMES:
+        assembler.push_image(kind, message, now_s)
+    elif kind == 'odom':
+        assembler.push_odometry(message, now_s)
+    elif kind == 'command':
+        assembler.push_turn_command(message, now_s)
+    else:
+        assembler.push_route(message)
+
+
+def drain(assembler: ObservationAssembler, now_s: float | None = None) -> list[Observation | NotReady]:
+    out = []
+    while (ready := assembler.take(now_s)) is not None:
+        out.append(assembler.build(ready))
+    return out
+
+
+def play(assembler: ObservationAssembler, messages: list[tuple[str, Any]]) -> list[Observation | NotReady]:
+    out = []
+    for kind, message in messages:
+        push(assembler, kind, message)
+        out += drain(assembler)
+    assembler.flush()
+    return out + drain(assembler)
+
+
+def ticks(count: int, odometry_ns: int = 100_000_000, start_ns: int = 0) -> list[list[tuple[str, Any]]]:
+    """Messages of each tick at 10 Hz: the odometry since the tick before, a command, six pictures."""
+    out = []
+    for k in range(count):
+        at_ns = start_ns + k * 100_000_000
+        states = range(at_ns - 100_000_000 + odometry_ns, at_ns + 1, odometry_ns)
+        out.append(
+            [('odom', odometry(ns)) for ns in states]
+            + [('command', command(at_ns, max(0.0, 50.0 - k)))]
+            + [(name, image(at_ns, 10 + k)) for name in CAMERA_NAMES]
+        )
+    return out
+
+
+def flat(rounds: list[list[tuple[str, Any]]]) -> list[tuple[str, Any]]:
+    return [('route', route())] + [message for tick in rounds for message in tick]
+
+
+def facts(seen: Observation) -> tuple[Any, ...]:
+    return (
+        seen.stamp_s,
+        tuple(seen.ego.pose),
+        seen.navigation.command,
+        seen.navigation.distance_m,
+        tuple(seen.navigation.target_points_m.ravel()),
+        tuple((name, frame.stamp_s, int(frame.image.mean())) for name, frame in sorted(seen.frames.items())),
+    )
+
+
+def test_each_tick_gives_its_own_inputs():
+    seen = play(ObservationAssembler(load_rig('sim')), flat(ticks(20)))
+    assert len(seen) == 20
+    for k, got in enumerate(seen):
+        assert isinstance(got, Observation)
+        assert got.stamp_s == pytest.approx(T0_NS * 1e-9 + 0.1 * k, abs=1e-6)
+        assert got.ego.x_m == pytest.approx(SPEED_MPS * 0.1 * k)
+        assert (got.navigation.command, got.navigation.distance_m) == (TurnCommand.LEFT, 50.0 - k)
+        assert all(abs(frame.image.mean() - (10 + k)) < 1.5 for frame in got.frames.values())
+    first = seen[0].navigation.target_points_m
+    assert first == pytest.approx(np.array(ROUTE_M[:2]))
+    last = seen[-1].navigation.target_points_m  # 19 m on: the first point is passed
+    assert last == pytest.approx(se2.points_to_local([19.0, 0, 0], np.array(ROUTE_M[1:3])))
+
+
+@pytest.mark.parametrize('seed', range(4))
+@pytest.mark.parametrize('odometry_ns', [100_000_000, 20_000_000])
+@pytest.mark.parametrize('picture_every', [1, 4])
+def test_the_order_within_a_tick_changes_nothing(seed: int, odometry_ns: int, picture_every: int):
+    """Over DDS, topics overtake each other: what comes out must not depend on it, or replay differs from drive."""
+    rounds = [
+        tick if k % picture_every == 0 else [(kind, message) for kind, message in tick if kind == 'odom']
+        for k, tick in enumerate(ticks(24, odometry_ns))
+    ]
+    want = [facts(o) for o in play(ObservationAssembler(load_rig('sim')), flat(rounds))]
+    rng = random.Random(seed)
+    for tick in rounds[2:]:  # by the third tick the rhythm of the inputs is known
+        rng.shuffle(tick)
+    got = [facts(o) for o in play(ObservationAssembler(load_rig('sim')), flat(rounds))]
+    assert got == want
+    assert len(got) == 24 // picture_every
+
+
+def test_odometry_between_two_messages_is_moved_on_by_its_own_motion():
+    assembler = ObservationAssembler(load_rig('sim'))
+    messages = [('route', route()), ('command', command(0, 5.0))]
+    messages += [('odom', odometry(ns)) for ns in (0, 20_000_000, 40_000_000)]
+    messages += [(name, image(55_000_000)) for name in CAMERA_NAMES]
+    (seen,) = play(assembler, messages)
+    assert seen.ego.stamp_s == seen.stamp_s
+    assert seen.ego.x_m == pytest.approx(SPEED_MPS * 0.055, abs=1e-5)
+
+
+def test_the_sooner_odometry_wins_over_a_later_nearer_one():
+    """Newest at or before t0, whether or not one after t0 has arrived already."""
+    odd = odometry(10_000_000, x=500.0)
+    messages = [('route', route()), ('command', command(0, 5.0)), ('odom', odometry(-80_000_000)), ('odom', odd)]
+    (seen,) = play(ObservationAssembler(load_rig('sim')), messages + [(name, image(0)) for name in CAMERA_NAMES])
+    assert seen.ego.x_m == pytest.approx(0.0, abs=1e-5)
+
+
+def test_a_set_waits_for_due_odometry_no_longer_than_the_limit():
+    assembler = ObservationAssembler(load_rig('sim'))
+    assembler.push_route(route())
+    for k in range(4):
+        for kind, message in ticks(4)[k][:2]:
+            push(assembler, kind, message, 0.1 * k)
+        if k < 3:
+            for name in CAMERA_NAMES:
+                assembler.push_image(name, image(k * 100_000_000), 0.1 * k)
+            assert len(drain(assembler, 0.1 * k)) == 1
+    # Tick 4 has pictures and a command, but its odometry is late.
+    assembler.push_turn_command(command(400_000_000, 1.0))
+    for name in CAMERA_NAMES:
+        assembler.push_image(name, image(400_000_000), 10.0)
+    assert drain(assembler, 10.0) == []
+    assert drain(assembler, 10.04) == []
+    (seen,) = drain(assembler, 10.06)
+    assert seen.ego.x_m == pytest.approx(4.0, abs=1e-5)  # dead reckoning from tick 3
+    assert drain(assembler, 10.2) == []
+
+
+def test_commands_sent_on_change_only_are_not_waited_for():
+    assembler = ObservationAssembler(load_rig('sim'))
+    push(assembler, 'route', route())
+    push(assembler, 'command', command(0, 80.0, value=3))
+    leaving = {}
+    for k, tick in enumerate(ticks(20)):
+        for kind, message in tick:
+            if kind != 'command':
+                push(assembler, kind, message, 0.0)
+        leaving[k] = len(drain(assembler, 0.0))  # the clock stands still: nothing leaves by waiting
+    # For a second another command might follow at once; then it is plain that there is no rhythm.
+    assert [leaving[k] for k in range(12, 20)] == [1] * 8
+    assert sum(leaving.values()) == 20
+
+
+@pytest.mark.parametrize(
+    ('kind', 'words'),
+    [('odom', 'odometry: none received'), ('route', 'route: none received'), ('command', 'turn command: none')],
+)
+def test_missing_inputs_are_named(kind: str, words: str):
+    assembler = ObservationAssembler(load_rig('sim'))
+    seen = play(assembler, [(k, m) for k, m in flat(ticks(3)) if k != kind])
+    assert len(seen) == 3
+    assert all(isinstance(o, NotReady) and words in str(o) for o in seen)
+    assert any(words in problem for problem in assembler.problems())
+
+
+def test_without_turn_commands_the_road_is_followed_when_that_is_allowed():
+    assembler = ObservationAssembler(load_rig('sim'), turn_command_required=False)
+    seen = play(assembler, [(k, m) for k, m in flat(ticks(3)) if k != 'command'])
+    assert [o.navigation.command for o in seen] == [TurnCommand.FOLLOW] * 3
+    assert assembler.problems() == ()
+
+
+def test_a_missing_camera_is_named():
+    assembler = ObservationAssembler(load_rig('sim'))
+    assert play(assembler, [(k, m) for k, m in flat(ticks(3)) if k != 'back']) == []
+    assert assembler.problems() == ('camera back: no frame yet',)
+
+
+def test_old_odometry_does_not_count():
+    rounds = ticks(6)
+    messages = [(k, m) for i, tick in enumerate(rounds) for k, m in tick if k != 'odom' or i == 0]
+    seen = play(ObservationAssembler(load_rig('sim')), [('route', route())] + messages)
+    assert [isinstance(o, Observation) for o in seen] == [True, True, True, False, False, False]
+    assert 'none within 0.2 s' in str(seen[-1])
+
+
+@pytest.mark.parametrize(
+    ('message', 'words'),
+    [
+        (odometry(0, x=math.nan), 'x_m is nan'),
+        (odometry(0, speed=math.inf), 'speed_mps is inf'),
+        (odometry(0, yaw=math.nan), 'quaternion'),
+    ],
+)
+def test_broken_odometry_is_refused_counted_and_named_until_a_good_one_comes(message: Any, words: str):
+    assembler = ObservationAssembler(load_rig('sim'))
+    assembler.push_odometry(message)
+    assembler.push_odometry(message)
+    assert assembler.rejected == {'odometry': 2}
+    assert any(words in problem for problem in assembler.problems())
+    assembler.push_odometry(odometry(0))
+    assert not any('odometry' in problem for problem in assembler.problems())
+    assert assembler.rejected == {'odometry': 2}
+
+
+@pytest.mark.parametrize('kind', ['front', 'back', 'odom'])
+def test_a_stamp_that_nobody_filled_in_is_refused_and_is_no_jump_of_time(kind: str):
+    assembler = ObservationAssembler(load_rig('sim'))
+    rounds = ticks(6)
+    message = odometry(0) if kind == 'odom' else image(0)
+    message.header = SimpleNamespace(stamp=SimpleNamespace(sec=0, nanosec=0), frame_id='')
+    play(assembler, [*flat(rounds), (kind, message)])
+    name = 'odometry' if kind == 'odom' else f'camera {kind}'
+    assert assembler.rejected == {name: 1}
+    assert assembler.epoch == 0
+    (problem,) = assembler.problems()
+    assert problem.startswith(f'{name}: last message refused (1 so far): its stamp is 0; the driver')
+    later = ticks(3, start_ns=600_000_000)
+    seen = play(assembler, [message for tick in later for message in tick])
+    assert [type(o) for o in seen] == [Observation] * 3
+    assert assembler.problems() == ()
+
+
+def test_a_clock_may_begin_at_zero():
+    assembler = ObservationAssembler(load_rig('sim'))
+    seen = play(assembler, flat(ticks(3, start_ns=-T0_NS)))
+    assert [o.stamp_s for o in seen] == pytest.approx([0.0, 0.1, 0.2])
+    assert assembler.rejected == {}
+
+
+def test_broken_routes_and_commands_are_refused():
+    assembler = ObservationAssembler(load_rig('sim'))
+    assembler.push_route(route([(math.inf, 0.0)]))
+    assembler.push_route(route([(0.0, math.nan)]))
+    assembler.push_turn_command(command(0, 5.0, value=9))
+    assembler.push_turn_command(command(0, -1.0))
+    assert assembler.rejected == {'route': 2, 'turn command': 2}
+    problems = ' '.join(assembler.problems())
+    assert 'pose 0 is [0.0, nan]' in problems
+    assert 'distance_m is -1.0' in problems
+
+
+@pytest.mark.parametrize('policy', ['require', 'skip', 'black'])
+@pytest.mark.parametrize(
+    ('spoil', 'words'),
+    [
+        (lambda m: setattr(m, 'data', m.data[: len(m.data) // 2]), 'truncated'),
+        (lambda m: setattr(m, 'format', 'h264'), 'allowed: jpeg, png'),
+        (lambda m: m.__dict__.update(vars(image(200_000_000, width=300, height=300))), '300x300'),
+    ],
+)
+def test_a_broken_picture_counts_as_missing(policy: str, spoil: Any, words: str):
+    sync = CameraSync(CAMERA_NAMES, policies={'back': policy})
+    assembler = ObservationAssembler(load_rig('sim'), sync)
+    rounds = ticks(4)
+    spoil(next(m for k, m in rounds[2] if k == 'back'))
+    seen = play(assembler, flat(rounds))
+    assert len(seen) == 4
+    assert all(isinstance(seen[k], Observation) for k in (0, 1, 3))
+    assert assembler.rejected == {'camera back': 1}
+    if policy == 'require':
+        assert isinstance(seen[2], NotReady)
+        assert 'camera back' in str(seen[2])
+        assert words in str(seen[2])
+    elif policy == 'skip':
+        assert seen[2].missing == seen[2].unseen == ('back',)
+        assert 'back' not in seen[2].frames
+    else:
+        assert not seen[2].frames['back'].image.any()
+        assert seen[2].frames['front'].image.any()
+        assert (seen[2].missing, seen[2].unseen, seen[1].unseen) == ((), ('back',), ())
+
+
+def test_time_that_jumps_back_starts_over():
+    """A looped bag: the route starts over, nothing of the first lap is left, and the epoch says so."""
+    assembler = ObservationAssembler(load_rig('sim'))
+    lap = ticks(60)
+    first = play(assembler, flat(lap))
+    assert len(first) == 60
+    assert assembler.epoch == 0
+    second = []
+    for kind, message in [m for tick in lap for m in tick]:
+        push(assembler, kind, message)
+        second += drain(assembler)
+    assert assembler.epoch >= 1
+    assert len(second) >= 59
+    assert [facts(o) for o in second[-50:]] == [facts(o) for o in first[-50:]]
+    assert second[0].navigation.target_points_m[0] == pytest.approx(ROUTE_M[0] - second[0].ego.pose[:2])
+
+
+def test_reset_forgets_everything_but_the_route():
+    assembler = ObservationAssembler(load_rig('sim'))
+    play(assembler, flat(ticks(5)))
+    assembler.reset()
+    assert any('odometry' in problem for problem in assembler.problems())
+    assert not any('route' in problem for problem in assembler.problems())
+    assert len(play(assembler, [m for tick in ticks(5, start_ns=10**10) for m in tick])) == 5
+
+
+def test_the_same_route_again_does_not_start_over():
+    assembler = ObservationAssembler(load_rig('sim'))
+    messages = flat(ticks(20))
+    messages.insert(len(messages) - 4, ('route', route()))
+    seen = play(assembler, messages)
+    assert seen[-1].navigation.target_points_m[0] == pytest.approx([60.0 - 19.0, 4.0])
+
+
+def test_a_dense_route_gives_sparse_targets():
+    """A point every metre, as CARLA's bridge publishes its waypoints, is no list of target points."""
+    dense = [(float(x), 0.0) for x in range(201)]
+    (first, *_, last) = play(ObservationAssembler(load_rig('sim')), [('route', route(dense)), *flat(ticks(20))[1:]])
+    assert first.navigation.target_points_m == pytest.approx(np.array([[25.0, 0.0], [50.0, 0.0]]))
+    assert last.navigation.target_points_m == pytest.approx(np.array([[31.0, 0.0], [56.0, 0.0]]))  # 19 m on
+
+
+def test_an_empty_path_withdraws_the_route():
+    assembler = ObservationAssembler(load_rig('sim'))
+    rounds = ticks(6)
+    messages = flat(rounds[:2]) + [('route', route([]))] + flat(rounds[2:4])[1:] + flat(rounds[4:])
+    seen = play(assembler, messages)
+    assert [isinstance(o, Observation) for o in seen] == [True, True, False, False, True, True]
+    assert 'route: withdrawn by an empty path (publish' in str(seen[2])
+    assert assembler.rejected == {}
+    assembler.push_route(route([]))
+    assert assembler.problems() == ('route: withdrawn by an empty path',)
+
+
+@pytest.mark.parametrize('odometry_ns', [100_000_000, 20_000_000, 10_000_000])
+def test_a_command_told_once_comes_nearer_with_the_way_driven(odometry_ns: int):
+    """10 m/s: a metre each tick, over more odometry than is remembered, down to 0 and no farther."""
+    rounds = [[(k, m) for k, m in tick if k != 'command'] for tick in ticks(150, odometry_ns)]
+    rounds[0].insert(0, ('command', command(0, 120.0)))
+    seen = play(ObservationAssembler(load_rig('sim')), flat(rounds))
+    assert len(seen) == 150
+    distances = [o.navigation.distance_m for o in seen if isinstance(o, Observation)]
+    assert distances == pytest.approx([max(0.0, 120.0 - k) for k in range(150)], abs=1e-4)
+
+
+def test_the_next_command_counts_from_its_own_stamp():
+    rounds = [[(k, m) for k, m in tick if k != 'command'] for tick in ticks(20)]
+    rounds[0].insert(0, ('command', command(0, 120.0)))
+    rounds[10].insert(1, ('command', command(950_000_000, 40.0, value=3)))
+    seen = play(ObservationAssembler(load_rig('sim')), flat(rounds))
+    assert [o.navigation.distance_m for o in seen[8:12]] == pytest.approx([112.0, 111.0, 39.5, 38.5], abs=1e-4)
+
+
+def test_a_command_without_a_stamp_counts_from_its_first_use():
+    told = command(0, 50.0)
+    told.header.stamp.sec = told.header.stamp.nanosec = 0
+    rounds = [[(k, m) for k, m in tick if k != 'command'] for tick in ticks(20)]
+    rounds[10].insert(0, ('command', told))
+    seen = play(ObservationAssembler(load_rig('sim')), flat(rounds))
+    distances = [o.navigation.distance_m for o in seen if isinstance(o, Observation)]
+    assert distances == pytest.approx([50.0 - k for k in range(len(distances))], abs=1e-4)
+    assert len(distances) in (9, 10)
+
+
+def test_a_standing_vehicle_comes_no_nearer():
+    """However its position trembles."""
+    rng = random.Random(0)
+    still = [('odom', odometry(k * 10_000_000, x=rng.gauss(0.0, 0.02), speed=0.0)) for k in range(500)]
+    told = [('command', command(0, 30.0)), *still, *((name, image(4_990_000_000)) for name in CAMERA_NAMES)]
+    (seen,) = play(ObservationAssembler(load_rig('sim')), [('route', route()), *told])
+    assert seen.navigation.distance_m == 30.0
+
+
+def test_commands_that_came_regularly_and_stop_are_named():
+    assembler = ObservationAssembler(load_rig('sim'))
+    for k in range(10):
+        assembler.push_turn_command(command(k * 100_000_000, 20.0), 0.1 * k)
+    assert assembler.turn_command_age_s(1.0) == pytest.approx(0.1)
+    assert not any('turn command' in problem for problem in assembler.problems(1.0, stale_s=0.5))
+    problems = assembler.problems(2.0, stale_s=0.5)
+    assert 'turn command: last one 1.10 s ago, though they came regularly before' in problems
+
+
+def test_commands_sent_once_or_on_change_do_not_grow_stale():
+    assembler = ObservationAssembler(load_rig('sim'))
+    for now_s in (0.0, 0.3, 8.0, 8.2, 20.0, 20.2, 20.4):
+        assembler.push_turn_command(command(round(now_s * 1e9), 20.0), now_s)
+        assert not any('turn command' in problem for problem in assembler.problems(now_s + 60.0, stale_s=0.5))
+    assert assembler.turn_command_age_s(80.4) == pytest.approx(60.0)
+
+
+def in_frame(frame: str, message: Any) -> Any:
+    message.header.frame_id = frame
+    return message
+
+
+@pytest.mark.parametrize(
+    ('route_frame', 'odometry_frame', 'agree'),
+    [('map', 'odom', False), ('odom', 'odom', True), ('/map', 'map', True), ('', 'odom', True), ('map', '', True)],
+)
+def test_route_and_odometry_must_be_in_one_frame(route_frame: str, odometry_frame: str, agree: bool):
+    messages = [(k, in_frame(odometry_frame, m) if k == 'odom' else m) for k, m in flat(ticks(3))[1:]]
+    assembler = ObservationAssembler(load_rig('sim'))
+    seen = play(assembler, [('route', in_frame(route_frame, route())), *messages])
+    assert [isinstance(o, Observation) for o in seen] == [agree] * 3
+    words = (
+        "route: its points are in frame 'map', the odometry is in 'odom'; publish the route in the odometry's frame",
+    )
+    assert assembler.problems() == (() if agree else words)
+    if not agree:
+        assert all(o.problems == words for o in seen if isinstance(o, NotReady))
+        push(assembler, 'route', in_frame(odometry_frame, route()))
+        again = play(assembler, [(k, m) for tick in ticks(2, start_ns=300_000_000) for k, m in tick if k != 'odom'])
+        assert assembler.problems() == ()
+        assert isinstance(again[0], Observation)
+
+
+def test_camera_info_replaces_the_calibration():
+    info = SimpleNamespace(width=640, height=384, k=np.array([600.0, 0, 320, 0, 600, 192, 0, 0, 1]), d=np.zeros(5))
+    assembler = ObservationAssembler(load_rig('sim'))
+    assert assembler.push_camera_info('front', info)
+    assert assembler.push_camera_info('front', info)
+    (seen,) = play(assembler, flat(ticks(1)))
+    assert seen.rig['front'].intrinsics[0, 0] == 600.0
+    assert seen.rig['back'].intrinsics == pytest.approx(load_rig('sim')['back'].intrinsics)
+    assert not assembler.push_camera_info('front', SimpleNamespace(**{**vars(info), 'd': np.array([0.3, 0, 0, 0, 0])}))
+    assert any('rectify' in problem for problem in assembler.problems())
+    assert assembler.rig['front'].intrinsics[0, 0] == 600.0
+
+
+def test_says_whether_anything_waits_for_a_late_input():
+    assembler = ObservationAssembler(load_rig('sim'))
+    assert not assembler.waiting
+    waited = []
+    for kind, message in flat(ticks(3)):
+        push(assembler, kind, message)
+        waited.append(assembler.waiting)
+        drain(assembler)
+    assert any(waited)
+    assembler.flush()
+    drain(assembler)
+    assert not assembler.waiting
+
+
+def test_sets_that_nobody_takes_do_not_pile_up():
+    assembler = ObservationAssembler(load_rig('sim'))
+    for kind, message in flat(ticks(40)):
+        push(assembler, kind, message)
+    assembler.flush()
+    assert 1 <= len(drain(assembler)) <= 8
+
+
+def test_synchroniser_and_rig_must_agree():
+    with pytest.raises(InvalidInput, match='both must name the same'):
+        ObservationAssembler(load_rig('sim'), CameraSync(('front', 'back')))
+
+
+def test_an_observation_tells_where_the_ego_has_been():
+    """3.5 s back, ten states a second of a hundred, across ticks that nobody planned."""
+    assembler = ObservationAssembler(load_rig('sim'))
+    push(assembler, 'route', route())
+    seen = play(assembler, flat(ticks(60, odometry_ns=10_000_000)))
+    assert isinstance(seen[0], Observation) and isinstance(seen[-1], Observation)
+    trail = seen[-1].trail
+    assert len(trail) == 35
+    ages = [seen[-1].stamp_s - state.stamp_s for state in trail]
+    assert ages == pytest.approx(np.arange(3.5, 0.05, -0.1), abs=0.02)
+    for state, age in zip(trail, ages, strict=True):
+        assert seen[-1].ego.x_m - state.x_m == pytest.approx(SPEED_MPS * age, abs=1e-3)
+    assert all(state.stamp_s < seen[0].stamp_s for state in seen[0].trail)
+
+
+def test_reading_messages():
+    assert read_odometry(odometry(0, yaw=0.5, y=3.0)).pose == pytest.approx([0.0, 3.0, 0.5])
+    assert read_route(route()) == pytest.approx(np.array(ROUTE_M))
+    assert read_turn_command(command(0, 12.0, value=3)) == (TurnCommand.RIGHT, 12.0)
+    empty = odometry(0)
+    empty.pose.pose.orientation = SimpleNamespace(x=0.0, y=0.0, z=0.0, w=0.0)
+    with pytest.raises(InvalidInput, match='length 0, expected 1'):
+        read_odometry(empty)
+    with pytest.raises(InvalidInput, match=r'9, allowed: 0 \(FOLLOW\)'):
+        read_turn_command(command(0, 1.0, value=9))

@@ -1,0 +1,94 @@
+# Copyright 2026 The vla_driver authors
+# SPDX-License-Identifier: Apache-2.0
+"""Parameters: checked when a node starts and whenever somebody sets one, refused with the reason."""
+
+from dataclasses import dataclass
+
+import pytest
+import rclpy
+from rclpy.parameter import Parameter
+
+from vla_driver.ros.nodes import parameters as ros_parameters
+from vla_driver.ros.nodes.parameters import parameter
+from vla_driver.types import InvalidInput
+
+
+@dataclass(frozen=True)
+class Table:
+    """One parameter of each kind."""
+
+    speed: float = parameter(1.5, 'metres per second', low=0.0, high=10.0, live=True)
+    count: int = parameter(3, 'how many', low=1, high=5)
+    mode: str = parameter('auto', 'which', choices=('auto', 'raw', 'compressed'))
+    flag: bool = parameter(False, 'whether')
+    names: tuple[str, ...] = parameter(('',), 'which ones')
+
+
+@pytest.fixture
+def node_with():
+    context = rclpy.Context()
+    rclpy.init(context=context)
+    made = []
+
+    def make(**values):
+        node = rclpy.create_node(
+            f'parameters_{len(made)}',
+            context=context,
+            parameter_overrides=[Parameter(name, value=value) for name, value in values.items()],
+        )
+        made.append(node)
+        return node
+
+    yield make
+    for node in made:
+        node.destroy_node()
+    rclpy.shutdown(context=context)
+
+
+def test_defaults_and_overrides(node_with):
+    assert ros_parameters.declare(node_with(), Table) == Table()
+    got = ros_parameters.declare(node_with(speed=2, names=['a', 'b'], mode='raw', count=5, flag=True), Table)
+    assert got == Table(2.0, 5, 'raw', True, ('a', 'b'))
+    assert isinstance(got.speed, float)
+
+
+@pytest.mark.parametrize(
+    ('values', 'message'),
+    [
+        ({'speed': 11.0}, r'speed is 11, allowed is \[0, 10\]'),
+        ({'speed': float('nan')}, 'speed is nan, expected a finite number'),
+        ({'speed': 'fast'}, "speed is 'fast'"),
+        ({'count': 6}, r'count is 6, allowed is \[1, 5\]'),
+        ({'count': True}, 'count is True'),
+        ({'mode': 'compresed'}, "did you mean 'compressed'"),
+        ({'flag': 1}, 'flag is 1'),
+        ({'names': 'front'}, "names is 'front', expected a list"),
+        ({'sped': 1.0}, "no parameter 'sped'; did you mean 'speed'"),
+    ],
+)
+def test_bad_values_and_misspelt_names_are_refused(node_with, values, message):
+    with pytest.raises(InvalidInput, match=message):
+        ros_parameters.declare(node_with(**values), Table)
+
+
+def test_setting_is_refused_with_a_reason(node_with):
+    node = node_with()
+    ros_parameters.declare(node, Table)
+    configured = False
+    node.add_on_set_parameters_callback(lambda given: ros_parameters.judge(Table, given, configured))
+
+    def set_one(name, value):
+        return node.set_parameters([Parameter(name, value=value)])[0]
+
+    assert set_one('speed', 4.0).successful
+    refused = set_one('mode', 'cooked')
+    assert not refused.successful
+    assert 'auto, raw, compressed' in refused.reason
+    assert set_one('mode', 'raw').successful
+    configured = True
+    refused = set_one('mode', 'auto')
+    assert not refused.successful
+    assert 'clean it up first' in refused.reason
+    assert set_one('speed', 5.0).successful
+    assert not set_one('speed', 50.0).successful
+    assert ros_parameters.read(node, Table) == Table(speed=5.0, mode='raw')

@@ -1,0 +1,53 @@
+# Copyright 2026 The vla_driver authors
+# SPDX-License-Identifier: Apache-2.0
+"""What the recorder joins: images, paths and plans of one stamp, also when the stamps come again."""
+
+import os
+import time
+
+from nav_msgs.msg import Path
+from sensor_msgs.msg import CompressedImage
+from vla_driver.msg import DrivingPlan
+
+from vla_driver.geometry import unicycle
+from vla_driver.ros.runs.plan_recorder import PlanRecorder
+from vla_driver.ros.wire import conversions as convert
+from vla_driver.ros.wire import qos
+from vla_driver.types import EgoState, Plan
+
+FRONT = 'camera/front/image/compressed'
+
+
+def plan_at(stamp_s):
+    ego = EgoState(stamp_s, 0.0, 0.0, 0.0, 5.0)
+    return Plan(stamp_s, unicycle.integrate(5.0, [0.0] * 20, [0.0] * 20), ego, 'test', ttl_s=1.0)
+
+
+def test_latencies_of_a_replay_that_loops(probe):
+    """Two rounds with the same stamps, of which the second answers half as late."""
+    images = probe.publisher(CompressedImage, FRONT, qos.SENSOR_PUBLICATION)
+    paths, plans = probe.publisher(Path, 'path'), probe.publisher(DrivingPlan, 'plan')
+    with PlanRecorder((FRONT, 'sensor_msgs/msg/CompressedImage'), domain=int(os.environ['ROS_DOMAIN_ID'])) as recorder:
+        recorder.wait_for_planner()
+        probe.until(lambda: images.get_subscription_count() and plans.get_subscription_count())
+        probe.spin(0.5)
+        for wait_s in (0.2, 0.1):
+            for tick in range(3):
+                plan = plan_at(100.0 + 0.5 * tick)
+                image = CompressedImage(format='jpeg')
+                image.header.stamp = convert.to_time(plan.stamp_s)
+                images.publish(image)
+                time.sleep(wait_s)
+                paths.publish(convert.to_path(plan))
+                plans.publish(convert.to_driving_plan(plan))
+                time.sleep(0.05)
+        probe.until(lambda: recorder.count == 6)
+        probe.spin(0.3)
+        recording = recorder.recording()
+        assert recorder.images == 6
+    latencies = [received.latency_ms for received in recording.plans]
+    assert None not in latencies
+    assert all(200.0 <= latency < 1000.0 for latency in latencies[:3])
+    assert all(100.0 <= latency < 1000.0 for latency in latencies[3:])
+    times = [received.received_s for received in recording.plans]
+    assert times == sorted(times)

@@ -1,3 +1,0 @@
-# Copyright 2026 The vla_driver authors
-# SPDX-License-Identifier: Apache-2.0
-"""Decode, resize and synchronise pictures."""

@@ -1,0 +1,123 @@
+# Copyright 2026 The vla_driver authors
+# SPDX-License-Identifier: Apache-2.0
+"""Plan from recorded drives and measure the distance to what was driven (L2) and collisions at 1, 2, 3 s.
+
+Two protocols, by name, for they are not comparable: "UniAD" is the error at the horizon, "ST-P3/VAD" the mean error
+up to it. Open-loop figures say little about driving (a policy without eyes does well): always run the controls
+--policy blind and --policy constant-velocity beside the model, and see evaluate closed-loop.
+
+  vla_driver evaluate open-loop bags/val0 bags/val1 --policy model --json model.json
+  vla_driver evaluate open-loop my_bag --model IMPROMPTU_3B --pruner RECON_PRUNER --prune-ratio 0.5
+  vla_driver evaluate open-loop my_bag --rig nuscenes --camera-topic front=/CAM_FRONT/image_rect_compressed
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from vla_driver.commands.common import (
+    add_bag_arguments,
+    add_json_argument,
+    add_policy_arguments,
+    bag_rig,
+    bag_topics,
+    progress,
+    provenance,
+    write_json,
+)
+from vla_driver.commands.pruning_arguments import add_pruning_arguments, pruning_json, pruning_settings
+from vla_driver.policies.registry import POLICY_NAMES, checkpoint_of, make_policy
+from vla_driver.types import InvalidInput, Policy
+
+if TYPE_CHECKING:
+    from vla_driver.bag.read import BagReader
+    from vla_driver.evaluate.open_loop import BagResult
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add this command's arguments."""
+    parser.add_argument('bags', nargs='+', type=Path, metavar='BAG', help='a rosbag2 folder, .mcap or .db3 file')
+    add_policy_arguments(parser, POLICY_NAMES)
+    parser.add_argument('--prompt', type=Path, metavar='FILE', help="template of a vision-language model's words")
+    add_bag_arguments(parser)
+    add_pruning_arguments(parser)
+    add_json_argument(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the command."""
+    from vla_driver.evaluate.displacement import HORIZONS_S, PROTOCOLS, summarise
+    from vla_driver.evaluate.open_loop import NO_PLAN, RecordedExpert, evaluate_bag
+
+    checkpoint, pruning = checkpoint_of(args.policy, args.model), pruning_settings(args)
+    if pruning.active and args.policy != 'model':
+        raise InvalidInput(f'--pruner {args.pruner}: policy {args.policy} has no visual tokens; use --policy model')
+    topics, rig = bag_topics(args), bag_rig(args)
+    loaded: list[Policy] = []
+
+    def policy_for(bag: BagReader) -> Policy:
+        if args.policy == 'expert':
+            return RecordedExpert(list(bag.expert_trajectories()))
+        if not loaded:
+            loaded.append(make_policy(args.policy, args.model, pruning=pruning, prompt=args.prompt, device=args.device))
+        return loaded[0]
+
+    results = []
+    with progress(None, 'plan', args.policy) as bar:
+        for path in args.bags:
+            bar.set_postfix_str(str(path), refresh=False)
+            results.append(evaluate_bag(path, policy_for, topics=topics, rig=rig, on_sample=bar.update))
+    samples = [sample for result in results for sample in result.samples]
+    skipped: Counter[str] = Counter()
+    for result in results:
+        skipped.update(result.skipped)
+    about = {'policy': args.policy, 'model': checkpoint, 'pruning': pruning_json(pruning)}
+    ends = {'bags': [_of_bag(result) for result in results], 'provenance': provenance()}
+    if not samples:
+        write_json(args.json, {**about, 'samples': 0, **ends})
+        reasons = [f'{problem} ({count} times)' for problem, count in skipped.most_common(5)]
+        raise InvalidInput(
+            'open loop: no plan could be scored: '
+            + ('; '.join(reasons) or 'every plan needs 3 s of driving after it, and no recording goes on for so long')
+        )
+    summary = summarise(samples)
+
+    print(
+        f'{args.policy}: N = {summary["samples"]} plans in {summary["segments"]} segments of {len(results)} bags; '
+        f'{sum(result.without_future for result in results)} at the ends have no 3 s of future'
+    )
+    for problem, count in skipped.most_common(5):
+        print(f'  {count} sets of images left out: {problem}')
+    if any(problem.startswith(NO_PLAN) for problem in skipped):
+        print(
+            '  figures are of the sets with an answer: beside those of another model or pruner, mind which are missing'
+        )
+    columns = [f'{horizon}s' for horizon in HORIZONS_S] + ['mean']
+    print(f'  {"":<34}' + ''.join(f'{column:>9}' for column in columns))
+    for protocol in PROTOCOLS:
+        figures = summary[protocol]
+        print(f'  {"L2 (m), " + protocol:<34}' + ''.join(f'{figures["l2_m"][c]:>9.2f}' for c in columns))
+        low_high = ''.join(f'  +-{(h - lo) / 2:>5.2f}' for lo, h in (figures['l2_m_ci'][c] for c in columns))
+        print(f'  {"  95 % CI, half width":<34}' + low_high)
+        for key, name in (('collision_rate', 'collisions (%)'), ('driven_collision_rate', '  of the driven path')):
+            if key in figures:
+                text = f'{name}, {protocol}'
+                print(f'  {text:<34}' + ''.join(f'{100 * figures[key][c]:>9.2f}' for c in columns))
+    times = [ms for result in results for ms in result.plan_ms]
+    write_json(args.json, {**about, **summary, 'plan_ms': float(np.median(times)), **ends})
+    return 0
+
+
+def _of_bag(result: BagResult) -> dict[str, Any]:
+    return {
+        'bag': result.bag,
+        'samples': len(result.samples),
+        'without_future': result.without_future,
+        'skipped': dict(result.skipped),
+        'rejected': dict(result.rejected),
+    }

@@ -1,0 +1,3 @@
+# Copyright 2026 The vla_driver authors
+# SPDX-License-Identifier: Apache-2.0
+from vla_driver.train.usual_view import __doc__, add_arguments, run  # noqa: F401

@@ -1,0 +1,48 @@
+# Copyright 2026 The vla_driver authors
+# SPDX-License-Identifier: Apache-2.0
+"""One layer of the language model: unmasked attention and a gated feed-forward network."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from vla_driver.model.config import LanguageConfig
+from vla_driver.model.layers.attention import attention, split_heads
+from vla_driver.model.layers.feed_forward import SwiGlu
+from vla_driver.model.layers.norms import RMSNorm
+
+
+class LanguageLayer(nn.Module):
+    """Pre-norm attention and SwiGLU; also returns its keys and values for the cache."""
+
+    def __init__(self, config: LanguageConfig):
+        super().__init__()
+        d = config.hidden_size
+        self.heads, self.kv_heads = config.num_attention_heads, config.num_key_value_heads
+        head_dim = d // self.heads
+        self.norm1 = RMSNorm(d, config.rms_norm_eps)
+        self.q = nn.Linear(d, d, bias=False)
+        self.kv = nn.Linear(d, 2 * self.kv_heads * head_dim, bias=False)
+        self.out = nn.Linear(d, d, bias=False)
+        self.norm2 = RMSNorm(d, config.rms_norm_eps)
+        self.mlp = SwiGlu(d, config.intermediate_size)
+
+    def forward(self, x: Tensor, last: int | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """Transform x [B, L, D]; return it with its keys and values [B, Hkv, L, head_dim].
+
+        last: transform the last so many tokens alone, and return those; keys and values are of all.
+        """
+        x, keys, values = self.attend(x, last)
+        return x + self.mlp(self.norm2(x)), keys, values
+
+    def attend(self, x: Tensor, last: int | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the first half of `forward`, before the feed-forward network."""
+        normed = self.norm1(x)
+        keys, values = (split_heads(part, self.kv_heads) for part in self.kv(normed).chunk(2, dim=-1))
+        if last is not None:
+            x, normed = x[:, -last:], normed[:, -last:]
+        return x + self.out(attention(split_heads(self.q(normed), self.heads), keys, values)), keys, values
+
+    def queries(self, x: Tensor) -> Tensor:
+        """Return the queries [B, H, T, head_dim] of the inputs x [B, T, D] of some tokens."""
+        return split_heads(self.q(self.norm1(x)), self.heads)

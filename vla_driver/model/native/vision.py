@@ -1,0 +1,316 @@
+# Copyright 2026 The vla_driver authors
+# SPDX-License-Identifier: Apache-2.0
+"""Six pictures to visual tokens: convolutional stem, ViT blocks within each image, 2x2 merger.
+
+The stem replaces the linear patch embedding ("early convolutions", arXiv 2106.14881): small models
+learn faster from it, and small things such as traffic lights survive it.  The position of a patch is
+its viewing ray and its camera's place on the vehicle, so other rigs need no other weights.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vla_driver.model.config import VisionConfig, VlaConfig
+from vla_driver.model.layers.attention import attention, column_sums
+from vla_driver.model.layers.grid import windows
+from vla_driver.model.layers.rays import RayEmbedding
+from vla_driver.model.pruning.base import KeptTokens, take
+from vla_driver.model.pruning.budget import TokenBudget
+from vla_driver.model.pruning.early import EarlyPruner
+from vla_driver.model.tokens import ModelInputs, VisualTokens
+from vla_driver.types import InvalidInput
+
+
+class Stem(nn.Module):
+    """uint8 [I, H, W, 3] to patch features [I, H / patch, W / patch, d], channels last throughout."""
+
+    def __init__(self, config: VisionConfig):
+        super().__init__()
+        channels = [3, *config.stem_channels, config.hidden_size]
+        self.convs = nn.ModuleList(
+            nn.Conv2d(a, b, kernel_size=3, stride=2, padding=1) for a, b in itertools.pairwise(channels)
+        )
+        # The first map is the largest and would pay most for a norm; it does without.
+        self.norms = nn.ModuleList(nn.LayerNorm(c) for c in channels[2:-1])
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return [I, rows, columns, d]."""
+        # A permuted NHWC tensor *is* an NCHW tensor in channels_last memory format: no copy.
+        x = images.permute(0, 3, 1, 2)
+        device = x.device.type
+        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else torch.float32
+        x = x.to(dtype) * (1 / 63.75) - 2.0
+        for index, conv in enumerate(self.convs):
+            x = conv(x)
+            if 0 < index < len(self.convs) - 1:
+                x = self.norms[index - 1](x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+            if index < len(self.convs) - 1:
+                x = F.gelu(x)
+        return x.permute(0, 2, 3, 1)
+
+
+class VisionBlock(nn.Module):
+    """Pre-norm transformer block; attention stays within each image."""
+
+    def __init__(self, config: VisionConfig):
+        super().__init__()
+        d = config.hidden_size
+        self.num_heads = config.num_attention_heads
+        self.norm1 = nn.LayerNorm(d)
+        self.qkv = nn.Linear(d, 3 * d)
+        self.proj = nn.Linear(d, d)
+        self.norm2 = nn.LayerNorm(d)
+        self.fc1 = nn.Linear(d, config.intermediate_size)
+        self.fc2 = nn.Linear(config.intermediate_size, d)
+
+    def forward(self, x: Tensor, images: tuple[tuple[int, int], ...], received: list[Tensor] | None = None) -> Tensor:
+        """Transform x [B, P, d]; images: (images per row, patches per image) of each group, in the order of P.
+
+        received: a list to which the attention that each patch receives is appended, [B, patches of the group] of
+        each group.
+        """
+        return self._feed(x + self.proj(self._attend(self.qkv(self.norm1(x)), images, received)))
+
+    def ragged(self, x: Tensor, segments: Sequence[Sequence[int]]) -> Tensor:
+        """As `forward`, x [B, P, d], where row b has segments[b][c] patches of picture c, one after another."""
+        qkv = self.qkv(self.norm1(x)).unflatten(-1, (3, self.num_heads, -1))
+        rows = []
+        for row, lengths in zip(qkv.permute(0, 2, 3, 1, 4), segments, strict=True):
+            parts = row.split([length for length in lengths if length], dim=2)
+            rows.append(torch.cat([attention(*part.unsqueeze(1)) for part in parts], dim=1))
+        return self._feed(x + self.proj(torch.cat(rows)))
+
+    def _feed(self, x: Tensor) -> Tensor:
+        out: Tensor = x + self.fc2(F.gelu(self.fc1(self.norm2(x))))
+        return out
+
+    def received(self, x: Tensor, images: tuple[tuple[int, int], ...]) -> list[Tensor]:
+        """Return the attention that each patch receives, [B, patches of the group] of each group (`forward`)."""
+        found: list[Tensor] = []
+        self._attend(self.qkv(self.norm1(x)), images, found)
+        return found
+
+    def _attend(self, qkv: Tensor, images: tuple[tuple[int, int], ...], received: list[Tensor] | None) -> Tensor:
+        batch = qkv.shape[0]
+        results = []
+        for part, (count, patches) in zip(qkv.split([c * p for c, p in images], dim=1), images, strict=True):
+            heads = part.reshape(batch * count, patches, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
+            results.append(attention(heads[0], heads[1], heads[2]).reshape(batch, count * patches, -1))
+            if received is not None:
+                received.append(column_sums(heads[0], heads[1]).reshape(batch, count * patches))
+        return torch.cat(results, dim=1)
+
+
+class Merger(nn.Module):
+    """Joins s x s neighbouring patches to one token of the language model's width, as in Qwen2.5-VL."""
+
+    def __init__(self, config: VisionConfig, out_dim: int):
+        super().__init__()
+        self.size = config.spatial_merge_size
+        self.norm = nn.LayerNorm(config.hidden_size)
+        self.fc1 = nn.Linear(config.hidden_size * self.size**2, 2 * out_dim)
+        self.fc2 = nn.Linear(2 * out_dim, out_dim)
+
+    def forward(self, patches: Tensor) -> Tensor:
+        """[I, rows, columns, d] -> [I, rows / s, columns / s, D]."""
+        return self._join(windows(self.norm(patches), (self.size, self.size)))
+
+    def units(self, states: Tensor) -> Tensor:
+        """As `forward`, of patches that are already gathered: [B, U, s * s, d] -> [B, U, D]."""
+        return self._join(self.norm(states).flatten(-2))
+
+    def _join(self, x: Tensor) -> Tensor:
+        out: Tensor = self.fc2(F.gelu(self.fc1(x)))
+        return out
+
+
+@dataclass(frozen=True)
+class VisionOutput:
+    """tokens: for the language model; patches [B, P, d]: before merging, for the dense heads."""
+
+    tokens: VisualTokens
+    patches: Tensor
+
+
+@dataclass(frozen=True)
+class PrunedVision:
+    """tokens: all of them; kept: those that every block has seen; seconds: what choosing them took."""
+
+    tokens: VisualTokens
+    kept: KeptTokens
+    seconds: float
+
+
+class VisionEncoder(nn.Module):
+    """ModelInputs to VisualTokens.  Groups of equal-sized cameras are encoded as one batch each."""
+
+    def __init__(self, config: VlaConfig):
+        super().__init__()
+        vision, width = config.vision_config, config.language_config.hidden_size
+        self.groups = [(config.patch_grid(size), len(names)) for size, names in config.camera_groups]
+        self.token_grids = [config.token_grid(size) for size, _ in config.camera_groups]
+        self.names = config.camera_names
+        self.stem = Stem(vision)
+        self.position = RayEmbedding(vision.hidden_size, vision.ray_octaves)
+        self.blocks = nn.ModuleList(VisionBlock(vision) for _ in range(vision.num_hidden_layers))
+        self.merger = Merger(vision, width)
+        self.norm = nn.LayerNorm(width)
+        self.missing = nn.Parameter(torch.zeros(width))
+
+    def forward(self, inputs: ModelInputs, attention: bool = False) -> VisionOutput:
+        """Encode all cameras; tokens of absent cameras get the learned "missing" embedding.
+
+        attention: also give the tokens the attention they receive in the last block (`VisualTokens.attention`), for
+        the pruners that rank by it.  Raises `InvalidInput` where the patches were computed before.
+        """
+        if not attention:
+            x = self.embed(inputs) if inputs.patches is None else inputs.patches
+            return VisionOutput(self._merge(x, inputs), x)
+        if inputs.patches is not None:
+            raise InvalidInput('attention of the encoder: not there for patch features computed before; give pictures')
+        received: list[Tensor] = []
+        x = self.embed(inputs, received)
+        return VisionOutput(dataclasses.replace(self._merge(x, inputs), attention=self._per_token(received)), x)
+
+    def forward_pruned(self, inputs: ModelInputs, pruner: EarlyPruner, budget: TokenBudget) -> PrunedVision:
+        """Encode with tokens leaving before one of the blocks (model/pruning/early.py).
+
+        A token that has left holds what its patches were by then, completed by the pruner's head where it has learned
+        to, for those who need the whole picture coarsely (panorama and memory).
+
+        Raises `InvalidInput` for patches that were computed before, and a block that is not there.
+        """
+        if inputs.patches is not None:
+            raise InvalidInput('early pruning: not with patch features computed before; give pictures')
+        pruner.check(len(self.blocks))
+        blocks = [block for block in self.blocks if isinstance(block, VisionBlock)]
+        x = self._start(inputs)
+        for block in blocks[: pruner.block]:
+            x = block(x, self._layout)
+        states, early = self._units(x), self._merge(x, inputs)
+        began = time.perf_counter()
+        received = None
+        if pruner.source == 'attention':
+            received = self._per_token(blocks[pruner.block].received(x, self._layout))
+        index = pruner.choose(states, received, early, budget)
+        seconds = time.perf_counter() - began
+        of_camera = [torch.bincount(row, minlength=len(self.names)).tolist() for row in early.camera[index.index]]
+        segments = [[count * states.shape[2] for count in row] for row in of_camera]
+        x = take(states, index.index).flatten(1, 2)
+        for block in blocks[pruner.block :]:
+            x = block.ragged(x, segments)
+        late = self.tokens_of(x.unflatten(1, (-1, states.shape[2]))).to(early.features.dtype)
+        late = torch.where(take(early.valid, index.index).unsqueeze(-1), late, self.missing.to(late.dtype))
+        left = early.features
+        if pruner.head is not None:
+            left = torch.where(early.valid.unsqueeze(-1), pruner.head.complete(states, left), left)
+        features = left.scatter(1, index.index.unsqueeze(-1).expand_as(late), late)
+        return PrunedVision(dataclasses.replace(early, features=features), index, seconds)
+
+    def tokens_of(self, states: Tensor) -> Tensor:
+        """Return the tokens [B, N, D] that hidden states [B, N, s * s, d] make as they are, after whichever block."""
+        tokens: Tensor = self.norm(self.merger.units(states))
+        return tokens
+
+    def encode_at(self, inputs: ModelInputs, block: int) -> tuple[Tensor, VisualTokens]:
+        """Return the hidden states before a block, gathered by token [B, N, s * s, d], and the finished tokens."""
+        x = self._start(inputs)
+        states = x
+        for number, stage in enumerate(self.blocks):
+            states = x if number == block else states
+            x = stage(x, self._layout)
+        return self._units(states), self._merge(x, inputs)
+
+    def _units(self, x: Tensor) -> Tensor:
+        """Return patches [B, P, d] gathered by token, [B, N, s * s, d]."""
+        sizes, side = [count * rows * columns for (rows, columns), count in self.groups], self.merger.size
+        parts = []
+        for part, ((rows, columns), count) in zip(x.split(sizes, dim=1), self.groups, strict=True):
+            cells = windows(part.reshape(len(x) * count, rows, columns, -1), (side, side))
+            parts.append(cells.reshape(len(x), -1, side * side, x.shape[-1]))
+        return torch.cat(parts, dim=1)
+
+    def _per_token(self, received: list[Tensor]) -> Tensor:
+        """Return the mean [B, N] over each token's patches of what is received [B, patches] in each group."""
+        tokens, size = [], self.merger.size
+        for part, ((rows, columns), count) in zip(received, self.groups, strict=True):
+            cells = windows(part.reshape(len(part) * count, rows, columns, 1), (size, size))
+            tokens.append(cells.mean(dim=-1).reshape(len(part), -1))
+        return torch.cat(tokens, dim=1)
+
+    def embed(self, inputs: ModelInputs, received: list[Tensor] | None = None) -> Tensor:
+        """Return the patch features [B, P, d] of all cameras, before merging.
+
+        received: a list to which the attention that patches receive in the last block is appended (`VisionBlock`).
+        """
+        x = self._start(inputs)
+        last = len(self.blocks) - 1
+        for number, block in enumerate(self.blocks):
+            x = block(x, self._layout, received if number == last else None)
+        return x
+
+    @property
+    def _layout(self) -> tuple[tuple[int, int], ...]:
+        return tuple((count, rows * columns) for (rows, columns), count in self.groups)
+
+    def _start(self, inputs: ModelInputs) -> Tensor:
+        """Return the patches [B, P, d] of all cameras before the first block."""
+        batch = inputs.present.shape[0]
+        stems = []
+        for images, ((rows, columns), count) in zip(inputs.images, self.groups, strict=True):
+            x = self.stem(images.flatten(0, 1))
+            stems.append(x.reshape(batch, count * rows * columns, -1))
+        x = torch.cat(stems, dim=1)
+        # Consecutive rows share a rig: embed each rig's rays once.
+        position = self.position(inputs.rays, per_camera_to_patches(inputs.origins, self.groups)).to(x.dtype)
+        return x + position.repeat_interleave(batch // position.shape[0], dim=0)
+
+    def _merge(self, patches: Tensor, inputs: ModelInputs) -> VisualTokens:
+        batch, size = patches.shape[0], self.merger.size
+        shares = batch // inputs.rays.shape[0]
+        features, rays, cells = [], [], []
+        first_camera = 0
+        sizes = [count * rows * columns for (rows, columns), count in self.groups]
+        for part, ray, ((rows, columns), count) in zip(
+            patches.split(sizes, dim=1), inputs.rays.split(sizes, dim=1), self.groups, strict=True
+        ):
+            merged = self.merger(part.reshape(batch * count, rows, columns, -1))
+            features.append(merged.reshape(batch, -1, merged.shape[-1]))
+            grid = windows(ray.reshape(-1, rows, columns, 3), (size, size)).unflatten(-1, (size * size, 3))
+            rays.append(F.normalize(grid.mean(dim=-2), dim=-1).reshape(ray.shape[0], -1, 3))
+            cells.append(
+                torch.cartesian_prod(
+                    torch.arange(first_camera, first_camera + count, device=patches.device),
+                    torch.arange(rows // size, device=patches.device),
+                    torch.arange(columns // size, device=patches.device),
+                )
+            )
+            first_camera += count
+        cell = torch.cat(cells)
+        valid = inputs.present[:, cell[:, 0]]
+        normed = self.norm(torch.cat(features, dim=1))
+        return VisualTokens(
+            features=torch.where(valid.unsqueeze(-1), normed, self.missing.to(normed.dtype)),
+            camera=cell[:, 0],
+            row=cell[:, 1],
+            column=cell[:, 2],
+            rays=torch.cat(rays, dim=1).repeat_interleave(shares, dim=0),
+            origins=inputs.origins[:, cell[:, 0]].repeat_interleave(shares, dim=0),
+            valid=valid,
+            names=self.names,
+        )
+
+
+def per_camera_to_patches(values: Tensor, groups: list[tuple[tuple[int, int], int]]) -> Tensor:
+    """Repeat per-camera values [B, C, k] for every patch of the camera: [B, P, k]."""
+    repeats = [rows * columns for (rows, columns), count in groups for _ in range(count)]
+    return values.repeat_interleave(torch.tensor(repeats, device=values.device), dim=1)

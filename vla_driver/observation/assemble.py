@@ -1,0 +1,465 @@
+# Copyright 2026 The vla_driver authors
+# SPDX-License-Identifier: Apache-2.0
+"""From messages to observations: one class for the planner node, the bag reader and the offline core.
+
+Messages go in with `push_*` (cheap: nothing is decoded), sets of matching inputs come out of `take`, and
+`build` decodes one of them; a node calls it in its worker thread, for the newest set only.
+
+For a set at t0 (the anchor image's stamp):
+  ego       the newest odometry at or before t0, moved to t0 by its own speed and yaw rate
+  command   the newest turn command at or before t0; its distance shrinks by the way driven since its stamp
+  targets   the next two points of the route (a dense one is thinned first), seen from the ego
+Over DDS odometry may overtake images or the other way round, so a set waits (`wait_s` at most) for odometry
+and commands that are due by their own rhythm.  What is chosen depends on stamps alone: a replay of the same
+messages gives the same observations.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import threading
+from collections import Counter, deque
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final
+
+import numpy as np
+
+from vla_driver.geometry.rig import rig_from_camera_infos
+from vla_driver.observation.decode import decode_message
+from vla_driver.observation.driven import WayDriven
+from vla_driver.observation.history import History
+from vla_driver.observation.messages import (
+    ego_at,
+    frame_of,
+    frame_problem,
+    read_odometry,
+    read_route,
+    read_turn_command,
+    stamp_problem,
+    stamp_seconds,
+)
+from vla_driver.observation.route import RouteTracker, target_points
+from vla_driver.observation.sync import CameraSync, SyncedSet
+from vla_driver.types import (
+    CameraFrame,
+    CameraModel,
+    CameraRig,
+    EgoState,
+    Image,
+    InvalidInput,
+    Navigation,
+    Observation,
+    TurnCommand,
+)
+
+#: Odometry older than this at t0 does not count.
+ODOMETRY_REACH_S = 0.2
+#: How far back, and how closely, an observation tells where the ego has been.
+TRAIL_S: Final = 3.5
+_TRAIL_SPACING_S: Final = 0.1
+#: Odometry of so many seconds at 200 Hz.
+_ODOMETRY_SIZE: Final = round(200 * (TRAIL_S + 1.0))
+#: A picture's proportions may differ from its calibration's by this share (scaled decoding rounds up).
+_ASPECT_TOLERANCE = 0.02
+_MAX_READY = 8
+#: Turn commands have a rhythm, whose end is a fault, when so many came with no silence between them; others are sent on
+#: change only, or once.
+_RHYTHM: Final = 6
+_NO_ROUTE: Final = 'route: none received'
+_ROUTE_WITHDRAWN: Final = 'route: withdrawn by an empty path'
+#: Six JPEGs of 1600x900 take 21 ms one after the other and 13 ms in two threads; the decoders release the GIL.
+_DECODERS = ThreadPoolExecutor(max_workers=2, thread_name_prefix='decode')
+
+
+@dataclass(frozen=True)
+class ReadySet:
+    """Matched inputs, not decoded yet.
+
+    problems: what is missing in words (then `build` gives NotReady); epoch: counts the jumps of time, so that
+    whoever remembers earlier ticks forgets them when it changes.
+    """
+
+    synced: SyncedSet
+    rig: CameraRig
+    ego: EgoState | None
+    navigation: Navigation | None
+    problems: tuple[str, ...]
+    epoch: int
+    trail: tuple[EgoState, ...] = ()
+
+    @property
+    def stamp_s(self) -> float:
+        """t0 in seconds."""
+        return self.synced.stamp_s
+
+    def message(self, camera: str) -> Any:
+        """Return the image message of `camera` (its header's stamp is exact to the nanosecond)."""
+        return self.synced.frames[camera].payload
+
+
+@dataclass(frozen=True)
+class NotReady:
+    """Why a set gave no observation; every problem is named."""
+
+    stamp_s: float
+    problems: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return '; '.join(self.problems)
+
+
+@dataclass
+class _Held:
+    synced: SyncedSet
+    since_s: float | None
+
+
+class ObservationAssembler:
+    """Gathers one vehicle's inputs; safe to call from several threads.
+
+    rig: the cameras to match.  at_least: camera -> (width, height) that the model needs, for scaled decoding.
+    sync: with its own policies for missing cameras; by default all are required.  turn_command_required: if not,
+    TurnCommand.FOLLOW at 0 m stands in until a command arrives.  rectified: the pictures are, so that CameraInfo's P
+    holds their intrinsics.
+
+    Messages that cannot be read are dropped, counted in `rejected` and named by `problems`; nothing raises, so
+    that one bad message neither kills a callback nor passes in silence.
+    """
+
+    def __init__(
+        self,
+        rig: CameraRig,
+        sync: CameraSync | None = None,
+        *,
+        at_least: Mapping[str, tuple[int, int]] | None = None,
+        turn_command_required: bool = True,
+        rectified: bool = False,
+    ) -> None:
+        self._base_rig = self._rig = rig
+        self._sync = sync if sync is not None else CameraSync(rig.names)
+        if set(self._sync.names) != set(rig.names):
+            raise InvalidInput(
+                f'the synchroniser has cameras {", ".join(self._sync.names)}, the rig {rig.name} has '
+                f'{", ".join(rig.names)}: both must name the same'
+            )
+        self._at_least = dict(at_least or {})
+        self._command_required = turn_command_required
+        self._rectified = rectified
+        self._infos: dict[str, Any] = {}
+        self._odometry: History[EgoState] = History(_ODOMETRY_SIZE)
+        self._commands: History[tuple[TurnCommand, float]] = History()
+        self._command_arrivals_s: deque[float] = deque(maxlen=_RHYTHM)
+        self._driven = WayDriven()
+        self._route: RouteTracker | None = None
+        self._route_points = np.empty((0, 2))
+        self._no_route = _NO_ROUTE  # why there is none
+        self._route_frame = self._odometry_frame = ''
+        self._held: _Held | None = None
+        self._ready: deque[ReadySet] = deque(maxlen=_MAX_READY)
+        self._epoch = 0
+        self._newest_s = -math.inf  # stamp of the newest image or odometry
+        self._rejected: Counter[str] = Counter()
+        self._last_rejection: dict[str, str] = {}
+        self._odometry_arrival_s: float | None = None
+        self._lock = threading.RLock()
+
+    @property
+    def sync(self) -> CameraSync:
+        """The camera synchroniser, for its status."""
+        return self._sync
+
+    @property
+    def rig(self) -> CameraRig:
+        """The rig with the calibration received so far."""
+        return self._rig
+
+    @property
+    def epoch(self) -> int:
+        """How often time has jumped back."""
+        return self._epoch
+
+    @property
+    def rejected(self) -> Mapping[str, int]:
+        """Input name -> messages that could not be used."""
+        with self._lock:
+            return dict(self._rejected)
+
+    def push_image(self, camera: str, message: Any, now_s: float | None = None) -> None:
+        """Add a sensor_msgs/Image or CompressedImage of `camera`; now_s: arrival by any steady clock."""
+        with self._lock:
+            stamp_s = stamp_seconds(message)
+            if not self._stamped(f'camera {camera}', stamp_s):
+                return
+            resets = self._sync.resets
+            synced = self._sync.push(camera, stamp_s, message, now_s)
+            if self._sync.resets != resets:
+                self._time_jumped_to(stamp_s)
+            self._hold(synced, now_s)
+
+    def push_camera_info(self, camera: str, message: Any) -> bool:
+        """Take size and K of `camera` from a sensor_msgs/CameraInfo; where it is mounted stays the rig file's.
+
+        Returns whether it could be used.
+        """
+        with self._lock:
+            known = self._infos.get(camera)
+            if known is not None and _same_calibration(known, message):
+                return True
+            try:
+                self._rig = rig_from_camera_infos({**self._infos, camera: message}, self._base_rig, self._rectified)
+                self._infos[camera] = message
+                self._last_rejection.pop(f'camera_info {camera}', None)
+            except InvalidInput as error:
+                self._reject(f'camera_info {camera}', str(error))
+                return False
+            return True
+
+    def push_odometry(self, message: Any, now_s: float | None = None) -> None:
+        """Add a nav_msgs/Odometry."""
+        with self._lock:
+            try:
+                ego = read_odometry(message)
+            except InvalidInput as error:
+                self._reject('odometry', str(error))
+                return
+            if not self._stamped('odometry', ego.stamp_s):
+                return
+            self._last_rejection.pop('odometry', None)
+            self._odometry_arrival_s, self._odometry_frame = now_s, frame_of(message)
+            if ego.stamp_s < self._odometry.newest_s - self._sync.jump_s:
+                self._sync.rewind(ego.stamp_s)
+                self._time_jumped_to(ego.stamp_s)
+            self._odometry.add(ego.stamp_s, ego)
+
+    def push_route(self, message: Any) -> None:
+        """Take a nav_msgs/Path; the same route again does not start it over.
+
+        A dense line is thinned to sparse target points.  A path without poses withdraws the route, as CARLA's bridge
+        and others mean it when a goal is reached or given up: then there is no plan until another one comes.
+        """
+        with self._lock:
+            if len(message.poses) == 0:
+                self._last_rejection.pop('route', None)
+                self._route, self._route_points, self._no_route = None, np.empty((0, 2)), _ROUTE_WITHDRAWN
+                return
+            try:
+                points = read_route(message)
+            except InvalidInput as error:
+                self._reject('route', str(error))
+                return
+            self._last_rejection.pop('route', None)
+            self._route_frame = frame_of(message)
+            if not np.array_equal(points, self._route_points):
+                self._route, self._route_points = RouteTracker(target_points(points)), points
+
+    def push_turn_command(self, message: Any, now_s: float | None = None) -> None:
+        """Add a vla_driver/TurnCommand; now_s: arrival by any steady clock."""
+        with self._lock:
+            try:
+                self._commands.add(stamp_seconds(message), read_turn_command(message))
+                if now_s is not None:
+                    self._command_arrivals_s.append(now_s)
+                self._last_rejection.pop('turn command', None)
+            except InvalidInput as error:
+                self._reject('turn command', str(error))
+
+    def take(self, now_s: float | None = None) -> ReadySet | None:
+        """Return the next set, oldest first, or None.  Call it after every push, and now and then in between."""
+        with self._lock:
+            if now_s is not None:
+                self._hold(self._sync.poll(now_s), now_s)
+            if self._held is not None and not self._must_wait(self._held, now_s):
+                self._release()
+            return self._ready.popleft() if self._ready else None
+
+    @property
+    def waiting(self) -> bool:
+        """Whether anything is held back for a late input, and `take` should be called even if no message comes."""
+        with self._lock:
+            return self._held is not None or bool(self._ready) or self._sync.waiting
+
+    def flush(self) -> None:
+        """Let everything out that waits for more (at the end of a bag); `take` then returns it."""
+        with self._lock:
+            self._hold(self._sync.flush(), None)
+            self._release()
+
+    def reset(self) -> None:
+        """Forget images, odometry and commands, and start the route over (the clock was set)."""
+        with self._lock:
+            self._sync.reset()
+            self._time_jumped_to(-math.inf)
+
+    def _time_jumped_to(self, stamp_s: float) -> None:
+        limit_s = stamp_s + self._sync.max_skew_s
+        self._odometry.forget_after(limit_s)
+        self._commands.forget_after(limit_s)
+        self._command_arrivals_s.clear()
+        self._driven.reset()
+        if self._route is not None:
+            self._route.reset()
+        self._held = None
+        self._ready.clear()
+        self._epoch += 1
+
+    def _hold(self, synced: SyncedSet | None, now_s: float | None) -> None:
+        if synced is not None:
+            self._release()  # the one before has waited for a whole frame
+            self._held = _Held(synced, now_s)
+
+    def _must_wait(self, held: _Held, now_s: float | None) -> bool:
+        if now_s is not None and held.since_s is not None and now_s - held.since_s >= self._sync.wait_s:
+            return False
+        stamp_s = held.synced.stamp_s
+        # Inputs that have never come are reported at once; holding the images would not bring them.
+        return any(len(history) > 0 and history.is_due(stamp_s) for history in (self._odometry, self._commands))
+
+    def _release(self) -> None:
+        if self._held is None:
+            return
+        synced, self._held = self._held.synced, None
+        problems = []
+        found = self._odometry.at(synced.stamp_s, ODOMETRY_REACH_S, ODOMETRY_REACH_S)
+        ego = None if found is None else ego_at(found[1], synced.stamp_s)
+        if ego is None:
+            problems.append(self._odometry_problem(synced.stamp_s))
+        command = self._commands.at(synced.stamp_s)
+        if command is None and not self._command_required:
+            command = (synced.stamp_s, (TurnCommand.FOLLOW, 0.0))
+        if command is None:
+            problems.append('turn command: none received')
+        frames = frame_problem(self._route_frame, self._odometry_frame)
+        if self._route is None:
+            problems.append(f'{self._no_route} (publish a nav_msgs/Path of sparse target points, latched)')
+        elif frames:
+            problems.append(frames)
+        navigation = None
+        if ego is not None and command is not None and self._route is not None and not frames:
+            turn, distance_m = command[1]
+            # Told once, or long ago: the junction has come nearer since, as in every tick a policy was trained with.
+            distance_m = max(0.0, distance_m - self._driven.metres(command[0], ego, self._odometry))
+            navigation = self._route.navigation(ego, turn, distance_m)
+        trail = self._odometry.before(synced.stamp_s, TRAIL_S, _TRAIL_SPACING_S)
+        self._ready.append(ReadySet(synced, self._rig, ego, navigation, tuple(problems), self._epoch, trail))
+
+    def _odometry_problem(self, stamp_s: float) -> str:
+        if not len(self._odometry):
+            return 'odometry: none received'
+        return (
+            f'odometry: none within {ODOMETRY_REACH_S} s of the images at {stamp_s:.3f} s '
+            f'(newest: {self._odometry.newest_s:.3f} s)'
+        )
+
+    def build(self, ready: ReadySet) -> Observation | NotReady:
+        """Decode a set.  Touches none of the histories, so that it may run beside the callbacks.
+
+        A camera whose picture cannot be used counts as missing: by its policy the set goes on without it, with
+        a black picture, or not at all.  Black pictures are not named in `Observation.missing` (there is one),
+        but are `blank`.
+        """
+        problems = list(ready.problems)
+        frames: dict[str, CameraFrame] = {}
+        absent = dict.fromkeys(ready.synced.missing, 'no frame')
+        decode = partial(self._decode, ready)
+        for name, decoded in zip(ready.synced.frames, _DECODERS.map(decode, ready.synced.frames), strict=True):
+            with self._lock:
+                if isinstance(decoded, InvalidInput):
+                    self._reject(f'camera {name}', str(decoded))
+                    absent[name] = str(decoded)
+                else:
+                    self._last_rejection.pop(f'camera {name}', None)
+                    frames[name] = decoded
+        missing = []
+        for name, why in absent.items():
+            policy = self._sync.policy(name)
+            if policy == 'require':
+                problems.append(f'camera {name}: {why}')
+            elif policy == 'black':
+                width, height = self._at_least.get(name, (ready.rig[name].width, ready.rig[name].height))
+                frames[name] = CameraFrame(name, ready.stamp_s, np.zeros((height, width, 3), np.uint8), blank=True)
+            else:
+                missing.append(name)
+        if problems or ready.ego is None or ready.navigation is None:
+            return NotReady(ready.stamp_s, tuple(problems))
+        return Observation(ready.stamp_s, frames, ready.rig, ready.ego, ready.navigation, tuple(missing), ready.trail)
+
+    def _decode(self, ready: ReadySet, name: str) -> CameraFrame | InvalidInput:
+        """Return the camera's picture, or why there is none."""
+        frame = ready.synced.frames[name]
+        try:
+            image = decode_message(frame.payload, self._at_least.get(name))
+            _check_aspect(image, frame.payload, ready.rig[name])
+        except InvalidInput as error:
+            return error
+        return CameraFrame(name, frame.stamp_s, image)
+
+    def problems(self, now_s: float | None = None, stale_s: float = 0.5) -> tuple[str, ...]:
+        """Return what is missing now, each input by name, and why its last message was refused, if it was."""
+        with self._lock:
+            cameras = self._sync.status(now_s, stale_s).cameras
+            found = [f'camera {name}: {camera.problem}' for name, camera in cameras.items() if camera.problem]
+            if not len(self._odometry):
+                found.append('odometry: none received')
+            elif now_s is not None and self._odometry_arrival_s is not None:
+                age_s = now_s - self._odometry_arrival_s
+                if age_s > stale_s:
+                    found.append(f'odometry: last one {age_s:.2f} s ago')
+            if self._route is None:
+                found.append(self._no_route)
+            elif frames := frame_problem(self._route_frame, self._odometry_frame):
+                found.append(frames)
+            if self._command_required and not len(self._commands):
+                found.append('turn command: none received')
+            command_age_s = None if now_s is None else self.turn_command_age_s(now_s)
+            if command_age_s is not None and command_age_s > stale_s and self._commands_had_rhythm(stale_s):
+                found.append(f'turn command: last one {command_age_s:.2f} s ago, though they came regularly before')
+            found += [
+                f'{name}: last message refused ({self._rejected[name]} so far): {why}'
+                for name, why in self._last_rejection.items()
+            ]
+            return tuple(found)
+
+    def turn_command_age_s(self, now_s: float) -> float | None:
+        """Return how long ago (seconds) the last turn command came; None if none has, or its arrival was not told."""
+        with self._lock:
+            return now_s - self._command_arrivals_s[-1] if self._command_arrivals_s else None
+
+    def _commands_had_rhythm(self, stale_s: float) -> bool:
+        arrivals_s = self._command_arrivals_s
+        return len(arrivals_s) == _RHYTHM and all(b - a <= stale_s for a, b in itertools.pairwise(arrivals_s))
+
+    def _stamped(self, name: str, stamp_s: float) -> bool:
+        """Return whether somebody filled in this stamp; reject it otherwise."""
+        problem = stamp_problem(stamp_s, self._newest_s, self._sync.jump_s)
+        if problem:
+            self._reject(name, problem)
+        else:
+            self._newest_s = stamp_s
+        return not problem
+
+    def _reject(self, name: str, why: str) -> None:
+        self._rejected[name] += 1
+        self._last_rejection[name] = why
+
+
+def _same_calibration(a: Any, b: Any) -> bool:
+    numbers = ((getattr(a, name, ()), getattr(b, name, ())) for name in 'kdp')
+    return (a.width, a.height) == (b.width, b.height) and all(np.array_equal(*pair) for pair in numbers)
+
+
+def _check_aspect(image: Image, message: Any, camera: CameraModel) -> None:
+    """Refuse a picture whose proportions are not its calibration's: its rays would point elsewhere."""
+    height, width = image.shape[:2]
+    if hasattr(message, 'width'):
+        width, height = int(message.width), int(message.height)
+    # One pixel of rounding is allowed for on small pictures.
+    tolerance = _ASPECT_TOLERANCE + 1.0 / min(width, height)
+    if abs(width * camera.height / (height * camera.width) - 1.0) > tolerance:
+        raise InvalidInput(
+            f'picture of {width}x{height}, but the camera is calibrated for {camera.width}x{camera.height} (other '
+            'proportions); publish its camera_info or give the rig file that fits'
+        )

@@ -1,0 +1,100 @@
+# Copyright 2026 The vla_driver authors
+# SPDX-License-Identifier: Apache-2.0
+"""The policies of an evaluation by name: the model and the three controls that give its figures a meaning.
+
+- model: a checkpoint, as shipped or given.
+- blind: the same architecture and training without images; what navigation and ego motion alone can do.
+- constant-velocity: straight on at the present speed.
+- expert: the privileged one.  It belongs to a simulation, or to a bag that recorded it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from vla_driver.policies.constant_velocity import ConstantVelocityPolicy
+from vla_driver.policies.pruning_settings import PruningSettings, apply_pruning
+from vla_driver.types import InvalidInput, Policy
+
+POLICY_NAMES: Final = ('model', 'expert', 'blind', 'constant-velocity')
+#: Checkpoints by the name they are shipped under (`models/<name>`).
+DEFAULT_CHECKPOINTS: Final = {'model': 'nano', 'blind': 'nano-blind'}
+
+
+def checkpoint_of(name: str, model: str | Path | None) -> str | None:
+    """Return the checkpoint a policy is loaded from, or None if it needs none.
+
+    `model` is refused where it would be ignored: a figure must not carry a checkpoint it did not use.
+    """
+    if name not in POLICY_NAMES:
+        raise InvalidInput(f'policy {name!r}: unknown, expected one of: {", ".join(POLICY_NAMES)}')
+    if name in DEFAULT_CHECKPOINTS:
+        return str(model) if model is not None else DEFAULT_CHECKPOINTS[name]
+    if model is not None:
+        raise InvalidInput(f'policy {name!r} loads no checkpoint: leave out --model, or choose --policy model')
+    return None
+
+
+def require_checkpoint(name: str, model: str | Path | None) -> str | None:
+    """Return `checkpoint_of`, having made sure that it is there, before processes are started that would miss it.
+
+    Raises InvalidInput for an unknown checkpoint and for a pickle.
+    """
+    checkpoint = checkpoint_of(name, model)
+    if checkpoint is not None:
+        from vla_driver.model.checkpoint import resolve_checkpoint
+
+        resolve_checkpoint(checkpoint)
+    return checkpoint
+
+
+def make_policy(
+    name: str,
+    model: str | Path | None = None,
+    expert: Callable[[], Policy] | None = None,
+    pruning: PruningSettings | None = None,
+    prompt: str | Path | None = None,
+    device: str = 'auto',
+) -> Policy:
+    """Return a policy by name.
+
+    expert: makes the privileged policy of the simulation or bag at hand; None where there is none.
+    prompt: template file for a vision-language model (default: its own, or config/prompts/default.yaml).
+    device: where the model runs: auto, cpu, cuda or cuda:N (`choose_device`).
+    pruning: what the model prunes; refused for policies that have no visual tokens.
+    Raises InvalidInput for an unknown name or checkpoint, for an expert where there is none, and for a
+    checkpoint whose blindness contradicts the name.
+    """
+    checkpoint = checkpoint_of(name, model)
+    if pruning is not None and pruning.active and name != 'model':
+        raise InvalidInput(
+            f'pruner {pruning.pruner!r}: policy {name} has no visual tokens to prune; use --policy model'
+        )
+    if name == 'constant-velocity':
+        return ConstantVelocityPolicy()
+    if name == 'expert':
+        if expert is None:
+            raise InvalidInput("policy expert: it drives with the simulator's own knowledge, which is not here")
+        return expert()
+    assert checkpoint is not None
+    from transformers.utils import logging
+
+    from vla_driver.policies.loading import load_policy  # imports torch: only where it is used
+
+    logging.disable_progress_bar()  # a bar per loaded checkpoint would cut the evaluation's own to pieces
+    policy = load_policy(checkpoint, prompt=prompt, device=device)
+    blind = bool(getattr(policy, 'blind', False))
+    if blind != (name == 'blind'):
+        kind, right = ('is blind (it was trained without images)', 'blind') if blind else ('sees', 'model')
+        raise InvalidInput(f'policy {name}: checkpoint {checkpoint} {kind}; use --policy {right}')
+    if pruning is not None and pruning.active:
+        apply_pruning(policy, pruning, checkpoint)
+    return policy
+
+
+def input_sizes(policy: Policy) -> dict[str, tuple[int, int]]:
+    """Return camera -> (width, height) that the policy's model works at; empty when it does not say."""
+    sizes = getattr(getattr(policy, 'config', None), 'image_sizes', None) or {}
+    return {camera: (int(width), int(height)) for camera, (width, height) in sizes.items()}

@@ -1,0 +1,233 @@
+# Copyright 2026 The vla_driver authors
+# SPDX-License-Identifier: Apache-2.0
+"""The controller: follows the newest plan by odometry, and stops the vehicle when it may not.
+
+Subscribes `plan` and `odom`, publishes `control` for every odometry sample, and once more as soon as a
+newer plan arrives (a simulator that waits for the answer to its images gets it without delay).  Time is
+the odometry's own, so it needs neither a synchronised nor a simulated clock; only the loss of odometry
+is noticed by this machine's steady clock.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from builtin_interfaces.msg import Time
+from nav_msgs.msg import Odometry
+from rclpy.duration import Duration
+from rclpy.publisher import Publisher
+
+from vla_driver.msg import ControlCommand as ControlCommandMessage
+from vla_driver.msg import DrivingPlan
+from vla_driver.observation.messages import read_odometry
+from vla_driver.planning.control import ControlCommand, ControlConfig, TrajectoryController, describe_age
+from vla_driver.ros.nodes.lifecycle import DriverNode, NodeParameters, StampWatch, run
+from vla_driver.ros.nodes.parameters import parameter
+from vla_driver.ros.wire import carla, qos
+from vla_driver.ros.wire.conversions import BASE_FRAME, from_driving_plan
+from vla_driver.ros.wire.diagnostics import Level, RateMeter, Status
+from vla_driver.types import EgoState, InvalidInput, Plan
+
+_DEFAULT = ControlConfig()
+
+
+@dataclass(frozen=True)
+class ControllerParameters(NodeParameters):
+    """The vehicle and how it is followed; the defaults are those of `planning.control.ControlConfig`."""
+
+    wheelbase_m: float = parameter(_DEFAULT.wheelbase_m, 'distance between the axles', low=0.5, high=20.0)
+    max_steering_rad: float = parameter(_DEFAULT.max_steering_rad, 'largest front-wheel angle', low=0.05, high=1.4)
+    min_lookahead_m: float = parameter(_DEFAULT.min_lookahead_m, 'pure pursuit looks at least this far', low=0.5)
+    max_lookahead_m: float = parameter(_DEFAULT.max_lookahead_m, 'pure pursuit looks at most this far', low=1.0)
+    lookahead_s: float = parameter(_DEFAULT.lookahead_s, 'look-ahead distance per speed', low=0.1, high=5.0)
+    speed_horizon_s: float = parameter(
+        _DEFAULT.speed_horizon_s, 'the planned speed this much ahead is aimed at', low=0.1, high=3.0
+    )
+    standstill_mps: float = parameter(
+        _DEFAULT.standstill_mps, 'a plan that stays below this speed means to stand', low=0.0, high=2.0
+    )
+    standstill_s: float = parameter(_DEFAULT.standstill_s, 'for how long it must stay below', low=0.25, high=5.0)
+    max_acceleration_mps2: float = parameter(_DEFAULT.max_acceleration_mps2, 'limit', low=0.1, high=10.0)
+    max_braking_mps2: float = parameter(_DEFAULT.max_braking_mps2, 'limit', low=1.0, high=12.0)
+    stale_braking_mps2: float = parameter(
+        _DEFAULT.stale_braking_mps2, 'how the vehicle is stopped without a plan', low=0.5, high=10.0
+    )
+    carla_max_steer_rad: float = parameter(
+        carla.MAX_STEER_RAD,
+        "the vehicle's own largest wheel angle, what CARLA's steer is a share of (vehicle_info: max_steer_angle)",
+        low=0.05,
+        high=math.pi / 2,
+    )
+    odometry_timeout_s: float = parameter(0.5, 'stop when odometry is silent for this long', low=0.05, high=10.0)
+
+    def control_config(self) -> ControlConfig:
+        """Return the follower's settings."""
+        return ControlConfig(**{name: getattr(self, name) for name in vars(_DEFAULT)})
+
+
+class ControllerNode(DriverNode[ControllerParameters]):
+    """Plan and odometry in, control out."""
+
+    parameter_table = ControllerParameters
+
+    def __init__(self, **node_arguments: Any) -> None:
+        self._plan: Plan | None = None
+        self._plan_stamp = Time()
+        self._ego: EgoState | None = None
+        self._odometry_stamp = Time()
+        self._odometry_times = RateMeter()
+        self._odometry_watch = StampWatch()
+        self._repeated = 0
+        self._plan_times = RateMeter()
+        self._rejected: dict[str, tuple[int, str]] = {}
+        self._last: ControlCommand | None = None
+        self._started_s = 0.0
+        super().__init__('controller', **node_arguments)
+
+    def setup(self) -> None:
+        """Make the follower and the publishers."""
+        config = self.parameters.control_config()
+        self._controller = TrajectoryController(config)
+        self._publisher = self.advertise(ControlCommandMessage, 'control', qos.RELIABLE)
+        self._carla: Publisher | None = None
+        carla_message = carla.control_message_type()
+        if carla_message is not None:
+            self._carla = self.advertise(carla_message, 'vehicle_control_cmd', qos.RELIABLE)
+
+    def start(self) -> None:
+        """Subscribe, and watch for silent odometry."""
+        self.listen(DrivingPlan, 'plan', self._on_plan, qos.RELIABLE)
+        self.listen(Odometry, 'odom', self._on_odometry, qos.STATE_SUBSCRIPTION)
+        self.every(0.5 * self.parameters.odometry_timeout_s, self._watch)
+        self._started_s = time.monotonic()
+
+    def stop(self) -> None:
+        """The last word on the wire is a stop."""
+        self._publish(self._controller.stop('the controller is being stopped'), 0.0)
+        self._publisher.wait_for_all_acked(Duration(seconds=0.5))
+
+    def reset(self, reason: str) -> None:
+        """Forget plan and odometry of the time before the jump."""
+        del reason
+        self._plan, self._ego = None, None
+        self._plan_stamp = Time()
+        self._odometry_watch.clear()
+        self._controller.reset()
+
+    def _reject(self, what: str, error: InvalidInput) -> None:
+        count = self._rejected.get(what, (0, ''))[0] + 1
+        self._rejected[what] = (count, str(error))
+        self.get_logger().warning(f'{what} rejected: {error}', throttle_duration_sec=2.0)
+
+    def _on_plan(self, message: DrivingPlan) -> None:
+        try:
+            plan = from_driving_plan(message)
+        except InvalidInput as error:
+            self._reject('plan', error)
+            return
+        self._plan_times.tick()
+        self._plan, self._plan_stamp = plan, message.header.stamp
+        # A new plan does not make an old state known again: who has lost its odometry stands still until it is back.
+        if self._ego is not None and self._odometry_is_fresh:
+            self._act(self._ego)
+
+    def _on_odometry(self, message: Odometry) -> None:
+        try:
+            ego = read_odometry(message)
+        except InvalidInput as error:
+            self._reject('odometry', error)
+            return
+        if self._odometry_watch.jumped_back(ego.stamp_s):
+            self.reset_now(f'odometry stamps jumped back to {ego.stamp_s:.3f} s')
+        if self._ego is not None and ego.stamp_s <= self._ego.stamp_s:
+            # Time is the odometry's: who repeats the last state (a filter whose source has died) makes it stand still,
+            # and no plan would ever grow old.  It counts as silence.
+            self._repeated += 1
+            return
+        self._odometry_times.tick()
+        self._ego, self._odometry_stamp = ego, message.header.stamp
+        self._act(ego)
+
+    @property
+    def _odometry_is_fresh(self) -> bool:
+        age_s = self._odometry_times.age_s
+        return age_s is not None and age_s <= self.parameters.odometry_timeout_s
+
+    def _act(self, ego: EgoState) -> None:
+        command = self._controller.command(self._plan, ego, ego.stamp_s)
+        aim = 0.0
+        if not command.reason:
+            aim = max(0.0, ego.speed_mps + command.acceleration_mps2 * self.parameters.speed_horizon_s)
+        self._publish(command, aim)
+
+    def _watch(self) -> None:
+        """Stop the vehicle when no odometry says where it is."""
+        age = self._odometry_times.age_s
+        silent_s = time.monotonic() - self._started_s if age is None else age
+        if silent_s > self.parameters.odometry_timeout_s:
+            what = 'no odometry yet' if age is None else f'no valid odometry for {age:.2f} s'
+            self._publish(self._controller.stop(what), 0.0)
+
+    def _publish(self, command: ControlCommand, speed_mps: float) -> None:
+        if command.reason and (self._last is None or not self._last.reason):
+            self.get_logger().warning(f'stopping: {command.reason}')
+        elif not command.reason and self._last is not None and self._last.reason:
+            self.get_logger().info('following the plan')
+        self._last = command
+        message = ControlCommandMessage(
+            steering_angle=float(command.steering_rad),
+            acceleration=float(command.acceleration_mps2),
+            speed=float(speed_mps),
+            stop=bool(command.reason),
+            reason=command.reason,
+            plan_stamp=self._plan_stamp,
+        )
+        message.header.stamp, message.header.frame_id = self._odometry_stamp, BASE_FRAME
+        self._publisher.publish(message)
+        if self._carla is not None:
+            p = self.parameters
+            self._carla.publish(
+                carla.to_control(command, p.control_config(), self._odometry_stamp, p.carla_max_steer_rad)
+            )
+
+    def report(self) -> Iterable[Status]:
+        """Say whether a plan is followed, and what is missing if not."""
+        missing = []
+        age = self._odometry_times.age_s
+        if not self._odometry_is_fresh:
+            missing.append('odometry (none received)' if age is None else f'odometry (silent for {age:.1f} s)')
+        plan_age = self._plan_times.age_s
+        if self._plan is None:
+            missing.append('plan (none received)')
+        elif self._ego is not None and not self._plan.is_fresh(self._ego.stamp_s):
+            missing.append(f'plan (stale, {describe_age(self._plan, self._ego.stamp_s)})')
+        values = {
+            'odometry_hz': self._odometry_times.rate_hz,
+            'odometry_age_s': age,
+            'odometry_repeated': self._repeated,
+            'plan_hz': self._plan_times.rate_hz,
+            'plan_age_s': plan_age,
+        }
+        if missing:
+            yield Status('inputs', Level.ERROR, f'missing: {", ".join(missing)}', values)
+        else:
+            yield Status('inputs', Level.OK, 'all inputs fresh', values)
+        for what, (count, last) in self._rejected.items():
+            yield Status(f'rejected {what}', Level.WARN, last, {'count': count})
+        if self._last is not None:
+            level = Level.WARN if self._last.reason else Level.OK
+            yield Status('control', level, self._last.reason or 'following the plan')
+
+
+def main() -> int:
+    """Run the node."""
+    return run(ControllerNode)
+
+
+if __name__ == '__main__':
+    sys.exit(main())

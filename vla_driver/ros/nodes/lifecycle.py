@@ -1,0 +1,401 @@
+# Copyright 2026 The vla_driver authors
+# SPDX-License-Identifier: Apache-2.0
+"""The one base class of the package's nodes, and how a node's process runs.
+
+What a lifecycle node has to get right once: failures are loud (rclpy swallows exceptions raised in
+transition callbacks), teardown copes with a half-finished setup, time that jumps back resets what is
+remembered, and `/diagnostics` says what is wrong even when nothing could be configured.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any, ClassVar, Generic, TypeVar
+
+import rclpy
+from rcl_interfaces.msg import SetParametersResult
+from rclpy.clock import Clock, ClockType, JumpThreshold, TimeJump
+from rclpy.duration import Duration
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.parameter import Parameter
+from rclpy.publisher import Publisher
+from rclpy.qos import QoSProfile
+from rclpy.signals import SignalHandlerOptions
+from rclpy.subscription import Subscription
+from rclpy.timer import Timer
+
+from vla_driver.ros.nodes import parameters as ros_parameters
+from vla_driver.ros.nodes.parameters import parameter
+from vla_driver.ros.wire.diagnostics import DiagnosticsPublisher, Level, Status
+from vla_driver.ros.wire.domain import domain_id
+from vla_driver.ros.wire.transport import use_shared_memory_profile
+from vla_driver.types import VlaDriverError
+
+#: Set in a child process that must end when its parent's end of the standard input closes (`ros/runs/processes.py`).
+EXIT_WITH_PARENT = 'VLA_DRIVER_EXIT_WITH_PARENT'
+
+#: A stamp this much earlier than the newest one is a jump (a looped bag), not two messages that overtook each other.
+BACKWARD_JUMP_S = 0.5
+
+
+@dataclass(frozen=True)
+class NodeParameters:
+    """What every node of the package has."""
+
+    autostart: bool = parameter(
+        True, 'configure and activate at start; false leaves that to `ros2 lifecycle` or a launch file'
+    )
+    diagnostics_period_s: float = parameter(1.0, 'time between two reports on /diagnostics', low=0.05, high=60.0)
+
+
+P = TypeVar('P', bound=NodeParameters)
+
+
+class StampWatch:
+    """Notices that stamps jumped back, as they do when a bag starts over."""
+
+    def __init__(self, tolerance_s: float = BACKWARD_JUMP_S) -> None:
+        self._tolerance_s = tolerance_s
+        self._newest_s: float | None = None
+
+    def jumped_back(self, stamp_s: float) -> bool:
+        """Take note of a stamp; return whether it lies before the newest one by more than the tolerance."""
+        if self._newest_s is not None and stamp_s < self._newest_s - self._tolerance_s:
+            self._newest_s = stamp_s
+            return True
+        if self._newest_s is None or stamp_s > self._newest_s:
+            self._newest_s = stamp_s
+        return False
+
+    def clear(self) -> None:
+        """Forget the newest stamp."""
+        self._newest_s = None
+
+
+class DriverNode(LifecycleNode, Generic[P]):
+    """Lifecycle node with checked parameters, diagnostics and clock-jump reset.
+
+    A subclass gives `parameter_table` and fills the hooks; it never overrides the `on_*` callbacks.
+    """
+
+    parameter_table: ClassVar[type[NodeParameters]] = NodeParameters
+
+    def __init__(self, name: str, **node_arguments: Any) -> None:
+        super().__init__(name, **node_arguments)
+        self.parameters: P = ros_parameters.declare(self, self.parameter_table)  # type: ignore[assignment]
+        self.configured = False
+        self.active = False
+        self.failure = ''
+        self.exit_status = 0
+        #: Set it to end the process (from any thread); `run` shares it.
+        self.exit_requested = threading.Event()
+        self.resets = 0
+        self._set_up = False
+        self._started = False
+        self._publishers_made: list[Publisher] = []
+        self._listeners: list[Subscription] = []
+        self._steady_timers: list[Timer] = []
+        self.add_on_set_parameters_callback(self._judge_parameters)
+        self.add_post_set_parameters_callback(self._take_parameters)
+        self._diagnostics_period_s = self.parameters.diagnostics_period_s
+        self.diagnostics = DiagnosticsPublisher(self, self._statuses, self._diagnostics_period_s)
+        self._jump_handle = self.get_clock().create_jump_callback(
+            JumpThreshold(min_forward=None, min_backward=Duration(nanoseconds=-1), on_clock_change=True),
+            post_callback=self._clock_jumped,
+        )
+
+    # What `setup` and `start` make with these goes away by itself, after `teardown` and `stop`.
+
+    def advertise(self, message_type: type, topic: str, profile: QoSProfile) -> Publisher:
+        """Return a publisher that sends while the node is active and lives until teardown."""
+        publisher = self.create_lifecycle_publisher(message_type, topic, profile)
+        self._publishers_made.append(publisher)
+        return publisher
+
+    def listen(
+        self, message_type: type, topic: str, callback: Callable[..., None], profile: QoSProfile
+    ) -> Subscription:
+        """Subscribe until the node stops; a callback of two arguments also gets the message's info."""
+        subscription = self.create_subscription(message_type, topic, callback, profile)
+        self._listeners.append(subscription)
+        return subscription
+
+    def silence(self, subscription: Subscription) -> None:
+        """Give up one subscription early."""
+        if subscription in self._listeners:
+            self._listeners.remove(subscription)
+            self.destroy_subscription(subscription)
+
+    def every(self, period_s: float, callback: Callable[[], None]) -> Timer:
+        """Call back until the node stops, on the steady clock: a simulated clock may stand still."""
+        timer = self.create_timer(period_s, callback, clock=Clock(clock_type=ClockType.STEADY_TIME))
+        self._steady_timers.append(timer)
+        return timer
+
+    # Hooks, in the order of a life.  Raising in `setup` or `start` makes the transition fail, loudly.
+
+    def setup(self) -> None:
+        """Load, allocate, create publishers (inactive -> configured)."""
+
+    def start(self) -> None:
+        """Subscribe, start threads (configured -> active)."""
+
+    def stop(self) -> None:
+        """Undo `start`, whatever part of it was done; the last word may still be published."""
+
+    def teardown(self) -> None:
+        """Undo `setup`, whatever part of it was done."""
+
+    def reset(self, reason: str) -> None:
+        """Forget everything that belongs to the time before a jump."""
+
+    def report(self) -> Iterable[Status]:
+        """Return what `/diagnostics` shows besides the state of the node."""
+        return ()
+
+    def parameters_wanted(self, wanted: P) -> None:
+        """Raise to refuse live changes, already checked against the table, with the reason.
+
+        What can fail (loading a file) is best done here; nothing else will refuse them after that.
+        """
+
+    def parameters_changed(self) -> None:
+        """Take `self.parameters`, some live ones of which have just changed."""
+
+    # Transitions.
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Read the parameters and set up; a failure leaves the node unconfigured, saying why."""
+        del state
+
+        def configure() -> None:
+            self.parameters = ros_parameters.read(self, self.parameter_table)  # type: ignore[assignment]
+            self._report_every(self.parameters.diagnostics_period_s)
+            self._set_up = True
+            self.setup()
+            self.configured = True
+
+        return self._transition('configure', configure, undo=self._teardown)
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Enable the publishers, then start."""
+        super().on_activate(state)
+
+        def activate() -> None:
+            self._started = True
+            self.start()
+            self.active = True
+
+        def undo() -> None:
+            self._stop()
+            super(DriverNode, self).on_deactivate(state)
+
+        return self._transition('activate', activate, undo)
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Stop, then disable the publishers (last: stopping may have a last word to publish)."""
+        self._stop()
+        super().on_deactivate(state)
+        return TransitionCallbackReturn.SUCCESS
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Tear down; the node can be configured again."""
+        del state
+        self._stop()
+        self._teardown()
+        return TransitionCallbackReturn.SUCCESS
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Stop and tear down for good."""
+        return self.on_cleanup(state)
+
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """After an unexpected failure: clean up, so that configuring again is possible."""
+        return self.on_cleanup(state)
+
+    def _transition(self, name: str, act: Callable[[], None], undo: Callable[[], None]) -> TransitionCallbackReturn:
+        try:
+            act()
+        except Exception as error:  # rclpy would swallow it without a word
+            # Errors raised on purpose explain themselves; for any other the place matters.
+            known = isinstance(error, VlaDriverError)
+            self.failure = f'{name} failed: {error}' if known else f'{name} failed: {error!r}'
+            self.get_logger().error(self.failure if known else f'{self.failure}\n{traceback.format_exc()}')
+            undo()
+            self.diagnostics.publish()
+            return TransitionCallbackReturn.FAILURE
+        self.failure = ''
+        self.get_logger().info(f'{name}d')
+        self.diagnostics.publish()
+        return TransitionCallbackReturn.SUCCESS
+
+    def _stop(self) -> None:
+        self.active = False
+        if not self._started:
+            return
+        self._started = False
+        self._tolerantly(self.stop)
+        for timer in self._steady_timers:
+            self.destroy_timer(timer)
+        for subscription in self._listeners:
+            self.destroy_subscription(subscription)
+        self._steady_timers, self._listeners = [], []
+
+    def _teardown(self) -> None:
+        self.configured = False
+        if not self._set_up:
+            return
+        self._set_up = False
+        self._tolerantly(self.teardown)
+        for publisher in self._publishers_made:
+            self.destroy_lifecycle_publisher(publisher)
+        self._publishers_made = []
+
+    def _tolerantly(self, act: Callable[[], None]) -> None:
+        """Run one step of cleaning up; its failure must not keep the next step from running."""
+        try:
+            act()
+        except Exception:
+            self.get_logger().error(f'{act.__name__} failed:\n{traceback.format_exc()}')
+
+    # Time.
+
+    def _clock_jumped(self, jump: TimeJump) -> None:
+        self.reset_now(f'the clock jumped by {jump.delta.nanoseconds / 1e9:.3f} s')
+
+    def reset_now(self, reason: str) -> None:
+        """Reset, and say so."""
+        if not self.configured:
+            return
+        self.resets += 1
+        self.get_logger().warning(f'reset: {reason}')
+        self.reset(reason)
+
+    # Parameters and diagnostics.
+
+    def _judge_parameters(self, requested: list[Parameter]) -> SetParametersResult:
+        verdict = ros_parameters.judge(self.parameter_table, requested, self.configured)
+        if not verdict.successful or not self.configured:
+            return verdict
+        try:
+            self.parameters_wanted(ros_parameters.merged(self.parameters, requested))
+        except Exception as error:  # whatever it is, the one who asked must hear of it, and the node goes on
+            known = isinstance(error, VlaDriverError)
+            if not known:
+                self.get_logger().error(f'setting parameters failed:\n{traceback.format_exc()}')
+            return SetParametersResult(successful=False, reason=str(error) if known else repr(error))
+        return verdict
+
+    def _take_parameters(self, changed: list[Parameter]) -> None:
+        del changed
+        self.parameters = ros_parameters.read(self, self.parameter_table)  # type: ignore[assignment]
+        if self.configured:
+            self.parameters_changed()
+
+    def _report_every(self, period_s: float) -> None:
+        """Report at another pace.  The publisher stays as it is unless the pace changes: a new one has to be found."""
+        if period_s != self._diagnostics_period_s:
+            self.diagnostics.close()
+            self.diagnostics = DiagnosticsPublisher(self, self._statuses, period_s)
+            self._diagnostics_period_s = period_s
+
+    def _statuses(self) -> Iterable[Status]:
+        state = 'active' if self.active else 'configured, inactive' if self.configured else 'not configured'
+        if self.failure:
+            # Repeated with every report, so that whoever looks later still learns the first cause.
+            yield Status('node', Level.ERROR, self.failure, {'state': state})
+        else:
+            level = Level.OK if self.active else Level.WARN
+            yield Status('node', level, state, {'state': state, 'resets': self.resets})
+        if self.configured:
+            yield from self.report()
+
+    def destroy_node(self) -> None:
+        """Stop, tear down and leave the graph."""
+        self._stop()
+        self._teardown()
+        self._jump_handle.unregister()
+        super().destroy_node()
+
+
+def _watch_parent(stop: threading.Event) -> None:
+    """Set `stop` when the standard input closes: the parent is gone, however it went."""
+
+    def watch() -> None:
+        # Not through sys.stdin: its lock, held here for ever, would be in the interpreter's way at exit.
+        while os.read(0, 4096):
+            pass
+        stop.set()
+
+    threading.Thread(target=watch, name='parent-watch', daemon=True).start()
+
+
+def _stop_on_signals(stop: threading.Event) -> None:
+    """Let SIGINT and SIGTERM set `stop`; a second one interrupts at once.
+
+    rclpy's own handlers shut the context down first, and then nothing can be published any more: a
+    controller could not send its last command, the stop.
+    """
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        del frame
+        if stop.is_set():
+            raise KeyboardInterrupt(signal.Signals(number).name)
+        stop.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, handle)
+
+
+def run(make_node: Callable[[], DriverNode[Any]], arguments: Sequence[str] | None = None) -> int:
+    """Run one node until it is told to stop; return the exit status of its process.
+
+    1 if it could not be made, configured or activated (with `autostart`), otherwise the node's
+    `exit_status`.  `arguments` are those after the program's name, `--ros-args` included.
+    """
+    use_shared_memory_profile(os.environ)
+    try:
+        domain_id(os.environ)  # of a wrong one rclpy would only say that it cannot start
+    except VlaDriverError as error:
+        print(f'error: {error}', file=sys.stderr, flush=True)
+        return 1
+    rclpy.init(
+        args=None if arguments is None else [sys.argv[0], *arguments], signal_handler_options=SignalHandlerOptions.NO
+    )
+    stop = threading.Event()
+    _stop_on_signals(stop)
+    if os.environ.get(EXIT_WITH_PARENT):
+        _watch_parent(stop)
+    node = None
+    # Images come in through one thread: the multi-threaded executor lost messages and cost five times the CPU.
+    executor = SingleThreadedExecutor()
+    try:
+        node = make_node()
+        node.exit_requested = stop
+        executor.add_node(node)
+        if node.parameters.autostart:
+            for step in (node.trigger_configure, node.trigger_activate):
+                if step() != TransitionCallbackReturn.SUCCESS:
+                    return 1
+        while not stop.is_set():
+            # Signals reach Python between two waits, hence the bound.
+            executor.spin_once(timeout_sec=0.1)
+    except VlaDriverError as error:
+        print(f'error: {error}', file=sys.stderr, flush=True)
+        return 1
+    except (KeyboardInterrupt, ExternalShutdownException):
+        pass
+    finally:
+        executor.shutdown(timeout_sec=1.0)
+        if node is not None:
+            node.destroy_node()
+        rclpy.try_shutdown()
+    return node.exit_status if node is not None else 1

@@ -1,0 +1,171 @@
+# Copyright 2026 The vla_driver authors
+# SPDX-License-Identifier: Apache-2.0
+"""A bag as a timeline of serialized messages: what is in it, with which type and quality of service.
+
+Messages are not deserialised: what was recorded goes out byte for byte, except for the header stamp
+when it is asked to be moved.
+"""
+
+from __future__ import annotations
+
+import importlib
+import struct
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rclpy.qos import QoSProfile
+from rosbags.rosbag2 import Reader, ReaderError
+
+from vla_driver.bag.schema import PATH
+from vla_driver.ros.wire import qos
+from vla_driver.types import InvalidInput
+
+_NANO = 1_000_000_000
+
+
+@dataclass(frozen=True)
+class Channel:
+    """One topic of a bag that can be published here."""
+
+    topic: str
+    type_name: str
+    message_type: type
+    profile: QoSProfile
+    count: int
+    has_header: bool
+
+    @property
+    def latched(self) -> bool:
+        """Whether late subscribers get the last message."""
+        return bool(self.profile.durability == qos.LATCHED.durability)
+
+
+@dataclass(frozen=True)
+class Letter:
+    """One recorded message: when it was logged, where it belongs, its bytes."""
+
+    log_time_ns: int
+    channel: Channel
+    data: bytes
+
+
+def message_class(type_name: str) -> Any:
+    """Return the Python class of e.g. 'sensor_msgs/msg/Image'; raise ImportError naming the package to install."""
+    package, _, name = type_name.partition('/msg/')
+    if not name:
+        raise ImportError(f'{type_name!r} is not a message type (expected package/msg/Name)')
+    try:
+        return getattr(importlib.import_module(f'{package}.msg'), name)
+    except (ImportError, AttributeError) as error:
+        raise ImportError(f'{type_name}: install or source the package {package} ({error})') from error
+
+
+def has_header(message_type: Any) -> bool:
+    """Whether the first field is a std_msgs/Header, so that its stamp lies at a known place."""
+    first = next(iter(message_type.get_fields_and_field_types().items()), None)
+    return first == ('header', 'std_msgs/Header')
+
+
+def _byte_order(data: bytes) -> str:
+    """Return struct's sign for a CDR message's byte order (second byte of the encapsulation: 1 = little)."""
+    if len(data) < 12:
+        raise InvalidInput(f'serialized message of {len(data)} bytes, expected at least 12 (CDR header and stamp)')
+    return '<' if data[1] & 1 else '>'
+
+
+def stamp_ns(data: bytes) -> int:
+    """Return the header stamp of a serialized message that begins with a std_msgs/Header."""
+    seconds, nanoseconds = struct.unpack_from(_byte_order(data) + 'iI', data, 4)
+    return int(seconds) * _NANO + int(nanoseconds)
+
+
+def restamped(data: bytes, stamp: int) -> bytes:
+    """Return the same message with another header stamp, in nanoseconds."""
+    moved = bytearray(data)
+    struct.pack_into(_byte_order(data) + 'iI', moved, 4, *divmod(stamp, _NANO))
+    return bytes(moved)
+
+
+class Bag:
+    """An opened bag: its channels, and its messages in the order they were logged."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        if not self.path.exists():
+            raise InvalidInput(f'bag {self.path}: no such file or folder; give a rosbag2 folder, .mcap or .db3 file')
+        try:
+            self._reader = Reader(self.path)
+            self._reader.open()
+        except (ReaderError, OSError) as error:
+            raise InvalidInput(f'bag {self.path}: not readable as a rosbag2 recording: {error}') from error
+        #: Topic -> message type of everything in the bag.
+        self.types: dict[str, str] = {c.topic: c.msgtype for c in self._reader.connections}
+        self.channels: dict[str, Channel] = {}
+        #: Topics that cannot be published here -> why.
+        self.skipped: dict[str, str] = {}
+        for connection in self._reader.connections:
+            if connection.topic in self.channels:
+                continue
+            try:
+                kind = message_class(connection.msgtype)
+            except ImportError as error:
+                self.skipped[connection.topic] = str(error)
+                continue
+            profile = qos.from_bag(getattr(connection.ext, 'offered_qos_profiles', []))
+            if connection.msgtype == PATH:
+                # A route may have been recorded from a publisher that keeps nothing; the planner asks for a kept one.
+                profile = qos.latched(profile)
+            self.channels[connection.topic] = Channel(
+                connection.topic,
+                connection.msgtype,
+                kind,
+                profile,
+                connection.msgcount,
+                has_header(kind),
+            )
+
+    def __enter__(self) -> Bag:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the files."""
+        self._reader.close()
+
+    @property
+    def start_ns(self) -> int:
+        """Log time of the first message."""
+        return int(self._reader.start_time)
+
+    @property
+    def duration_s(self) -> float:
+        """Seconds from the first message to the last."""
+        return max(0.0, (self._reader.duration - 1) / _NANO)
+
+    def letters(
+        self, channels: Mapping[str, Channel], start_offset_s: float = 0.0, duration_s: float | None = None
+    ) -> Iterator[Letter]:
+        """Yield the messages of `channels`.
+
+        With a start offset, the last message of every latched channel from before it comes first, at
+        the offset's time: a route that was published once must not be cut away.
+        """
+        begin = self.start_ns + round(start_offset_s * _NANO)
+        end = None if duration_s is None else begin + round(duration_s * _NANO)
+        wanted = [c for c in self._reader.connections if c.topic in channels]
+        if not wanted:
+            return
+        if start_offset_s > 0:
+            latched = [c for c in wanted if channels[c.topic].latched]
+            last: dict[str, bytes] = {}
+            if latched:
+                for connection, _, data in self._reader.messages(latched, stop=begin):
+                    last[connection.topic] = bytes(data)
+            for topic, data in last.items():
+                yield Letter(begin, channels[topic], data)
+        for connection, time_ns, data in self._reader.messages(wanted, start=begin, stop=end):
+            yield Letter(int(time_ns), channels[connection.topic], bytes(data))

@@ -1,0 +1,263 @@
+# Copyright 2026 The vla_driver authors
+# SPDX-License-Identifier: Apache-2.0
+"""Listen to a planner from another process: its plans, what it says about itself, and how long it took.
+
+Latency is measured between processes: from the moment the anchor image was handed to DDS by its sender (the
+middleware's source timestamp; or the image's own stamp, where the sender stamps at publication) to the moment the
+path is received here.  Both clocks are this machine's.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any, Final
+
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState
+from nav_msgs.msg import Path
+from rclpy.event_handler import SubscriptionEventCallbacks
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.serialization import deserialize_message
+from rclpy.signals import SignalHandlerOptions
+from sensor_msgs.msg import CompressedImage, Image
+from visualization_msgs.msg import MarkerArray
+
+from vla_driver.bag.recording import RawMessage, ReceivedPlan, ReceivedTokens, Recording
+from vla_driver.msg import DrivingPlan, TokenSelection
+from vla_driver.ros.nodes.lifecycle import StampWatch
+from vla_driver.ros.wire import qos
+from vla_driver.ros.wire.conversions import from_driving_plan
+from vla_driver.ros.wire.domain import domain_id
+from vla_driver.ros.wire.selection import from_token_selection
+from vla_driver.types import VlaDriverError
+
+#: Plans kept of a replay that loops on and on: an hour at 10 Hz.
+_KEPT: Final = 36_000
+_CLASSES: Final = {'plan': DrivingPlan, 'path': Path, 'markers': MarkerArray, 'tokens': TokenSelection}
+_PICTURES: Final = {'sensor_msgs/msg/Image': Image, 'sensor_msgs/msg/CompressedImage': CompressedImage}
+
+
+#: How often a replay has started over, and a stamp in nanoseconds, which comes again in every round.
+_Key = tuple[int, int]
+
+
+class _Rounds:
+    """Counts how often the stamps of one topic have jumped back."""
+
+    def __init__(self) -> None:
+        self._watch, self._round = StampWatch(), 0
+
+    def key(self, stamp: Any) -> _Key:
+        self._round += self._watch.jumped_back(_seconds(stamp))
+        return self._round, _nanoseconds(stamp)
+
+
+class PlanRecorder:
+    """A context manager that records in a thread of its own.
+
+    anchor: topic and type of the anchor camera's images, for the latency; None where images are stamped at
+    publication, so that the stamp itself says when they were sent.  domain: by default that of ROS_DOMAIN_ID, which
+    must be a whole number from 0 to 232, or empty (InvalidInput).
+    """
+
+    def __init__(self, anchor: tuple[str, str] | None = None, *, domain: int | None = None) -> None:
+        self._rounds = {topic: _Rounds() for topic in ('image', 'path', 'plan')}
+        self._sent_s: dict[_Key, float] = {}
+        self._paths: dict[_Key, float] = {}
+        self._plans: deque[tuple[_Key, DrivingPlan, float]] = deque(maxlen=_KEPT)
+        self._raw: deque[RawMessage] = deque(maxlen=4 * _KEPT)
+        self._tokens: deque[ReceivedTokens] = deque(maxlen=_KEPT)
+        self._count = 0
+        self._diagnostics: dict[str, tuple[int, str]] = {}
+        self._values: dict[str, dict[str, str]] = {}
+        self._lock = threading.Lock()
+        self._stamped_at_publication = anchor is None
+        self._anchor_matched = threading.Event()
+        self._context = rclpy.Context()
+        if domain is None:
+            domain = domain_id(os.environ)
+        rclpy.init(context=self._context, domain_id=domain, signal_handler_options=SignalHandlerOptions.NO)
+        self._node = rclpy.create_node(
+            f'plan_recorder_{os.getpid()}', context=self._context, use_global_arguments=False
+        )
+        self._subscriptions = [
+            self._node.create_subscription(_CLASSES[topic], topic, handler, qos.RELIABLE, raw=True)
+            for topic, handler in (
+                ('plan', self._on_plan),
+                ('path', self._on_path),
+                ('markers', self._on_markers),
+                ('tokens', self._on_tokens),
+            )
+        ]
+        self._subscriptions.append(
+            self._node.create_subscription(DiagnosticArray, '/diagnostics', self._on_diagnostics, qos.RELIABLE)
+        )
+        if anchor is not None:
+            topic, type_name = anchor
+            self._subscriptions.append(
+                self._node.create_subscription(
+                    _PICTURES[type_name],
+                    topic,
+                    self._on_image,
+                    qos.SENSOR_SUBSCRIPTION,
+                    event_callbacks=SubscriptionEventCallbacks(matched=self._on_anchor_matched),
+                )
+            )
+        self._executor = SingleThreadedExecutor(context=self._context)
+        self._executor.add_node(self._node)
+        self._thread = threading.Thread(target=self._spin, name='plan-recorder', daemon=True)
+
+    def __enter__(self) -> PlanRecorder:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stop listening; what was recorded stays."""
+        if self._context.ok():
+            self._executor.shutdown()
+            if self._thread.is_alive():
+                self._thread.join(timeout=5.0)
+            self._node.destroy_node()
+            rclpy.shutdown(context=self._context)
+
+    def _spin(self) -> None:
+        try:
+            self._executor.spin()
+        except ExternalShutdownException:
+            return
+
+    def wait_for_planner(self, timeout_s: float = 20.0) -> None:
+        """Wait until a planner's outputs are connected; raise VlaDriverError if none appears."""
+        deadline = time.monotonic() + timeout_s
+        while any(self._node.count_publishers(topic) == 0 for topic in ('plan', 'path')):
+            if time.monotonic() > deadline:
+                raise VlaDriverError(f'no planner publishes `plan` and `path` within {timeout_s:g} s')
+            time.sleep(0.02)
+        # Discovery is not symmetric: the planner may need a moment more to find this side.
+        time.sleep(0.3)
+
+    def start_when_heard(self, node: str, timeout_s: float = 20.0) -> None:
+        """Configure a lifecycle node that sends the anchor's images, and activate it once they would be heard here.
+
+        A player waits for a subscriber, which may be the planner alone: its first images would have no latency.
+        """
+        client = self._node.create_client(ChangeState, f'{node}/change_state')
+        try:
+            deadline = time.monotonic() + timeout_s
+            if not client.wait_for_service(timeout_s):
+                raise VlaDriverError(f'node {node} does not answer within {timeout_s:g} s')
+            for transition in (Transition.TRANSITION_CONFIGURE, Transition.TRANSITION_ACTIVATE):
+                if transition == Transition.TRANSITION_ACTIVATE and not self._stamped_at_publication:
+                    if not self._anchor_matched.wait(max(0.1, deadline - time.monotonic())):
+                        raise VlaDriverError(f'the images of {node} do not reach this process (see vla_driver doctor)')
+                    time.sleep(0.3)  # the sender may find us a moment later than we found it
+                request = ChangeState.Request(transition=Transition(id=transition))
+                future = client.call_async(request)
+                while not future.done() and time.monotonic() < deadline:
+                    time.sleep(0.01)
+                response = future.result() if future.done() else None
+                if response is None or not response.success:
+                    raise VlaDriverError(f'node {node} did not start')
+        finally:
+            self._node.destroy_client(client)
+
+    # Callbacks; they only store.
+
+    def _on_anchor_matched(self, info: Any) -> None:
+        if info.current_count > 0:
+            self._anchor_matched.set()
+
+    def _on_plan(self, data: bytes) -> None:
+        now = time.time()
+        message = deserialize_message(data, DrivingPlan)
+        stamp = message.header.stamp
+        with self._lock:
+            self._count += 1
+            self._plans.append((self._rounds['plan'].key(stamp), message, now))
+            self._raw.append(RawMessage('plan', _seconds(stamp), data))
+
+    def _on_path(self, data: bytes) -> None:
+        now = time.time()
+        stamp = deserialize_message(data, Path).header.stamp
+        with self._lock:
+            self._paths[self._rounds['path'].key(stamp)] = now
+            self._raw.append(RawMessage('path', _seconds(stamp), data))
+
+    def _on_markers(self, data: bytes) -> None:
+        markers = deserialize_message(data, MarkerArray).markers
+        if markers:
+            with self._lock:
+                self._raw.append(RawMessage('markers', _seconds(markers[0].header.stamp), data))
+
+    def _on_tokens(self, data: bytes) -> None:
+        tokens = from_token_selection(deserialize_message(data, TokenSelection))
+        with self._lock:
+            self._tokens.append(tokens)
+            self._raw.append(RawMessage('tokens', tokens.stamp_s, data))
+
+    def _on_image(self, message: Any, info: Mapping[str, int]) -> None:
+        with self._lock:
+            self._sent_s[self._rounds['image'].key(message.header.stamp)] = info['source_timestamp'] * 1e-9
+
+    def _on_diagnostics(self, message: DiagnosticArray) -> None:
+        with self._lock:
+            for status in message.status:
+                self._diagnostics[status.name] = (int.from_bytes(status.level, 'little'), status.message)
+                self._values[status.name] = {entry.key: entry.value for entry in status.values}
+
+    # What was recorded.
+
+    @property
+    def count(self) -> int:
+        """Plans so far."""
+        with self._lock:
+            return self._count
+
+    @property
+    def images(self) -> int:
+        """Anchor images seen so far."""
+        with self._lock:
+            return len(self._sent_s)
+
+    def diagnostics(self) -> dict[str, tuple[int, str]]:
+        """Return the newest state of every part: name -> (level, message); level 0 is OK."""
+        with self._lock:
+            return dict(self._diagnostics)
+
+    def diagnostic_values(self) -> dict[str, dict[str, str]]:
+        """Return the newest figures of every part, as text: name -> key -> value."""
+        with self._lock:
+            return {name: dict(values) for name, values in self._values.items()}
+
+    def recording(self) -> Recording:
+        """Return what came in so far, plans in the order they came."""
+        with self._lock:
+            received, raw, tokens = list(self._plans), list(self._raw), list(self._tokens)
+            paths, sent, diagnostics = dict(self._paths), dict(self._sent_s), dict(self._diagnostics)
+        plans = []
+        for key, message, plan_s in received:
+            path_s = paths.get(key, plan_s)
+            sent_s = key[1] * 1e-9 if self._stamped_at_publication else sent.get(key)
+            latency = None if sent_s is None else 1e3 * (path_s - sent_s)
+            plans.append(ReceivedPlan(from_driving_plan(message), tuple(message.missing_cameras), path_s, latency))
+        return Recording(plans, raw, len(sent), diagnostics, tokens)
+
+
+def _nanoseconds(stamp: Any) -> int:
+    return int(stamp.sec) * 1_000_000_000 + int(stamp.nanosec)
+
+
+def _seconds(stamp: Any) -> float:
+    return float(stamp.sec) + 1e-9 * float(stamp.nanosec)

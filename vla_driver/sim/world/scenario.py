@@ -1,0 +1,50 @@
+# Copyright 2026 The vla_driver authors
+# SPDX-License-Identifier: Apache-2.0
+"""Which drive to make: town, route, traffic, look and navigation noise, all from one seed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from vla_driver.sim.world.towns import TOWNS, town_path
+from vla_driver.types import InvalidInput
+
+_SPLIT_SEEDS = {'train': 1_000_000, 'val': 2_000_000, 'test': 3_000_000}
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """One drive.  density: vehicles per lane kilometre; people: pedestrians per road kilometre."""
+
+    town: str
+    seed: int
+    length_m: float = 220.0
+    density_per_km: float = 7.0
+    people_per_km: float = 5.0
+    routes: tuple[Path, ...] = ()
+
+    @property
+    def network_path(self) -> Path:
+        """The SUMO network."""
+        return town_path(self.town)
+
+
+def scenarios(split: str, count: int, seed: int = 0, length_m: float = 220.0) -> list[Scenario]:
+    """Return `count` scenarios of a split, its towns in turn; the same arguments give the same drives."""
+    if split not in TOWNS:
+        raise InvalidInput(f'split {split!r} is unknown; allowed: {", ".join(TOWNS)}')
+    if count < 1:
+        raise InvalidInput(f'{count} scenarios asked for, expected at least 1')
+    towns = TOWNS[split]
+    first = _SPLIT_SEEDS[split] + 10_000 * seed
+    return [Scenario(towns[k % len(towns)], first + k, length_m) for k in range(count)]
+
+
+def custom_scenario(network: Path, routes: Sequence[Path] = (), seed: int = 0, length_m: float = 220.0) -> Scenario:
+    """Return a drive through the user's own SUMO network, with the user's traffic when `routes` are given."""
+    missing = [str(path) for path in (network, *routes) if not Path(path).is_file()]
+    if missing:
+        raise InvalidInput(f'no such file: {", ".join(missing)}; --town takes a .net.xml[.gz], --routes .rou.xml files')
+    return Scenario(str(network), seed, length_m, routes=tuple(Path(path) for path in routes))
