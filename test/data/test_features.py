@@ -19,6 +19,7 @@ from vla_driver.data.encoding import encode_episodes, encoder_hash
 from vla_driver.data.features import RECORD, feature_path, open_features
 from vla_driver.model.config import VlaConfig
 from vla_driver.model.native.loading import load_model
+from vla_driver.model.native.training import Dropouts, perceive
 from vla_driver.model.native.vla import VlaModel
 from vla_driver.model.precision import VARIABLE, autocast
 from vla_driver.train import policy as command
@@ -151,10 +152,10 @@ def test_freezing_without_a_trained_encoder_is_refused(
 def test_steps_without_the_cameras_behind(episodes: Path, small_model_file: Path) -> None:
     model = _small(small_model_file)
     batch = ClipDataset(find_episodes([episodes]), model.config, ticks=3, augment=False).batch([(0, 0)], None)
-    whole, memory = model.perceive(batch)
+    whole, memory = perceive(model, model.dropouts, batch)
     model.train()
-    model.rear_dropout, model.memory_dropout, model.camera_dropout = 1.0, 0.0, 0.0
-    ahead, less = model.perceive(batch)
+    model.dropouts = Dropouts(camera=0.0, memory=0.0, rear=1.0)
+    ahead, less = perceive(model, model.dropouts, batch)
     assert whole is not None and memory is not None and ahead is not None and less is not None
     names = model.config.camera_names
     assert {names[c] for c in ahead.tokens.camera.tolist()} == {'front', 'front_left', 'front_right'}
@@ -163,4 +164,4 @@ def test_steps_without_the_cameras_behind(episodes: Path, small_model_file: Path
     pooled = torch.tensor(['back' not in names[c] for c in model.memory_pool.camera])
     torch.testing.assert_close(less.features, memory.features[:, :, pooled])
     model.eval()
-    assert torch.equal(model.perceive(batch)[0].tokens.camera, whole.tokens.camera)  # type: ignore[union-attr]
+    assert torch.equal(perceive(model, model.dropouts, batch)[0].tokens.camera, whole.tokens.camera)  # type: ignore[union-attr]

@@ -79,7 +79,7 @@ def _drive(args: argparse.Namespace) -> dict[str, Any]:
     film = FilmWriter(args.video, args.plan_hz) if args.video is not None else None
     scenario = chosen_scenario(args)
     started = time.perf_counter()
-    with Simulation(scenario, render=args.policy == 'model' or film is not None) as simulation:
+    with Simulation(scenario) as simulation:
         policy = make_policy(
             args.policy, args.model, expert=simulation.expert, pruning=pruning_settings(args), device=args.device
         )
@@ -93,7 +93,12 @@ def _drive(args: argparse.Namespace) -> dict[str, Any]:
 
             try:
                 result, statistics = drive_route(
-                    simulation, policy, plan_hz=args.plan_hz, max_seconds=args.seconds or math.inf, on_tick=watch
+                    simulation,
+                    policy,
+                    plan_hz=args.plan_hz,
+                    max_seconds=args.seconds or math.inf,
+                    on_tick=watch,
+                    draw=film is not None,
                 )
             finally:
                 if film is not None:

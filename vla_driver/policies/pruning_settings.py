@@ -4,12 +4,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from vla_driver.types import InvalidInput, Policy
+from vla_driver.types import InvalidInput, Policy, PrunablePolicy
 
 #: The pruner that keeps everything.
 NO_PRUNER: Final = 'none'
@@ -64,10 +64,13 @@ def load_pruner(spec: str, checkpoint: str | Path | None) -> Any:
     return make_pruner(spec, recon=None if checkpoint is None else resolve_checkpoint(checkpoint) / PRUNER_FOLDER)
 
 
-def pruning_setter(policy: Policy) -> Callable[..., None] | None:
-    """Return the policy's `set_pruning(pruner, budget)`, None for one that has no tokens to prune."""
-    setter: Callable[..., None] | None = getattr(policy, 'set_pruning', None)
-    return setter
+def prunable(policy: Policy, settings: PruningSettings) -> PrunablePolicy | None:
+    """Return the policy if it has tokens to prune, else None, which raises `InvalidInput` if `settings` prune some."""
+    if isinstance(policy, PrunablePolicy):
+        return policy
+    if settings.active:
+        raise InvalidInput(f'pruner {settings.pruner!r}: policy {policy.name!r} has no visual tokens to prune')
+    return None
 
 
 def apply_pruning(policy: Policy, settings: PruningSettings, checkpoint: str | Path | None) -> None:
@@ -76,12 +79,9 @@ def apply_pruning(policy: Policy, settings: PruningSettings, checkpoint: str | P
     Raises `InvalidInput`, changing nothing, for a policy without tokens, a pruner that is unknown or does not fit
     the model, and a budget that cannot be met.
     """
-    setter = pruning_setter(policy)
-    if setter is None:
-        if settings.active:
-            raise InvalidInput(f'pruner {settings.pruner!r}: policy {policy.name!r} has no visual tokens to prune')
-        return
-    setter(load_pruner(settings.pruner, checkpoint), settings.budget() if settings.active else None)
+    ready = prunable(policy, settings)
+    if ready is not None:
+        ready.set_pruning(load_pruner(settings.pruner, checkpoint), settings.budget() if settings.active else None)
 
 
 def camera_weights(entries: Sequence[str]) -> dict[str, float]:

@@ -14,8 +14,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+from vla_driver.observation.ready import Observed
 from vla_driver.planning.control import ControlCommand, TrajectoryController
-from vla_driver.planning.guard import GuardedPolicy
+from vla_driver.planning.tick import Planner
 from vla_driver.types import InvalidInput, Observation, Plan, Policy
 
 if TYPE_CHECKING:  # the simulator needs SUMO and GL; this module's users may bring their own
@@ -62,15 +63,17 @@ def drive_route(
     plan_hz: float = 5.0,
     max_seconds: float = float('inf'),
     on_tick: Callable[[Tick], None] | None = None,
+    draw: bool = False,
 ) -> tuple[RouteResult, RolloutStatistics]:
     """Drive `simulation` until it is done and return the route's result with the planner's statistics.
 
     max_seconds: of simulated time, after which the drive ends undecided.  The policy is put behind the plan guard and
-    reset first.  `on_tick` is called before each step.
+    reset first.  `on_tick` is called before each step.  draw: pictures although the policy looks at none (for a film).
     """
     every = ticks_per_plan(plan_hz)
-    guarded = GuardedPolicy(policy)
-    guarded.reset()
+    planner = Planner(policy)
+    planner.reset()
+    observe = simulation.observe if draw or policy.needs.pictures else simulation.observe_blind
     controller = TrajectoryController()
     statistics = RolloutStatistics()
     plan: Plan | None = None
@@ -78,9 +81,10 @@ def drive_route(
     while not simulation.done and simulation.time_s < max_seconds:
         observation = None
         if tick % every == 0:
-            observation = simulation.observe()
+            observation = observe()
             started = time.perf_counter()
-            plan = guarded.plan(observation)
+            plan = planner.answer(Observed(observation)).plan
+            assert plan is not None  # an observation has odometry, and the world waits
             statistics.plan_ms.append(1e3 * (time.perf_counter() - started))
             statistics.plans[plan.source.value] += 1
             if plan.reason:
