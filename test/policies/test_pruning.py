@@ -57,7 +57,7 @@ def test_change_on_a_running_policy(small_model: Make, observe: Observe) -> None
 
 def test_kept_tokens_are_the_best_by_score(small_model: Make, observe: Observe) -> None:
     """Without diverse tokens VisPruner keeps those that receive the most attention; the selection shows both."""
-    from vla_driver.model.pruning.vispruner import VisPruner
+    from vla_driver.model.pruning.published.vispruner import VisPruner
 
     policy = NativePolicy(small_model(), pruner=VisPruner(1.0), budget=BUDGET)
     policy.plan(observe(0))

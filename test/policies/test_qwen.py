@@ -19,10 +19,10 @@ from vla_driver.bag.write import BagWriter
 from vla_driver.cli import main
 from vla_driver.geometry.rig import load_rig
 from vla_driver.model.pruning.budget import TokenBudget
-from vla_driver.model.pruning.early import EarlyPruner
-from vla_driver.model.pruning.recon import ReconPruner
-from vla_driver.model.pruning.recon_layers import layer_spec
 from vla_driver.model.pruning.registry import make_pruner
+from vla_driver.model.pruning.trained.early import EarlyPruner
+from vla_driver.model.pruning.trained.recon import ReconPruner
+from vla_driver.model.pruning.trained.recon_layers import layer_spec
 from vla_driver.model.qwen.prompt import IMAGE, EgoTrail, load_template
 from vla_driver.observation.resize import resize
 from vla_driver.policies.loading import load_policy

@@ -16,9 +16,9 @@ import torch
 from vla_driver.model.config import VlaConfig
 from vla_driver.model.native.vla import VlaModel
 from vla_driver.model.pruning.budget import TokenBudget
-from vla_driver.model.pruning.early import EarlyPruner
-from vla_driver.model.pruning.recon import ReconPruner
-from vla_driver.model.pruning.recon_layers import LayerSpec, layer_spec
+from vla_driver.model.pruning.trained.early import EarlyPruner
+from vla_driver.model.pruning.trained.recon import ReconPruner
+from vla_driver.model.pruning.trained.recon_layers import LayerSpec, layer_spec
 from vla_driver.policies.loading import load_policy
 from vla_driver.train import early_head as command
 from vla_driver.types import InvalidInput

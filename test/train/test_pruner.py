@@ -18,8 +18,8 @@ from vla_driver.data.frames import open_frames
 from vla_driver.model.config import VlaConfig
 from vla_driver.model.native.vla import VlaModel
 from vla_driver.model.pruning.budget import TokenBudget
-from vla_driver.model.pruning.recon import ReconPruner, load_recon_pruner
-from vla_driver.model.pruning.recon_layers import LayerSpec
+from vla_driver.model.pruning.trained.recon import ReconPruner, load_recon_pruner
+from vla_driver.model.pruning.trained.recon_layers import LayerSpec
 from vla_driver.model.tokens import VisualTokens
 from vla_driver.train import pruner as command
 from vla_driver.train.pruner_trainer import PrunerConfig, PrunerTrainer, cosine_factor, make_batch

@@ -28,6 +28,7 @@ from typing import Any, Final
 import numpy as np
 
 from vla_driver.geometry.rig import rig_from_camera_infos
+from vla_driver.observation.calibration import check_aspect, same_calibration
 from vla_driver.observation.decode import decode_message
 from vla_driver.observation.driven import WayDriven
 from vla_driver.observation.history import History
@@ -48,10 +49,8 @@ from vla_driver.observation.sync import CameraSync, SyncedSet
 from vla_driver.types import (
     ANCHOR_CAMERA,
     CameraFrame,
-    CameraModel,
     CameraRig,
     EgoState,
-    Image,
     InputNeeds,
     InvalidInput,
     Navigation,
@@ -66,8 +65,6 @@ TRAIL_S: Final = 3.5
 _TRAIL_SPACING_S: Final = 0.1
 #: Odometry of so many seconds at 200 Hz.
 _ODOMETRY_SIZE: Final = round(200 * (TRAIL_S + 1.0))
-#: A picture's proportions may differ from its calibration's by this share (scaled decoding rounds up).
-_ASPECT_TOLERANCE = 0.02
 _MAX_READY = 8
 _NO_ROUTE: Final = 'route: none received'
 _ROUTE_WITHDRAWN: Final = 'route: withdrawn by an empty path'
@@ -217,7 +214,7 @@ class ObservationAssembler:
         """
         with self._lock:
             known = self._infos.get(camera)
-            if known is not None and _same_calibration(known, message):
+            if known is not None and same_calibration(known, message):
                 return True
             try:
                 self._rig = rig_from_camera_infos({**self._infos, camera: message}, self._base_rig, self._rectified)
@@ -402,7 +399,7 @@ class ObservationAssembler:
         frame = ready.synced.frames[name]
         try:
             image = decode_message(frame.payload, self._at_least.get(name))
-            _check_aspect(image, frame.payload, ready.rig[name])
+            check_aspect(image, frame.payload, ready.rig[name])
         except InvalidInput as error:
             return error
         return CameraFrame(name, frame.stamp_s, image)
@@ -438,22 +435,3 @@ class ObservationAssembler:
         else:
             self._newest_s = stamp_s
         return not problem
-
-
-def _same_calibration(a: Any, b: Any) -> bool:
-    numbers = ((getattr(a, name, ()), getattr(b, name, ())) for name in 'kdp')
-    return (a.width, a.height) == (b.width, b.height) and all(np.array_equal(*pair) for pair in numbers)
-
-
-def _check_aspect(image: Image, message: Any, camera: CameraModel) -> None:
-    """Refuse a picture whose proportions are not its calibration's: its rays would point elsewhere."""
-    height, width = image.shape[:2]
-    if hasattr(message, 'width'):
-        width, height = int(message.width), int(message.height)
-    # One pixel of rounding is allowed for on small pictures.
-    tolerance = _ASPECT_TOLERANCE + 1.0 / min(width, height)
-    if abs(width * camera.height / (height * camera.width) - 1.0) > tolerance:
-        raise InvalidInput(
-            f'picture of {width}x{height}, but the camera is calibrated for {camera.width}x{camera.height} (other '
-            'proportions); publish its camera_info or give the rig file that fits'
-        )

@@ -26,8 +26,8 @@ from vla_driver.model.device import DEVICE_HELP, choose_device
 from vla_driver.model.precision import autocast, precision
 from vla_driver.model.pruning.base import keep_best
 from vla_driver.model.pruning.budget import TokenBudget
-from vla_driver.model.pruning.early import EarlyHead, save_early_head
-from vla_driver.model.pruning.recon import ReconPruner, load_recon_pruner
+from vla_driver.model.pruning.trained.early import EarlyHead, save_early_head
+from vla_driver.model.pruning.trained.recon import ReconPruner, load_recon_pruner
 from vla_driver.model.tokens import VisualTokens, to_device
 from vla_driver.train.pruner import check_output
 from vla_driver.train.pruner_trainer import (

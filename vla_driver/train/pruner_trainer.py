@@ -23,7 +23,7 @@ from vla_driver.data.frames import JoinedFrames
 from vla_driver.model.precision import autocast
 from vla_driver.model.pruning.base import keep_best
 from vla_driver.model.pruning.budget import TokenBudget
-from vla_driver.model.pruning.recon import ReconPruner
+from vla_driver.model.pruning.trained.recon import ReconPruner
 from vla_driver.model.tokens import VisualTokens, to_device
 from vla_driver.train.reconstruction import (
     ReconDecoder,

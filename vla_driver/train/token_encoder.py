@@ -19,10 +19,17 @@ from vla_driver.model.checkpoint import resolve_checkpoint, shipped_models
 from vla_driver.model.native.inputs import Float32Array, rig_geometry
 from vla_driver.model.native.loading import load_model
 from vla_driver.model.native.vla import VlaModel
-from vla_driver.model.pruning.early import check_block
-from vla_driver.model.pruning.recon import ReconPruner
-from vla_driver.model.pruning.recon_layers import NATIVE, QWEN2_5_VL, QWEN3_VL, LayerSpec, NativeStack, layer_spec
 from vla_driver.model.pruning.stage import TokenStage, Units
+from vla_driver.model.pruning.trained.early import check_block
+from vla_driver.model.pruning.trained.recon import ReconPruner
+from vla_driver.model.pruning.trained.recon_layers import (
+    NATIVE,
+    QWEN2_5_VL,
+    QWEN3_VL,
+    LayerSpec,
+    NativeStack,
+    layer_spec,
+)
 from vla_driver.model.qwen.grids import Grids
 from vla_driver.model.qwen.loading import load_weights
 from vla_driver.model.qwen.vision import VisionTower

@@ -18,10 +18,10 @@ from vla_driver.model.native.vla import VlaModel
 from vla_driver.model.pruning import in_model
 from vla_driver.model.pruning.base import KeptTokens, needs_attention
 from vla_driver.model.pruning.budget import TokenBudget
-from vla_driver.model.pruning.fastv import FastV
 from vla_driver.model.pruning.in_model import InModelPruner, attention_rows
+from vla_driver.model.pruning.published.fastv import FastV
+from vla_driver.model.pruning.published.sparsevlm import SparseVlm
 from vla_driver.model.pruning.registry import make_pruner
-from vla_driver.model.pruning.sparsevlm import SparseVlm
 from vla_driver.model.pruning.stage import AttentionWanted, as_stage
 from vla_driver.model.tokens import ClipBatch, Prefix, Remembered, VisualTokens
 

@@ -20,10 +20,10 @@ from transformers import DynamicCache
 
 from vla_driver.model.pruning.budget import TokenBudget
 from vla_driver.model.pruning.in_model import NOTHING_LEAVES, InModelPruner, PrefillPruning, PrefillRun
-from vla_driver.model.pruning.recon import ReconPruner
-from vla_driver.model.pruning.recon_layers import layer_spec
 from vla_driver.model.pruning.registry import PRUNER_NAMES, make_pruner
 from vla_driver.model.pruning.stage import AttentionWanted, as_stage
+from vla_driver.model.pruning.trained.recon import ReconPruner
+from vla_driver.model.pruning.trained.recon_layers import layer_spec
 from vla_driver.model.qwen.grids import Grids
 from vla_driver.model.qwen.language import LanguageRunner
 from vla_driver.model.qwen.sequence import Sequence, build, prune, whole_positions

@@ -15,9 +15,15 @@ from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import apply_rotary_pos_
 
 from vla_driver.model.pruning.base import KeptTokens
 from vla_driver.model.pruning.budget import TokenBudget
-from vla_driver.model.pruning.early import EarlyHead, EarlyPruner, early_scores, load_early_pruner, save_early_head
 from vla_driver.model.pruning.registry import make_pruner
 from vla_driver.model.pruning.stage import AttentionWanted, TokenStage, Units, as_stage
+from vla_driver.model.pruning.trained.early import (
+    EarlyHead,
+    EarlyPruner,
+    early_scores,
+    load_early_pruner,
+    save_early_head,
+)
 from vla_driver.model.qwen.grids import Grids
 from vla_driver.model.qwen.vision import VisionTower
 from vla_driver.types import InvalidInput

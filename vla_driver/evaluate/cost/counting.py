@@ -17,9 +17,9 @@ from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from vla_driver.model.pruning.base import KeptTokens, camera_sizes
 from vla_driver.model.pruning.budget import TokenBudget
-from vla_driver.model.pruning.early import EarlyPruner
 from vla_driver.model.pruning.in_model import InModelPruner, Layout, PrefillRun, check_stages
 from vla_driver.model.pruning.stage import BeforeBlock, BehindEncoder, TokenStage, Units, WithinPrefill
+from vla_driver.model.pruning.trained.early import EarlyPruner
 from vla_driver.model.tokens import VisualTokens
 
 

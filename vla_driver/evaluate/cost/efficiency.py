@@ -23,10 +23,10 @@ from torch import Tensor
 from vla_driver.evaluate.cost.counting import counted, counted_stage
 from vla_driver.evaluate.cost.qwen_models import make_qwen, square_or_six
 from vla_driver.model.pruning.budget import TokenBudget
-from vla_driver.model.pruning.early import EarlyHead, EarlyPruner
 from vla_driver.model.pruning.in_model import NOTHING_LEAVES, PrefillRun
 from vla_driver.model.pruning.registry import PRUNER_NAMES, make_pruner
 from vla_driver.model.pruning.stage import AnyPruner, AttentionWanted, TokenStage, as_stage
+from vla_driver.model.pruning.trained.early import EarlyHead, EarlyPruner
 from vla_driver.model.qwen.language import LanguageRunner
 from vla_driver.model.qwen.sequence import Sequence as TokenSequence
 from vla_driver.model.qwen.sequence import build, prune
@@ -104,8 +104,8 @@ class QwenBench:
                 raise InvalidInput(f'pruner {name!r}: expected {EARLY}:BLOCK, such as {EARLY}:6')
             return EarlyPruner(int(argument), 'head', head)
         if name == 'recon':
-            from vla_driver.model.pruning.recon import ReconPruner
-            from vla_driver.model.pruning.recon_layers import layer_spec
+            from vla_driver.model.pruning.trained.recon import ReconPruner
+            from vla_driver.model.pruning.trained.recon_layers import layer_spec
 
             with self.device:
                 pruner = ReconPruner(layer_spec(self.model.config)).eval().requires_grad_(False)

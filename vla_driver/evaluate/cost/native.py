@@ -20,9 +20,9 @@ from vla_driver.evaluate.cost.efficiency import Row
 from vla_driver.model.native.inputs import InputBuilder
 from vla_driver.model.precision import autocast
 from vla_driver.model.pruning.budget import TokenBudget
-from vla_driver.model.pruning.early import EarlyHead, EarlyPruner
 from vla_driver.model.pruning.registry import make_pruner
 from vla_driver.model.pruning.stage import TokenStage, as_stage
+from vla_driver.model.pruning.trained.early import EarlyHead, EarlyPruner
 from vla_driver.model.tokens import ModelInputs, to_device
 from vla_driver.policies.native import NativePolicy
 from vla_driver.types import CameraFrame, CameraRig, EgoState, InvalidInput, Navigation, Observation, TurnCommand
@@ -52,8 +52,8 @@ class NativeBench:
             sizes = {'patches': vision.spatial_merge_size**2, 'token_width': language.hidden_size}
             return EarlyPruner(int(argument), 'head', EarlyHead(vision.hidden_size, **sizes).to(self.device))
         if name == 'recon':
-            from vla_driver.model.pruning.recon import ReconPruner
-            from vla_driver.model.pruning.recon_layers import layer_spec
+            from vla_driver.model.pruning.trained.recon import ReconPruner
+            from vla_driver.model.pruning.trained.recon_layers import layer_spec
 
             return ReconPruner(layer_spec(self.policy.config)).eval().requires_grad_(False).to(self.device)
         return make_pruner(name)

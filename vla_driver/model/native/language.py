@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from vla_driver.model.config import LanguageConfig
 from vla_driver.model.layers.decoder import LanguageLayer
+from vla_driver.model.layers.gather import take
 from vla_driver.model.layers.norms import RMSNorm
-from vla_driver.model.pruning.base import take
 from vla_driver.model.pruning.in_model import NOTHING_LEAVES, PrefillRun
 from vla_driver.model.tokens import Prefix
 

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from vla_driver.model.config import VlaConfig
+from vla_driver.model.layers.gather import take
 from vla_driver.model.layers.norms import RMSNorm
 from vla_driver.model.layers.rays import RayEmbedding
 from vla_driver.model.native.action import ActionExpert
@@ -30,7 +31,7 @@ from vla_driver.model.native.memory import MemoryPool, MemoryReader, PooledToken
 from vla_driver.model.native.reflex import Reflex, ReflexHead
 from vla_driver.model.native.view import ViewReader
 from vla_driver.model.native.vision import VisionEncoder, VisionOutput
-from vla_driver.model.pruning.base import KeptTokens, take
+from vla_driver.model.pruning.base import KeptTokens
 from vla_driver.model.pruning.in_model import NOTHING_LEAVES, Layout
 from vla_driver.model.pruning.stage import KEEP_ALL, TokenStage
 from vla_driver.model.tokens import ModelInputs, Prefix, Remembered, VisualTokens

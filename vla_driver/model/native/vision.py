@@ -21,9 +21,10 @@ from torch import Tensor, nn
 
 from vla_driver.model.config import VisionConfig, VlaConfig
 from vla_driver.model.layers.attention import attention, column_sums
+from vla_driver.model.layers.gather import take
 from vla_driver.model.layers.grid import windows
 from vla_driver.model.layers.rays import RayEmbedding
-from vla_driver.model.pruning.base import KeptTokens, take
+from vla_driver.model.pruning.base import KeptTokens
 from vla_driver.model.pruning.stage import KEEP_ALL, TokenStage, Units
 from vla_driver.model.tokens import ModelInputs, VisualTokens
 from vla_driver.types import InvalidInput

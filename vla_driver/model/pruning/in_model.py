@@ -26,9 +26,10 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from vla_driver.model.pruning.base import KeptTokens, best_within, camera_sizes, ranked, take
+from vla_driver.model.layers.gather import take
+from vla_driver.model.pruning.base import KeptTokens, best_within, camera_sizes, ranked
 from vla_driver.model.pruning.budget import TokenBudget
-from vla_driver.model.pruning.clusters import cluster_count, merge_clusters
+from vla_driver.model.pruning.published.clusters import cluster_count, merge_clusters
 from vla_driver.types import InvalidInput
 
 

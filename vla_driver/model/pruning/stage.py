@@ -29,7 +29,6 @@ from vla_driver.model.layers.rays import RayFunction
 from vla_driver.model.pruning.base import KeptTokens, Pruner, camera_sizes, needs_attention
 from vla_driver.model.pruning.budget import TokenBudget
 from vla_driver.model.pruning.controls import NoPruner
-from vla_driver.model.pruning.early import EarlyPruner
 from vla_driver.model.pruning.in_model import (
     NOTHING_LEAVES,
     InModelPruner,
@@ -38,8 +37,9 @@ from vla_driver.model.pruning.in_model import (
     PrefillRun,
     check_stages,
 )
-from vla_driver.model.pruning.recon import ReconPruner
 from vla_driver.model.pruning.selection import make_selection
+from vla_driver.model.pruning.trained.early import EarlyPruner
+from vla_driver.model.pruning.trained.recon import ReconPruner
 from vla_driver.model.tokens import VisualTokens
 from vla_driver.types import InvalidInput, Selection
 

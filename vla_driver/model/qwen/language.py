@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
-from vla_driver.model.pruning.base import take
+from vla_driver.model.layers.gather import take
 from vla_driver.model.pruning.in_model import NOTHING_LEAVES, PrefillRun
 from vla_driver.model.qwen.sequence import Sequence
 from vla_driver.types import InvalidInput

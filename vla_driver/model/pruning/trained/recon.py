@@ -38,8 +38,8 @@ from transformers import PretrainedConfig
 from vla_driver.model.checkpoint import PICKLE_SUFFIXES
 from vla_driver.model.pruning.base import KeptTokens, keep_best, least_per_camera, ranked
 from vla_driver.model.pruning.budget import TokenBudget
-from vla_driver.model.pruning.greedy import cosine, farthest_points
-from vla_driver.model.pruning.recon_layers import BACKBONES, LayerSpec, build_stack, layer_spec
+from vla_driver.model.pruning.published.greedy import cosine, farthest_points
+from vla_driver.model.pruning.trained.recon_layers import BACKBONES, LayerSpec, build_stack, layer_spec
 from vla_driver.model.tokens import VisualTokens
 from vla_driver.types import InvalidInput
 

@@ -14,13 +14,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vla_driver.model.config import VlaConfig
+from vla_driver.model.layers.gather import take
 from vla_driver.model.native.vision import VisionBlock, VisionOutput
 from vla_driver.model.native.vla import VlaModel
-from vla_driver.model.pruning.base import take
 from vla_driver.model.pruning.budget import TokenBudget
-from vla_driver.model.pruning.early import EarlyHead, EarlyPruner, load_early_pruner, save_early_head
 from vla_driver.model.pruning.registry import make_pruner
 from vla_driver.model.pruning.stage import as_stage
+from vla_driver.model.pruning.trained.early import EarlyHead, EarlyPruner, load_early_pruner, save_early_head
 from vla_driver.model.tokens import ClipBatch, ModelInputs
 from vla_driver.policies.native import NativePolicy
 from vla_driver.types import InvalidInput
