@@ -11,7 +11,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from vla_driver.model.config import VlaConfig
 from vla_driver.model.layers.attention import split_heads
 from vla_driver.model.native.training import perceive
 from vla_driver.model.native.vla import VlaModel
@@ -29,12 +28,8 @@ DEPTH = 4
 
 
 @pytest.fixture
-def model(small_config: Callable[..., VlaConfig]) -> VlaModel:
-    config = small_config()
-    config.language_config.num_hidden_layers = DEPTH
-    config.image_sizes = {name: [256, 128] if name == 'front' else [128, 64] for name in config.image_sizes}
-    torch.manual_seed(0)
-    made = VlaModel(config).eval()
+def model(larger_model: Callable[..., VlaModel]) -> VlaModel:
+    made = larger_model(language_layers=DEPTH)
     with torch.no_grad():
         made.flow.anchors.normal_()
         for name, weight in made.named_parameters():

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vla_driver.model.config import VlaConfig
 from vla_driver.model.layers.gather import take
 from vla_driver.model.native.vision import VisionBlock, VisionOutput
 from vla_driver.model.native.vla import VlaModel
@@ -29,12 +28,8 @@ DEPTH = 3
 
 
 @pytest.fixture
-def model(small_config: Callable[..., VlaConfig]) -> VlaModel:
-    config = small_config()
-    config.vision_config.num_hidden_layers = DEPTH
-    config.image_sizes = {name: [256, 128] if name == 'front' else [128, 64] for name in config.image_sizes}
-    torch.manual_seed(0)
-    made = VlaModel(config).eval()
+def model(larger_model: Callable[..., VlaModel]) -> VlaModel:
+    made = larger_model(vision_layers=DEPTH)
     with torch.no_grad():
         for name, weight in made.vision.named_parameters():
             if weight.ndim > 1 and 'blocks' in name:
