@@ -79,10 +79,12 @@ def _drive(args: argparse.Namespace) -> dict[str, Any]:
     film = FilmWriter(args.video, args.plan_hz) if args.video is not None else None
     scenario = chosen_scenario(args)
     started = time.perf_counter()
-    with Simulation(scenario) as simulation:
+    with Simulation(scenario, render=False) as simulation:
         policy = make_policy(
             args.policy, args.model, expert=simulation.expert, pruning=pruning_settings(args), device=args.device
         )
+        if policy.needs.pictures or film is not None:
+            simulation.start_rendering()
         with progress(None, 'tick', f'{scenario.town} {scenario.seed}') as bar:
 
             def watch(tick: Tick) -> None:
@@ -98,7 +100,6 @@ def _drive(args: argparse.Namespace) -> dict[str, Any]:
                     plan_hz=args.plan_hz,
                     max_seconds=args.seconds or math.inf,
                     on_tick=watch,
-                    draw=film is not None,
                 )
             finally:
                 if film is not None:

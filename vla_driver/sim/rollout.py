@@ -63,17 +63,15 @@ def drive_route(
     plan_hz: float = 5.0,
     max_seconds: float = float('inf'),
     on_tick: Callable[[Tick], None] | None = None,
-    draw: bool = False,
 ) -> tuple[RouteResult, RolloutStatistics]:
     """Drive `simulation` until it is done and return the route's result with the planner's statistics.
 
     max_seconds: of simulated time, after which the drive ends undecided.  The policy is put behind the plan guard and
-    reset first.  `on_tick` is called before each step.  draw: pictures although the policy looks at none (for a film).
+    reset first.  `on_tick` is called before each step.
     """
     every = ticks_per_plan(plan_hz)
     planner = Planner(policy)
     planner.reset()
-    observe = simulation.observe if draw or policy.needs.pictures else simulation.observe_blind
     controller = TrajectoryController()
     statistics = RolloutStatistics()
     plan: Plan | None = None
@@ -81,7 +79,7 @@ def drive_route(
     while not simulation.done and simulation.time_s < max_seconds:
         observation = None
         if tick % every == 0:
-            observation = observe()
+            observation = simulation.observe()
             started = time.perf_counter()
             plan = planner.answer(Observed(observation)).plan
             assert plan is not None  # an observation has odometry, and the world waits

@@ -40,8 +40,8 @@ def _area(path: Path) -> Any:
 class Simulation:
     """A drive that advances by STEP_S (0.1 s) with every `step`.  Only one may be open in a process.
 
-    Nothing is drawn before the first picture is asked for.  render=False leaves the cameras out altogether: every one
-    is then named in `Observation.missing`.  The odometry frame is the world frame.
+    render=False leaves the cameras out, until `start_rendering`: every one is then named in `Observation.missing`,
+    which is all the expert and the blind controls need.  The odometry frame is the world frame.
     """
 
     def __init__(self, scenario: Scenario, *, rig: CameraRig | None = None, render: bool = True) -> None:
@@ -58,7 +58,6 @@ class Simulation:
         self._bicycle.speed_mps = float(rng.uniform(0.0, min(7.0, self.path.limit_at(_START_M))))
         self._progress_m, self._deviation_m = _START_M, 0.0
         self._ticks = 0
-        self._render = render
         self._renderer: Renderer | None = None
         self._pictures: tuple[int, bool, dict[str, CameraRender]] | None = None
         self._traffic = Traffic(
@@ -66,6 +65,8 @@ class Simulation:
         )
         try:
             self._traffic.place_ego(self.path.edges, self._bicycle.pose)
+            if render:
+                self.start_rendering()
         except BaseException:
             self.close()
             raise
@@ -88,6 +89,13 @@ class Simulation:
         if self._renderer is not None:
             self._renderer.close()
             self._renderer = None
+
+    def start_rendering(self) -> None:
+        """Draw pictures from now on: a policy that is made from this drive may turn out to look at them."""
+        from vla_driver.sim.render.renderer import Renderer
+
+        if self._renderer is None:
+            self._renderer = Renderer(self._network, self.rig, Look.sample(self.scenario.seed))
 
     # ---- what is there now ----------------------------------------------------------------------
 
@@ -131,12 +139,8 @@ class Simulation:
 
     def pictures(self, labels: bool = True) -> Mapping[str, CameraRender]:
         """The six pictures at this instant, drawn once; labels cost a third more."""
-        if not self._render:
-            return {}
         if self._renderer is None:
-            from vla_driver.sim.render.renderer import Renderer
-
-            self._renderer = Renderer(self._network, self.rig, Look.sample(self.scenario.seed))
+            return {}
         if self._pictures is None or self._pictures[:2] < (self._ticks, labels):
             heads = self._traffic.heads(self._bicycle.pose[:2])
             drawn = self._renderer.render(self._bicycle.pose, self._actors, heads, labels)
