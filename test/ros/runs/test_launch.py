@@ -13,13 +13,13 @@ from importlib.util import find_spec
 import pytest
 import yaml
 
-from vla_driver.commands import replaying
 from vla_driver.resources import resource
-from vla_driver.ros.nodes import parameters as ros_parameters
 from vla_driver.ros.nodes.bag_player import BagPlayerParameters
 from vla_driver.ros.nodes.controller import ControllerNode, ControllerParameters
 from vla_driver.ros.nodes.planner import PlannerParameters
 from vla_driver.ros.nodes.simulator import SimulatorParameters
+from vla_driver.settings.knob import check
+from vla_driver.settings.planner import START_S
 
 TABLES = {
     'planner': PlannerParameters,
@@ -74,9 +74,9 @@ def test_a_launched_replay_waits_for_a_planner_as_long_as_the_command_does():
     }
     for name in ('wait_s', 'include'):
         assert f"value('{name}')" in ast.unparse(given[name])
-    assert float(defaults['wait_s'].value) == replaying._START_S == 120.0
-    ros_parameters.check(BagPlayerParameters, 'wait_s', float(defaults['wait_s'].value))
-    ros_parameters.check(BagPlayerParameters, 'include', yaml.safe_load(defaults['include'].value))
+    assert float(defaults['wait_s'].value) == START_S == 120.0
+    check(BagPlayerParameters, 'wait_s', float(defaults['wait_s'].value))
+    check(BagPlayerParameters, 'include', yaml.safe_load(defaults['include'].value))
 
 
 def test_the_parameter_file_fits_the_nodes():
@@ -86,7 +86,7 @@ def test_the_parameter_file_fits_the_nodes():
     for key, section in content.items():
         node = key.removeprefix('/**/')
         for name, value in section['ros__parameters'].items():
-            ros_parameters.check(TABLES[node], name, value)
+            check(TABLES[node], name, value)
 
 
 @pytest.mark.skipif(find_spec('launch_ros') is None, reason='ros2 launch is not installed (it is not on PyPI)')
