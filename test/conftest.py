@@ -24,6 +24,7 @@ pytest_plugins = [
     'fixtures.checkpoints',
     'fixtures.episodes',
     'fixtures.labelled',
+    'fixtures.launching',
     'fixtures.models',
     'fixtures.observations',
     'fixtures.qwen',

@@ -7,14 +7,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
+from vla_driver.settings.pruning import NO_PRUNER, PruningParameters
 from vla_driver.types import InvalidInput, Policy, PrunablePolicy
-
-#: The pruner that keeps everything.
-NO_PRUNER: Final = 'none'
-#: How budgets are shared (model/pruning/budget.py, which imports no torch but lives beside what does).
-SCOPES: Final = ('camera', 'global')
 
 
 @dataclass(frozen=True)
@@ -25,11 +21,11 @@ class PruningSettings:
     scope, floor, weights: as in `TokenBudget`.
     """
 
-    pruner: str = NO_PRUNER
-    ratio: float = 0.5
+    pruner: str = PruningParameters.pruner
+    ratio: float = PruningParameters.prune_ratio
     count: int | None = None
-    scope: str = 'global'
-    floor: int = 1
+    scope: str = PruningParameters.prune_scope
+    floor: int = PruningParameters.prune_floor
     weights: Mapping[str, float] = field(default_factory=dict)
 
     @property
@@ -49,6 +45,30 @@ class PruningSettings:
         if not self.active:
             return 'no pruning'
         return f'{self.pruner}, ' + (f'{self.count} tokens' if self.count is not None else f'{self.ratio:.0%} pruned')
+
+
+def settings_of(parameters: PruningParameters) -> PruningSettings:
+    """Return the settings that parameters name; raise `InvalidInput` for a malformed camera weight."""
+    return PruningSettings(
+        parameters.pruner or NO_PRUNER,
+        parameters.prune_ratio,
+        parameters.prune_count or None,
+        parameters.prune_scope,
+        parameters.prune_floor,
+        camera_weights(parameters.prune_camera_weights),
+    )
+
+
+def parameters_of(settings: PruningSettings) -> PruningParameters:
+    """Return the parameters that name these settings."""
+    return PruningParameters(
+        settings.pruner,
+        float(settings.ratio),
+        settings.count or 0,
+        settings.scope,
+        settings.floor,
+        tuple(f'{name}={weight}' for name, weight in settings.weights.items()) or ('',),
+    )
 
 
 def load_pruner(spec: str, checkpoint: str | Path | None) -> Any:

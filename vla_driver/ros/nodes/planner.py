@@ -14,7 +14,6 @@ import threading
 import time
 import traceback
 from collections.abc import Iterable
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
@@ -29,22 +28,22 @@ from vla_driver.geometry.rig import load_rig
 from vla_driver.msg import DrivingPlan, TokenSelection
 from vla_driver.msg import TurnCommand as TurnCommandMessage
 from vla_driver.observation.assemble import ObservationAssembler, ReadySet
-from vla_driver.observation.sync import MISSING_POLICIES, CameraSync
+from vla_driver.observation.sync import CameraSync
 from vla_driver.planning.tick import Outcome, Planner, TickLimits
-from vla_driver.policies.pruning_settings import SCOPES
+from vla_driver.policies.pruning_settings import settings_of
 from vla_driver.policies.registry import checkpoint_of, make_policy
-from vla_driver.ros.nodes.image_topics import TRANSPORTS, ImageTopics, per_camera
-from vla_driver.ros.nodes.lifecycle import DriverNode, NodeParameters, run
+from vla_driver.ros.nodes.image_topics import ImageTopics, per_camera
+from vla_driver.ros.nodes.lifecycle import DriverNode, run
 from vla_driver.ros.nodes.mailbox import Mailbox
 from vla_driver.ros.nodes.openmp import wait_briefly
 from vla_driver.ros.nodes.own_thread import in_own_thread
-from vla_driver.ros.nodes.parameters import parameter
-from vla_driver.ros.nodes.pruning_control import PruningControl, settings_of
+from vla_driver.ros.nodes.pruning_control import PruningControl
 from vla_driver.ros.wire import qos
 from vla_driver.ros.wire.conversions import to_driving_plan, to_path
 from vla_driver.ros.wire.diagnostics import Level, RateMeter, Status
 from vla_driver.ros.wire.markers import no_plan_markers, plan_markers, token_markers
 from vla_driver.ros.wire.selection import to_token_selection
+from vla_driver.settings.planner import MISSING_POLICIES, TRANSPORTS, PlannerParameters
 from vla_driver.types import (
     ANCHOR_CAMERA,
     CameraRig,
@@ -52,49 +51,6 @@ from vla_driver.types import (
     PlanSource,
     Selection,
 )
-
-
-@dataclass(frozen=True)
-class PlannerParameters(NodeParameters):
-    """What plans, from which cameras, and how old things may be."""
-
-    policy: str = parameter('model', 'which policy plans', choices=('model', 'blind', 'constant-velocity'))
-    model: str = parameter('', "the policy's checkpoint: a shipped name or a folder; empty: the policy's own")
-    device: str = parameter('auto', 'where the model runs: auto (CUDA where torch sees it), cpu, cuda or cuda:N')
-    prompt: str = parameter('', "template file of a vision-language model's words; empty: its own, or the default")
-    rig: str = parameter('sim', 'camera rig: sim, nuscenes, bench2drive, or a YAML file')
-    use_camera_info: bool = parameter(True, 'take size and intrinsics from camera_info where it is published')
-    rectified: bool = parameter(False, "the pictures are rectified (image_rect): take intrinsics from camera_info's P")
-    image_transport: tuple[str, ...] = parameter(
-        ('auto',), 'auto, raw or compressed for all cameras, or entries camera=transport'
-    )
-    missing_cameras: tuple[str, ...] = parameter(
-        ('require',), f'when a camera has no frame: {", ".join(MISSING_POLICIES)} for all, or entries camera=policy'
-    )
-    max_skew_s: float = parameter(0.06, 'farthest a frame may lie from the front image in time', low=0.0, high=1.0)
-    wait_s: float = parameter(0.05, 'longest wait for inputs that are late', low=0.0, high=1.0)
-    max_age_s: float = parameter(
-        0.5, 'images published longer ago are dropped, never planned from', low=0.02, high=10.0, live=True
-    )
-    plan_ttl_s: float = parameter(1.0, 'nobody may act on an older plan', low=0.1, high=5.0, live=True)
-    stale_s: float = parameter(0.5, 'diagnostics call an input missing after this silence', low=0.05, live=True)
-    turn_command_required: bool = parameter(True, 'false: FOLLOW at 0 m stands in until one arrives')
-    pruner: str = parameter(
-        'none', "prunes visual tokens: none, recon (the checkpoint's own), a folder, or a baseline's name", live=True
-    )
-    prune_ratio: float = parameter(0.5, 'share of the visual tokens that is pruned', low=0.0, high=0.99, live=True)
-    prune_count: int = parameter(
-        0, 'tokens kept over all cameras; 0: as prune_ratio says', low=0, high=65535, live=True
-    )
-    prune_scope: str = parameter(
-        'global', 'camera: each keeps its share; global: the best of all stay', choices=SCOPES, live=True
-    )
-    prune_floor: int = parameter(1, 'no camera keeps fewer tokens', low=1, high=65535, live=True)
-    prune_camera_weights: tuple[str, ...] = parameter(
-        ('',), "entries camera=weight of a camera's share (prune_scope camera), such as front=2.0", live=True
-    )
-    threads: int = parameter(0, "of the policy's arithmetic; 0: the library's own choice", low=0, high=256)
-
 
 #: What the diagnostics call the outcomes of ticks that gave no plan of the policy's own.
 _COUNTED: Final = {

@@ -4,39 +4,10 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any
 
 from vla_driver.planning.tick import Planner
-from vla_driver.policies.pruning_settings import PruningSettings, camera_weights, load_pruner, prunable
-
-
-class PruningParameters(Protocol):
-    """The parameters of a node that say what is pruned (see `PlannerParameters`)."""
-
-    @property
-    def pruner(self) -> str: ...  # noqa: D102
-    @property
-    def prune_ratio(self) -> float: ...  # noqa: D102
-    @property
-    def prune_count(self) -> int: ...  # noqa: D102
-    @property
-    def prune_scope(self) -> str: ...  # noqa: D102
-    @property
-    def prune_floor(self) -> int: ...  # noqa: D102
-    @property
-    def prune_camera_weights(self) -> tuple[str, ...]: ...  # noqa: D102
-
-
-def settings_of(parameters: PruningParameters) -> PruningSettings:
-    """Return the settings that a node's parameters name; raise `InvalidInput` for a malformed camera weight."""
-    return PruningSettings(
-        parameters.pruner or 'none',
-        parameters.prune_ratio,
-        parameters.prune_count or None,
-        parameters.prune_scope,
-        parameters.prune_floor,
-        camera_weights(parameters.prune_camera_weights),
-    )
+from vla_driver.policies.pruning_settings import PruningSettings, load_pruner, prunable
 
 
 class PruningControl:
