@@ -44,8 +44,11 @@ test: setup ## run the tests (ARGS='...' goes to pytest)
 	@$(PYTHON_OF_VENV) -m pytest $(ARGS)
 
 .PHONY: docs
-docs: setup ## write what is made from the code: config/driver.yaml
+.PHONY: docs
+docs: setup ## write what is made from the code: docs/reference, config/driver.yaml
 	@$(PYTHON_OF_VENV) -m vla_driver.settings.parameter_file config/driver.yaml
+	@$(PYTHON_OF_VENV) scripts/make_docs.py
+
 
 .PHONY: lint
 lint: setup ## check style (ruff) and types (mypy)
