@@ -1,3 +1,5 @@
 # Copyright 2026 The vla_driver authors
 # SPDX-License-Identifier: Apache-2.0
+"""The command's words and arguments are those of `data/collection.py`."""
+
 from vla_driver.data.collection import __doc__, add_arguments, run  # noqa: F401
