@@ -182,10 +182,10 @@ def _arguments(parser: argparse.ArgumentParser) -> Iterator[tuple[str, str, str]
 def _default(action: argparse.Action) -> str:
     if action.required:
         return 'required'
-    if action.default in (None, False, argparse.SUPPRESS) or action.default == [] or action.nargs == 0:
+    if action.nargs == 0 or action.default is None or action.default in ('', [], argparse.SUPPRESS):
         return ''
     values = action.default if isinstance(action.default, list | tuple) else [action.default]
-    return f'`{" ".join(map(str, values))}`'
+    return f'`{" ".join(f"{value:g}" if isinstance(value, float) else str(value) for value in values)}`'
 
 
 # Parameters.

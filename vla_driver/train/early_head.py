@@ -1,12 +1,12 @@
 # Copyright 2026 The vla_driver authors
 # SPDX-License-Identifier: Apache-2.0
-"""`vla_driver train early-head`: a head that says inside the vision encoder what a ReconPruner would say behind it.
+"""`vla_driver train early-head`: train a head that says inside the vision encoder what a ReconPruner says behind it.
 
-The head sees the hidden states before one block of the frozen encoder, the teacher (a trained ReconPruner) the finished
-tokens of the same pictures; the head learns the teacher's answer, the probability that a token is worth keeping, by
-cross-entropy.  In the native model, whose panorama and memory read all tokens, it also learns to complete those that
-leave: squared distance to the finished ones.  Nothing is labelled: any pictures of the cameras will do.  --out is a
-folder that `pruner:=` takes.
+The head sees the hidden states before one block of the frozen encoder.  Its teacher, a trained ReconPruner, sees the
+finished tokens of the same pictures and says how likely each is worth keeping.  The head learns that answer by
+cross-entropy.  In the native model, whose panorama and memory read all tokens, it also learns to complete the tokens
+that leave (squared distance to the finished ones).  No labels are needed: any pictures of the cameras will do.  --out
+becomes a folder that `--pruner` and `pruner:=` take.
 """
 
 from __future__ import annotations
@@ -61,12 +61,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--block', type=int, required=True, metavar='B', help='tokens leave before this block')
     parser.add_argument('--out', type=Path, required=True, metavar='DIR', help='where head and log go')
     parser.add_argument('--hidden', type=int, default=128, metavar='H', help="the head's width (default: 128)")
-    parser.add_argument('--steps', type=int, default=300, metavar='N', help='default: 300')
+    parser.add_argument('--steps', type=int, default=300, metavar='N', help='length of the run in steps (default: 300)')
     parser.add_argument('--batch', type=int, default=8, metavar='B', help='moments per step (default: 8)')
-    parser.add_argument('--learning-rate', type=float, default=2e-3, metavar='LR', help='peak (default: 0.002)')
-    parser.add_argument('--seed', type=int, default=0, metavar='S', help='of weights and data (default: 0)')
+    parser.add_argument(
+        '--learning-rate', type=float, default=2e-3, metavar='LR', help='peak of the learning rate (default: 0.002)'
+    )
+    parser.add_argument('--seed', type=int, default=0, metavar='S', help='seed of weights and data (default: 0)')
     parser.add_argument('--validate', type=int, default=120, metavar='N', help='held-out moments (default: 120)')
-    parser.add_argument('--picture-size', metavar='WxH', help='for a Qwen-VL checkpoint (default: 672x392)')
+    parser.add_argument(
+        '--picture-size',
+        metavar='WxH',
+        help='size to which pictures are brought for a Qwen-VL checkpoint (default: 672x392)',
+    )
     parser.add_argument('--threads', type=int, metavar='N', help="CPU threads (default: torch's)")
     parser.add_argument('--device', default='auto', help=DEVICE_HELP)
 

@@ -51,8 +51,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     length.add_argument('--minutes', type=float, metavar='M', help='length of the run in minutes (default: 60)')
     parser.add_argument('--batch', type=int, default=4, metavar='K', help='clips per step (default: %(default)s)')
     parser.add_argument('--ticks', type=int, default=6, metavar='T', help='ticks per clip (default: %(default)s)')
-    parser.add_argument('--seed', type=int, default=0, metavar='S', help='of weights, data and noise (default: 0)')
-    parser.add_argument('--learning-rate', type=float, default=6e-4, metavar='LR', help='peak (default: %(default)s)')
+    parser.add_argument('--seed', type=int, default=0, metavar='S', help='seed of weights, data and noise (default: 0)')
+    parser.add_argument(
+        '--learning-rate',
+        type=float,
+        default=6e-4,
+        metavar='LR',
+        help='peak of the learning rate (default: %(default)s)',
+    )
     parser.add_argument('--resume', action='store_true', help='continue the run in --out exactly where it was saved')
     parser.add_argument('--init', metavar='CKPT', help='start from the weights of a checkpoint (DAgger rounds)')
     parser.add_argument(
@@ -70,7 +76,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--features', type=Path, metavar='DIR', help='where encoded features are kept (default: OUT/features)'
     )
     parser.add_argument('--config', type=Path, metavar='FILE', help='JSON of VlaConfig entries that differ from nano')
-    parser.add_argument('--save-minutes', type=float, default=5.0, metavar='M', help='between checkpoints (default: 5)')
+    parser.add_argument(
+        '--save-minutes',
+        type=float,
+        default=5.0,
+        metavar='M',
+        help='minutes from one checkpoint to the next (default: 5)',
+    )
     parser.add_argument('--validate-clips', type=int, default=120, metavar='N', help='held-out clips (default: 120)')
     parser.add_argument(
         '--processes',

@@ -53,12 +53,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='whose tokens are pruned: a native checkpoint (folder or shipped name), or a Qwen-VL (2.5, 3) folder',
     )
     parser.add_argument('--out', type=Path, required=True, metavar='DIR', help='where the pruner and the log go')
-    parser.add_argument('--steps', type=int, default=defaults.steps, metavar='N', help='default: %(default)s')
+    parser.add_argument(
+        '--steps',
+        type=int,
+        default=defaults.steps,
+        metavar='N',
+        help='length of the run in steps (default: %(default)s)',
+    )
     parser.add_argument(
         '--batch', type=int, default=defaults.batch, metavar='B', help='moments per step (default: %(default)s)'
     )
     parser.add_argument(
-        '--learning-rate', type=float, default=defaults.learning_rate, metavar='LR', help='peak (default: %(default)s)'
+        '--learning-rate',
+        type=float,
+        default=defaults.learning_rate,
+        metavar='LR',
+        help='peak of the learning rate (default: %(default)s)',
     )
     parser.add_argument(
         '--decoder-steps',
@@ -107,11 +117,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--no-centre',
         action='store_true',
-        help="let the scores' own signs count, as in the paper, not those of their distance to the moment's mean",
+        help="use the scores as they are, as in the paper; otherwise the moment's mean is taken off first",
     )
-    parser.add_argument('--warmup', type=int, default=defaults.warmup, metavar='N', help='steps (default: %(default)s)')
     parser.add_argument(
-        '--decoder-layers', type=int, default=defaults.decoder_layers, metavar='N', help='default: %(default)s'
+        '--warmup',
+        type=int,
+        default=defaults.warmup,
+        metavar='N',
+        help='steps in which the learning rate rises (default: %(default)s)',
+    )
+    parser.add_argument(
+        '--decoder-layers',
+        type=int,
+        default=defaults.decoder_layers,
+        metavar='N',
+        help='layers of the decoder that rebuilds the pictures (default: %(default)s)',
     )
     parser.add_argument(
         '--cell',
@@ -136,7 +156,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='ablation: both branches, but they predict the mask instead of pixels',
     )
     parser.set_defaults(objective=OBJECTIVES[0])
-    parser.add_argument('--seed', type=int, default=0, metavar='S', help='of weights and data (default: 0)')
+    parser.add_argument('--seed', type=int, default=0, metavar='S', help='seed of weights and data (default: 0)')
     parser.add_argument('--resume', action='store_true', help='continue the run in --out exactly where it was saved')
     parser.add_argument(
         '--features',
@@ -149,7 +169,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar='WxH',
         help='size to which pictures are brought for a Qwen-VL checkpoint (default: 672x392)',
     )
-    parser.add_argument('--save-minutes', type=float, default=5.0, metavar='M', help='between checkpoints (default: 5)')
+    parser.add_argument(
+        '--save-minutes',
+        type=float,
+        default=5.0,
+        metavar='M',
+        help='minutes from one checkpoint to the next (default: 5)',
+    )
     parser.add_argument('--validate', type=int, default=240, metavar='N', help='held-out moments (default: 240)')
     parser.add_argument('--threads', type=int, metavar='N', help="CPU threads (default: torch's)")
     parser.add_argument('--device', default='auto', help=DEVICE_HELP)
