@@ -109,6 +109,20 @@ def test_commands_exist_and_take_these_options(path: Path) -> None:
         assert not unknown, f'{name_of(path)}: vla_driver {inline}: unknown options {unknown}'
 
 
+@pytest.mark.parametrize('path', PROSE, ids=name_of)
+def test_files_and_classes_exist(path: Path) -> None:
+    text = _FENCE.sub('', path.read_text(encoding='utf-8'))
+    for file in re.findall(r'`((?:\w+/)+\w+(?:\.\w+)+)`', text):
+        places = [ROOT / file, ROOT / 'vla_driver' / file]
+        assert any(place.exists() for place in places) or file.startswith('out/'), (
+            f'{name_of(path)}: there is no {file}'
+        )
+    for file, stages in re.findall(r'^\| `([\w/]+\.py)` \| (`[^|]+) \|', text, re.MULTILINE):
+        code = (ROOT / 'vla_driver' / file).read_text(encoding='utf-8')
+        missing = [name for name in re.findall(r'\w+', stages) if f'class {name}' not in code]
+        assert not missing, f'{name_of(path)}: {file} has no {", ".join(missing)}'
+
+
 def launch_arguments(name: str) -> set[str]:
     """Return what a launch file declares, and what the driver's, which the others include, declares."""
     declared = set()
