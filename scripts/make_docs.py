@@ -25,6 +25,8 @@ from typing import Any, Final
 from unittest.mock import MagicMock, patch
 
 from vla_driver import cli
+from vla_driver.settings.knob import allowed_range, explained, knobs
+from vla_driver.settings.launch_arguments import as_text
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 FOLDER: Final = ROOT / 'docs' / 'reference'
@@ -80,11 +82,11 @@ def nodes() -> dict[str, type[Any]]:
     }
 
 
-def parameters_of(table: type) -> dict[str, tuple[Any, Any]]:
-    """Return name -> (default, rule) of a table of parameters."""
-    from vla_driver.ros.nodes import parameters as ros_parameters
+def tables() -> dict[str, type]:
+    """Return node -> the table of its parameters."""
+    from vla_driver.settings.parameter_file import TABLES
 
-    return ros_parameters._fields(table)
+    return TABLES
 
 
 # Markdown.
@@ -171,12 +173,12 @@ def _usage(parser: argparse.ArgumentParser) -> str:
 def _arguments(parser: argparse.ArgumentParser) -> Iterator[tuple[str, str, str]]:
     for action in parser._actions:
         name = ' '.join([*action.option_strings[-1:], _words(action)]).strip()
-        default = _default(action)
         meaning = (action.help or '') % {**vars(action), 'prog': parser.prog}
-        # The table has a column for it.
-        said = f'default: {default.strip("`")}'
-        meaning = '' if meaning == said else meaning.removesuffix(f' ({said})')
-        yield f'`{name}`', default, meaning
+        # What the help says of a default in words goes before the value: 'the sample bag'.
+        said = re.search(r' ?\((repeatable; )?default: ([^()]*)\)$|^default: (.*)$', meaning)
+        if said:
+            meaning = meaning[: said.start()] + (' (repeatable)' if said[1] else '')
+        yield f'`{name}`', (said[2] or said[3]) if said else _default(action), meaning
 
 
 def _default(action: argparse.Action) -> str:
@@ -193,38 +195,34 @@ def _default(action: argparse.Action) -> str:
 
 def parameters() -> str:
     """Return the page of the parameters."""
-    tables = {name: parameters_of(node.parameter_table) for name, node in nodes().items()}
-    shared = set.intersection(*map(set, tables.values()))
-    body = ['## every node', '', *_parameter_table({k: v for k, v in tables['planner'].items() if k in shared}), '']
-    for name, table in tables.items():
-        body += [f'## {name}', '', *_parameter_table({k: v for k, v in table.items() if k not in shared}), '']
+    found = {name: set(knobs(table)) for name, table in tables().items()}
+    shared = set.intersection(*found.values())
+    body = ['## every node', '', *_parameter_table(tables()['planner'], shared), '']
+    for name, table in tables().items():
+        body += [f'## {name}', '', *_parameter_table(table, found[name] - shared), '']
     intro = (
         'A parameter is checked when the node starts and at each `ros2 param set`; a value that is not allowed is '
         'refused with the reason, and so is a name that the node does not know. "live" parameters may change while '
         'the node runs; the others take effect at the next configure.\n\n'
-        "`config/driver.yaml` holds the driver's; `params_file:=FILE` names another file."
+        '"launch argument" is what the launch file calls it: `driver.launch.py` has those of planner and controller, '
+        '`sim.launch.py` also those of the simulator, `replay.launch.py` also those of the bag player. The others are '
+        'set in a parameter file: copy `config/driver.yaml`, change the copy and give it as `params_file:=FILE`.'
     )
     return _page('Parameters', intro, body)
 
 
-def _parameter_table(found: Mapping[str, tuple[Any, Any]]) -> list[str]:
+def _parameter_table(table: type, names: set[str]) -> list[str]:
     rows = []
-    for name, (default, rule) in found.items():
-        kind = f'list of {type(default[0]).__name__}' if isinstance(default, tuple) else type(default).__name__
-        shown = list(default) if isinstance(default, tuple) else default
-        value = str(shown).lower() if isinstance(shown, bool) else f'{shown:.5g}' if kind == 'float' else repr(shown)
-        rows.append((f'`{name}`', kind, f'`{value}`', _allowed(rule), 'yes' if rule.live else '', rule.description))
-    return _table(('parameter', 'type', 'default', 'allowed', 'live', 'meaning'), rows)
-
-
-def _allowed(rule: Any) -> str:
-    if rule.choices:
-        return ', '.join(f'`{choice}`' for choice in rule.choices)
-    if rule.low is not None and rule.high is not None:
-        return f'{rule.low:g} to {rule.high:g}'
-    if rule.low is not None:
-        return f'at least {rule.low:g}'
-    return f'at most {rule.high:g}' if rule.high is not None else ''
+    for name, knob in knobs(table).items():
+        if name not in names:
+            continue
+        kind = f'list of {knob.kind.__name__}' if knob.is_list else knob.kind.__name__
+        default = "''" if knob.default == '' else f'{knob.default:.5g}' if kind == 'float' else as_text(knob.default)
+        allowed = ', '.join(f'`{choice}`' for choice in knob.rule.choices) or allowed_range(knob)
+        argument = f'`{knob.launch_name}`' if knob.launch_name else ''
+        live = 'yes' if knob.rule.live else ''
+        rows.append((f'`{name}`', kind, f'`{default}`', allowed, live, argument, explained(table, name)))
+    return _table(('parameter', 'type', 'default', 'allowed', 'live', 'launch argument', 'meaning'), rows)
 
 
 # Topics.

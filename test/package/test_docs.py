@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import argparse
-import ast
 import importlib
 import re
 import shlex
@@ -15,6 +14,9 @@ from pathlib import Path
 import pytest
 
 from vla_driver import cli
+from vla_driver.settings.knob import knobs
+from vla_driver.settings.launch_arguments import launched
+from vla_driver.settings.parameter_file import TABLES
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / 'README.md'
@@ -124,13 +126,15 @@ def test_files_and_classes_exist(path: Path) -> None:
 
 
 def launch_arguments(name: str) -> set[str]:
-    """Return what a launch file declares, and what the driver's, which the others include, declares."""
-    declared = set()
-    for file in {name, 'driver.launch.py'}:
-        tree = ast.parse((ROOT / 'launch' / file).read_text(encoding='utf-8'))
-        strings = [node for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)]
-        declared |= {node.value for node in strings if node.value.isidentifier()}
-    return declared
+    """Return the arguments of a launch file: those of its tables, of the driver's, and those written in the files."""
+    nodes = ['planner', 'controller', {'replay': 'bag_player', 'sim': 'simulator'}.get(name.split('.')[0], 'planner')]
+    known = {knob.launch_name for node in nodes for knob in launched(TABLES[node]).values()}
+    for file in {f'launch/{name}', 'launch/driver.launch.py', 'vla_driver/ros/runs/launching.py'}:
+        text = (ROOT / file).read_text(encoding='utf-8')
+        known |= set(re.findall(r"argument\((?:\w+, )?'(\w+)'", text))
+        known |= {f'{topic}_topic' for topic in re.findall(r"^    '(\w+)': ['\"]", text, re.MULTILINE)}
+        known |= set(re.findall(r"'(use_sim_time)'", text))
+    return known
 
 
 @pytest.mark.parametrize('path', PROSE, ids=name_of)
@@ -149,8 +153,7 @@ def test_launch_files_make_targets_and_scripts_exist(path: Path) -> None:
 
 
 def test_parameters_named_in_how_tos_exist() -> None:
-    listed = (ROOT / 'docs' / 'reference' / 'parameters.md').read_text(encoding='utf-8')
-    known = set(re.findall(r'^\| `(\w+)` \|', listed, re.MULTILINE))
+    known = {name for table in TABLES.values() for name in knobs(table)}
     for path in PROSE:
         for name in re.findall(r'ros2 param set /\w+ (\w+)|-p (\w+):=', path.read_text(encoding='utf-8')):
             assert set(filter(None, name)) <= known, f'{name_of(path)}: {name}'
