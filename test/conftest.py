@@ -25,8 +25,10 @@ pytest_plugins = [
     'fixtures.episodes',
     'fixtures.labelled',
     'fixtures.models',
+    'fixtures.nuscenes',
     'fixtures.observations',
     'fixtures.qwen',
+    'fixtures.segmenters',
     'fixtures.tokens',
 ]
 
