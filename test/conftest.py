@@ -22,6 +22,7 @@ from vla_driver.model.precision import VARIABLE, precision
 pytest_plugins = [
     'fixtures.rigs',  # first: others are made of it
     'fixtures.checkpoints',
+    'fixtures.commands',
     'fixtures.episodes',
     'fixtures.labelled',
     'fixtures.models',
@@ -30,6 +31,7 @@ pytest_plugins = [
     'fixtures.qwen',
     'fixtures.segmenters',
     'fixtures.tokens',
+    'fixtures.training',
 ]
 
 SEED = int(os.environ.get('VLA_DRIVER_TEST_SEED', '0'))
