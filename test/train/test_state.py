@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -61,8 +62,19 @@ def test_a_crash_while_saving_leaves_the_previous_state(tmp_path: Path, monkeypa
         with pytest.raises(OSError, match='disk full'):
             save_state(tmp_path, {'model.x': torch.zeros(1)}, step=2, elapsed_s=0.0, config={})
     assert load_state(tmp_path, {}, _CPU).step == 1
-    # The machine went off between taking the old one away and putting the new one there.
-    (tmp_path / STATE_FOLDER).rename(tmp_path / f'.{STATE_FOLDER}.old')
+
+    replace = os.replace
+
+    def stop(source: Path, target: Path) -> None:
+        if target.name == STATE_FOLDER:  # the machine went off before the new one was put there
+            raise OSError('power lost')
+        replace(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module.os, 'replace', stop)
+        with pytest.raises(OSError, match='power lost'):
+            save_state(tmp_path, {'model.x': torch.zeros(1)}, step=2, elapsed_s=0.0, config={})
+    assert not (tmp_path / STATE_FOLDER).exists()
     assert load_state(tmp_path, {}, _CPU).step == 1
     save_state(tmp_path, {'model.x': torch.zeros(1)}, step=3, elapsed_s=0.0, config={})
     assert load_state(tmp_path, {}, _CPU).step == 3
