@@ -43,6 +43,10 @@ demo: setup ## replay the sample bag through the nodes; results in out/demo
 test: setup ## run the tests (ARGS='...' goes to pytest)
 	@$(PYTHON_OF_VENV) -m pytest $(ARGS)
 
+.PHONY: docs
+docs: setup ## write what is made from the code: config/driver.yaml
+	@$(PYTHON_OF_VENV) -m vla_driver.settings.parameter_file config/driver.yaml
+
 .PHONY: lint
 lint: setup ## check style (ruff) and types (mypy)
 	@$(PYTHON_OF_VENV) -m ruff check .

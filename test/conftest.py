@@ -25,6 +25,7 @@ pytest_plugins = [
     'fixtures.commands',
     'fixtures.episodes',
     'fixtures.labelled',
+    'fixtures.launching',
     'fixtures.models',
     'fixtures.nuscenes',
     'fixtures.observations',

@@ -40,6 +40,14 @@ class InvalidInput(VlaDriverError, ValueError):  # noqa: N818 - reads as a sente
     """A value from outside was refused; the message names it, what is allowed and what to do."""
 
 
+class MalformedAnswer(InvalidInput):
+    """What a language model wrote is neither a plan nor an intent; `fault` says in a word what is wrong with it."""
+
+    def __init__(self, fault: str, detail: str) -> None:
+        super().__init__(f'answer refused ({fault}): {detail}')
+        self.fault = fault
+
+
 def _finite(name: str, value: Any, shape: tuple[int | None, ...] | None = None) -> FloatArray:
     """Return `value` as a read-only float64 array; raise `InvalidInput` unless finite and of `shape`.
 
@@ -237,7 +245,7 @@ class Observation:
 
 @dataclass(frozen=True)
 class Intent:
-    """What the slow half asks of the fast one (filled by the reasoner's own issue)."""
+    """What the slow half asks of the fast one: a named manoeuvre, worth acting on for `ttl_s` after `stamp_s`."""
 
     stamp_s: float
     name: str
@@ -318,17 +326,89 @@ class Plan:
         return -0.5 <= now_s - self.stamp_s <= self.ttl_s
 
 
+@dataclass(frozen=True)
+class InputNeeds:
+    """What a policy looks at, so that nobody decodes, draws or collects what it would not see.
+
+    cameras: the names of those whose pictures it looks at; None: all of the rig.  image_sizes: camera -> (width,
+    height) that it works at: larger pictures are of no use to it; a camera that is not named is taken as it comes.
+    trail_s: how far back it wants to know where the ego was (`Observation.trail`); 0: not at all.
+    """
+
+    cameras: tuple[str, ...] | None = None
+    image_sizes: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    trail_s: float = 0.0
+
+    @property
+    def pictures(self) -> bool:
+        """Whether it looks at any picture."""
+        return self.cameras is None or bool(self.cameras)
+
+
+#: The needs of a policy that looks at no picture.
+NO_PICTURES = InputNeeds(cameras=())
+
+
 @runtime_checkable
 class Policy(Protocol):
     """The fast path.  Native model, expert and controls are all policies."""
 
     name: str
 
+    @property
+    def needs(self) -> InputNeeds:
+        """What `plan` looks at."""
+
     def plan(self, observation: Observation, intent: Intent | None = None) -> Plan:
         """Return the plan for one observation."""
 
     def reset(self) -> None:
         """Forget earlier ticks (after a clock jump, or before another route)."""
+
+
+@dataclass(frozen=True)
+class CameraSelection:
+    """One camera: kept bool [rows, columns] of its token grid; scores float32 of the same shape, or None."""
+
+    kept: npt.NDArray[np.bool_]
+    scores: npt.NDArray[np.float32] | None
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What one tick kept: of which pruner, of the pictures of stamp_s, per camera name.
+
+    A score of -inf: the token had left (or was absent) before the last scoring.
+    """
+
+    pruner: str
+    stamp_s: float
+    cameras: Mapping[str, CameraSelection]
+
+    @property
+    def kept(self) -> int:
+        """How many tokens stayed, over all cameras."""
+        return sum(int(camera.kept.sum()) for camera in self.cameras.values())
+
+    @property
+    def total(self) -> int:
+        """How many tokens there were."""
+        return sum(camera.kept.size for camera in self.cameras.values())
+
+
+@runtime_checkable
+class PrunablePolicy(Policy, Protocol):
+    """A policy with visual tokens, some of which may be left out."""
+
+    def set_pruning(self, pruner: Any, budget: Any = None) -> None:
+        """Prune with a pruner within a `TokenBudget` (model/pruning) from the next tick on; None: keep all.
+
+        Raises `InvalidInput`, changing nothing, for what does not fit.
+        """
+
+    @property
+    def last_selection(self) -> Selection | None:
+        """What the latest tick kept; None before the first tick and where nothing is pruned."""
 
 
 @runtime_checkable

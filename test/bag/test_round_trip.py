@@ -21,7 +21,7 @@ from vla_driver.geometry import se2
 from vla_driver.geometry.rig import load_rig
 from vla_driver.observation.decode import encode_jpeg
 from vla_driver.observation.sync import CameraSync
-from vla_driver.types import CAMERA_NAMES, InvalidInput, TurnCommand
+from vla_driver.types import CAMERA_NAMES, InputNeeds, InvalidInput, TurnCommand
 
 TICKS = 12
 
@@ -59,7 +59,7 @@ def test_jpegs_are_not_touched_on_the_way(drive: Path, sample: SimpleNamespace):
 
 def test_scaled_decoding_is_asked_for_per_camera(drive: Path):
     with BagReader(drive) as bag:
-        seen = next(bag.observations(at_least={'back': (160, 96), 'front_left': (40, 24)}))
+        seen = next(bag.observations(needs=InputNeeds(image_sizes={'back': (160, 96), 'front_left': (40, 24)})))
     sizes = {name: frame.image.shape[:2] for name, frame in seen.frames.items()}
     assert sizes['front'] == (192, 320) and sizes['back'] == (96, 160) and sizes['front_left'] == (24, 40)
 

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,10 +17,21 @@ from vla_driver.evaluate.displacement import summarise
 from vla_driver.evaluate.open_loop import AgentTrack, RecordedExpert, evaluate_bag, nearest
 from vla_driver.geometry import unicycle
 from vla_driver.geometry.rig import load_rig
-from vla_driver.model.qwen.answer import AnswerFault, MalformedAnswer
+from vla_driver.model.qwen.answer import AnswerFault
 from vla_driver.policies.constant_velocity import ConstantVelocityPolicy
 from vla_driver.sim.world.scene import Actor, SemanticClass
-from vla_driver.types import CameraFrame, EgoState, Intent, InvalidInput, Navigation, Observation, Plan, TurnCommand
+from vla_driver.types import (
+    CameraFrame,
+    EgoState,
+    InputNeeds,
+    Intent,
+    InvalidInput,
+    MalformedAnswer,
+    Navigation,
+    Observation,
+    Plan,
+    TurnCommand,
+)
 
 RIG = load_rig('sim')
 #: The car brakes evenly from 8 m/s at 1 m/s2 for 6 s.
@@ -143,7 +153,7 @@ def test_agents_are_known_only_where_they_were_recorded(braking_bag: Path) -> No
 class Mumbling(ConstantVelocityPolicy):
     """Every second answer is none; pictures smaller than they were sent suffice for it."""
 
-    config = SimpleNamespace(image_sizes={name: [80, 48] for name in RIG.names})
+    needs = InputNeeds(image_sizes=dict.fromkeys(RIG.names, (80, 48)))
 
     def __init__(self) -> None:
         self.shapes: set[tuple[int, ...]] = set()

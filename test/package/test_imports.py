@@ -19,7 +19,7 @@ PACKAGE = ROOT / 'vla_driver'
 
 #: What the table's families of libraries stand for; ROS also means every package of messages.
 FAMILIES = {
-    'ROS': {'rclpy', 'ament_index_python', 'builtin_interfaces', 'rcl_interfaces'},
+    'ROS': {'rclpy', 'ament_index_python', 'builtin_interfaces', 'launch', 'launch_ros', 'rcl_interfaces'},
     'SUMO': {'libsumo', 'sumolib', 'sumo_data', 'traci'},
 }
 _ROW = re.compile(r'^\| `([\w/]+)` \|[^|]*\|([^|]*)\|$', re.MULTILINE)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from vla_driver.geometry import se2, unicycle
-from vla_driver.planning.guard import GuardedPolicy, GuardLimits, PlanGuard, infeasibility
+from vla_driver.planning.guard import GuardLimits, PlanGuard, infeasibility
 from vla_driver.types import EgoState, InvalidInput, Plan, PlanSource, Trajectory
 
 LIMITS = GuardLimits()
@@ -176,28 +176,6 @@ def test_after_a_reset_or_a_clock_that_went_back_the_previous_plan_is_not_used()
 def test_limits_must_be_positive() -> None:
     with pytest.raises(InvalidInput, match='lateral_mps2 is -1'):
         GuardLimits(lateral_mps2=-1.0)
-
-
-def test_a_failing_policy_becomes_a_stop_and_a_defect_stays_a_defect(observation_at: object) -> None:
-    class Failing:
-        name = 'failing'
-
-        def __init__(self, error: Exception) -> None:
-            self.error = error
-
-        def plan(self, observation: object, intent: object = None) -> Plan:
-            raise self.error
-
-        def reset(self) -> None:
-            return None
-
-    observation = observation_at(3.0)  # type: ignore[operator]
-    plan = GuardedPolicy(Failing(InvalidInput('no front image'))).plan(observation)
-    assert plan.source is PlanSource.STOP
-    assert 'no front image' in plan.reason
-    assert plan.stamp_s == 3.0
-    with pytest.raises(ZeroDivisionError):
-        GuardedPolicy(Failing(ZeroDivisionError('a bug'))).plan(observation)
 
 
 def test_a_trajectory_with_nan_cannot_even_be_made() -> None:

@@ -10,11 +10,13 @@ import pytest
 import torch
 
 from vla_driver.model.native.inputs import InputBuilder
+from vla_driver.model.native.training import perceive
 from vla_driver.model.native.vla import VlaModel
 from vla_driver.model.precision import VARIABLE
 from vla_driver.model.tokens import ClipBatch, ClipLabels, ModelInputs
+from vla_driver.policies.blind import BlindPolicy
 from vla_driver.policies.native import NativePolicy
-from vla_driver.types import CameraRig, Intent, InvalidInput, Observation, Policy
+from vla_driver.types import CameraRig, Intent, InvalidInput, Observation, Policy, PrunablePolicy
 
 Observe = Callable[..., Observation]
 Make = Callable[..., VlaModel]
@@ -68,7 +70,7 @@ def test_plans_as_it_was_trained(small_model: Make, observe: Observe) -> None:
     empty = torch.zeros(0)
     batch = ClipBatch(batch_inputs, ClipLabels((), (), *[empty] * 7), pose, stamps, ticks=4)
     with torch.no_grad():
-        seen, memory = model.perceive(batch)
+        seen, memory = perceive(model, model.dropouts, batch)
         assert seen is not None
         ego = model.ego(batch.inputs)
         prefix = model.prefill(ego, seen.tokens, memory)
@@ -130,9 +132,9 @@ def test_unknown_cameras_and_intents_are_refused(small_model: Make, observe: Obs
 
 
 def test_blind_control_sees_nothing(small_model: Make, observe: Observe) -> None:
-    policy = NativePolicy(small_model(blind=True))
-    assert policy.blind
-    assert policy.name == 'blind'
+    policy = BlindPolicy(small_model(blind=True))
+    assert isinstance(policy, Policy) and not isinstance(policy, PrunablePolicy)
+    assert policy.name == 'blind' and not policy.needs.pictures
     assert not any(name.startswith(('vision', 'memory')) for name in policy.model.state_dict())
     observation = observe(3)
     other = dataclasses.replace(observe(3), frames=observe(1).frames)

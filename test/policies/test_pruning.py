@@ -57,7 +57,7 @@ def test_change_on_a_running_policy(small_model: Make, observe: Observe) -> None
 
 def test_kept_tokens_are_the_best_by_score(small_model: Make, observe: Observe) -> None:
     """Without diverse tokens VisPruner keeps those that receive the most attention; the selection shows both."""
-    from vla_driver.model.pruning.vispruner import VisPruner
+    from vla_driver.model.pruning.published.vispruner import VisPruner
 
     policy = NativePolicy(small_model(), pruner=VisPruner(1.0), budget=BUDGET)
     policy.plan(observe(0))
@@ -71,7 +71,9 @@ def test_kept_tokens_are_the_best_by_score(small_model: Make, observe: Observe) 
     assert len(surplus) == 3 or min(surplus) >= scores[~kept].max()
 
 
-def test_impossible_settings_are_refused_and_change_nothing(small_model: Make, observe: Observe) -> None:
+def test_impossible_settings_are_refused_and_change_nothing(
+    small_model: Make, observe: Observe, tmp_path: Path
+) -> None:
     pruner = make_pruner('divprune')
     policy = NativePolicy(small_model(), pruner=pruner, budget=BUDGET)
     before = _drive(policy, observe)
@@ -90,8 +92,11 @@ def test_impossible_settings_are_refused_and_change_nothing(small_model: Make, o
     with pytest.raises(InvalidInput, match='is no pruner'):
         policy.set_pruning(object(), BUDGET)  # type: ignore[arg-type]
     assert np.array_equal(_drive(policy, observe), before)
-    with pytest.raises(InvalidInput, match='blind control'):
+    with pytest.raises(InvalidInput, match=r'is blind .* drive with BlindPolicy'):
         NativePolicy(small_model(blind=True), pruner=pruner, budget=BUDGET)
+    small_model(blind=True).save_pretrained(tmp_path / 'blind')
+    with pytest.raises(InvalidInput, match="pruner 'uniform': the blind control has no visual tokens"):
+        load_policy(tmp_path / 'blind', pruner='uniform', budget=BUDGET)
 
 
 def test_missing_cameras(small_model: Make, observe: Observe) -> None:

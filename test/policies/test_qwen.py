@@ -19,25 +19,27 @@ from vla_driver.bag.write import BagWriter
 from vla_driver.cli import main
 from vla_driver.geometry.rig import load_rig
 from vla_driver.model.pruning.budget import TokenBudget
-from vla_driver.model.pruning.early import EarlyPruner
-from vla_driver.model.pruning.recon import ReconPruner
-from vla_driver.model.pruning.recon_layers import layer_spec
 from vla_driver.model.pruning.registry import make_pruner
-from vla_driver.model.qwen.answer import MalformedAnswer
+from vla_driver.model.pruning.trained.early import EarlyPruner
+from vla_driver.model.pruning.trained.recon import ReconPruner
+from vla_driver.model.pruning.trained.recon_layers import layer_spec
 from vla_driver.model.qwen.prompt import IMAGE, EgoTrail, load_template
 from vla_driver.observation.resize import resize
 from vla_driver.policies.loading import load_policy
 from vla_driver.policies.qwen import QwenPolicy, shrunk
 from vla_driver.policies.registry import make_policy
+from vla_driver.policies.stopwatch import Stopwatch
 from vla_driver.resources import resource
 from vla_driver.types import (
     CameraFrame,
     EgoState,
     Intent,
     InvalidInput,
+    MalformedAnswer,
     Navigation,
     Observation,
     Policy,
+    PrunablePolicy,
     Reasoner,
     TurnCommand,
 )
@@ -63,12 +65,13 @@ def observe(tick: int = 0, missing: tuple[str, ...] = (), seed: int | None = Non
 def test_a_checkpoint_folder_plans_from_six_images(checkpoint: Callable[..., Path], family: str) -> None:
     policy: Any = make_policy('model', checkpoint(family))
     assert isinstance(policy, Policy)
-    assert isinstance(policy, Reasoner)
+    assert isinstance(policy, PrunablePolicy) and isinstance(policy, Reasoner)
+    assert policy.needs.pictures and policy.needs.trail_s >= 3.0
     plan = policy.plan(observe())
     assert plan.policy == 'qwen'
     assert len(plan.trajectory) == 20
     np.testing.assert_allclose(plan.trajectory.positions_m[1:12:2, 0], 2.52 * np.arange(1, 7), atol=0.05)
-    assert set(plan.timing_ms) == {'preprocess', 'vision', 'pruner', 'prefill', 'decode', 'waypoints'}
+    assert set(plan.timing_ms) == {'preprocess', 'vision', 'prefill', 'decode', 'waypoints'}
     assert policy.answer.startswith('<PLANNING>')
     assert policy.answer.endswith('</PLANNING>')
     again = policy.plan(observe())
@@ -134,7 +137,7 @@ def test_what_is_seen_and_told_reaches_the_language_model(checkpoint: Callable[.
         policy.reset()
         policy._trail.add(observation.ego)
         with torch.inference_mode():
-            sequence = policy._read(observation, 'text', lambda stage: None).sequence
+            sequence = policy._read(observation, 'text', Stopwatch(policy.device))
             return policy._language.prefill(sequence)[0]
 
     first = observe(seed=1)

@@ -113,7 +113,7 @@ def test_starts_from_a_checkpoint(train: Any, tmp_path: Path) -> None:
 
 def test_blind_control_trains(train: Any, tmp_path: Path) -> None:
     figures = train(tmp_path / 'run', steps=2, blind=True)
-    assert load_policy(tmp_path / 'run').blind
+    assert not load_policy(tmp_path / 'run').needs.pictures
     assert 'loss_depth' not in figures
     with pytest.raises(InvalidInput, match='--blind is False'):
         train(tmp_path / 'sees', steps=1, init=str(tmp_path / 'run'))

@@ -14,7 +14,7 @@ import torch
 
 from vla_driver.data.frames import open_frames
 from vla_driver.model.pruning.budget import TokenBudget
-from vla_driver.model.pruning.recon import load_recon_pruner
+from vla_driver.model.pruning.trained.recon import load_recon_pruner
 from vla_driver.train.pruner import PrunerRun, train_pruner
 from vla_driver.train.pruner_trainer import PrunerConfig, PrunerTrainer
 from vla_driver.train.recon_batches import make_batch

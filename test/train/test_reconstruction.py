@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from vla_driver.data.frames import open_frames
-from vla_driver.model.pruning.recon import ReconPruner
-from vla_driver.model.pruning.recon_layers import LayerSpec
+from vla_driver.model.pruning.trained.recon import ReconPruner
+from vla_driver.model.pruning.trained.recon_layers import LayerSpec
 from vla_driver.model.tokens import VisualTokens
 from vla_driver.train.recon_batches import make_batch
 from vla_driver.train.reconstruction import (

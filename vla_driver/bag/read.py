@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -17,12 +17,22 @@ from vla_driver.bag import schema
 from vla_driver.bag.topics import OTHER_INPUTS, InputTopics, describe, find_inputs, route_hint
 from vla_driver.bag.track import OdometryTrack
 from vla_driver.geometry.rig import rig_from_yaml
-from vla_driver.observation.assemble import NotReady, ObservationAssembler
+from vla_driver.observation.assemble import ObservationAssembler, ReadySet
 from vla_driver.observation.decode import decode_labels
 from vla_driver.observation.messages import read_odometry, read_route, stamp_seconds, yaw_of
+from vla_driver.observation.ready import NotReady
 from vla_driver.observation.sync import CameraSync
 from vla_driver.sim.world.scene import Actor, SemanticClass
-from vla_driver.types import CAMERA_NAMES, CameraRig, EgoState, FloatArray, InvalidInput, Observation, Trajectory
+from vla_driver.types import (
+    CAMERA_NAMES,
+    CameraRig,
+    EgoState,
+    FloatArray,
+    InputNeeds,
+    InvalidInput,
+    Observation,
+    Trajectory,
+)
 
 _CUBE, _ADD = 1, 0
 
@@ -43,6 +53,7 @@ class BagReader:
         self._rig = rig
         self._reader: AnyReader | None = None
         self._skipped: list[NotReady] = []
+        self._assembler: ObservationAssembler | None = None  # of the latest `ready_sets`
         self._rejected: dict[str, int] = {}
 
     def __enter__(self) -> BagReader:
@@ -93,7 +104,10 @@ class BagReader:
     @property
     def rejected(self) -> Mapping[str, int]:
         """Input -> messages of the last `observations` that could not be used (NaN odometry, broken pictures)."""
-        return dict(self._rejected)
+        found = dict(self._rejected)
+        if self._assembler is not None:
+            found |= self._assembler.rejected
+        return found
 
     def rig(self) -> CameraRig:
         """Return the rig given, or the one in the bag; raise InvalidInput when there is neither."""
@@ -136,20 +150,19 @@ class BagReader:
         if wanted:
             yield from reader.messages(connections=wanted)
 
-    def observations(
+    def ready_sets(
         self,
         *,
         policies: Mapping[str, str] | None = None,
-        at_least: Mapping[str, tuple[int, int]] | None = None,
+        needs: InputNeeds | None = None,
         max_skew_s: float = 0.06,
-    ) -> Iterator[Observation]:
-        """Yield what the planner node would see, tick by tick: the same synchroniser, the same assembling.
+    ) -> Iterator[ReadySet]:
+        """Yield what the planner node would plan from, tick by tick: the same synchroniser, the same assembling.
 
         policies: camera -> 'require', 'skip' or 'black' when it has no frame; cameras the bag does not have are
-        skipped unless a policy says otherwise.  at_least: see ObservationAssembler.
+        skipped unless a policy says otherwise.  needs: see ObservationAssembler.
 
-        A bag without turn commands is read as "follow the road".  Ticks that give no observation are in `skipped`
-        afterwards; when none gives one, InvalidInput says why.
+        A bag without turn commands is read as "follow the road".  Raises InvalidInput for a bag without odometry.
         """
         inputs = self.inputs()
         rig = self.rig()
@@ -160,27 +173,44 @@ class BagReader:
         assembler = ObservationAssembler(
             rig,
             CameraSync(rig.names, policies=chosen, max_skew_s=max_skew_s),
-            at_least=at_least,
+            needs=needs,
             turn_command_required=inputs.turn_command is not None,
         )
-        self._skipped, self._rejected = [], {}
+        self._assembler = assembler
+        yield from self._assemble(assembler, inputs)
+
+    def observations(
+        self,
+        *,
+        policies: Mapping[str, str] | None = None,
+        needs: InputNeeds | None = None,
+        max_skew_s: float = 0.06,
+    ) -> Iterator[Observation]:
+        """Yield the observations of `ready_sets`.
+
+        Ticks that give none are in `skipped` afterwards; when none gives one, InvalidInput says why.
+        """
+        self._skipped = []
         count = 0
-        for built in self._assemble(assembler, inputs):
-            self._rejected = dict(assembler.rejected)
+        for ready in self.ready_sets(policies=policies, needs=needs, max_skew_s=max_skew_s):
+            built = ready.observe()
             if isinstance(built, NotReady):
                 self._skipped.append(built)
             else:
                 count += 1
                 yield built
-        self._rejected = dict(assembler.rejected)
         if count == 0:
-            reasons = dict.fromkeys(p for skipped in self._skipped for p in skipped.problems)
-            words = '; '.join([*reasons, *assembler.problems()][:8]) or 'no pictures'
-            if inputs.route is None and (hint := route_hint(self.topics)):
-                words += f'; {hint}'
-            raise InvalidInput(f'bag {self._path} gives no observation: {words}')
+            raise self.no_observation(problem for skipped in self._skipped for problem in skipped.problems)
 
-    def _assemble(self, assembler: ObservationAssembler, inputs: InputTopics) -> Iterator[Observation | NotReady]:
+    def no_observation(self, problems: Iterable[str]) -> InvalidInput:
+        """Return the error for a bag none of whose sets gave an observation; problems: of the sets, in order."""
+        standing = self._assembler.problems() if self._assembler is not None else ()
+        words = '; '.join([*dict.fromkeys(problems), *standing][:8]) or 'no pictures'
+        if self.inputs().route is None and (hint := route_hint(self.topics)):
+            words += f'; {hint}'
+        return InvalidInput(f'bag {self._path} gives no observation: {words}')
+
+    def _assemble(self, assembler: ObservationAssembler, inputs: InputTopics) -> Iterator[ReadySet]:
         cameras = {topic: camera for camera, topic in inputs.cameras.items()}
         infos = {topic: camera for camera, topic in inputs.infos.items()}
         single = {
@@ -202,10 +232,10 @@ class BagReader:
             else:
                 single[topic](message)
             while (ready := assembler.take()) is not None:
-                yield assembler.build(ready)
+                yield ready
         assembler.flush()
         while (ready := assembler.take()) is not None:
-            yield assembler.build(ready)
+            yield ready
 
     def odometry(self) -> Iterator[EgoState]:
         """Yield the odometry that can be used (NaN is counted in `rejected`)."""

@@ -17,6 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from vla_driver import __version__
+from vla_driver.settings.options import add_options
+from vla_driver.settings.policy import NODE_POLICIES, PolicyParameters
+from vla_driver.settings.shared import RigParameters
 from vla_driver.types import CameraRig, InvalidInput
 
 
@@ -41,17 +44,9 @@ def add_json_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--json', type=Path, metavar='FILE', help='write the figures to FILE')
 
 
-def add_policy_arguments(parser: argparse.ArgumentParser, names: tuple[str, ...], default: str = 'model') -> None:
-    """Add --policy and --model."""
-    parser.add_argument('--policy', choices=names, default=default, help='who drives (default: %(default)s)')
-    parser.add_argument(
-        '--model',
-        metavar='DIR',
-        help='checkpoint of the policy: a folder, or the name of a shipped one (default: nano; for blind: nano-blind)',
-    )
-    parser.add_argument(
-        '--device', default='auto', help='where the model runs: auto (CUDA where torch sees it), cpu, cuda or cuda:N'
-    )
+def add_policy_arguments(parser: argparse.ArgumentParser, names: tuple[str, ...] = NODE_POLICIES) -> None:
+    """Add --policy, --model and --device; names: the policies that this command can drive with."""
+    add_options(parser, PolicyParameters, 'policy', 'model', 'device', choices={'policy': names})
 
 
 def add_bag_arguments(parser: argparse.ArgumentParser) -> None:
@@ -70,9 +65,7 @@ def add_bag_arguments(parser: argparse.ArgumentParser) -> None:
         metavar='NAME=TOPIC',
         help='where odom, route or turn_command is in the bag (repeatable)',
     )
-    parser.add_argument(
-        '--rig', metavar='RIG', help='how the cameras are mounted: sim, nuscenes, bench2drive or a YAML file'
-    )
+    add_options(parser, RigParameters, 'rig', instead={'rig': "the bag's own"})
 
 
 def bag_topics(args: argparse.Namespace) -> dict[str, str]:

@@ -12,19 +12,20 @@ import argparse
 import os
 from pathlib import Path
 
-from vla_driver.commands.common import add_json_argument, add_policy_arguments, positive_float, provenance, write_json
+from vla_driver.commands.common import add_json_argument, add_policy_arguments, provenance, write_json
 from vla_driver.commands.pruning_arguments import add_pruning_arguments, pruning_json, pruning_settings
 from vla_driver.commands.replaying import ReplayRequest, replay, report_replay
 from vla_driver.policies.registry import checkpoint_of
+from vla_driver.settings.bag_player import BagPlayerParameters
+from vla_driver.settings.options import add_options
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
     parser.add_argument('--out', type=Path, default=Path('out/demo'), metavar='DIR', help='default: out/demo')
-    parser.add_argument('--bag', type=Path, metavar='BAG', help='another bag than the sample that comes along')
-    add_policy_arguments(parser, ('model', 'blind', 'constant-velocity'))
+    add_policy_arguments(parser)
     add_pruning_arguments(parser)
-    parser.add_argument('--rate', type=positive_float, default=1.0, help='speed of playing (default: 1)')
+    add_options(parser, BagPlayerParameters, 'bag', 'rate', instead={'bag': 'the sample that comes along'})
     parser.add_argument('--verbose', action='store_true', help="show the nodes' own output")
     add_json_argument(parser)
 
@@ -43,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
     from vla_driver.bag.sample import sample_bag_path
 
     request = ReplayRequest(
-        bag=args.bag if args.bag is not None else sample_bag_path(),
+        bag=Path(args.bag) if args.bag is not None else sample_bag_path(),
         policy=args.policy,
         model=args.model,
         device=args.device,

@@ -28,8 +28,10 @@ from vla_driver.commands.common import (
     write_json,
 )
 from vla_driver.commands.pruning_arguments import add_pruning_arguments, pruning_json, pruning_settings
-from vla_driver.commands.scenario import add_scenario_arguments, chosen_scenario
+from vla_driver.commands.scenario import add_scenario_arguments, scenario_of
 from vla_driver.policies.registry import POLICY_NAMES, checkpoint_of, make_policy
+from vla_driver.settings.options import add_options
+from vla_driver.settings.simulator import SimulatorParameters
 from vla_driver.sim.rollout import Tick, drive_route, ticks_per_plan
 from vla_driver.types import InvalidInput
 
@@ -44,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_pruning_arguments(parser)
     add_scenario_arguments(parser, 'test')
     parser.add_argument('--plan-hz', type=positive_float, default=5.0, help='plans per second: 10, 5, 2 or 1')
-    parser.add_argument('--seconds', type=positive_float, help='end after so much simulated time')
+    add_options(parser, SimulatorParameters, 'max_seconds')
     parser.add_argument('--video', type=Path, metavar='FILE', help='film the drive (.mp4, .webp, .gif)')
     parser.add_argument('--ros', action='store_true', help='drive with the ROS 2 nodes, over DDS')
     parser.add_argument('--verbose', action='store_true', help="with --ros: show the nodes' own output")
@@ -77,12 +79,14 @@ def _drive(args: argparse.Namespace) -> dict[str, Any]:
     from vla_driver.sim.simulation import Simulation
 
     film = FilmWriter(args.video, args.plan_hz) if args.video is not None else None
-    scenario = chosen_scenario(args)
+    scenario = scenario_of(args)
     started = time.perf_counter()
-    with Simulation(scenario, render=args.policy == 'model' or film is not None) as simulation:
+    with Simulation(scenario, render=False) as simulation:
         policy = make_policy(
             args.policy, args.model, expert=simulation.expert, pruning=pruning_settings(args), device=args.device
         )
+        if policy.needs.pictures or film is not None:
+            simulation.start_rendering()
         with progress(None, 'tick', f'{scenario.town} {scenario.seed}') as bar:
 
             def watch(tick: Tick) -> None:
@@ -93,7 +97,7 @@ def _drive(args: argparse.Namespace) -> dict[str, Any]:
 
             try:
                 result, statistics = drive_route(
-                    simulation, policy, plan_hz=args.plan_hz, max_seconds=args.seconds or math.inf, on_tick=watch
+                    simulation, policy, plan_hz=args.plan_hz, max_seconds=args.max_seconds or math.inf, on_tick=watch
                 )
             finally:
                 if film is not None:

@@ -9,6 +9,7 @@ drives the same route as a fast one.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import os
 import tempfile
 import time
@@ -17,8 +18,11 @@ from typing import TYPE_CHECKING, Any
 
 from vla_driver.commands.common import progress, read_json
 from vla_driver.commands.pruning_arguments import planner_parameters, pruning_settings
-from vla_driver.commands.scenario import chosen_scenario
+from vla_driver.commands.scenario import scenario_of, scenario_settings
 from vla_driver.policies.registry import require_checkpoint
+from vla_driver.settings.knob import as_parameters
+from vla_driver.settings.planner import START_S
+from vla_driver.settings.simulator import PATIENT_CONTROLLER, PATIENT_PLANNER
 from vla_driver.sim.rollout import ticks_per_plan
 from vla_driver.sim.workers import environment_variables
 from vla_driver.types import InvalidInput, VlaDriverError
@@ -26,7 +30,6 @@ from vla_driver.types import InvalidInput, VlaDriverError
 if TYPE_CHECKING:
     from vla_driver.sim.world.scenario import Scenario
 
-_START_S = 120.0
 #: Nothing for this long means that a node hangs: no tick takes so much time on any machine.
 _SILENCE_S = 120.0
 
@@ -39,7 +42,7 @@ def drive_over_dds(args: argparse.Namespace) -> dict[str, Any]:
         raise InvalidInput('policy expert: it lives inside the simulator, not in a node; leave out --ros')
     if args.video is not None:
         raise InvalidInput("--video films the synchronous drive; leave out --ros (RViz shows the nodes' drive)")
-    scenario = chosen_scenario(args)  # says what is wrong before anything is started
+    scenario = scenario_of(args)  # says what is wrong before anything is started
     checkpoint = require_checkpoint(args.policy, args.model)
     environment = dict(os.environ)
     use_shared_memory_profile(environment)
@@ -63,13 +66,12 @@ def _drive(args: argparse.Namespace, scenario: Scenario, checkpoint: str | None)
                     'model': checkpoint or '',
                     'device': args.device,
                     'use_sim_time': True,
-                    'max_age_s': 10.0,
-                    'plan_ttl_s': 5.0,
+                    **PATIENT_PLANNER,
                     **planner_parameters(pruning_settings(args)),
                 },
             )
-            controller = nodes.start('controller', {'odometry_timeout_s': 10.0})
-            nodes.wait_active(planner, controller, timeout_s=_START_S)
+            controller = nodes.start('controller', PATIENT_CONTROLLER)
+            nodes.wait_active(planner, controller, timeout_s=START_S)
             simulator = nodes.start(
                 'simulator',
                 {
@@ -77,7 +79,7 @@ def _drive(args: argparse.Namespace, scenario: Scenario, checkpoint: str | None)
                     'camera_every': ticks_per_plan(args.plan_hz),
                     'synchronous': True,
                     'synchronous_timeout_s': _SILENCE_S,
-                    'max_seconds': args.seconds or 0.0,
+                    'max_seconds': args.max_seconds or 0.0,
                     'result_file': str(verdict),
                 },
             )
@@ -105,10 +107,10 @@ def _drive(args: argparse.Namespace, scenario: Scenario, checkpoint: str | None)
 
 def _scenario_parameters(args: argparse.Namespace) -> dict[str, Any]:
     """Return the scenario's arguments as the simulator node's parameters."""
-    common: dict[str, Any] = {'seed': args.seed, 'length_m': float(args.length)}
-    if args.town is None:
-        return {**common, 'split': args.split, 'scenario': args.index}
-    from vla_driver.sim.world.towns import town_path
+    wanted = scenario_settings(args)
+    if wanted.town:
+        from vla_driver.sim.world.towns import town_path
 
-    routes = [str(path.resolve()) for path in args.routes]
-    return {**common, 'town': str(town_path(args.town)), 'routes': routes or ['']}
+        routes = tuple(route and str(Path(route).resolve()) for route in wanted.routes)
+        wanted = dataclasses.replace(wanted, town=str(town_path(wanted.town)), routes=routes)
+    return as_parameters(wanted)

@@ -16,7 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from vla_driver.commands.common import add_json_argument, positive_float, progress, provenance, write_json
-from vla_driver.commands.scenario import add_scenario_arguments, chosen_scenario
+from vla_driver.commands.scenario import add_scenario_arguments, scenario_of
+from vla_driver.settings.options import add_options
+from vla_driver.settings.simulator import SimulatorParameters
 from vla_driver.sim.rollout import ticks_per_plan
 from vla_driver.types import InvalidInput
 
@@ -25,11 +27,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
     add_scenario_arguments(parser, 'val')
     parser.add_argument('--out', type=Path, required=True, metavar='DIR', help='folder of the bag; must not exist yet')
-    parser.add_argument('--seconds', type=positive_float, default=30.0, help='length, at most the route (default: 30)')
+    add_options(parser, SimulatorParameters, 'max_seconds', 'jpeg_quality', defaults={'max_seconds': 30.0})
     parser.add_argument(
         '--rate', type=positive_float, default=10.0, help='pictures per second: 10, 5, 2 or 1 (default: 10)'
     )
-    parser.add_argument('--jpeg-quality', type=int, default=90, metavar='Q', help='1 to 100 (default: 90)')
     parser.add_argument('--no-semantic', action='store_true', help='leave the semantic masks out (smaller)')
     add_json_argument(parser)
 
@@ -37,26 +38,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the command."""
     every = ticks_per_plan(args.rate)
-    if not 1 <= args.jpeg_quality <= 100:
-        raise InvalidInput(f'--jpeg-quality {args.jpeg_quality}: expected 1 to 100')
     if args.out.exists():
         raise InvalidInput(f'{args.out} exists already; give another --out, or remove it')
-    scenario = chosen_scenario(args)
+    scenario = scenario_of(args)
 
     from vla_driver.data.recorded_drive import record_drive
     from vla_driver.sim.simulation import Simulation
 
     with Simulation(scenario) as simulation:
         args.out.parent.mkdir(parents=True, exist_ok=True)
-        with progress(args.seconds, 's', str(args.out)) as bar:
+        with progress(args.max_seconds, 's', str(args.out)) as bar:
             result, ticks = record_drive(
                 simulation,
                 args.out,
-                seconds=args.seconds,
+                seconds=args.max_seconds,
                 every=every,
                 quality=args.jpeg_quality,
                 semantic=not args.no_semantic,
-                on_tick=lambda ticks: bar.update(min(0.1 * ticks, args.seconds) - bar.n),
+                on_tick=lambda ticks: bar.update(min(0.1 * ticks, args.max_seconds) - bar.n),
             )
     size = sum(path.stat().st_size for path in args.out.rglob('*') if path.is_file())
     figures: dict[str, Any] = {

@@ -21,22 +21,22 @@ from vla_driver.commands.common import (
     add_policy_arguments,
     bag_rig,
     bag_topics,
-    positive_float,
     provenance,
     write_json,
 )
 from vla_driver.commands.pruning_arguments import add_pruning_arguments, pruning_json, pruning_settings
 from vla_driver.commands.replaying import ReplayRequest, replay, report_replay
 from vla_driver.policies.registry import checkpoint_of
+from vla_driver.settings.bag_player import BagPlayerParameters
+from vla_driver.settings.options import add_options
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
     parser.add_argument('bag', type=Path, metavar='BAG', help='a rosbag2 folder, .mcap or .db3 file')
-    add_policy_arguments(parser, ('model', 'blind', 'constant-velocity'))
+    add_policy_arguments(parser)
     add_pruning_arguments(parser)
-    parser.add_argument('--rate', type=positive_float, default=1.0, help='speed of playing (default: 1)')
-    parser.add_argument('--loop', action='store_true', help='start over at the end, until Ctrl-C')
+    add_options(parser, BagPlayerParameters, 'rate', 'loop')
     parser.add_argument(
         '--out', type=Path, metavar='DIR', help='write report.html, drive.webp, plan.mcap, metrics.json'
     )

@@ -21,11 +21,12 @@ from vla_driver.commands.pruning_arguments import planner_parameters
 from vla_driver.geometry.rig import rig_to_yaml
 from vla_driver.policies.pruning_settings import PruningSettings, load_pruner
 from vla_driver.policies.registry import require_checkpoint
+from vla_driver.settings.bag_player import BagPlayerParameters
+from vla_driver.settings.planner import START_S
+from vla_driver.settings.policy import PolicyParameters
 from vla_driver.sim.workers import environment_variables
 from vla_driver.types import ANCHOR_CAMERA, CameraRig, InvalidInput, VlaDriverError
 
-#: The planner may take this long to load its checkpoint.
-_START_S = 120.0
 #: After the last image, plans that are under way get this long.
 _TAIL_S = 1.0
 
@@ -35,14 +36,14 @@ class ReplayRequest:
     """Which bag, through which policy, how.  environment: for the nodes, beside this process's own."""
 
     bag: Path
-    policy: str = 'model'
+    policy: str = PolicyParameters.policy
     model: str | None = None
-    device: str = 'auto'
+    device: str = PolicyParameters.device
     pruning: PruningSettings = field(default_factory=PruningSettings)
     topics: Mapping[str, str] = field(default_factory=dict)
     rig: CameraRig | None = None
-    rate: float = 1.0
-    loop: bool = False
+    rate: float = BagPlayerParameters.rate
+    loop: bool = BagPlayerParameters.loop
     exclude: tuple[str, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
     log: Callable[[str], None] | None = None
@@ -144,7 +145,7 @@ def _play(request: ReplayRequest, setup: _Setup) -> Recording:
         rig_file.write_text(rig_to_yaml(setup.rig), encoding='utf-8')
         parameters = {**setup.parameters, 'rig': str(rig_file)}
         planner = nodes.start('planner', parameters, remappings=setup.remappings)
-        nodes.wait_active(planner, timeout_s=_START_S)
+        nodes.wait_active(planner, timeout_s=START_S)
         recorder.wait_for_planner()
         playing = {
             'bag': str(request.bag),

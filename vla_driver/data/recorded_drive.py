@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from vla_driver import __version__
 from vla_driver.bag.write import BagWriter
+from vla_driver.observation.ready import Observed
 from vla_driver.planning.control import TrajectoryController
-from vla_driver.planning.guard import GuardedPolicy
+from vla_driver.planning.tick import Planner
 from vla_driver.sim.workers import run_isolated
 from vla_driver.types import Navigation, Plan
 
@@ -43,7 +44,7 @@ def record_drive(
     every: pictures on every so many ticks of 0.1 s; odometry, agents and the expert's trajectory on all of them.
     on_tick: called with the ticks so far.  The same scenario gives the same bag.
     """
-    guarded, controller = GuardedPolicy(simulation.expert()), TrajectoryController()
+    planner, controller = Planner(simulation.expert()), TrajectoryController()
     ticks = 0
     with BagWriter(out, simulation.rig, jpeg_quality=quality) as bag:
         bag.write_route(START_S, simulation.target_points_m)
@@ -51,7 +52,8 @@ def record_drive(
             # The expert replans on every tick: the recorded trajectory is the one it is driving.  It needs no
             # pictures, so those between two recorded ones are not drawn.
             observation = simulation.observe_blind()
-            plan = guarded.plan(observation)
+            plan = planner.answer(Observed(observation)).plan
+            assert plan is not None  # an observation has odometry, and the world waits
             _write_state(bag, simulation, plan)
             if ticks % every == 0:
                 _write_pictures(bag, simulation, observation.navigation, semantic=semantic)

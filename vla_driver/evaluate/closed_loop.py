@@ -25,9 +25,6 @@ from vla_driver.types import InvalidInput
 
 Row = dict[str, Any]
 
-#: Policies that look at pictures; for the others nothing is rendered.
-SEEING_POLICIES: Final = ('model',)
-
 #: Figures that are plain means over routes: key -> value of a row.
 _MEANS: Final[Mapping[str, Callable[[Row], float]]] = {
     'success_rate': lambda row: float(row['success']),
@@ -64,8 +61,10 @@ def run_job(job: Job) -> Row:
         torch.set_num_threads(1)
         torch.manual_seed(0)
     started = time.perf_counter()
-    with Simulation(job.scenario, render=job.policy in SEEING_POLICIES) as simulation:
+    with Simulation(job.scenario, render=False) as simulation:
         policy = make_policy(job.policy, job.model, simulation.expert, job.pruning, device=job.device)
+        if policy.needs.pictures:
+            simulation.start_rendering()
         result, statistics = drive_route(simulation, policy, plan_hz=job.plan_hz)
     return {
         'index': job.index,

@@ -9,7 +9,6 @@ under /ground_truth/agents add collision rates.  The plan guard is left out: the
 from __future__ import annotations
 
 import bisect
-import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,11 +17,21 @@ from pathlib import Path
 import numpy as np
 
 from vla_driver.bag.read import BagReader
+from vla_driver.bag.track import OdometryTrack
 from vla_driver.evaluate.displacement import STEP_TIMES_S, Boxes, Sample, score
-from vla_driver.model.qwen.answer import MalformedAnswer
-from vla_driver.policies.registry import input_sizes
+from vla_driver.planning.tick import Planner
 from vla_driver.sim.world.scene import Actor
-from vla_driver.types import CameraRig, Intent, InvalidInput, Observation, Plan, Policy, Trajectory
+from vla_driver.types import (
+    NO_PICTURES,
+    CameraRig,
+    Intent,
+    InvalidInput,
+    MalformedAnswer,
+    Observation,
+    Plan,
+    Policy,
+    Trajectory,
+)
 
 #: A recorded value belongs to a time if it is this close: half a tick of 0.1 s and a little jitter.
 _MATCH_S = 0.06
@@ -47,6 +56,7 @@ class RecordedExpert:
     """The privileged expert of a bag that recorded its trajectories."""
 
     name = 'expert'
+    needs = NO_PICTURES
 
     def __init__(self, trajectories: Sequence[tuple[float, Trajectory]]) -> None:
         if not trajectories:
@@ -115,35 +125,40 @@ def evaluate_bag(
         # Cameras first: "no camera topics, but these" is the message for a bag of another kind.
         bag.inputs()
         policy = make_policy(bag)
-        policy.reset()
+        planner = Planner(policy)
+        planner.reset()
         track = bag.track()
         agents = AgentTrack(list(bag.agents()))
-        for observation in bag.observations(at_least=input_sizes(policy)):
-            started = time.perf_counter()
-            try:
-                plan = policy.plan(observation)
-            except MalformedAnswer as error:  # no plan; on the road the guard's fallback would be driven
-                result.skipped[f'{NO_PLAN}{error.fault.value}'] += 1
-                continue
-            result.plan_ms.append(1e3 * (time.perf_counter() - started))
-            t0 = observation.stamp_s
-            driven = track.at(t0 + STEP_TIMES_S)
-            if on_sample is not None:
-                on_sample()
-            if not np.isfinite(driven).all():
-                result.without_future += 1
-                continue
-            boxes = [agents.at(t0 + float(step)) for step in STEP_TIMES_S]
-            known = [box for box in boxes if box is not None]
-            result.samples.append(
-                score(
-                    plan,
-                    observation.ego.pose,
-                    driven,
-                    known if len(known) == len(boxes) else None,
-                    bag=str(path),
-                )
-            )
-        result.skipped.update(problem for skipped in bag.skipped for problem in skipped.problems)
+        seen = 0
+        for ready in bag.ready_sets(needs=policy.needs):
+            tick = planner.answer(ready)
+            seen += tick.observation is not None
+            if isinstance(tick.error, MalformedAnswer):  # no plan; on the road the guard's fallback would be driven
+                result.skipped[f'{NO_PLAN}{tick.error.fault}'] += 1
+            elif tick.error is not None:
+                raise tick.error
+            elif tick.proposed is None:
+                result.skipped.update(tick.problems)
+            else:
+                result.plan_ms.append(tick.proposed_ms)
+                if on_sample is not None:
+                    on_sample()
+                sample = _sample(tick.proposed, str(path), track, agents)
+                if sample is None:
+                    result.without_future += 1
+                else:
+                    result.samples.append(sample)
+        if not seen:
+            raise bag.no_observation(result.skipped)
         result.rejected = dict(bag.rejected)
     return result
+
+
+def _sample(plan: Plan, bag: str, track: OdometryTrack, agents: AgentTrack) -> Sample | None:
+    """Return the score of a plan; None where the next 3 s were not recorded."""
+    driven = track.at(plan.stamp_s + STEP_TIMES_S)
+    if not np.isfinite(driven).all():
+        return None
+    boxes = [agents.at(plan.stamp_s + float(step)) for step in STEP_TIMES_S]
+    known = [box for box in boxes if box is not None]
+    return score(plan, plan.ego.pose, driven, known if len(known) == len(boxes) else None, bag=bag)

@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """From messages to observations: one class for the planner node, the bag reader and the offline core.
 
-Messages go in with `push_*` (cheap: nothing is decoded), sets of matching inputs come out of `take`, and
-`build` decodes one of them; a node calls it in its worker thread, for the newest set only.
+Messages go in with `push_*` (cheap: nothing is decoded), sets of matching inputs come out of `take`, and the set's
+`observe` decodes it; a node calls that in its worker thread, for the newest set only.
 
 For a set at t0 (the anchor image's stamp):
   ego       the newest odometry at or before t0, moved to t0 by its own speed and yaw rate
@@ -16,19 +16,19 @@ messages gives the same observations.
 
 from __future__ import annotations
 
-import itertools
 import math
 import threading
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final
 
 import numpy as np
 
 from vla_driver.geometry.rig import rig_from_camera_infos
+from vla_driver.observation.calibration import check_aspect, same_calibration
 from vla_driver.observation.decode import decode_message
 from vla_driver.observation.driven import WayDriven
 from vla_driver.observation.history import History
@@ -42,14 +42,16 @@ from vla_driver.observation.messages import (
     stamp_problem,
     stamp_seconds,
 )
+from vla_driver.observation.problems import RHYTHM, InputState, Refusals, name_problems
+from vla_driver.observation.ready import NotReady
 from vla_driver.observation.route import RouteTracker, target_points
 from vla_driver.observation.sync import CameraSync, SyncedSet
 from vla_driver.types import (
+    ANCHOR_CAMERA,
     CameraFrame,
-    CameraModel,
     CameraRig,
     EgoState,
-    Image,
+    InputNeeds,
     InvalidInput,
     Navigation,
     Observation,
@@ -63,12 +65,7 @@ TRAIL_S: Final = 3.5
 _TRAIL_SPACING_S: Final = 0.1
 #: Odometry of so many seconds at 200 Hz.
 _ODOMETRY_SIZE: Final = round(200 * (TRAIL_S + 1.0))
-#: A picture's proportions may differ from its calibration's by this share (scaled decoding rounds up).
-_ASPECT_TOLERANCE = 0.02
 _MAX_READY = 8
-#: Turn commands have a rhythm, whose end is a fault, when so many came with no silence between them; others are sent on
-#: change only, or once.
-_RHYTHM: Final = 6
 _NO_ROUTE: Final = 'route: none received'
 _ROUTE_WITHDRAWN: Final = 'route: withdrawn by an empty path'
 #: Six JPEGs of 1600x900 take 21 ms one after the other and 13 ms in two threads; the decoders release the GIL.
@@ -77,10 +74,10 @@ _DECODERS = ThreadPoolExecutor(max_workers=2, thread_name_prefix='decode')
 
 @dataclass(frozen=True)
 class ReadySet:
-    """Matched inputs, not decoded yet.
+    """The `Ready` of messages: matched inputs, not decoded yet.
 
-    problems: what is missing in words (then `build` gives NotReady); epoch: counts the jumps of time, so that
-    whoever remembers earlier ticks forgets them when it changes.
+    problems: what is missing in words (then `observe` gives NotReady); epoch: counts the jumps of time, so that
+    whoever remembers earlier ticks forgets them when it changes; source: where the set was matched.
     """
 
     synced: SyncedSet
@@ -89,6 +86,7 @@ class ReadySet:
     navigation: Navigation | None
     problems: tuple[str, ...]
     epoch: int
+    source: ObservationAssembler = field(repr=False, compare=False)
     trail: tuple[EgoState, ...] = ()
 
     @property
@@ -96,20 +94,28 @@ class ReadySet:
         """t0 in seconds."""
         return self.synced.stamp_s
 
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """The cameras without a frame."""
+        return self.synced.missing
+
+    @property
+    def arrival_s(self) -> float | None:
+        """When the anchor's image came, by the clock that `push_image` was told; None without one."""
+        return self.synced.frames[ANCHOR_CAMERA].arrival_s
+
+    @property
+    def overtaken(self) -> bool:
+        """Whether time has jumped since."""
+        return self.source.epoch != self.epoch
+
+    def observe(self) -> Observation | NotReady:
+        """Decode; see `ObservationAssembler.build`."""
+        return self.source.build(self)
+
     def message(self, camera: str) -> Any:
         """Return the image message of `camera` (its header's stamp is exact to the nanosecond)."""
         return self.synced.frames[camera].payload
-
-
-@dataclass(frozen=True)
-class NotReady:
-    """Why a set gave no observation; every problem is named."""
-
-    stamp_s: float
-    problems: tuple[str, ...]
-
-    def __str__(self) -> str:
-        return '; '.join(self.problems)
 
 
 @dataclass
@@ -121,7 +127,8 @@ class _Held:
 class ObservationAssembler:
     """Gathers one vehicle's inputs; safe to call from several threads.
 
-    rig: the cameras to match.  at_least: camera -> (width, height) that the model needs, for scaled decoding.
+    rig: the cameras to match.  needs: what the policy looks at, for scaled decoding and for the ego's trail; None:
+    everything as it comes.
     sync: with its own policies for missing cameras; by default all are required.  turn_command_required: if not,
     TurnCommand.FOLLOW at 0 m stands in until a command arrives.  rectified: the pictures are, so that CameraInfo's P
     holds their intrinsics.
@@ -135,7 +142,7 @@ class ObservationAssembler:
         rig: CameraRig,
         sync: CameraSync | None = None,
         *,
-        at_least: Mapping[str, tuple[int, int]] | None = None,
+        needs: InputNeeds | None = None,
         turn_command_required: bool = True,
         rectified: bool = False,
     ) -> None:
@@ -146,13 +153,14 @@ class ObservationAssembler:
                 f'the synchroniser has cameras {", ".join(self._sync.names)}, the rig {rig.name} has '
                 f'{", ".join(rig.names)}: both must name the same'
             )
-        self._at_least = dict(at_least or {})
+        self._at_least = {} if needs is None else dict(needs.image_sizes)
+        self._trail_s = TRAIL_S if needs is None else min(needs.trail_s, TRAIL_S)
         self._command_required = turn_command_required
         self._rectified = rectified
         self._infos: dict[str, Any] = {}
         self._odometry: History[EgoState] = History(_ODOMETRY_SIZE)
         self._commands: History[tuple[TurnCommand, float]] = History()
-        self._command_arrivals_s: deque[float] = deque(maxlen=_RHYTHM)
+        self._command_arrivals_s: deque[float] = deque(maxlen=RHYTHM)
         self._driven = WayDriven()
         self._route: RouteTracker | None = None
         self._route_points = np.empty((0, 2))
@@ -162,8 +170,7 @@ class ObservationAssembler:
         self._ready: deque[ReadySet] = deque(maxlen=_MAX_READY)
         self._epoch = 0
         self._newest_s = -math.inf  # stamp of the newest image or odometry
-        self._rejected: Counter[str] = Counter()
-        self._last_rejection: dict[str, str] = {}
+        self._refused = Refusals()
         self._odometry_arrival_s: float | None = None
         self._lock = threading.RLock()
 
@@ -186,7 +193,7 @@ class ObservationAssembler:
     def rejected(self) -> Mapping[str, int]:
         """Input name -> messages that could not be used."""
         with self._lock:
-            return dict(self._rejected)
+            return self._refused.counts
 
     def push_image(self, camera: str, message: Any, now_s: float | None = None) -> None:
         """Add a sensor_msgs/Image or CompressedImage of `camera`; now_s: arrival by any steady clock."""
@@ -207,14 +214,14 @@ class ObservationAssembler:
         """
         with self._lock:
             known = self._infos.get(camera)
-            if known is not None and _same_calibration(known, message):
+            if known is not None and same_calibration(known, message):
                 return True
             try:
                 self._rig = rig_from_camera_infos({**self._infos, camera: message}, self._base_rig, self._rectified)
                 self._infos[camera] = message
-                self._last_rejection.pop(f'camera_info {camera}', None)
+                self._refused.accept(f'camera_info {camera}')
             except InvalidInput as error:
-                self._reject(f'camera_info {camera}', str(error))
+                self._refused.refuse(f'camera_info {camera}', str(error))
                 return False
             return True
 
@@ -224,11 +231,11 @@ class ObservationAssembler:
             try:
                 ego = read_odometry(message)
             except InvalidInput as error:
-                self._reject('odometry', str(error))
+                self._refused.refuse('odometry', str(error))
                 return
             if not self._stamped('odometry', ego.stamp_s):
                 return
-            self._last_rejection.pop('odometry', None)
+            self._refused.accept('odometry')
             self._odometry_arrival_s, self._odometry_frame = now_s, frame_of(message)
             if ego.stamp_s < self._odometry.newest_s - self._sync.jump_s:
                 self._sync.rewind(ego.stamp_s)
@@ -243,15 +250,15 @@ class ObservationAssembler:
         """
         with self._lock:
             if len(message.poses) == 0:
-                self._last_rejection.pop('route', None)
+                self._refused.accept('route')
                 self._route, self._route_points, self._no_route = None, np.empty((0, 2)), _ROUTE_WITHDRAWN
                 return
             try:
                 points = read_route(message)
             except InvalidInput as error:
-                self._reject('route', str(error))
+                self._refused.refuse('route', str(error))
                 return
-            self._last_rejection.pop('route', None)
+            self._refused.accept('route')
             self._route_frame = frame_of(message)
             if not np.array_equal(points, self._route_points):
                 self._route, self._route_points = RouteTracker(target_points(points)), points
@@ -263,9 +270,9 @@ class ObservationAssembler:
                 self._commands.add(stamp_seconds(message), read_turn_command(message))
                 if now_s is not None:
                     self._command_arrivals_s.append(now_s)
-                self._last_rejection.pop('turn command', None)
+                self._refused.accept('turn command')
             except InvalidInput as error:
-                self._reject('turn command', str(error))
+                self._refused.refuse('turn command', str(error))
 
     def take(self, now_s: float | None = None) -> ReadySet | None:
         """Return the next set, oldest first, or None.  Call it after every push, and now and then in between."""
@@ -343,8 +350,8 @@ class ObservationAssembler:
             # Told once, or long ago: the junction has come nearer since, as in every tick a policy was trained with.
             distance_m = max(0.0, distance_m - self._driven.metres(command[0], ego, self._odometry))
             navigation = self._route.navigation(ego, turn, distance_m)
-        trail = self._odometry.before(synced.stamp_s, TRAIL_S, _TRAIL_SPACING_S)
-        self._ready.append(ReadySet(synced, self._rig, ego, navigation, tuple(problems), self._epoch, trail))
+        trail = self._odometry.before(synced.stamp_s, self._trail_s, _TRAIL_SPACING_S) if self._trail_s else ()
+        self._ready.append(ReadySet(synced, self._rig, ego, navigation, tuple(problems), self._epoch, self, trail))
 
     def _odometry_problem(self, stamp_s: float) -> str:
         if not len(self._odometry):
@@ -368,10 +375,10 @@ class ObservationAssembler:
         for name, decoded in zip(ready.synced.frames, _DECODERS.map(decode, ready.synced.frames), strict=True):
             with self._lock:
                 if isinstance(decoded, InvalidInput):
-                    self._reject(f'camera {name}', str(decoded))
+                    self._refused.refuse(f'camera {name}', str(decoded))
                     absent[name] = str(decoded)
                 else:
-                    self._last_rejection.pop(f'camera {name}', None)
+                    self._refused.accept(f'camera {name}')
                     frames[name] = decoded
         missing = []
         for name, why in absent.items():
@@ -392,7 +399,7 @@ class ObservationAssembler:
         frame = ready.synced.frames[name]
         try:
             image = decode_message(frame.payload, self._at_least.get(name))
-            _check_aspect(image, frame.payload, ready.rig[name])
+            check_aspect(image, frame.payload, ready.rig[name])
         except InvalidInput as error:
             return error
         return CameraFrame(name, frame.stamp_s, image)
@@ -400,66 +407,31 @@ class ObservationAssembler:
     def problems(self, now_s: float | None = None, stale_s: float = 0.5) -> tuple[str, ...]:
         """Return what is missing now, each input by name, and why its last message was refused, if it was."""
         with self._lock:
-            cameras = self._sync.status(now_s, stale_s).cameras
-            found = [f'camera {name}: {camera.problem}' for name, camera in cameras.items() if camera.problem]
-            if not len(self._odometry):
-                found.append('odometry: none received')
-            elif now_s is not None and self._odometry_arrival_s is not None:
-                age_s = now_s - self._odometry_arrival_s
-                if age_s > stale_s:
-                    found.append(f'odometry: last one {age_s:.2f} s ago')
-            if self._route is None:
-                found.append(self._no_route)
-            elif frames := frame_problem(self._route_frame, self._odometry_frame):
-                found.append(frames)
-            if self._command_required and not len(self._commands):
-                found.append('turn command: none received')
-            command_age_s = None if now_s is None else self.turn_command_age_s(now_s)
-            if command_age_s is not None and command_age_s > stale_s and self._commands_had_rhythm(stale_s):
-                found.append(f'turn command: last one {command_age_s:.2f} s ago, though they came regularly before')
-            found += [
-                f'{name}: last message refused ({self._rejected[name]} so far): {why}'
-                for name, why in self._last_rejection.items()
-            ]
-            return tuple(found)
+            return name_problems(
+                InputState(
+                    cameras=self._sync.status(now_s, stale_s).cameras,
+                    odometry_received=len(self._odometry) > 0,
+                    odometry_arrival_s=self._odometry_arrival_s,
+                    no_route=self._no_route if self._route is None else '',
+                    frames=frame_problem(self._route_frame, self._odometry_frame),
+                    command_missing=self._command_required and not len(self._commands),
+                    command_arrivals_s=tuple(self._command_arrivals_s),
+                    refused=self._refused.reasons,
+                ),
+                now_s,
+                stale_s,
+            )
 
     def turn_command_age_s(self, now_s: float) -> float | None:
         """Return how long ago (seconds) the last turn command came; None if none has, or its arrival was not told."""
         with self._lock:
             return now_s - self._command_arrivals_s[-1] if self._command_arrivals_s else None
 
-    def _commands_had_rhythm(self, stale_s: float) -> bool:
-        arrivals_s = self._command_arrivals_s
-        return len(arrivals_s) == _RHYTHM and all(b - a <= stale_s for a, b in itertools.pairwise(arrivals_s))
-
     def _stamped(self, name: str, stamp_s: float) -> bool:
         """Return whether somebody filled in this stamp; reject it otherwise."""
         problem = stamp_problem(stamp_s, self._newest_s, self._sync.jump_s)
         if problem:
-            self._reject(name, problem)
+            self._refused.refuse(name, problem)
         else:
             self._newest_s = stamp_s
         return not problem
-
-    def _reject(self, name: str, why: str) -> None:
-        self._rejected[name] += 1
-        self._last_rejection[name] = why
-
-
-def _same_calibration(a: Any, b: Any) -> bool:
-    numbers = ((getattr(a, name, ()), getattr(b, name, ())) for name in 'kdp')
-    return (a.width, a.height) == (b.width, b.height) and all(np.array_equal(*pair) for pair in numbers)
-
-
-def _check_aspect(image: Image, message: Any, camera: CameraModel) -> None:
-    """Refuse a picture whose proportions are not its calibration's: its rays would point elsewhere."""
-    height, width = image.shape[:2]
-    if hasattr(message, 'width'):
-        width, height = int(message.width), int(message.height)
-    # One pixel of rounding is allowed for on small pictures.
-    tolerance = _ASPECT_TOLERANCE + 1.0 / min(width, height)
-    if abs(width * camera.height / (height * camera.width) - 1.0) > tolerance:
-        raise InvalidInput(
-            f'picture of {width}x{height}, but the camera is calibrated for {camera.width}x{camera.height} (other '
-            'proportions); publish its camera_info or give the rig file that fits'
-        )

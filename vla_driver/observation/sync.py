@@ -25,10 +25,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from vla_driver.settings.planner import MISSING_POLICIES, PlannerParameters
 from vla_driver.types import ANCHOR_CAMERA, InvalidInput
-
-#: What happens when a camera has no frame: no set at all, a set without it, or a black picture instead.
-MISSING_POLICIES = ('require', 'skip', 'black')
 
 #: Float seconds of today's dates are exact to 0.24 microseconds; equal stamps must count as equal.
 _EPSILON_S = 1e-6
@@ -142,9 +140,9 @@ class CameraSync:
         cameras: Sequence[str],
         anchor: str = ANCHOR_CAMERA,
         *,
-        max_skew_s: float = 0.06,
+        max_skew_s: float = PlannerParameters.max_skew_s,
         buffer: int = 8,
-        wait_s: float = 0.05,
+        wait_s: float = PlannerParameters.wait_s,
         policies: Mapping[str, str] | None = None,
         jump_s: float = 0.5,
     ) -> None:

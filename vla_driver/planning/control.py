@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from vla_driver.geometry import se2
+from vla_driver.settings.controller import ControlConfig
 from vla_driver.types import EgoState, Plan
 
 
@@ -28,25 +29,6 @@ class ControlCommand:
     acceleration_mps2: float
     reason: str = ''
     hold: bool = False
-
-
-@dataclass(frozen=True)
-class ControlConfig:
-    """The follower's settings; the vehicle's own limits included."""
-
-    wheelbase_m: float = 2.8
-    max_steering_rad: float = 0.6
-    min_lookahead_m: float = 3.0
-    max_lookahead_m: float = 10.0
-    lookahead_s: float = 0.9
-    speed_horizon_s: float = 0.5
-    #: A plan that stays below this speed for standstill_s means to stand: a learned plan never says quite zero, and a
-    #: vehicle that followed it to the letter would creep over a stop line.
-    standstill_mps: float = 0.5
-    standstill_s: float = 2.0
-    max_acceleration_mps2: float = 2.5
-    max_braking_mps2: float = 7.0
-    stale_braking_mps2: float = 3.0
 
 
 def describe_age(plan: Plan, now_s: float) -> str:

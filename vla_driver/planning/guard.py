@@ -18,7 +18,7 @@ import numpy as np
 
 from vla_driver.geometry import se2
 from vla_driver.planning.fallback import shifted_plan, stop_plan, tracking_error_m
-from vla_driver.types import EgoState, Intent, InvalidInput, Observation, Plan, Policy, VlaDriverError
+from vla_driver.types import EgoState, InvalidInput, Plan
 
 #: Chord and heading of one step may differ this much from what speed and curvature say: the
 #: trapezoid rule itself is off by less than half of it at the sharpest turn a car can drive.
@@ -157,30 +157,3 @@ class PlanGuard:
                 f'{reason}; {error:.1f} m away from the earlier plan, limit {self.limits.shift_error_m:g} m',
             )
         return shifted_plan(previous, ego, stamp_s, reason)
-
-
-class GuardedPolicy:
-    """A policy behind the guard: what the synchronous core drives, so that it equals the planner node.
-
-    Errors the package raises on purpose become fallbacks; a defect (any other exception) is let through.
-    """
-
-    def __init__(self, policy: Policy, guard: PlanGuard | None = None) -> None:
-        self.policy = policy
-        self.guard = guard or PlanGuard()
-        self.name = policy.name
-
-    def plan(self, observation: Observation, intent: Intent | None = None) -> Plan:
-        """Return the policy's plan, or the guard's fallback, stamped with the observation's t0."""
-        plan, problem = None, ''
-        try:
-            plan = self.policy.plan(observation, intent)
-        except VlaDriverError as error:
-            problem = f'policy failed: {error}'
-        now = observation.stamp_s
-        return self.guard.admit(plan, observation.ego, now, stamp_s=now, problem=problem)
-
-    def reset(self) -> None:
-        """Forget earlier ticks, in the policy and in the guard."""
-        self.policy.reset()
-        self.guard.reset()

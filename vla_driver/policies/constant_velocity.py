@@ -7,13 +7,14 @@ from __future__ import annotations
 import numpy as np
 
 from vla_driver.geometry import unicycle
-from vla_driver.types import PLAN_STEPS, Intent, Observation, Plan
+from vla_driver.types import NO_PICTURES, PLAN_STEPS, Intent, Observation, Plan
 
 
 class ConstantVelocityPolicy:
     """A policy that looks at nothing but the ego's speed."""
 
     name = 'constant-velocity'
+    needs = NO_PICTURES
 
     def plan(self, observation: Observation, intent: Intent | None = None) -> Plan:
         """Return a straight line at the present speed; cameras, route and intent are not looked at."""

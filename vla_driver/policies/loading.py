@@ -12,6 +12,7 @@ from vla_driver.types import InvalidInput
 
 if TYPE_CHECKING:
     from vla_driver.model.pruning.budget import TokenBudget
+    from vla_driver.policies.blind import BlindPolicy
     from vla_driver.policies.native import NativePolicy
     from vla_driver.policies.qwen import QwenPolicy
 
@@ -22,7 +23,7 @@ def load_policy(
     budget: TokenBudget | None = None,
     prompt: str | os.PathLike[str] | None = None,
     device: str = 'auto',
-) -> NativePolicy | QwenPolicy:
+) -> NativePolicy | BlindPolicy | QwenPolicy:
     """Return the policy of a checkpoint given by path or shipped name, of whichever kind its config.json says.
 
     pruner: as in `make_pruner`; 'recon' is the checkpoint's own (its folder `pruner`).  prompt: template file of a
@@ -41,12 +42,19 @@ def load_policy(
         qwen = load_qwen_policy(folder, prompt or (own if own.is_file() else None), where)
         qwen.set_pruning(make_pruner(pruner, folder / PRUNER_FOLDER, qwen.parts.model.config), budget)
         return qwen
-    from vla_driver.policies.native import NativePolicy
-
     if prompt:
         raise InvalidInput(f'prompt {os.fspath(prompt)!r}: checkpoint {folder} reads no words; leave it out')
     from vla_driver.model.native.loading import load_model
+    from vla_driver.policies.blind import BlindPolicy
+    from vla_driver.policies.native import NativePolicy
 
-    native = NativePolicy(load_model(folder, auxiliary=False), where)
+    model = load_model(folder, auxiliary=False)
+    if model.config.blind:
+        if os.fspath(pruner) != 'none':
+            raise InvalidInput(
+                f'pruner {os.fspath(pruner)!r}: the blind control has no visual tokens; run it without a pruner'
+            )
+        return BlindPolicy(model, where)
+    native = NativePolicy(model, where)
     native.set_pruning(make_pruner(pruner, folder / PRUNER_FOLDER, native.config), budget)
     return native

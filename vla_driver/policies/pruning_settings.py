@@ -4,17 +4,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
-from vla_driver.types import InvalidInput, Policy
-
-#: The pruner that keeps everything.
-NO_PRUNER: Final = 'none'
-#: How budgets are shared (model/pruning/budget.py, which imports no torch but lives beside what does).
-SCOPES: Final = ('camera', 'global')
+from vla_driver.settings.pruning import NO_PRUNER, PruningParameters
+from vla_driver.types import InvalidInput, Policy, PrunablePolicy
 
 
 @dataclass(frozen=True)
@@ -25,11 +21,11 @@ class PruningSettings:
     scope, floor, weights: as in `TokenBudget`.
     """
 
-    pruner: str = NO_PRUNER
-    ratio: float = 0.5
+    pruner: str = PruningParameters.pruner
+    ratio: float = PruningParameters.prune_ratio
     count: int | None = None
-    scope: str = 'global'
-    floor: int = 1
+    scope: str = PruningParameters.prune_scope
+    floor: int = PruningParameters.prune_floor
     weights: Mapping[str, float] = field(default_factory=dict)
 
     @property
@@ -51,6 +47,30 @@ class PruningSettings:
         return f'{self.pruner}, ' + (f'{self.count} tokens' if self.count is not None else f'{self.ratio:.0%} pruned')
 
 
+def settings_of(parameters: PruningParameters) -> PruningSettings:
+    """Return the settings that parameters name; raise `InvalidInput` for a malformed camera weight."""
+    return PruningSettings(
+        parameters.pruner or NO_PRUNER,
+        parameters.prune_ratio,
+        parameters.prune_count or None,
+        parameters.prune_scope,
+        parameters.prune_floor,
+        camera_weights(parameters.prune_camera_weights),
+    )
+
+
+def parameters_of(settings: PruningSettings) -> PruningParameters:
+    """Return the parameters that name these settings."""
+    return PruningParameters(
+        settings.pruner,
+        float(settings.ratio),
+        settings.count or 0,
+        settings.scope,
+        settings.floor,
+        tuple(f'{name}={weight}' for name, weight in settings.weights.items()) or ('',),
+    )
+
+
 def load_pruner(spec: str, checkpoint: str | Path | None) -> Any:
     """Return the pruner of a spec, None for 'none'; 'recon' is the one that comes with the checkpoint.
 
@@ -64,10 +84,13 @@ def load_pruner(spec: str, checkpoint: str | Path | None) -> Any:
     return make_pruner(spec, recon=None if checkpoint is None else resolve_checkpoint(checkpoint) / PRUNER_FOLDER)
 
 
-def pruning_setter(policy: Policy) -> Callable[..., None] | None:
-    """Return the policy's `set_pruning(pruner, budget)`, None for one that has no tokens to prune."""
-    setter: Callable[..., None] | None = getattr(policy, 'set_pruning', None)
-    return setter
+def prunable(policy: Policy, settings: PruningSettings) -> PrunablePolicy | None:
+    """Return the policy if it has tokens to prune, else None, which raises `InvalidInput` if `settings` prune some."""
+    if isinstance(policy, PrunablePolicy):
+        return policy
+    if settings.active:
+        raise InvalidInput(f'pruner {settings.pruner!r}: policy {policy.name!r} has no visual tokens to prune')
+    return None
 
 
 def apply_pruning(policy: Policy, settings: PruningSettings, checkpoint: str | Path | None) -> None:
@@ -76,12 +99,9 @@ def apply_pruning(policy: Policy, settings: PruningSettings, checkpoint: str | P
     Raises `InvalidInput`, changing nothing, for a policy without tokens, a pruner that is unknown or does not fit
     the model, and a budget that cannot be met.
     """
-    setter = pruning_setter(policy)
-    if setter is None:
-        if settings.active:
-            raise InvalidInput(f'pruner {settings.pruner!r}: policy {policy.name!r} has no visual tokens to prune')
-        return
-    setter(load_pruner(settings.pruner, checkpoint), settings.budget() if settings.active else None)
+    ready = prunable(policy, settings)
+    if ready is not None:
+        ready.set_pruning(load_pruner(settings.pruner, checkpoint), settings.budget() if settings.active else None)
 
 
 def camera_weights(entries: Sequence[str]) -> dict[str, float]:

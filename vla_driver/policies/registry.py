@@ -85,16 +85,10 @@ def make_policy(
 
     logging.disable_progress_bar()  # a bar per loaded checkpoint would cut the evaluation's own to pieces
     policy = load_policy(checkpoint, prompt=prompt, device=device)
-    blind = bool(getattr(policy, 'blind', False))
+    blind = not policy.needs.pictures
     if blind != (name == 'blind'):
         kind, right = ('is blind (it was trained without images)', 'blind') if blind else ('sees', 'model')
         raise InvalidInput(f'policy {name}: checkpoint {checkpoint} {kind}; use --policy {right}')
     if pruning is not None and pruning.active:
         apply_pruning(policy, pruning, checkpoint)
     return policy
-
-
-def input_sizes(policy: Policy) -> dict[str, tuple[int, int]]:
-    """Return camera -> (width, height) that the policy's model works at; empty when it does not say."""
-    sizes = getattr(getattr(policy, 'config', None), 'image_sizes', None) or {}
-    return {camera: (int(width), int(height)) for camera, (width, height) in sizes.items()}

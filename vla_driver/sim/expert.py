@@ -20,7 +20,7 @@ from vla_driver.sim.hazards import Hazards, find_hazards
 from vla_driver.sim.world import vehicle
 from vla_driver.sim.world.road import RoutePath
 from vla_driver.sim.world.scene import Actor, SemanticClass, SignalState
-from vla_driver.types import PLAN_DT_S, PLAN_STEPS, FloatArray, Intent, Observation, Plan, Trajectory
+from vla_driver.types import NO_PICTURES, PLAN_DT_S, PLAN_STEPS, FloatArray, Intent, Observation, Plan, Trajectory
 
 _SUBSTEPS = 2
 _ACCELERATION_MPS2 = 1.8
@@ -152,6 +152,7 @@ class ExpertPolicy:
     """The expert behind the `Policy` seam; it reads the simulation, never the pictures."""
 
     name = 'expert'
+    needs = NO_PICTURES
 
     def __init__(self, state: Callable[[], WorldState]) -> None:
         self._state = state

@@ -14,8 +14,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+from vla_driver.observation.ready import Observed
 from vla_driver.planning.control import ControlCommand, TrajectoryController
-from vla_driver.planning.guard import GuardedPolicy
+from vla_driver.planning.tick import Planner
 from vla_driver.types import InvalidInput, Observation, Plan, Policy
 
 if TYPE_CHECKING:  # the simulator needs SUMO and GL; this module's users may bring their own
@@ -69,8 +70,8 @@ def drive_route(
     reset first.  `on_tick` is called before each step.
     """
     every = ticks_per_plan(plan_hz)
-    guarded = GuardedPolicy(policy)
-    guarded.reset()
+    planner = Planner(policy)
+    planner.reset()
     controller = TrajectoryController()
     statistics = RolloutStatistics()
     plan: Plan | None = None
@@ -80,7 +81,8 @@ def drive_route(
         if tick % every == 0:
             observation = simulation.observe()
             started = time.perf_counter()
-            plan = guarded.plan(observation)
+            plan = planner.answer(Observed(observation)).plan
+            assert plan is not None  # an observation has odometry, and the world waits
             statistics.plan_ms.append(1e3 * (time.perf_counter() - started))
             statistics.plans[plan.source.value] += 1
             if plan.reason:

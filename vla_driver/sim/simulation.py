@@ -40,8 +40,8 @@ def _area(path: Path) -> Any:
 class Simulation:
     """A drive that advances by STEP_S (0.1 s) with every `step`.  Only one may be open in a process.
 
-    render=False leaves the cameras out (every camera is then named in `Observation.missing`), which is all the
-    expert and the blind controls need.  The odometry frame is the world frame.
+    render=False leaves the cameras out, until `start_rendering`: every one is then named in `Observation.missing`,
+    which is all the expert and the blind controls need.  The odometry frame is the world frame.
     """
 
     def __init__(self, scenario: Scenario, *, rig: CameraRig | None = None, render: bool = True) -> None:
@@ -66,9 +66,7 @@ class Simulation:
         try:
             self._traffic.place_ego(self.path.edges, self._bicycle.pose)
             if render:
-                from vla_driver.sim.render.renderer import Renderer
-
-                self._renderer = Renderer(self._network, self.rig, Look.sample(scenario.seed))
+                self.start_rendering()
         except BaseException:
             self.close()
             raise
@@ -91,6 +89,13 @@ class Simulation:
         if self._renderer is not None:
             self._renderer.close()
             self._renderer = None
+
+    def start_rendering(self) -> None:
+        """Draw pictures from now on: a policy that is made from this drive may turn out to look at them."""
+        from vla_driver.sim.render.renderer import Renderer
+
+        if self._renderer is None:
+            self._renderer = Renderer(self._network, self.rig, Look.sample(self.scenario.seed))
 
     # ---- what is there now ----------------------------------------------------------------------
 

@@ -19,8 +19,8 @@ from vla_driver.data.frames import JoinedFrames, open_frames
 from vla_driver.model.checkpoint import PRUNER_FOLDER, resolve_checkpoint, shipped_models
 from vla_driver.model.device import choose_device
 from vla_driver.model.precision import precision
-from vla_driver.model.pruning.early import EarlyHead, save_early_head
-from vla_driver.model.pruning.recon import ReconPruner, load_recon_pruner
+from vla_driver.model.pruning.trained.early import EarlyHead, save_early_head
+from vla_driver.model.pruning.trained.recon import ReconPruner, load_recon_pruner
 from vla_driver.train.checks import check_output, check_positive
 from vla_driver.train.early_head_trainer import EarlyHeadTrainer
 from vla_driver.train.loop import Counting, progress_bar, take_steps

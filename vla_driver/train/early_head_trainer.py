@@ -19,8 +19,8 @@ from torch import Tensor
 from vla_driver.model.precision import autocast
 from vla_driver.model.pruning.base import keep_best
 from vla_driver.model.pruning.budget import TokenBudget
-from vla_driver.model.pruning.early import EarlyHead
-from vla_driver.model.pruning.recon import ReconPruner
+from vla_driver.model.pruning.trained.early import EarlyHead
+from vla_driver.model.pruning.trained.recon import ReconPruner
 from vla_driver.model.tokens import VisualTokens, to_device
 from vla_driver.train.optimisation import cosine_factor, set_rate
 from vla_driver.train.pruner_trainer import RATIOS

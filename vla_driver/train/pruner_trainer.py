@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from vla_driver.model.precision import autocast
 from vla_driver.model.pruning.base import keep_best
 from vla_driver.model.pruning.budget import TokenBudget
-from vla_driver.model.pruning.recon import ReconPruner
+from vla_driver.model.pruning.trained.recon import ReconPruner
 from vla_driver.model.tokens import VisualTokens, to_device
 from vla_driver.train.optimisation import cosine_factor, decay_groups, finish_step, set_rate
 from vla_driver.train.recon_batches import ReconBatch

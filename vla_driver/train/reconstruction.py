@@ -23,8 +23,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vla_driver.data.foreground import Frame, shares
-from vla_driver.model.pruning.recon import straight_through
-from vla_driver.model.pruning.recon_layers import LayerSpec, build_stack
+from vla_driver.model.pruning.trained.recon import straight_through
+from vla_driver.model.pruning.trained.recon_layers import LayerSpec, build_stack
 from vla_driver.model.tokens import VisualTokens
 from vla_driver.observation.resize import resize
 from vla_driver.train.ssim import ssim

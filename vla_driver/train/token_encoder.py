@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -19,11 +19,20 @@ from vla_driver.model.checkpoint import resolve_checkpoint, shipped_models
 from vla_driver.model.native.inputs import Float32Array, rig_geometry
 from vla_driver.model.native.loading import load_model
 from vla_driver.model.native.vla import VlaModel
-from vla_driver.model.pruning.early import check_block
-from vla_driver.model.pruning.recon import ReconPruner
-from vla_driver.model.pruning.recon_layers import NATIVE, QWEN2_5_VL, QWEN3_VL, LayerSpec, NativeStack, layer_spec
+from vla_driver.model.pruning.stage import TokenStage, Units
+from vla_driver.model.pruning.trained.early import check_block
+from vla_driver.model.pruning.trained.recon import ReconPruner
+from vla_driver.model.pruning.trained.recon_layers import (
+    NATIVE,
+    QWEN2_5_VL,
+    QWEN3_VL,
+    LayerSpec,
+    NativeStack,
+    layer_spec,
+)
+from vla_driver.model.qwen.grids import Grids
 from vla_driver.model.qwen.loading import load_weights
-from vla_driver.model.qwen.vision import EarlyExit, Grids, VisionTower
+from vla_driver.model.qwen.vision import VisionTower
 from vla_driver.model.tokens import ModelInputs, VisualTokens
 from vla_driver.observation.resize import resize
 from vla_driver.types import CAMERA_NAMES, InvalidInput
@@ -60,6 +69,24 @@ class TokenEncoder(Protocol):
 
     def start(self, pruner: ReconPruner) -> None:
         """Copy the language model's first layer into a new pruner."""
+
+
+class StatesBefore(TokenStage):
+    """Keeps everything, and what the hidden states [1, N, patches, d] in front of one block were."""
+
+    def __init__(self, block: int) -> None:
+        super().__init__()
+        self.block = block
+        self.states: Tensor | None = None
+
+    def check_depth(self, depth: int) -> None:
+        """See `TokenStage`."""
+        check_block('early-head', self.block, depth)
+
+    def before_block(self, number: int, units: Callable[[], Units]) -> None:
+        """See `TokenStage`."""
+        if number == self.block:
+            self.states = units().states
 
 
 class NativeEncoder:
@@ -200,15 +227,11 @@ class QwenEncoder:
     @torch.no_grad()
     def encode_at(self, inputs: QwenInputs, block: int) -> tuple[Tensor, VisualTokens]:
         """See `TokenEncoder`."""
-        taken: list[Tensor] = []
-
-        def all_stay(states: Tensor, received: Any) -> Tensor:
-            taken.append(states)
-            return torch.arange(len(states))
-
+        look = StatesBefore(block)
         grids = Grids.from_thw(inputs.grid_thw.cpu(), self._merge)
-        encoded = VisionTower(self.visual).encode(inputs.pixel_values, grids, early=EarlyExit(block, all_stay))
-        return taken[0].unflatten(0, (len(inputs.present), -1)), self._tokens(encoded.features, inputs)
+        encoded = VisionTower(self.visual).encode(inputs.pixel_values, grids, look)
+        assert look.states is not None
+        return look.states[0].unflatten(0, (len(inputs.present), -1)), self._tokens(encoded.features, inputs)
 
     def states_width(self, block: int) -> int:
         """See `TokenEncoder`."""

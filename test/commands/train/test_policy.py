@@ -65,7 +65,7 @@ def test_a_run_leaves_a_policy_that_drives(
     words += ' --validate-clips 2 --threads 1 --device cpu'
     assert main(['train', 'policy', *words.split()]) == 0
     assert capsys.readouterr().out.startswith('step 1: ade_1s ')
-    assert not load_policy(tmp_path / 'run').blind
+    assert load_policy(tmp_path / 'run').needs.pictures
 
 
 @pytest.mark.parametrize(

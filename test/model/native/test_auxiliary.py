@@ -8,7 +8,8 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from vla_driver.model.native.vla import LOSS_WEIGHTS, VlaModel
+from vla_driver.model.native.training import LOSS_WEIGHTS
+from vla_driver.model.native.vla import VlaModel
 from vla_driver.model.tokens import ClipBatch
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from vla_driver.data.clips import ClipDataset, find_episodes
+from vla_driver.model.native.training import Dropouts, perceive
 from vla_driver.model.native.vla import VlaModel
 
 MakeModel = Callable[..., VlaModel]
@@ -18,10 +19,10 @@ MakeModel = Callable[..., VlaModel]
 def test_steps_without_the_cameras_behind(episodes: Path, episode_model: MakeModel) -> None:
     model = episode_model()
     batch = ClipDataset(find_episodes([episodes]), model.config, ticks=3, augment=False).batch([(0, 0)], None)
-    whole, memory = model.perceive(batch)
+    whole, memory = perceive(model, model.dropouts, batch)
     model.train()
-    model.rear_dropout, model.memory_dropout, model.camera_dropout = 1.0, 0.0, 0.0
-    ahead, less = model.perceive(batch)
+    model.dropouts = Dropouts(camera=0.0, memory=0.0, rear=1.0)
+    ahead, less = perceive(model, model.dropouts, batch)
     assert whole is not None and memory is not None and ahead is not None and less is not None
     names = model.config.camera_names
     assert {names[c] for c in ahead.tokens.camera.tolist()} == {'front', 'front_left', 'front_right'}
@@ -30,4 +31,5 @@ def test_steps_without_the_cameras_behind(episodes: Path, episode_model: MakeMod
     pooled = torch.tensor(['back' not in names[c] for c in model.memory_pool.camera])
     torch.testing.assert_close(less.features, memory.features[:, :, pooled])
     model.eval()
-    assert torch.equal(model.perceive(batch)[0].tokens.camera, whole.tokens.camera)  # type: ignore[union-attr]
+    again, _ = perceive(model, model.dropouts, batch)
+    assert again is not None and torch.equal(again.tokens.camera, whole.tokens.camera)

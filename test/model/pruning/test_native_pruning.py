@@ -11,28 +11,25 @@ import pytest
 import torch
 from torch import Tensor
 
-from vla_driver.model.config import VlaConfig
 from vla_driver.model.layers.attention import split_heads
+from vla_driver.model.native.training import perceive
 from vla_driver.model.native.vla import VlaModel
 from vla_driver.model.pruning import in_model
 from vla_driver.model.pruning.base import KeptTokens, needs_attention
 from vla_driver.model.pruning.budget import TokenBudget
-from vla_driver.model.pruning.fastv import FastV
 from vla_driver.model.pruning.in_model import InModelPruner, attention_rows
+from vla_driver.model.pruning.published.fastv import FastV
+from vla_driver.model.pruning.published.sparsevlm import SparseVlm
 from vla_driver.model.pruning.registry import make_pruner
-from vla_driver.model.pruning.sparsevlm import SparseVlm
+from vla_driver.model.pruning.stage import AttentionWanted, as_stage
 from vla_driver.model.tokens import ClipBatch, Prefix, Remembered, VisualTokens
 
 DEPTH = 4
 
 
 @pytest.fixture
-def model(small_config: Callable[..., VlaConfig]) -> VlaModel:
-    config = small_config()
-    config.language_config.num_hidden_layers = DEPTH
-    config.image_sizes = {name: [256, 128] if name == 'front' else [128, 64] for name in config.image_sizes}
-    torch.manual_seed(0)
-    made = VlaModel(config).eval()
+def model(larger_model: Callable[..., VlaModel]) -> VlaModel:
+    made = larger_model(language_layers=DEPTH)
     with torch.no_grad():
         made.flow.anchors.normal_()
         for name, weight in made.named_parameters():
@@ -47,8 +44,8 @@ def seen(model: VlaModel, clip_batch: Callable[..., ClipBatch]) -> tuple[VisualT
     """Tokens with attention, memory, ego tokens of a batch of four rows."""
     batch = clip_batch(model.config, clips=2, ticks=2)
     with torch.no_grad():
-        tokens = model.encode(batch.inputs, attention=True).tokens
-        _, remembered = model.perceive(batch)
+        tokens = model.encode(batch.inputs, AttentionWanted()).tokens
+        _, remembered = perceive(model, model.dropouts, batch)
         return tokens, remembered, model.ego(batch.inputs)
 
 
@@ -210,7 +207,8 @@ def test_in_model_equals_masked(
         return merges[-1]
 
     monkeypatch.setattr(in_model, 'merge_clusters', recording)
-    prefix, run = model.prefill_pruned(ego, tokens, remembered, pruner, budget)
+    within = as_stage(pruner, budget)
+    prefix = model.prefill(ego, tokens, remembered, stage=within)
     controls = _controls(model, prefix, ego)
 
     # The selection, anew, from the weights of the whole sequence.
@@ -248,7 +246,7 @@ def test_in_model_equals_masked(
                 return states
 
             replace[stage.layer - 1] = put
-    assert run.kept.index.tolist() == here
+    assert within.kept is not None and within.kept.index.tolist() == here
     if isinstance(pruner, SparseVlm):
         assert len(merges) == (len(stages) if pruner.recycle else 0)
 
@@ -282,7 +280,7 @@ def test_attention_rows_are_the_softmax() -> None:
 def test_attention_of_the_encoder(model: VlaModel, clip_batch: Callable[..., ClipBatch]) -> None:
     """Column sums by hand for one token of each group; asking for them changes nothing else."""
     inputs = clip_batch(model.config, clips=1, ticks=2).inputs
-    plain, asked = model.encode(inputs), model.encode(inputs, attention=True)
+    plain, asked = model.encode(inputs), model.encode(inputs, AttentionWanted())
     assert plain.tokens.attention is None
     assert torch.equal(plain.tokens.features, asked.tokens.features)
     received = asked.tokens.attention

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from vla_driver.geometry.unicycle import integrate
-from vla_driver.model.qwen.answer import AnswerFault, MalformedAnswer, parse_intent, parse_waypoints
+from vla_driver.model.qwen.answer import AnswerFault, parse_intent, parse_waypoints
 from vla_driver.model.qwen.waypoints import fit_trajectory
 from vla_driver.planning.guard import GuardLimits, infeasibility
-from vla_driver.types import EgoState, InvalidInput, Plan
+from vla_driver.types import EgoState, InvalidInput, MalformedAnswer, Plan
 
 POINTS = '[2.50, 0.00], [5.00, 0.10], [7.50, 0.20], [10.00, 0.40], [12.50, 0.60], [15.00, 0.90]'
 

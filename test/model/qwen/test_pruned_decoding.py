@@ -19,14 +19,15 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from vla_driver.model.pruning.budget import TokenBudget
-from vla_driver.model.pruning.in_model import InModelPruner, PrefillPruning
-from vla_driver.model.pruning.recon import ReconPruner
-from vla_driver.model.pruning.recon_layers import layer_spec
+from vla_driver.model.pruning.in_model import NOTHING_LEAVES, InModelPruner, PrefillPruning, PrefillRun
 from vla_driver.model.pruning.registry import PRUNER_NAMES, make_pruner
+from vla_driver.model.pruning.stage import AttentionWanted, as_stage
+from vla_driver.model.pruning.trained.recon import ReconPruner
+from vla_driver.model.pruning.trained.recon_layers import layer_spec
+from vla_driver.model.qwen.grids import Grids
 from vla_driver.model.qwen.language import LanguageRunner
-from vla_driver.model.qwen.sequence import Sequence, build, whole_positions
-from vla_driver.model.qwen.vision import Grids, VisionTower
-from vla_driver.policies.qwen import start_in_model
+from vla_driver.model.qwen.sequence import Sequence, build, prune, whole_positions
+from vla_driver.model.qwen.vision import VisionTower
 
 GRIDS = Grids((4,) * 6, (6,) * 6, 2)
 NAMES = ('front', 'front_right', 'front_left', 'back', 'back_left', 'back_right')
@@ -36,14 +37,21 @@ STEPS = 12
 FAMILIES = ('qwen2.5', 'qwen3')
 
 
+def start_in_model(pruner: Any, sequence: Sequence) -> PrefillRun:
+    """Return one run of an in-model pruner over a sequence, in a model of four layers."""
+    return prune(sequence, as_stage(pruner, TokenBudget(count=KEPT)), 4)[1]
+
+
 def whole_sequence(model: Any, ids: Tensor, pixels: Tensor) -> Sequence:
-    return build(model, ids, VisionTower(model.model.visual).encode(pixels, GRIDS, attention=True), NAMES)
+    return build(model, ids, VisionTower(model.model.visual).encode(pixels, GRIDS, AttentionWanted()), NAMES)
 
 
-def run_ours(model: Any, sequence: Sequence, pruning: Any = None, next_position: int | None = None) -> list[Tensor]:
+def run_ours(
+    model: Any, sequence: Sequence, run: PrefillRun = NOTHING_LEAVES, next_position: int | None = None
+) -> list[Tensor]:
     """Return the logits of prefill and 12 greedy steps on the pruned sequence, with a cache."""
     runner = LanguageRunner(model)
-    logits, cache = runner.prefill(sequence, pruning)
+    logits, cache = runner.prefill(sequence, run)
     position = sequence.next_position if next_position is None else next_position
     out = [logits]
     for step in range(STEPS):
@@ -185,14 +193,14 @@ def test_pruning_inside_the_language_model_equals_masking(
     model = tiny(family, attention)
     whole = whole_sequence(model, prompt_ids, pixels(model))
     pruner = pruner_for(name, model)
-    run = Recorded(start_in_model(pruner, TokenBudget(count=KEPT), whole, 4), whole.embeddings.shape[1])
+    run = Recorded(start_in_model(pruner, whole), whole.embeddings.shape[1])
     runner = LanguageRunner(model)
     ours = run_ours(model, whole, run)
     assert run.stages
     assert len(run.stages[-1][1]) < whole.embeddings.shape[1]
     assert difference(ours, run_layer_masked(model, whole, run.stages)) < TOLERANCE
     # The cache is ragged: later layers hold fewer.
-    _, cache = runner.prefill(whole, start_in_model(pruner, TokenBudget(count=KEPT), whole, 4))
+    _, cache = runner.prefill(whole, start_in_model(pruner, whole))
     lengths = [layer.keys.shape[2] for layer in cache.layers]
     assert lengths[0] == 169
     assert lengths[-1] == len(run.stages[-1][1]) < 169
@@ -208,7 +216,7 @@ def test_judges_have_seen_all_pictures(
     """Words before a picture cannot attend to it, and would favour the pictures before them."""
     model = tiny('qwen2.5')
     whole = whole_sequence(model, prompt_ids, pixels(model))
-    run = start_in_model(pruner_for('sparsevlm', model), TokenBudget(count=KEPT), whole, 4)
+    run = start_in_model(pruner_for('sparsevlm', model), whole)
     words_between = int((whole.text < whole.visual[-1]).sum())
     assert words_between > 0
     assert run.text.shape[1] == len(whole.text) - words_between > 0

@@ -13,11 +13,19 @@ import torch
 from torch import Tensor
 from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import apply_rotary_pos_emb_vision
 
+from vla_driver.model.pruning.base import KeptTokens
 from vla_driver.model.pruning.budget import TokenBudget
-from vla_driver.model.pruning.early import EarlyHead, EarlyPruner, early_scores, load_early_pruner, save_early_head
 from vla_driver.model.pruning.registry import make_pruner
-from vla_driver.model.qwen.early import early_exit
-from vla_driver.model.qwen.vision import EarlyExit, Grids, VisionTower
+from vla_driver.model.pruning.stage import AttentionWanted, TokenStage, Units, as_stage
+from vla_driver.model.pruning.trained.early import (
+    EarlyHead,
+    EarlyPruner,
+    early_scores,
+    load_early_pruner,
+    save_early_head,
+)
+from vla_driver.model.qwen.grids import Grids
+from vla_driver.model.qwen.vision import VisionTower
 from vla_driver.types import InvalidInput
 
 #: Windows of 2x2 units are cut off at these pictures' edges.
@@ -82,6 +90,17 @@ def masked_encoder(
     return visual.merger(hidden)[inverse], levels, received
 
 
+class Leave(TokenStage):
+    """Keeps given units in front of a block."""
+
+    def __init__(self, block: int, kept: torch.Tensor) -> None:
+        super().__init__()
+        self.block, self.units = block, kept
+
+    def before_block(self, number: int, units: Callable[[], Units]) -> KeptTokens | None:
+        return KeptTokens(self.units.unsqueeze(0)) if number == self.block else None
+
+
 @pytest.mark.parametrize('block', [1, 2, 3, 4])
 @pytest.mark.parametrize('family', FAMILIES)
 @torch.inference_mode()
@@ -90,7 +109,7 @@ def test_early_pruning_equals_masking_in_the_later_blocks(tiny: Callable[..., An
     tower, pixels = VisionTower(model.model.visual), patches(model)
     # From a whole window or two nothing stays.
     kept = torch.randperm(RAGGED.units, generator=torch.Generator().manual_seed(5))[:20].sort().values
-    ours = tower.encode(pixels, RAGGED, early=EarlyExit(block, lambda states, received: kept))
+    ours = tower.encode(pixels, RAGGED, Leave(block, kept))
     features, levels, _ = masked_encoder(tower, pixels, RAGGED, block, kept)
     assert ours.kept.tolist() == kept.tolist()
     torch.testing.assert_close(ours.features, features[kept], atol=2e-4, rtol=1e-4)
@@ -106,7 +125,7 @@ def test_early_pruning_equals_masking_in_the_later_blocks(tiny: Callable[..., An
 def test_attention_received_is_the_column_sum(tiny: Callable[..., Any], family: str) -> None:
     model = tiny(family, **DEEP[family])
     tower = VisionTower(model.model.visual)
-    ours = tower.encode(patches(model), RAGGED, attention=True)
+    ours = tower.encode(patches(model), RAGGED, AttentionWanted())
     _, _, received = masked_encoder(tower, patches(model), RAGGED, 99, torch.arange(RAGGED.units))
     assert ours.attention is not None
     torch.testing.assert_close(ours.attention, received, atol=1e-4, rtol=1e-4)
@@ -120,15 +139,14 @@ def test_every_source_keeps_its_best_within_the_budget(tiny: Callable[..., Any],
     pruner = EarlyPruner(3, source, EarlyHead(32, 16) if source == 'head' else None)
     names = ('front', 'back', 'front_left')
     budget = TokenBudget(count=20, floor=4)
-    encoded = VisionTower(model.model.visual).encode(
-        patches(model), RAGGED, early=early_exit(pruner, budget, RAGGED, names)
-    )
+    encoded = VisionTower(model.model.visual).encode(patches(model), RAGGED, as_stage(pruner, budget), names)
     assert len(encoded.kept) == len(encoded.features) == 20
     image = RAGGED.places()[0][encoded.kept]
     assert torch.bincount(image, minlength=3).min() >= 4
     # A camera without a picture gives no more than its floor.
-    blind = early_exit(pruner, budget, RAGGED, names, missing=('front',))
-    encoded = VisionTower(model.model.visual).encode(patches(model), RAGGED, early=blind)
+    stage = as_stage(pruner, budget)
+    encoded = VisionTower(model.model.visual).encode(patches(model), RAGGED, stage, names, missing=('front',))
+    assert stage.selection(1.0).cameras['front'].kept.sum() == 4  # type: ignore[union-attr]
     assert int((RAGGED.places()[0][encoded.kept] == 0).sum()) == 4
 
 
@@ -179,7 +197,9 @@ def test_heads_are_saved_and_loaded(tmp_path: Path) -> None:
 def test_a_block_that_is_not_there_is_refused(tiny: Callable[..., Any], block: int) -> None:
     model = tiny('qwen2.5', **DEEP['qwen2.5'])
     with pytest.raises(InvalidInput, match='allowed: 1 to 4'):
-        VisionTower(model.model.visual).encode(patches(model), RAGGED, early=EarlyExit(block, lambda s, r: s))
+        VisionTower(model.model.visual).encode(
+            patches(model), RAGGED, as_stage(EarlyPruner(block, 'norm'), TokenBudget(ratio=0.5))
+        )
 
 
 def test_the_registry_knows_early_pruners(tmp_path: Path) -> None:

@@ -6,7 +6,8 @@ import time
 
 import pytest
 
-from vla_driver.ros.nodes.image_topics import TRANSPORTS, per_camera, sent_at
+from vla_driver.ros.nodes.image_topics import per_camera, sent_at
+from vla_driver.settings.planner import TRANSPORTS
 from vla_driver.types import InvalidInput
 
 CAMERAS = ('front', 'back')

@@ -9,7 +9,7 @@ import rclpy
 from rclpy.parameter import Parameter
 
 from vla_driver.ros.nodes import parameters as ros_parameters
-from vla_driver.ros.nodes.parameters import parameter
+from vla_driver.settings.knob import parameter
 from vla_driver.types import InvalidInput
 
 

@@ -7,7 +7,7 @@ from nav_msgs.msg import Path
 from vla_driver.msg import DrivingPlan
 
 from vla_driver.bag.read import BagReader
-from vla_driver.planning.guard import GuardedPolicy
+from vla_driver.planning.tick import Planner
 from vla_driver.policies.loading import load_policy
 from vla_driver.ros.wire import conversions as convert
 
@@ -15,10 +15,9 @@ from vla_driver.ros.wire import conversions as convert
 def test_plans_through_the_nodes_equal_those_of_the_offline_core(probe, nodes, bag, tiny_checkpoint):
     checkpoint = tiny_checkpoint
     policy = load_policy(checkpoint)
-    guarded = GuardedPolicy(policy)
-    sizes = {name: tuple(size) for name, size in policy.config.image_sizes.items()}
+    planner = Planner(policy)
     with BagReader(bag) as reader:
-        offline = [guarded.plan(observation) for observation in reader.observations(at_least=sizes)]
+        offline = [planner.answer(ready).plan for ready in reader.ready_sets(needs=policy.needs)]
     assert len(offline) == 20
     # The plans must tell the frames apart, or their agreement would show nothing.
     spread = np.ptp([plan.trajectory.positions_m[-1] for plan in offline], axis=0)
@@ -27,7 +26,7 @@ def test_plans_through_the_nodes_equal_those_of_the_offline_core(probe, nodes, b
     plans, paths = probe.listen(DrivingPlan, 'plan'), probe.listen(Path, 'path')
     planner = nodes.start('planner', {'policy': 'model', 'model': str(checkpoint), 'threads': 1, 'max_age_s': 5.0})
     nodes.wait_active(planner)
-    cameras = [f'/camera/{name}/image/compressed' for name in sizes]
+    cameras = [f'/camera/{name}/image/compressed' for name in policy.needs.image_sizes]
     player = nodes.start('bag_player', {'bag': str(bag), 'rate': 0.4, 'wait_for_subscribers': [*cameras, '/odom']})
     probe.until(lambda: len(plans) == len(paths) == len(offline), timeout_s=60.0)
     assert player.wait(10.0) == 0

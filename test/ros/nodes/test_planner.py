@@ -273,7 +273,7 @@ def test_old_images_are_dropped_and_counted(probe, vehicle, plans, report):
         probe.until(lambda: stamps_of(plans) == [first])
         before_s = time.monotonic()
         send(1.2)
-        probe.until(lambda: planner._counters.stale == 1)
+        probe.until(lambda: planner._counters['stale'] == 1)
         took_s = time.monotonic() - before_s
         planner.diagnostics.publish()
         probe.until(lambda: (report('planner: plan') or {}).get('stale') == '1')
@@ -314,7 +314,7 @@ def test_with_simulated_time_the_clock_says_how_old_images_are(probe, vehicle, p
         probe.until(lambda: stamps_of(plans) == [first])
         assert plans[0].source == 'policy'
         send(1.2)
-        probe.until(lambda: planner._counters.stale == 1)
+        probe.until(lambda: planner._counters['stale'] == 1)
         assert 'published 1.20 s ago' in planner._last_problem
     finally:
         probe._executor.remove_node(planner)

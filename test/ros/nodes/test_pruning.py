@@ -11,12 +11,11 @@ from visualization_msgs.msg import MarkerArray
 from vla_driver.msg import CameraTokens, DrivingPlan, TokenSelection
 
 from vla_driver.geometry.rig import load_rig
-from vla_driver.model.pruning.selection import CameraSelection, Selection
 from vla_driver.ros.nodes.planner import PlannerNode
 from vla_driver.ros.wire import conversions as convert
 from vla_driver.ros.wire.markers import token_markers, token_places
 from vla_driver.ros.wire.selection import from_token_selection, to_token_selection
-from vla_driver.types import InvalidInput
+from vla_driver.types import CameraSelection, InvalidInput, Selection
 
 RIG = load_rig('sim')
 

@@ -1,97 +1,229 @@
 # Copyright 2026 The vla_driver authors
 # SPDX-License-Identifier: Apache-2.0
-"""The launch files and the parameter file fit the nodes they start.
+"""The launch files start the nodes as their arguments say, and refuse what nobody can mean.
 
-`ros2 launch` itself is not installable by pip: where it is absent, the files are only compiled and their
-parameters are compared with the nodes' own tables.
+`ros2 launch` itself is not installable by pip: these tests run the files with a stand-in (`fixtures/launching.py`).
 """
 
-import ast
+from __future__ import annotations
+
 import dataclasses
 from importlib.util import find_spec
+from typing import Any
 
 import pytest
-import yaml
+from fixtures.launching import Context, Launcher
 
-from vla_driver.commands import replaying
 from vla_driver.resources import resource
-from vla_driver.ros.nodes import parameters as ros_parameters
-from vla_driver.ros.nodes.bag_player import BagPlayerParameters
-from vla_driver.ros.nodes.controller import ControllerNode, ControllerParameters
-from vla_driver.ros.nodes.planner import PlannerParameters
-from vla_driver.ros.nodes.simulator import SimulatorParameters
+from vla_driver.ros.nodes.controller import ControllerNode
+from vla_driver.settings.knob import Knob, knobs
+from vla_driver.settings.launch_arguments import launched
+from vla_driver.settings.parameter_file import TABLES
+from vla_driver.settings.planner import START_S
+from vla_driver.types import InvalidInput
 
-TABLES = {
-    'planner': PlannerParameters,
-    'controller': ControllerParameters,
-    'bag_player': BagPlayerParameters,
-    'simulator': SimulatorParameters,
+NODES = {
+    'driver': ('planner', 'controller'),
+    'replay': ('planner', 'controller', 'bag_player'),
+    'sim': ('planner', 'controller', 'simulator'),
 }
-LAUNCH_FILES = ('driver', 'replay', 'sim')
+#: What a deployment sets: these have arguments in every launch file.
+DEPLOYMENT = (
+    *('policy', 'model', 'device', 'prompt', 'threads', 'rig', 'rectified', 'use_camera_info', 'missing_cameras'),
+    *('image_transport', 'max_skew_s', 'max_age_s', 'plan_ttl_s', 'turn_command_required'),
+    *('pruner', 'prune_ratio', 'prune_count', 'prune_scope', 'prune_floor', 'prune_camera_weights'),
+    *('wheelbase_m', 'max_steering_rad', 'carla_max_steer_rad', 'odometry_timeout_s', 'autostart', 'use_sim_time'),
+    *('namespace', 'params_file', 'log_level', 'odom_topic', 'route_topic', 'camera_topics', 'control_topic'),
+)
+BAG = 'bag:=/data/drive'
 
 
-@pytest.mark.parametrize('name', LAUNCH_FILES)
-def test_a_launch_file_compiles_and_describes_its_arguments(name):
-    path = resource('launch', f'{name}.launch.py')
-    compile(path.read_text(encoding='utf-8'), str(path), 'exec')
-    tree = ast.parse(path.read_text(encoding='utf-8'))
-    calls = [call for call in ast.walk(tree) if isinstance(call, ast.Call) and isinstance(call.func, ast.Name)]
-    declared = [call for call in calls if call.func.id == 'DeclareLaunchArgument']
-    assert all({keyword.arg for keyword in call.keywords} & {'description'} for call in declared)
-    assert 'generate_launch_description' in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+@pytest.mark.parametrize('name', NODES)
+def test_a_launch_file_has_the_deployments_arguments_and_describes_all(name: str, launcher: Launcher) -> None:
+    arguments = launcher.arguments(name)
+    assert set(DEPLOYMENT) <= set(arguments)
+    assert all(len(argument.description) > 8 or argument.name == 'log_level' for argument in arguments.values())
+    own = [knob for node in NODES[name] for knob in launched(TABLES[node]).values()]
+    assert {knob.launch_name for knob in own} <= set(arguments)
+    assert arguments['policy'].choices == ['', 'model', 'blind', 'constant-velocity']
+    assert (arguments['threads'].default, arguments['threads'].choices) == ('', None)
 
 
-@pytest.mark.parametrize(('name', 'node'), [('replay', 'bag_player'), ('sim', 'simulator')])
-def test_parameters_in_a_launch_file_are_the_nodes_own(name, node):
-    tree = ast.parse(resource('launch', f'{name}.launch.py').read_text(encoding='utf-8'))
-    given = {key.value for entry in ast.walk(tree) if isinstance(entry, ast.Dict) for key in entry.keys}
-    assert given
-    assert given <= {field.name for field in dataclasses.fields(TABLES[node])}
+@pytest.mark.parametrize(('name', 'words'), [('driver', ()), ('replay', (BAG,)), ('sim', ('synchronous:=false',))])
+def test_arguments_that_are_not_given_leave_the_parameter_file_alone(
+    name: str, words: tuple[str, ...], launcher: Launcher
+) -> None:
+    run = launcher(name, *words)
+    assert tuple(run.started) == NODES[name]
+    of_sim = {'planner': {'rig': 'sim', 'use_sim_time': False}, 'controller': {'use_sim_time': False}}
+    for node in ('planner', 'controller'):
+        given = dict(run.started[node].parameters)
+        assert given == ({} if name != 'sim' else of_sim[node])
+    for started in run.started.values():
+        assert started.params_file == str(resource('config', 'driver.yaml'))
+        assert (started.namespace, started.arguments) == ('', ['--log-level', 'info'])
 
 
-@pytest.mark.parametrize('node', ['planner', 'controller'])
-def test_the_drivers_arguments_are_parameters_and_described(node):
-    tree = ast.parse(resource('launch', 'driver.launch.py').read_text(encoding='utf-8'))
-    tables = {entry.targets[0].id: entry.value for entry in tree.body if isinstance(entry, ast.Assign)}
-    given = {key.value for key in tables[node.upper()].keys}
-    assert given <= {field.name for field in dataclasses.fields(TABLES[node])}
-    calls = [call for call in ast.walk(tree) if isinstance(call, ast.Call) and isinstance(call.func, ast.Name)]
-    assert given <= {call.args[0].value for call in calls if call.func.id == 'argument'}
-    if node == 'controller':
-        assert 'carla_max_steer_rad' in given
-
-
-def test_a_launched_replay_waits_for_a_planner_as_long_as_the_command_does():
-    tree = ast.parse(resource('launch', 'replay.launch.py').read_text(encoding='utf-8'))
-    calls = [call for call in ast.walk(tree) if isinstance(call, ast.Call) and isinstance(call.func, ast.Name)]
-    defaults = {
-        call.args[0].value: {word.arg: word.value for word in call.keywords}.get('default_value')
-        for call in calls
-        if call.func.id == 'DeclareLaunchArgument'
+def test_what_is_given_reaches_its_node_as_the_parameters_type(launcher: Launcher) -> None:
+    words = ['policy:=blind', 'model:=1.5', 'threads:=2', 'max_skew_s:=0', 'rectified:=true', 'use_sim_time:=true']
+    words += ['image_transport:=raw', 'missing_cameras:=[back=skip, front_left=black]', 'odometry_timeout_s:=1']
+    words += ['prune_camera_weights:=["front=2.0"]', 'namespace:=/ego', 'params_file:=/mine.yaml', 'log_level:=debug']
+    run = launcher('driver', *words)
+    assert run.started['planner'].parameters == {
+        'policy': 'blind',
+        'model': '1.5',
+        'threads': 2,
+        'max_skew_s': 0.0,
+        'rectified': True,
+        'use_sim_time': True,
+        'image_transport': ['raw'],
+        'missing_cameras': ['back=skip', 'front_left=black'],
+        'prune_camera_weights': ['front=2.0'],
     }
-    given = {
-        key.value: entry for d in ast.walk(tree) if isinstance(d, ast.Dict) for key, entry in zip(d.keys, d.values)
+    assert run.started['controller'].parameters == {'odometry_timeout_s': 1.0, 'use_sim_time': True}
+    for started in run.started.values():
+        assert (started.namespace, started.params_file) == ('/ego', '/mine.yaml')
+        assert started.arguments == ['--log-level', 'debug']
+
+
+def test_every_argument_of_a_node_reaches_it(launcher: Launcher) -> None:
+    """With values that are not the defaults, so that a parameter left out would show."""
+
+    def other_than_default(knob: Knob) -> Any:
+        choices = [choice for choice in knob.rule.choices if choice != knob.default]
+        value: Any = {bool: not knob.default, int: 7, float: 0.75, str: choices[0] if choices else 'seven'}[knob.kind]
+        return [value] if knob.is_list else value
+
+    others = {
+        node: {name: other_than_default(knob) for name, knob in launched(table).items()}
+        for node, table in TABLES.items()
     }
-    for name in ('wait_s', 'include'):
-        assert f"value('{name}')" in ast.unparse(given[name])
-    assert float(defaults['wait_s'].value) == replaying._START_S == 120.0
-    ros_parameters.check(BagPlayerParameters, 'wait_s', float(defaults['wait_s'].value))
-    ros_parameters.check(BagPlayerParameters, 'include', yaml.safe_load(defaults['include'].value))
+    for file, nodes in NODES.items():
+        wanted = {node: dict(others[node]) for node in nodes}
+        if file == 'sim':
+            del wanted['planner']['image_transport']  # the simulator's own
+        words = {}
+        for node in nodes:
+            for name, value in wanted[node].items():
+                text = value[0] if isinstance(value, list) else str(value).lower() if value in (True, False) else value
+                words[knobs(TABLES[node])[name].launch_name] = str(text)
+        run = launcher(file, *(f'{name}:={text}' for name, text in words.items()))
+        for node in nodes:
+            given = dict(run.started[node].parameters)
+            given.pop('use_sim_time', None)
+            given.pop('wait_for_images', None)
+            assert given == wanted[node], (file, node)
 
 
-def test_the_parameter_file_fits_the_nodes():
-    content = yaml.safe_load(resource('config', 'driver.yaml').read_text(encoding='utf-8'))
-    # With any namespace in front: `planner:` alone would fit the root's only, and be ignored elsewhere without a word.
-    assert set(content) == {'/**/planner', '/**/controller'}
-    for key, section in content.items():
-        node = key.removeprefix('/**/')
-        for name, value in section['ros__parameters'].items():
-            ros_parameters.check(TABLES[node], name, value)
+def test_topics_are_renamed(launcher: Launcher) -> None:
+    run = launcher(
+        'driver', 'odom_topic:=/carla/odometry', 'camera_topics:=front=/c/front/image, back=/c/back/image/compressed'
+    )
+    for started in run.started.values():
+        assert started.remappings['odom'] == '/carla/odometry'
+        assert started.remappings['route'] == 'route'
+        assert started.remappings['camera/front/image'] == '/c/front/image'
+        assert started.remappings['camera/back/image/compressed'] == '/c/back/image/compressed'
+        assert started.remappings['camera/back/camera_info'] == '/c/back/camera_info'
+    with pytest.raises(ValueError, match="camera_topics: 'front', expected CAMERA=TOPIC"):
+        launcher('driver', 'camera_topics:=front')
+
+
+def test_a_replay_waits_for_a_planner_that_loads_and_ends_with_the_bag(launcher: Launcher) -> None:
+    with pytest.raises(RuntimeError, match='"bag" was not provided'):
+        launcher('replay')
+    run = launcher('replay', BAG)
+    assert run.started['bag_player'].parameters == {'bag': '/data/drive', 'wait_for_images': True, 'wait_s': START_S}
+    run = launcher('replay', BAG, 'wait_s:=5', 'wait_for:=/a, /b', 'include:=["/path"]', 'autostart:=false')
+    assert run.started['bag_player'].parameters == {
+        'bag': '/data/drive',
+        'wait_for_images': True,
+        'wait_s': 5.0,
+        'wait_for_subscribers': ['/a', '/b'],
+        'include': ['/path'],
+    }
+    assert run.started['planner'].parameters == {'autostart': False}
+    assert ends(run) == ['bag_player', 'planner']
+
+
+def ends(run: Context) -> list[str]:
+    """Return the nodes with which the launch ends."""
+
+    @dataclasses.dataclass
+    class Process:
+        node_executable: str
+
+    found = []
+    for handler in run.handlers:
+        (emitted,) = handler.given['on_exit']
+        assert emitted.given['event'].given['reason']
+        found += [name for name in TABLES if handler.given['target_action'](Process(name))]
+        assert not handler.given['target_action'](object())
+    return found
+
+
+PATIENT = {'use_sim_time': True, 'max_age_s': 10.0, 'plan_ttl_s': 5.0, 'rig': 'sim'}
+
+
+@pytest.mark.parametrize(
+    ('words', 'planner', 'controller'),
+    [
+        ([], PATIENT, {'use_sim_time': True, 'odometry_timeout_s': 10.0}),
+        (['synchronous:=false'], {'use_sim_time': False, 'rig': 'sim'}, {'use_sim_time': False}),
+        (
+            ['max_age_s:=2', 'rig:=nuscenes', 'use_sim_time:=false'],
+            PATIENT | {'use_sim_time': False, 'max_age_s': 2.0, 'rig': 'nuscenes'},
+            {'use_sim_time': False, 'odometry_timeout_s': 10.0},
+        ),
+    ],
+)
+def test_a_driver_is_patient_where_the_world_waits(
+    words: list[str], planner: dict[str, Any], controller: dict[str, Any], launcher: Launcher
+) -> None:
+    run = launcher('sim', *words)
+    assert run.started['planner'].parameters == planner
+    assert run.started['controller'].parameters == controller
+    assert run.started['simulator'].parameters == {
+        'rig': planner['rig'],
+        'synchronous': 'synchronous:=false' not in words,
+    }
+    assert ends(run) == ['simulator', 'planner']
+
+
+def test_how_the_simulator_sends_pictures_is_no_word_to_the_planner(launcher: Launcher) -> None:
+    run = launcher('sim', 'image_transport:=both')
+    assert run.started['simulator'].parameters['image_transport'] == 'both'
+    assert 'image_transport' not in run.started['planner'].parameters
+    with pytest.raises(RuntimeError, match='"image_transport" is not valid'):
+        launcher('sim', 'image_transport:=auto')
+
+
+@pytest.mark.parametrize(
+    ('name', 'word', 'message'),
+    [
+        ('driver', 'prunner:=recon', r"unknown launch argument 'prunner' \(did you mean 'pruner'\?\); there are: auto"),
+        ('sim', 'scenaro:=3', r"'scenaro' \(did you mean 'scenario'\?\)"),
+        ('sim', 'bag:=x', "unknown launch argument 'bag'"),
+        ('replay', 'max_skew:=0.1', r"'max_skew' \(did you mean 'max_skew_s'\?\)"),
+        ('driver', 'prune_ratio:=1.5', r'launch argument prune_ratio is 1.5, allowed is \[0, 0.99\]'),
+        ('driver', 'threads:=two', "launch argument threads is 'two'"),
+        ('sim', 'scenario:=-1', r'launch argument scenario is -1, allowed is \[0, 9999\]'),
+        ('replay', 'rate:=0', r'launch argument rate is 0, allowed is \[0.01, 100\]'),
+    ],
+)
+def test_what_nobody_can_mean_is_refused(name: str, word: str, message: str, launcher: Launcher) -> None:
+    with pytest.raises(InvalidInput, match=message):
+        launcher(name, word, *([BAG] if name == 'replay' else []))
+
+
+def test_the_arguments_of_a_file_that_includes_ours_are_its_own_business(launcher: Launcher) -> None:
+    run = launcher('driver', 'lidar:=none', 'policy:=blind', command='ros2 launch my_car car.launch.py')
+    assert run.started['planner'].parameters == {'policy': 'blind'}
 
 
 @pytest.mark.skipif(find_spec('launch_ros') is None, reason='ros2 launch is not installed (it is not on PyPI)')
-@pytest.mark.parametrize('name', LAUNCH_FILES)
-def test_ros2_launch_loads_the_file(name):
+@pytest.mark.parametrize('name', NODES)
+def test_ros2_launch_loads_the_file(name: str) -> None:
     from launch.launch_description_sources import PythonLaunchDescriptionSource
 
     from launch import LaunchContext
@@ -99,12 +231,12 @@ def test_ros2_launch_loads_the_file(name):
     source = PythonLaunchDescriptionSource(str(resource('launch', f'{name}.launch.py')))
     description = source.get_launch_description(LaunchContext())
     arguments = {argument.name: argument.description for argument in description.get_launch_arguments()}
-    assert {'driver': 'policy', 'replay': 'bag', 'sim': 'scenario'}[name] in arguments
+    assert set(DEPLOYMENT) <= set(arguments)
     assert all(arguments.values())
 
 
 @pytest.mark.parametrize('namespace', ['', '/ego', '/fleet/ego'])
-def test_the_parameter_file_fits_any_namespace(probe, tmp_path, namespace):
+def test_the_parameter_file_fits_any_namespace(probe: Any, tmp_path: Any, namespace: str) -> None:
     text = resource('config', 'driver.yaml').read_text(encoding='utf-8')
     file = tmp_path / 'mine.yaml'
     file.write_text(text.replace('wheelbase_m: 2.8', 'wheelbase_m: 3.3'), encoding='utf-8')

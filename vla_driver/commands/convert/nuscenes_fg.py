@@ -13,6 +13,8 @@ import argparse
 from pathlib import Path
 
 from vla_driver.commands.common import progress
+from vla_driver.settings.options import add_options
+from vla_driver.settings.policy import PolicyParameters
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--version', metavar='NAME', help='tables to read, e.g. v1.0-mini (default: the only ones)')
     parser.add_argument('--box-threshold', type=float, default=0.3, metavar='S', help='default: %(default)s')
     parser.add_argument('--limit', type=int, metavar='N', help='only the first N key frames')
-    parser.add_argument('--device', default='auto', help='auto, cpu, cuda or cuda:N (default: auto)')
+    add_options(parser, PolicyParameters, 'device')
 
 
 def run(args: argparse.Namespace) -> int:

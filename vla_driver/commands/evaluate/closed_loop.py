@@ -31,6 +31,8 @@ from vla_driver.commands.common import (
     write_json,
 )
 from vla_driver.policies.registry import POLICY_NAMES, require_checkpoint
+from vla_driver.settings.options import add_options
+from vla_driver.settings.scenario import ScenarioParameters
 
 _SHOWN = (
     ('success_rate', '', 3),
@@ -46,9 +48,8 @@ _SHOWN = (
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
     add_policy_arguments(parser, POLICY_NAMES)
-    parser.add_argument('--split', choices=('train', 'val', 'test'), default='test', help='towns (default: test)')
+    add_options(parser, ScenarioParameters, 'split', 'seed')
     parser.add_argument('--scenarios', type=positive_int, default=50, metavar='N', help='routes (default: 50)')
-    parser.add_argument('--seed', type=int, default=0, help='first seed of the scenarios (default: 0)')
     parser.add_argument('--plan-hz', type=positive_float, default=5.0, help='plans per second: 10, 5, 2 or 1')
     parser.add_argument('--jobs', type=positive_int, default=2, help='worker processes (default: 2)')
     parser.add_argument(

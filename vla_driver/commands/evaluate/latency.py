@@ -41,10 +41,12 @@ from vla_driver.commands.pruning_arguments import (
     pruning_settings,
 )
 from vla_driver.policies.registry import checkpoint_of, require_checkpoint
+from vla_driver.settings.options import add_options
+from vla_driver.settings.planner import START_S
+from vla_driver.settings.policy import PolicyParameters
 from vla_driver.sim.workers import environment_variables
 from vla_driver.types import CAMERA_NAMES, CameraRig, Image, VlaDriverError
 
-_START_S: Final = 120.0
 #: A profile that changes nothing: with it, Fast DDS uses its default transports.
 _EMPTY_PROFILE: Final = (
     '<?xml version="1.0" encoding="UTF-8"?>\n'
@@ -54,11 +56,11 @@ _EMPTY_PROFILE: Final = (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
-    add_policy_arguments(parser, ('model', 'blind', 'constant-velocity'))
+    add_policy_arguments(parser)
     parser.add_argument('--seconds', type=positive_float, default=60.0, help='length of each run (default: 60)')
     parser.add_argument('--rate', type=positive_float, default=10.0, help='images per second and camera (default: 10)')
     parser.add_argument('--cores', type=positive_int, default=2, help='processor cores for everything (default: 2)')
-    parser.add_argument('--threads', type=int, default=0, help="of the model's arithmetic (0: the library's own)")
+    add_options(parser, PolicyParameters, 'threads')
     parser.add_argument('--raw', action='store_true', help='uncompressed images, too: with and without shared memory')
     parser.add_argument('--bag', type=Path, metavar='BAG', help='whose pictures are sent (default: the sample bag)')
     parser.add_argument('--verbose', action='store_true', help="show the processes' own output")
@@ -167,7 +169,7 @@ def _run(args: argparse.Namespace, folder: Path, transport: str, *, shared_memor
     command = [sys.executable, '-m', 'vla_driver.ros.runs.image_source', *words]
     with NodeProcesses(log=log, environment=environment) as nodes, PlanRecorder() as recorder:
         planner = nodes.start('planner', parameters)
-        nodes.wait_active(planner, timeout_s=_START_S)
+        nodes.wait_active(planner, timeout_s=START_S)
         recorder.wait_for_planner()
         before = _frames_received(recorder.diagnostic_values())
         source = NodeProcess('image_source', command, {**os.environ, **environment}, log)

@@ -32,6 +32,8 @@ from vla_driver.commands.common import (
 )
 from vla_driver.commands.pruning_arguments import add_pruning_arguments, pruning_json, pruning_settings
 from vla_driver.policies.registry import POLICY_NAMES, checkpoint_of, make_policy
+from vla_driver.settings.options import add_options
+from vla_driver.settings.policy import PolicyParameters
 from vla_driver.types import InvalidInput, Policy
 
 if TYPE_CHECKING:
@@ -43,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
     parser.add_argument('bags', nargs='+', type=Path, metavar='BAG', help='a rosbag2 folder, .mcap or .db3 file')
     add_policy_arguments(parser, POLICY_NAMES)
-    parser.add_argument('--prompt', type=Path, metavar='FILE', help="template of a vision-language model's words")
+    add_options(parser, PolicyParameters, 'prompt')
     add_bag_arguments(parser)
     add_pruning_arguments(parser)
     add_json_argument(parser)

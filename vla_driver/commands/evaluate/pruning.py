@@ -35,7 +35,12 @@ from vla_driver.commands.common import (
     provenance,
     write_json,
 )
-from vla_driver.policies.pruning_settings import NO_PRUNER, SCOPES, PruningSettings, camera_weights
+from vla_driver.commands.pruning_arguments import add_sharing_arguments, sharing_settings
+from vla_driver.policies.pruning_settings import PruningSettings
+from vla_driver.settings.options import add_options
+from vla_driver.settings.policy import PolicyParameters
+from vla_driver.settings.pruning import NO_PRUNER
+from vla_driver.settings.scenario import ScenarioParameters
 from vla_driver.types import InvalidInput
 
 if TYPE_CHECKING:
@@ -51,8 +56,8 @@ _SHOWN: Final = 4
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
-    parser.add_argument('--model', default='nano', metavar='DIR', help='checkpoint: a folder, or a shipped name')
-    parser.add_argument('--split', choices=('train', 'val', 'test'), default='test', help='towns (default: test)')
+    add_options(parser, PolicyParameters, 'model')
+    add_options(parser, ScenarioParameters, 'split', 'seed')
     parser.add_argument(
         '--pruners', nargs='+', metavar='NAME', help='names or folders (default: every pruner that the model can run)'
     )
@@ -60,11 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--random-seeds', type=positive_int, default=3, metavar='N', help='draws of random (default: 3)'
     )
-    parser.add_argument(
-        '--prune-scope', choices=SCOPES, default='global', help='a share per camera, or the best of all'
-    )
-    parser.add_argument('--prune-floor', type=positive_int, default=1, metavar='K', help='no camera keeps fewer')
-    parser.add_argument('--prune-camera-weight', action='append', default=[], metavar='NAME=W', help='e.g. front=2')
+    add_sharing_arguments(parser)
     parser.add_argument(
         '--ticks',
         type=int,
@@ -76,7 +77,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--scenarios', type=int, metavar='N', help='routes of the closed loop (default: 50, with --bags 0; 0: none)'
     )
-    parser.add_argument('--seed', type=int, default=0, help='first seed of the scenarios (default: 0)')
     parser.add_argument('--plan-hz', type=positive_float, default=5.0, help='plans per second: 10, 5, 2 or 1')
     parser.add_argument('--jobs', type=positive_int, default=2, help='worker processes (default: 2)')
     parser.add_argument(
@@ -104,9 +104,7 @@ def run(args: argparse.Namespace) -> int:
         raise InvalidInput('--report shows recorded ticks: give --ticks, too')
     model = require_checkpoint('model', args.model)
     assert model is not None
-    base = PruningSettings(
-        scope=args.prune_scope, floor=args.prune_floor, weights=camera_weights(args.prune_camera_weight)
-    )
+    base = sharing_settings(args)
     pruners = args.pruners or _all_pruners(model)
     variants = make_variants(pruners, args.ratios, random_seeds=args.random_seeds, base=base)
     refused = refusals(variants, model)

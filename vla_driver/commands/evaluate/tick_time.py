@@ -15,16 +15,17 @@ from pathlib import Path
 
 from vla_driver.commands.common import add_json_argument, positive_int, progress, provenance, write_json
 from vla_driver.policies.pruning_settings import PruningSettings
+from vla_driver.settings.options import add_options
+from vla_driver.settings.policy import PolicyParameters
 from vla_driver.types import InvalidInput
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
-    parser.add_argument('--model', default='nano', metavar='DIR', help='checkpoint: a folder, or a shipped name')
+    add_options(parser, PolicyParameters, 'model', 'threads')
     parser.add_argument('--pruners', nargs='+', default=['recon'], metavar='NAME', help='default: recon')
     parser.add_argument('--ratios', nargs='+', type=float, default=[0.5, 0.75], metavar='R', help='default: 0.5 0.75')
     parser.add_argument('--rounds', type=positive_int, default=200, help='ticks of each variant (default: 200)')
-    parser.add_argument('--threads', type=int, default=0, help="of the model's arithmetic (0: the library's own)")
     parser.add_argument('--bag', type=Path, metavar='BAG', help='whose pictures are seen (default: the sample bag)')
     add_json_argument(parser)
 
@@ -43,8 +44,6 @@ def run(args: argparse.Namespace) -> int:
     assert model is not None
     variants = [PruningSettings()]
     variants += [PruningSettings(pruner, ratio) for pruner in args.pruners for ratio in args.ratios]
-    if args.threads < 0:
-        raise InvalidInput(f"--threads is {args.threads}, expected 0 (the library's own choice) or more")
     if args.threads:
         torch.set_num_threads(args.threads)
     policy = make_policy('model', model)

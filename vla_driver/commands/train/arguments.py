@@ -9,7 +9,8 @@ import dataclasses
 from pathlib import Path
 from typing import Any, TypeVar
 
-from vla_driver.model.device import DEVICE_HELP
+from vla_driver.settings.options import add_options
+from vla_driver.settings.policy import PolicyParameters
 from vla_driver.types import InvalidInput
 
 _Settings = TypeVar('_Settings')
@@ -47,7 +48,7 @@ def add_setting(
 def add_machine_arguments(parser: argparse.ArgumentParser, threads: str = "CPU threads (default: torch's)") -> None:
     """Add --threads and --device."""
     parser.add_argument('--threads', type=int, metavar='N', help=threads)
-    parser.add_argument('--device', default='auto', help=DEVICE_HELP)
+    add_options(parser, PolicyParameters, 'device')
 
 
 def settings_of(kind: type[_Settings], args: argparse.Namespace, **given: Any) -> _Settings:

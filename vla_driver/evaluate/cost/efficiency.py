@@ -19,20 +19,19 @@ from typing import Any, Final
 
 import torch
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
+from vla_driver.evaluate.cost.counting import counted, counted_stage
 from vla_driver.evaluate.cost.qwen_models import make_qwen, square_or_six
-from vla_driver.model.pruning.base import needs_attention
 from vla_driver.model.pruning.budget import TokenBudget
-from vla_driver.model.pruning.early import EarlyHead, EarlyPruner
-from vla_driver.model.pruning.in_model import InModelPruner, check_stages
+from vla_driver.model.pruning.in_model import NOTHING_LEAVES, PrefillRun
 from vla_driver.model.pruning.registry import PRUNER_NAMES, make_pruner
-from vla_driver.model.qwen.early import early_exit
+from vla_driver.model.pruning.stage import AnyPruner, AttentionWanted, TokenStage, as_stage
+from vla_driver.model.pruning.trained.early import EarlyHead, EarlyPruner
 from vla_driver.model.qwen.language import LanguageRunner
 from vla_driver.model.qwen.sequence import Sequence as TokenSequence
-from vla_driver.model.qwen.sequence import build
-from vla_driver.model.qwen.vision import EarlyExit, Encoded, VisionTower
-from vla_driver.policies.qwen import AnyPruner, start_in_model
+from vla_driver.model.qwen.sequence import build, prune
+from vla_driver.model.qwen.vision import VisionTower
+from vla_driver.model.tokens import VisualTokens
 from vla_driver.types import CAMERA_NAMES, InvalidInput
 
 #: Words around the pictures: template, history of seven poses and question make about this many.
@@ -105,8 +104,8 @@ class QwenBench:
                 raise InvalidInput(f'pruner {name!r}: expected {EARLY}:BLOCK, such as {EARLY}:6')
             return EarlyPruner(int(argument), 'head', head)
         if name == 'recon':
-            from vla_driver.model.pruning.recon import ReconPruner
-            from vla_driver.model.pruning.recon_layers import layer_spec
+            from vla_driver.model.pruning.trained.recon import ReconPruner
+            from vla_driver.model.pruning.trained.recon_layers import layer_spec
 
             with self.device:
                 pruner = ReconPruner(layer_spec(self.model.config)).eval().requires_grad_(False)
@@ -117,23 +116,27 @@ class QwenBench:
 
     def flops(self, name: str, keep: int) -> tuple[int, int, int]:
         """Return the operations of vision, pruner and language model (prefill) with `keep` tokens kept."""
-        pruner, budget = self.pruner(name), TokenBudget(count=keep)
+        stage = counted_stage(self.stage(name, keep), self._scoring_flops)
         with torch.inference_mode():
-            if isinstance(pruner, EarlyPruner):
-                early = EarlyExit(pruner.block, lambda *_: self._scattered(keep))
-                encoded, vision = counted(lambda: self.tower.encode(self.pixels, self.grids, early=early))
-                sequence = build(self.model, self.ids, encoded, self.names)
-                return vision, self._early_flops(pruner), self._prefill_flops(sequence)
-            sequence, vision = self._whole
-            if isinstance(pruner, InModelPruner):
-                run = _CountedRun(pruner, budget, sequence, self.language.depth)
-                (_, _), language = counted(lambda: self.language.prefill(sequence, run))
-                return vision, run.flops, language - run.flops
-            scoring = self._scoring_flops(pruner, budget, sequence) if name != 'none' else 0
-            if needs_attention(pruner):
-                scoring += self._attention_flops
-            kept = torch.arange(self.grids.units if name == 'none' else keep)
-            return vision, scoring, self._prefill_flops(sequence.select(kept))
+            sequence, vision = self._encoded(stage)
+            sequence, run = prune(sequence, stage, self.language.depth)
+            choosing = stage.flops  # inside the encoder or behind it
+            language = self._prefill_flops(sequence, run)
+            asked = self._attention_flops if stage.needs_attention else 0
+            # What a stage does inside the encoder or the prefill was counted there as well.
+            inside = choosing if stage.needs_pictures else 0
+            return vision - inside, stage.flops + asked, language - (stage.flops - choosing)
+
+    def stage(self, name: str, keep: int) -> TokenStage:
+        """Return the stage of a pruner by name that keeps `keep` tokens."""
+        return as_stage(self.pruner(name), TokenBudget(count=keep))
+
+    def _encoded(self, stage: TokenStage) -> tuple[TokenSequence, int]:
+        """Return the sequence and the operations of the encoder, without the attention that a stage asks for."""
+        if not stage.needs_pictures:
+            return self._whole
+        encoded, vision = counted(lambda: self.tower.encode(self.pixels, self.grids, stage, self.names))
+        return build(self.model, self.ids, encoded, self.names), vision
 
     @functools.cached_property
     def _whole(self) -> tuple[TokenSequence, int]:
@@ -144,30 +147,20 @@ class QwenBench:
     @functools.cached_property
     def _attention_flops(self) -> int:
         """What the encoder does more when a pruner asks for the attention that tokens receive."""
-        _, more = counted(lambda: self.tower.encode(self.pixels, self.grids, attention=True))
+        _, more = counted(lambda: self.tower.encode(self.pixels, self.grids, AttentionWanted()))
         return more - self._whole[1]
 
-    def _prefill_flops(self, sequence: TokenSequence) -> int:
-        """Return the operations of a prefill; they depend on the length of the sequence alone."""
+    def _prefill_flops(self, sequence: TokenSequence, run: PrefillRun) -> int:
+        """Return the operations of a prefill; where nothing leaves they depend on the length of the sequence alone."""
+        if run is not NOTHING_LEAVES:
+            return counted(lambda: self.language.prefill(sequence, run))[1]
         length = sequence.embeddings.shape[1]
         if length not in self._prefills:
             self._prefills[length] = counted(lambda: self.language.prefill(sequence))[1]
         return self._prefills[length]
 
-    def _scattered(self, keep: int) -> Tensor:
-        """Return `keep` units drawn at random, the same on every device: how full windows are depends on who stays."""
-        order = torch.randperm(self.grids.units, generator=torch.Generator().manual_seed(0))
-        return order[:keep].sort().values
-
-    def _early_flops(self, pruner: EarlyPruner) -> int:
-        assert pruner.head is not None
-        width = pruner.head.width
-        states = torch.empty(self.grids.units, self.grids.side**2, width, device=self.device)
-        return counted(lambda: pruner.head(states))[1]  # type: ignore[misc]
-
-    def _scoring_flops(self, pruner: Any, budget: TokenBudget, sequence: TokenSequence) -> int:
+    def _scoring_flops(self, pruner: Any, budget: TokenBudget, tokens: VisualTokens, text: Tensor) -> int:
         """Return the operations of a selection: on the bench's device, or on real tokens where values decide."""
-        tokens, text = sequence.tokens, sequence.embeddings[:, sequence.text.to(sequence.embeddings.device)]
         if hasattr(pruner, 'stack'):
             # ReconPruner: its layer, and the product with the scorer's one row, which torch's counter does not know.
             layer = counted(lambda: pruner.stack(tokens.features, tokens, pruner.query))[1]
@@ -185,22 +178,16 @@ class QwenBench:
     # --- times ---------------------------------------------------------------------------------------------
 
     @torch.inference_mode()
-    def once(self, pruner: AnyPruner, budget: TokenBudget, answer: int) -> dict[str, float]:
+    def once(self, stage: TokenStage, answer: int) -> dict[str, float]:
         """Return the milliseconds of one tick: prefill (pruner included), decoding a token, image to plan."""
         self._wait()
         began = time.perf_counter()
-        early = early_exit(pruner, budget, self.grids, self.names) if isinstance(pruner, EarlyPruner) else None
-        attention = not isinstance(pruner, EarlyPruner) and needs_attention(pruner)
-        encoded: Encoded = self.tower.encode(self.pixels, self.grids, attention=attention, early=early)
+        stage.begin()
+        encoded = self.tower.encode(self.pixels, self.grids, stage, self.names)
         sequence = build(self.model, self.ids, encoded, self.names)
         self._wait()
         seen = time.perf_counter()
-        run = None
-        if isinstance(pruner, InModelPruner):
-            run = start_in_model(pruner, budget, sequence, self.language.depth)
-        elif not isinstance(pruner, EarlyPruner) and pruner.name != 'none':
-            kept = pruner.select(sequence.tokens, budget, sequence.embeddings[:, sequence.text])
-            sequence = sequence.select(kept.index[0], None if kept.features is None else kept.features[0])
+        sequence, run = prune(sequence, stage, self.language.depth)
         logits, cache = self.language.prefill(sequence, run)
         self._wait()
         filled = time.perf_counter()
@@ -216,68 +203,13 @@ class QwenBench:
         if self.device.type == 'cuda':
             torch.cuda.synchronize(self.device)
 
-    def peak_memory_mb(self, pruner: AnyPruner, budget: TokenBudget, answer: int) -> float | None:
+    def peak_memory_mb(self, stage: TokenStage, answer: int) -> float | None:
         """Return the largest memory of the device during one tick, weights included; None on the CPU."""
         if self.device.type != 'cuda':
             return None
         torch.cuda.reset_peak_memory_stats(self.device)
-        self.once(pruner, budget, answer)
+        self.once(stage, answer)
         return torch.cuda.max_memory_allocated(self.device) / 2**20
-
-
-class _CountedRun:
-    """An in-model pruner's stages without its choice: the operations of its scores are counted, values never matter.
-
-    Merging of what leaves (SparseVLM's recycling) is not among the counted operations: it is a few distances.
-    """
-
-    def __init__(self, pruner: InModelPruner, budget: TokenBudget, sequence: TokenSequence, depth: int) -> None:
-        sizes = torch.bincount(sequence.tokens.camera, minlength=len(sequence.tokens.names)).tolist()
-        stages = check_stages(pruner, sizes, sequence.tokens.names, budget, depth)
-        self._stages = {stage.layer - 1: stage.kept for stage in stages}
-        self._visual, self._length = sequence.visual, sequence.embeddings.shape[1]
-        self._home = sequence.visual.device  # of the model, but for one on "meta", whose places are real
-        #: Judges: in a causal model FastV's is the last token; SparseVLM's are some of the text, counted as all.
-        self.text = sequence.text.unsqueeze(0)
-        self.flops = 0
-
-    def due(self, layer: int) -> bool:
-        return layer in self._stages and self._stages[layer] < len(self._visual)
-
-    def step(
-        self, layer: int, hidden: Tensor, queries: Tensor, keys: Tensor, visible: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        del visible  # a mask costs no multiplications
-        # `attention_rows` itself does not run on "meta"; its product of queries and keys is what it costs.
-        grouped = queries.unflatten(1, (keys.shape[1], -1))
-        self.flops += counted(lambda: grouped @ keys.unsqueeze(2).transpose(-1, -2))[1]
-        leaving = self._visual[self._stages[layer] :]
-        keep = torch.ones(hidden.shape[1], dtype=torch.bool)
-        keep[leaving.cpu()] = False
-        where = keep.cumsum(0) - 1
-        self.text = where[self.text.cpu()].to(self.text.device)
-        self._visual = where[self._visual[: self._stages[layer]].cpu()]
-        places = keep.nonzero()[:, 0].unsqueeze(0).to(self._home)
-        return hidden[:, places[0].to(hidden.device)], places
-
-    @property
-    def kept(self) -> Any:
-        return None
-
-
-def _attention_flops(query: Any, key: Any, value: Any, *_: Any, **__: Any) -> int:
-    return sdpa_flop_count(query, key, value)
-
-
-#: torch's counter knows the fused attention of every device but the CPU's.
-_CPU_ATTENTION: Final = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_flops}
-
-
-def counted(call: Callable[[], Any]) -> tuple[Any, int]:
-    """Return what `call` returns, and the operations it took."""
-    with FlopCounterMode(display=False, custom_mapping=_CPU_ATTENTION) as counter:
-        value = call()
-    return value, int(counter.get_total_flops())
 
 
 def pruner_names(early_blocks: Sequence[int]) -> tuple[str, ...]:
@@ -325,15 +257,15 @@ def measure_qwen(
     memory: dict[tuple[str, int], float | None] = dict.fromkeys(cases)
     if bench.device.type != 'meta':
         for name, count in cases:  # warm-up; no other pruner's weights lie in the memory then
-            alone, budget = bench.pruner(name), TokenBudget(count=count)
-            bench.once(alone, budget, 1)
-            memory[name, count] = bench.peak_memory_mb(alone, budget, 1)
+            alone = bench.stage(name, count)
+            bench.once(alone, 1)
+            memory[name, count] = bench.peak_memory_mb(alone, 1)
             del alone
             advance(f'{name} {count}: warm-up')
         ready = {name: bench.pruner(name) for name, _ in cases}
         for _ in range(repeats):
             for case in cases:
-                times[case].append(bench.once(ready[case[0]], TokenBudget(count=case[1]), answer))
+                times[case].append(bench.once(as_stage(ready[case[0]], TokenBudget(count=case[1])), answer))
                 advance(f'{case[0]} {case[1]}: times')
     for case in cases:
         vision, pruner, language = flops[case]

@@ -15,14 +15,15 @@ from typing import Any
 import numpy as np
 import torch
 
+from vla_driver.evaluate.cost.counting import counted, counted_stage
 from vla_driver.evaluate.cost.efficiency import Row
+from vla_driver.model.native.inputs import InputBuilder
 from vla_driver.model.precision import autocast
-from vla_driver.model.pruning.base import needs_attention
 from vla_driver.model.pruning.budget import TokenBudget
-from vla_driver.model.pruning.early import EarlyHead, EarlyPruner
-from vla_driver.model.pruning.in_model import InModelPruner
 from vla_driver.model.pruning.registry import make_pruner
-from vla_driver.model.tokens import to_device
+from vla_driver.model.pruning.stage import TokenStage, as_stage
+from vla_driver.model.pruning.trained.early import EarlyHead, EarlyPruner
+from vla_driver.model.tokens import ModelInputs, to_device
 from vla_driver.policies.native import NativePolicy
 from vla_driver.types import CameraFrame, CameraRig, EgoState, InvalidInput, Navigation, Observation, TurnCommand
 
@@ -51,36 +52,34 @@ class NativeBench:
             sizes = {'patches': vision.spatial_merge_size**2, 'token_width': language.hidden_size}
             return EarlyPruner(int(argument), 'head', EarlyHead(vision.hidden_size, **sizes).to(self.device))
         if name == 'recon':
-            from vla_driver.model.pruning.recon import ReconPruner
-            from vla_driver.model.pruning.recon_layers import layer_spec
+            from vla_driver.model.pruning.trained.recon import ReconPruner
+            from vla_driver.model.pruning.trained.recon_layers import layer_spec
 
             return ReconPruner(layer_spec(self.policy.config)).eval().requires_grad_(False).to(self.device)
         return make_pruner(name)
 
     def flops(self, pruner: Any, keep: int) -> tuple[int, int, int]:
         """Return the operations of vision, pruner and the rest; an in-model pruner's own are among the rest."""
-        from vla_driver.evaluate.cost.efficiency import counted
-        from vla_driver.model.native.inputs import InputBuilder
-
-        model, budget = self.policy.model, TokenBudget(count=keep)
+        model, stage = self.policy.model, as_stage(pruner, TokenBudget(count=keep))
         with torch.inference_mode(), autocast(self.device):
             inputs = to_device(InputBuilder(self.policy.config)(self.observation), self.device)
-            if isinstance(pruner, EarlyPruner):
-                scoring = self._early_flops(pruner)
-                vision = counted(lambda: model.encode_pruned(inputs, pruner, budget))[1] - scoring
-            else:
-                out, vision = counted(lambda: model.encode(inputs))
-                scoring = 0
-                if needs_attention(pruner):
-                    out, more = counted(lambda: model.encode(inputs, True))
-                    scoring = more - vision
-                if not isinstance(pruner, InModelPruner) and pruner.name != 'none':
-                    ego = model.ego(inputs)
-                    pruner.select(out.tokens, budget, ego)  # rays are embedded once, as on the road
-                    scoring += counted(lambda: pruner.select(out.tokens, budget, ego))[1]
+            ego = model.ego(inputs)
+            stage.begin()
+            seen, vision = counted(lambda: model.encode(inputs, stage))
+            stage.behind_encoder(seen.tokens, ego)  # rays are embedded once, as on the road
+            scoring = counted(lambda: stage.behind_encoder(seen.tokens, ego))[1]
+            inside = self._inside(stage, inputs, vision)
         self.prepare(pruner, keep)
         _, whole = counted(lambda: self.policy.plan(self.observation))
-        return vision, scoring, whole - vision - scoring
+        return vision - inside, scoring + inside, whole - vision - scoring
+
+    def _inside(self, stage: TokenStage, inputs: ModelInputs, vision: int) -> int:
+        """Return which of the encoder's operations are the stage's: its attention, or the head that scores units."""
+        if stage.needs_attention:
+            return vision - counted(lambda: self.policy.model.encode(inputs))[1]
+        counting = counted_stage(stage, lambda *_: 0)
+        counted(lambda: self.policy.model.encode(inputs, counting))
+        return counting.flops
 
     def prepare(self, pruner: Any, keep: int) -> None:
         """Prune from now on, on a tick that is neither the first with these rays nor remembers others."""
@@ -95,16 +94,6 @@ class NativeBench:
         torch.cuda.reset_peak_memory_stats(self.device)
         self.policy.plan(self.observation)
         return torch.cuda.max_memory_allocated(self.device) / 2**20
-
-    def _early_flops(self, pruner: EarlyPruner) -> int:
-        """Return the operations of an early pruner's head; 0 for one without."""
-        from vla_driver.evaluate.cost.efficiency import counted
-
-        if pruner.head is None:
-            return 0
-        side = self.policy.config.vision_config.spatial_merge_size
-        states = torch.zeros(self.tokens, side**2, pruner.head.width, device=self.device)
-        return counted(lambda: pruner.head(states))[1]  # type: ignore[misc]
 
 
 def measure_native(

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import torch
 
-from vla_driver.model.qwen.vision import Grids
+from vla_driver.model.qwen.grids import Grids
 from vla_driver.types import InvalidInput
 
 

@@ -19,6 +19,8 @@ import numpy.typing as npt
 from vla_driver.evaluate.displacement import STEPS, planned_poses, score
 from vla_driver.evaluate.pruning.truth import KINDS, RoadArea, TickTruth, most_telling, read_ticks
 from vla_driver.geometry import se2
+from vla_driver.observation.ready import Observed
+from vla_driver.planning.tick import Planner
 from vla_driver.policies.pruning_settings import PruningSettings, apply_pruning
 from vla_driver.types import CameraRig, FloatArray, Image, InvalidInput, Plan
 
@@ -93,29 +95,32 @@ def run_open_loop(job: OpenLoopJob) -> OpenLoopResult:
     """Evaluate every variant on one bag in this process.  Raises InvalidInput for a bag without a usable tick."""
     import torch
 
-    from vla_driver.policies.registry import input_sizes, make_policy
+    from vla_driver.policies.registry import make_policy
 
     # Reductions depend on the number of threads; one thread makes figures independent of the number of workers.
     torch.set_num_threads(1)
     policy: Any = make_policy('model', job.model)
     ticks: list[TickTruth] = []
-    for tick in read_ticks(job.bag, network=job.network, topics=job.topics, rig=job.rig, at_least=input_sizes(policy)):
+    for tick in read_ticks(job.bag, network=job.network, topics=job.topics, rig=job.rig, needs=policy.needs):
         ticks.append(tick)
         if job.limit is not None and len(ticks) >= job.limit:
             break
     if not ticks:
         raise InvalidInput(f'bag {job.bag} holds no tick with 3 s of driving after it')
+    planner = Planner(policy)
     area = RoadArea(job.network) if job.network is not None else None
     shown = most_telling(ticks) if job.show else -1
     scores, kept_there = [], []
     for variant in job.variants:
         apply_pruning(policy, variant, job.model)
-        policy.reset()
+        planner.reset()
         figures = TickScores()
         for number, tick in enumerate(ticks):
-            plan = policy.plan(tick.observation)
-            selection = policy.last_selection
-            _score(figures, str(job.bag), tick, plan, selection, area, policy.config)
+            answer = planner.answer(Observed(tick.observation), select=True)
+            if answer.proposed is None:
+                raise answer.error or InvalidInput(f'bag {job.bag}: {answer.problem}')
+            selection = answer.selection
+            _score(figures, str(job.bag), tick, answer.proposed, selection, area, policy.config)
             if number == shown:
                 kept_there.append(None if selection is None else {n: c.kept for n, c in selection.cameras.items()})
         scores.append(figures)

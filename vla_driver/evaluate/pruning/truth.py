@@ -26,7 +26,7 @@ from vla_driver.data.foreground import mask_of_semantic, shares
 from vla_driver.evaluate.displacement import STEP_TIMES_S, Boxes
 from vla_driver.evaluate.open_loop import AgentTrack
 from vla_driver.sim.world.vehicle import ego_rectangle
-from vla_driver.types import CameraRig, FloatArray, Observation
+from vla_driver.types import CameraRig, FloatArray, InputNeeds, Observation
 
 FOREGROUND_SHARE: Final = 0.25
 SMALL_SHARE: Final = 0.02
@@ -94,11 +94,12 @@ def read_ticks(
     network: Path | None = None,
     topics: Mapping[str, str] | None = None,
     rig: CameraRig | None = None,
-    at_least: Mapping[str, tuple[int, int]] | None = None,
+    needs: InputNeeds | None = None,
 ) -> Iterator[TickTruth]:
     """Yield every tick of a bag up to the last one with 3 s of driving after it.
 
-    network: the SUMO network of the bag's world, whose frame is the odometry's; None: nothing is off the road.
+    needs: of the policy (`ObservationAssembler`).  network: the SUMO network of the bag's world, whose frame is the
+    odometry's; None: nothing is off the road.
     Raises InvalidInput for a bag that cannot be used (no cameras, odometry or route).
     """
     with BagReader(path, topics=topics, rig=rig) as bag:
@@ -106,7 +107,7 @@ def read_ticks(
         track, agents = bag.track(), AgentTrack(list(bag.agents()))
         area = RoadArea(network) if network is not None else None
         semantics = {name: dict(_by_stamp(bag.semantic(name))) for name in bag.rig().names}
-        for observation in bag.observations(at_least=at_least):
+        for observation in bag.observations(needs=needs):
             t0 = observation.stamp_s
             driven = track.at(t0 + STEP_TIMES_S)
             if not np.isfinite(driven).all():

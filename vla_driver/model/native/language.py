@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from vla_driver.model.config import LanguageConfig
 from vla_driver.model.layers.decoder import LanguageLayer
+from vla_driver.model.layers.gather import take
 from vla_driver.model.layers.norms import RMSNorm
-from vla_driver.model.pruning.base import take
-from vla_driver.model.pruning.in_model import PrefillPruning
+from vla_driver.model.pruning.in_model import NOTHING_LEAVES, PrefillRun
 from vla_driver.model.tokens import Prefix
 
 
@@ -26,20 +26,20 @@ class LanguageModel(nn.Module):
         self.layers = nn.ModuleList(LanguageLayer(config) for _ in range(config.num_hidden_layers))
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
 
-    def prefill(self, embeddings: Tensor, scene_queries: int, pruning: PrefillPruning | None = None) -> Prefix:
+    def prefill(self, embeddings: Tensor, scene_queries: int, run: PrefillRun = NOTHING_LEAVES) -> Prefix:
         """Read embeddings [B, L, D], the last `scene_queries` of which are the scene queries.
 
-        pruning: drops visual tokens between layers; the layers after hold fewer keys and values.
+        run: drops visual tokens between layers; the layers after hold fewer keys and values.
         """
         x, keys, values = embeddings, [], []
         for number, layer in enumerate(self.layers):
             before = x
             # Of the last layer, others read keys and values; what it makes of the tokens matters for the queries alone.
-            final = number == len(self.layers) - 1 and (pruning is None or not pruning.due(number))
+            final = number == len(self.layers) - 1 and not run.due(number)
             x, k, v = layer(x, scene_queries if final else None)
             keys.append(k)
             values.append(v)
-            if pruning is not None and pruning.due(number):
+            if run.due(number):
                 assert isinstance(layer, LanguageLayer)
-                x, _ = pruning.step(number, x, layer.queries(take(before, pruning.text)), k)
+                x, _ = run.step(number, x, layer.queries(take(before, run.text)), k)
         return Prefix(tuple(keys), tuple(values), self.norm(x[:, x.shape[1] - scene_queries :]))

@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache, partial
 
 import torch
 import torch.nn.functional as F
@@ -21,11 +21,11 @@ from torch import Tensor, nn
 
 from vla_driver.model.config import VisionConfig, VlaConfig
 from vla_driver.model.layers.attention import attention, column_sums
+from vla_driver.model.layers.gather import take
 from vla_driver.model.layers.grid import windows
 from vla_driver.model.layers.rays import RayEmbedding
-from vla_driver.model.pruning.base import KeptTokens, take
-from vla_driver.model.pruning.budget import TokenBudget
-from vla_driver.model.pruning.early import EarlyPruner
+from vla_driver.model.pruning.base import KeptTokens
+from vla_driver.model.pruning.stage import KEEP_ALL, TokenStage, Units
 from vla_driver.model.tokens import ModelInputs, VisualTokens
 from vla_driver.types import InvalidInput
 
@@ -135,19 +135,14 @@ class Merger(nn.Module):
 
 @dataclass(frozen=True)
 class VisionOutput:
-    """tokens: for the language model; patches [B, P, d]: before merging, for the dense heads."""
+    """tokens: for the language model; patches [B, P, d]: before merging, for the dense heads.
+
+    kept: which of the tokens every block has seen, where a stage has let others leave early; None: all.
+    """
 
     tokens: VisualTokens
     patches: Tensor
-
-
-@dataclass(frozen=True)
-class PrunedVision:
-    """tokens: all of them; kept: those that every block has seen; seconds: what choosing them took."""
-
-    tokens: VisualTokens
-    kept: KeptTokens
-    seconds: float
+    kept: KeptTokens | None = None
 
 
 class VisionEncoder(nn.Module):
@@ -166,55 +161,62 @@ class VisionEncoder(nn.Module):
         self.norm = nn.LayerNorm(width)
         self.missing = nn.Parameter(torch.zeros(width))
 
-    def forward(self, inputs: ModelInputs, attention: bool = False) -> VisionOutput:
+    def forward(self, inputs: ModelInputs, stage: TokenStage = KEEP_ALL) -> VisionOutput:
         """Encode all cameras; tokens of absent cameras get the learned "missing" embedding.
 
-        attention: also give the tokens the attention they receive in the last block (`VisualTokens.attention`), for
-        the pruners that rank by it.  Raises `InvalidInput` where the patches were computed before.
+        stage: may let tokens leave in front of a block, and may want the attention that tokens receive in the last one.
+        Raises `InvalidInput` where the patches were computed before and the stage needs the encoder at work.
         """
-        if not attention:
-            x = self.embed(inputs) if inputs.patches is None else inputs.patches
-            return VisionOutput(self._merge(x, inputs), x)
+        stage.check_depth(len(self.blocks))
         if inputs.patches is not None:
-            raise InvalidInput('attention of the encoder: not there for patch features computed before; give pictures')
+            if stage.needs_attention or stage.needs_pictures:
+                raise InvalidInput(
+                    f'pruner {stage.name!r} works with the encoder: not with patch features computed before; '
+                    'give pictures'
+                )
+            return VisionOutput(self._merge(inputs.patches, inputs), inputs.patches)
         received: list[Tensor] = []
-        x = self.embed(inputs, received)
-        return VisionOutput(dataclasses.replace(self._merge(x, inputs), attention=self._per_token(received)), x)
+        x, last = self._start(inputs), len(self.blocks) - 1
+        for number, block in enumerate(self.blocks):
+            units = cache(partial(self._units, x, inputs, number))  # for those who ask, computed once
+            kept = stage.before_block(number, units)
+            if kept is not None:
+                return VisionOutput(self._go_on(number, units(), stage, kept), x, kept)
+            x = block(x, self._layout, received if stage.needs_attention and number == last else None)
+        tokens = self._merge(x, inputs)
+        if stage.needs_attention:
+            tokens = dataclasses.replace(tokens, attention=self._per_token(received))
+        return VisionOutput(tokens, x)
 
-    def forward_pruned(self, inputs: ModelInputs, pruner: EarlyPruner, budget: TokenBudget) -> PrunedVision:
-        """Encode with tokens leaving before one of the blocks (model/pruning/early.py).
+    def _units(self, x: Tensor, inputs: ModelInputs, number: int) -> Units:
+        """Return the merge units in front of block `number`, from patches x [B, P, d]."""
 
-        A token that has left holds what its patches were by then, completed by the pruner's head where it has learned
-        to, for those who need the whole picture coarsely (panorama and memory).
+        def received() -> Tensor:
+            block = self.blocks[number]
+            assert isinstance(block, VisionBlock)
+            return self._per_token(block.received(x, self._layout))
 
-        Raises `InvalidInput` for patches that were computed before, and a block that is not there.
+        return Units(self._by_token(x), self._merge(x, inputs), received)
+
+    def _go_on(self, number: int, units: Units, stage: TokenStage, kept: KeptTokens) -> VisualTokens:
+        """Return all tokens after the blocks from `number` on have seen the kept ones alone.
+
+        A token that has left holds what its patches are by now, completed by the stage where it has learned to, for
+        those who need the whole picture coarsely (panorama and memory).
         """
-        if inputs.patches is not None:
-            raise InvalidInput('early pruning: not with patch features computed before; give pictures')
-        pruner.check(len(self.blocks))
-        blocks = [block for block in self.blocks if isinstance(block, VisionBlock)]
-        x = self._start(inputs)
-        for block in blocks[: pruner.block]:
-            x = block(x, self._layout)
-        states, early = self._units(x), self._merge(x, inputs)
-        began = time.perf_counter()
-        received = None
-        if pruner.source == 'attention':
-            received = self._per_token(blocks[pruner.block].received(x, self._layout))
-        index = pruner.choose(states, received, early, budget)
-        seconds = time.perf_counter() - began
-        of_camera = [torch.bincount(row, minlength=len(self.names)).tolist() for row in early.camera[index.index]]
+        states, early = units.states, units.tokens
+        of_camera = [torch.bincount(row, minlength=len(self.names)).tolist() for row in early.camera[kept.index]]
         segments = [[count * states.shape[2] for count in row] for row in of_camera]
-        x = take(states, index.index).flatten(1, 2)
-        for block in blocks[pruner.block :]:
+        x = take(states, kept.index).flatten(1, 2)
+        for block in list(self.blocks)[number:]:
+            assert isinstance(block, VisionBlock)
             x = block.ragged(x, segments)
         late = self.tokens_of(x.unflatten(1, (-1, states.shape[2]))).to(early.features.dtype)
-        late = torch.where(take(early.valid, index.index).unsqueeze(-1), late, self.missing.to(late.dtype))
+        late = torch.where(take(early.valid, kept.index).unsqueeze(-1), late, self.missing.to(late.dtype))
         left = early.features
-        if pruner.head is not None:
-            left = torch.where(early.valid.unsqueeze(-1), pruner.head.complete(states, left), left)
-        features = left.scatter(1, index.index.unsqueeze(-1).expand_as(late), late)
-        return PrunedVision(dataclasses.replace(early, features=features), index, seconds)
+        left = torch.where(early.valid.unsqueeze(-1), stage.complete(states, left), left)
+        features = left.scatter(1, kept.index.unsqueeze(-1).expand_as(late), late)
+        return dataclasses.replace(early, features=features)
 
     def tokens_of(self, states: Tensor) -> Tensor:
         """Return the tokens [B, N, D] that hidden states [B, N, s * s, d] make as they are, after whichever block."""
@@ -228,9 +230,9 @@ class VisionEncoder(nn.Module):
         for number, stage in enumerate(self.blocks):
             states = x if number == block else states
             x = stage(x, self._layout)
-        return self._units(states), self._merge(x, inputs)
+        return self._by_token(states), self._merge(x, inputs)
 
-    def _units(self, x: Tensor) -> Tensor:
+    def _by_token(self, x: Tensor) -> Tensor:
         """Return patches [B, P, d] gathered by token, [B, N, s * s, d]."""
         sizes, side = [count * rows * columns for (rows, columns), count in self.groups], self.merger.size
         parts = []
@@ -247,15 +249,11 @@ class VisionEncoder(nn.Module):
             tokens.append(cells.mean(dim=-1).reshape(len(part), -1))
         return torch.cat(tokens, dim=1)
 
-    def embed(self, inputs: ModelInputs, received: list[Tensor] | None = None) -> Tensor:
-        """Return the patch features [B, P, d] of all cameras, before merging.
-
-        received: a list to which the attention that patches receive in the last block is appended (`VisionBlock`).
-        """
+    def embed(self, inputs: ModelInputs) -> Tensor:
+        """Return the patch features [B, P, d] of all cameras, before merging."""
         x = self._start(inputs)
-        last = len(self.blocks) - 1
-        for number, block in enumerate(self.blocks):
-            x = block(x, self._layout, received if number == last else None)
+        for block in self.blocks:
+            x = block(x, self._layout)
         return x
 
     @property

@@ -68,11 +68,6 @@ def needs_attention(pruner: object) -> bool:
     return bool(getattr(pruner, 'needs_attention', False))
 
 
-def take(x: Tensor, index: Tensor) -> Tensor:
-    """Return x [B, N, ...] at index [B, K] of each row: [B, K, ...]."""
-    return x[torch.arange(len(index), device=index.device).unsqueeze(1), index]
-
-
 def camera_sizes(camera: Tensor, cameras: int) -> list[int]:
     """Return how many of the tokens, of cameras camera [N], each of `cameras` cameras has."""
     return [int(size) for size in torch.bincount(camera, minlength=cameras).tolist()]

@@ -8,10 +8,8 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from vla_driver.settings.pruning import SCOPES, PruningParameters
 from vla_driver.types import InvalidInput
-
-#: camera: every camera keeps its own share.  global: the best tokens of all cameras, no camera below the floor.
-SCOPES = ('camera', 'global')
 
 
 @dataclass(frozen=True)
@@ -26,8 +24,8 @@ class TokenBudget:
 
     ratio: float | None = None
     count: int | None = None
-    scope: str = 'global'
-    floor: int = 1
+    scope: str = PruningParameters.prune_scope
+    floor: int = PruningParameters.prune_floor
     weights: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

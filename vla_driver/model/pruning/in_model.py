@@ -26,9 +26,10 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from vla_driver.model.pruning.base import KeptTokens, best_within, camera_sizes, ranked, take
+from vla_driver.model.layers.gather import take
+from vla_driver.model.pruning.base import KeptTokens, best_within, camera_sizes, ranked
 from vla_driver.model.pruning.budget import TokenBudget
-from vla_driver.model.pruning.clusters import cluster_count, merge_clusters
+from vla_driver.model.pruning.published.clusters import cluster_count, merge_clusters
 from vla_driver.types import InvalidInput
 
 
@@ -107,10 +108,42 @@ def attention_rows(queries: Tensor, keys: Tensor, visible: Tensor | None = None)
         return scores.softmax(dim=-1).mean(dim=1)
 
 
-class PrefillPruning:
+class PrefillRun:
+    """A prefill in which every token stays.
+
+    text [B, T]: positions of the text tokens in the sequence as it is now.
+    """
+
+    text: Tensor
+
+    def due(self, layer: int) -> bool:
+        """Whether `step` is to be called after `layer` (0, 1, ...)."""
+        return False
+
+    def step(
+        self, layer: int, hidden: Tensor, queries: Tensor, keys: Tensor, visible: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Return the hidden states [B, L', D] that go on, and where they were: keep [B, L'] int64, ascending.
+
+        hidden [B, L, D]: what `layer` put out; queries [B, H, T, d]: this layer's, of the tokens at `self.text`;
+        keys [B, Hkv, L, d]: this layer's; visible: as in `attention_rows`.  Raises `InvalidInput` where nothing is due.
+        """
+        raise InvalidInput(f'layer {layer}: no token leaves after it; call `step` only where `due` says so')
+
+    @property
+    def kept(self) -> KeptTokens | None:
+        """Which of the N visual tokens have stayed so far, with the latest scores (-inf: gone before them)."""
+        return None
+
+
+#: The run of whoever keeps everything.
+NOTHING_LEAVES = PrefillRun()
+
+
+class PrefillPruning(PrefillRun):
     """One prefill under an in-model pruner: which stages are due, what stays, and where everything is now.
 
-    text [B, T]: positions of the text tokens in the sequence as it is now; seconds: time spent in `step`.
+    seconds: time spent in `step`.
     """
 
     def __init__(
@@ -131,17 +164,13 @@ class PrefillPruning:
         self.seconds = time.perf_counter() - began
 
     def due(self, layer: int) -> bool:
-        """Whether `step` is to be called after `layer` (0, 1, ...)."""
+        """See `PrefillRun`."""
         return layer in self._stages and self._stages[layer].kept < self._here.shape[1]
 
     def step(
         self, layer: int, hidden: Tensor, queries: Tensor, keys: Tensor, visible: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Return the hidden states [B, L', D] that go on, and where they were: keep [B, L'] int64, ascending.
-
-        hidden [B, L, D]: what `layer` put out; queries [B, H, T, d]: this layer's, of the tokens at `self.text`;
-        keys [B, Hkv, L, d]: this layer's; visible: as in `attention_rows`.
-        """
+        """See `PrefillRun`."""
         began = time.perf_counter()
         stage, (batch, length) = self._stages[layer], hidden.shape[:2]
         rows = torch.arange(batch, device=hidden.device).unsqueeze(1)
@@ -169,7 +198,7 @@ class PrefillPruning:
 
     @property
     def kept(self) -> KeptTokens:
-        """Which of the N visual tokens have stayed so far, with the latest scores (-inf: gone before them)."""
+        """See `PrefillRun`."""
         return KeptTokens(self._here.contiguous(), self._scores)
 
     def _choose(self, stage: Stage, hidden: Tensor) -> tuple[Tensor, Tensor | None]:

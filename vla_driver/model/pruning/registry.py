@@ -16,7 +16,7 @@ from vla_driver.types import InvalidInput
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
-    from vla_driver.model.pruning.early import EarlyPruner
+    from vla_driver.model.pruning.trained.early import EarlyPruner
 
 #: Every name that `make_pruner` knows; the argument that a name takes after a colon is in `ARGUMENTS`.
 PRUNER_NAMES = (
@@ -65,7 +65,7 @@ def make_pruner(
             raise InvalidInput("pruner 'recon': no folder of its weights is known here; give the folder itself")
         return _load_recon(Path(recon), config, _per_cent(text, argument) if argument else 100)
     if name == 'early':
-        from vla_driver.model.pruning.early import load_early_pruner, make_early_pruner
+        from vla_driver.model.pruning.trained.early import load_early_pruner, make_early_pruner
 
         block, _, source = argument.partition('-')
         if source == 'head' and block.isdigit():
@@ -80,7 +80,7 @@ def make_pruner(
             return load_early_pruner(folder)
         return make_early_pruner(argument)
     if Path(text).is_dir():
-        from vla_driver.model.pruning.early import is_early_pruner, load_early_pruner
+        from vla_driver.model.pruning.trained.early import is_early_pruner, load_early_pruner
 
         if is_early_pruner(text):
             return load_early_pruner(text)
@@ -107,7 +107,7 @@ def _per_cent(text: str, argument: str) -> int:
 
 
 def _load_recon(folder: Path, config: PretrainedConfig | None, by_score: int = 100) -> Pruner:
-    from vla_driver.model.pruning.recon import load_recon_pruner
+    from vla_driver.model.pruning.trained.recon import load_recon_pruner
 
     pruner = load_recon_pruner(folder, config)
     pruner.by_score = by_score / 100
@@ -115,13 +115,13 @@ def _load_recon(folder: Path, config: PretrainedConfig | None, by_score: int = 1
 
 
 def _build(text: str, name: str, argument: str) -> Pruner | InModelPruner:
-    from vla_driver.model.pruning.cdpruner import CdPruner
     from vla_driver.model.pruning.controls import NoPruner, RandomPruner, UniformPruner
-    from vla_driver.model.pruning.diverse import DivPrune, Prune2Drive
-    from vla_driver.model.pruning.fastv import FastV
-    from vla_driver.model.pruning.sparsevlm import SparseVlm
-    from vla_driver.model.pruning.visionzip import VisionZip
-    from vla_driver.model.pruning.vispruner import VisPruner
+    from vla_driver.model.pruning.published.cdpruner import CdPruner
+    from vla_driver.model.pruning.published.diverse import DivPrune, Prune2Drive
+    from vla_driver.model.pruning.published.fastv import FastV
+    from vla_driver.model.pruning.published.sparsevlm import SparseVlm
+    from vla_driver.model.pruning.published.visionzip import VisionZip
+    from vla_driver.model.pruning.published.vispruner import VisPruner
 
     def number() -> int:
         try:

@@ -4,42 +4,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from vla_driver.model.pruning.base import KeptTokens
 from vla_driver.model.tokens import VisualTokens
-
-
-@dataclass(frozen=True)
-class CameraSelection:
-    """One camera: kept bool [rows, columns] of its token grid; scores float32 of the same shape, or None."""
-
-    kept: np.ndarray
-    scores: np.ndarray | None
-
-
-@dataclass(frozen=True)
-class Selection:
-    """What one tick kept: of which pruner, of the pictures of stamp_s, per camera name.
-
-    A score of -inf: the token had left (or was absent) before the last scoring.
-    """
-
-    pruner: str
-    stamp_s: float
-    cameras: dict[str, CameraSelection]
-
-    @property
-    def kept(self) -> int:
-        """How many tokens stayed, over all cameras."""
-        return sum(int(camera.kept.sum()) for camera in self.cameras.values())
-
-    @property
-    def total(self) -> int:
-        """How many tokens there were."""
-        return sum(camera.kept.size for camera in self.cameras.values())
+from vla_driver.types import CameraSelection, Selection
 
 
 def make_selection(pruner: str, stamp_s: float, tokens: VisualTokens, kept: KeptTokens, row: int = 0) -> Selection:

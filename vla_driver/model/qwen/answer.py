@@ -16,7 +16,7 @@ from typing import Final
 
 import numpy as np
 
-from vla_driver.types import FloatArray, InvalidInput
+from vla_driver.types import FloatArray, MalformedAnswer
 
 OPENING: Final = '<PLANNING>'
 CLOSING: Final = '</PLANNING>'
@@ -51,14 +51,6 @@ class AnswerFault(str, enum.Enum):
     UNKNOWN_INTENT = 'unknown_intent'
 
     __str__ = str.__str__
-
-
-class MalformedAnswer(InvalidInput):
-    """A language model's answer was refused; `fault` says what is wrong."""
-
-    def __init__(self, fault: AnswerFault, detail: str) -> None:
-        super().__init__(f'answer refused ({fault.value}): {detail}')
-        self.fault = fault
 
 
 def _shown(text: str) -> str:

@@ -10,36 +10,16 @@ length: positions come from `Sequence.next_position`, and a generated token may 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import DynamicCache
 
-from vla_driver.model.pruning.base import KeptTokens, take
+from vla_driver.model.layers.gather import take
+from vla_driver.model.pruning.in_model import NOTHING_LEAVES, PrefillRun
 from vla_driver.model.qwen.sequence import Sequence
 from vla_driver.types import InvalidInput
-
-
-class Pruning(Protocol):
-    """What the loop needs of `pruning.in_model.PrefillPruning`."""
-
-    text: Tensor
-
-    def due(self, layer: int) -> bool:
-        """Whether tokens leave after `layer`."""
-        ...
-
-    def step(
-        self, layer: int, hidden: Tensor, queries: Tensor, keys: Tensor, visible: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """Return the hidden states that go on, and where they were."""
-        ...
-
-    @property
-    def kept(self) -> KeptTokens:
-        """Which visual tokens have stayed."""
-        ...
 
 
 class LanguageRunner:
@@ -59,7 +39,7 @@ class LanguageRunner:
         """The number of layers."""
         return len(self.language.layers)
 
-    def prefill(self, sequence: Sequence, pruning: Pruning | None = None) -> tuple[Tensor, DynamicCache]:
+    def prefill(self, sequence: Sequence, run: PrefillRun = NOTHING_LEAVES) -> tuple[Tensor, DynamicCache]:
         """Return the last token's logits [1, vocabulary] and the cache of a whole or pruned sequence."""
         language, cache = self.language, DynamicCache(config=self.language.config)
         hidden = sequence.embeddings
@@ -77,11 +57,11 @@ class LanguageRunner:
             )
             if number < len(levels):
                 hidden = hidden.index_add(1, visual.to(hidden.device), levels[number].to(hidden.dtype).unsqueeze(0))
-            if pruning is not None and pruning.due(number):
-                at = pruning.text
+            if run.due(number):
+                at = run.text
                 queries = self._queries(layer, take(before, at), take(cos, at), take(sin, at))
                 visible = torch.arange(before.shape[1], device=at.device) <= at[:, None, :, None]
-                hidden, keep = pruning.step(number, hidden, queries, cache.layers[number].keys, visible)
+                hidden, keep = run.step(number, hidden, queries, cache.layers[number].keys, visible)
                 cos, sin = take(cos, keep), take(sin, keep)
                 stays = torch.isin(visual, keep[0])
                 visual = torch.searchsorted(keep[0], visual[stays])
@@ -100,12 +80,12 @@ class LanguageRunner:
             )
         return self._logits(hidden)
 
-    def greedy(self, sequence: Sequence, pruning: Pruning | None = None) -> Iterator[int]:
+    def greedy(self, sequence: Sequence, run: PrefillRun = NOTHING_LEAVES) -> Iterator[int]:
         """Yield one token after the other, the likeliest each time, without end.
 
         Next position = largest position of the *whole* sequence + 1, then one more each time.
         """
-        logits, cache = self.prefill(sequence, pruning)
+        logits, cache = self.prefill(sequence, run)
         position = sequence.next_position
         while True:
             token = int(logits[0].argmax())

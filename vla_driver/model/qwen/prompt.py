@@ -121,6 +121,11 @@ class EgoTrail:
         self._length_s = length_s
         self._states: list[EgoState] = []
 
+    @property
+    def reach_s(self) -> float:
+        """How far back states are remembered, in seconds."""
+        return self._length_s + _REACH_S
+
     def reset(self) -> None:
         """Forget everything."""
         self._states.clear()
@@ -140,7 +145,7 @@ class EgoTrail:
         if self._states and state.stamp_s == self._states[-1].stamp_s:
             self._states.pop()
         self._states.append(state)
-        oldest = state.stamp_s - self._length_s - _REACH_S
+        oldest = state.stamp_s - self.reach_s
         self._states = [one for one in self._states if one.stamp_s >= oldest]
 
     def lines(self, template: PromptTemplate) -> str:

@@ -11,12 +11,16 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from vla_driver.model.qwen.vision import Encoded, Grids
+from vla_driver.model.pruning.in_model import Layout, PrefillRun
+from vla_driver.model.pruning.stage import TokenStage
+from vla_driver.model.qwen.grids import Grids
+from vla_driver.model.qwen.vision import Encoded
 from vla_driver.model.tokens import VisualTokens
 from vla_driver.types import InvalidInput
 
@@ -127,4 +131,28 @@ def build(model: Any, ids: Tensor, encoded: Encoded, names: tuple[str, ...], mis
         visual=slots.to(home),
         deepstack=encoded.deepstack,
         tokens=tokens,
+    )
+
+
+def prune(sequence: Sequence, stage: TokenStage, depth: int) -> tuple[Sequence, PrefillRun]:
+    """Return what the language model of `depth` layers reads of a sequence, and the run that may drop more of it."""
+    kept = stage.behind_encoder(sequence.tokens, sequence.embeddings[:, sequence.text])
+    if kept is not None:
+        sequence = sequence.select(kept.index[0], None if kept.features is None else kept.features[0])
+    return sequence, stage.within_prefill(sequence.tokens, partial(_layout, sequence), sequence.embeddings, depth)
+
+
+def _layout(sequence: Sequence) -> Layout:
+    """Return where a sequence holds what.
+
+    Judges are the words after the last picture, as in SparseVLM's published code: under a causal mask those before it
+    have not seen all pictures, and would favour the first cameras.
+    """
+    return Layout(
+        visual=sequence.visual.unsqueeze(0),
+        text=sequence.text[sequence.text > sequence.visual[-1]].unsqueeze(0),
+        camera=sequence.tokens.camera,
+        names=sequence.tokens.names,
+        valid=sequence.tokens.valid,
+        last=1,
     )

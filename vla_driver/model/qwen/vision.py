@@ -7,85 +7,29 @@ attention of the last full-attention block, early pruning drops patches between 
 to in one batched call (the stock loop makes one call a window, hundreds a block).  Without pruning the result is
 that of `get_image_features` (a test says so).
 
-Patches come in merge units (2x2 patches that become one token).  A unit's number is its place in raster order over
-all images; Qwen2.5-VL works in another order, window by window, so `Order` says which unit stands where.
+Merge units and their order are explained in grids.py.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vla_driver.types import InvalidInput
+from vla_driver.model.pruning.stage import KEEP_ALL, TokenStage, Units
+from vla_driver.model.qwen.grids import Grids, Order, unit_tokens
+from vla_driver.model.tokens import VisualTokens
 
 #: Queries whose attention is materialised at once when its column sums are wanted: 256 x 12,996 patches x 16
 #: heads in float32 take 213 MB; all rows at once would take 10 GB.
 ATTENTION_CHUNK = 256
 #: Up to this many segments of unequal length are attended to one by one; more are padded into one batch.
 _FEW_SEGMENTS = 8
-
-
-@dataclass(frozen=True)
-class Grids:
-    """How many merge units each image has: rows[i], columns[i]; side: patches along a unit's edge (2)."""
-
-    rows: tuple[int, ...]
-    columns: tuple[int, ...]
-    side: int
-
-    @property
-    def units(self) -> int:
-        """The number N of merge units, that is of visual tokens, of all images."""
-        return sum(r * c for r, c in zip(self.rows, self.columns, strict=True))
-
-    @property
-    def thw(self) -> Tensor:
-        """[I, 3] int64 frames, rows and columns of patches, as transformers has it; on the CPU."""
-        return torch.tensor([[1, r * self.side, c * self.side] for r, c in zip(self.rows, self.columns, strict=True)])
-
-    def places(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Return image, row and column [N] int64 of each unit in raster order; on the CPU."""
-        parts = [
-            torch.stack([torch.full((r * c,), image), torch.arange(r).repeat_interleave(c), torch.arange(c).repeat(r)])
-            for image, (r, c) in enumerate(zip(self.rows, self.columns, strict=True))
-        ]
-        image, row, column = torch.cat(parts, dim=1)
-        return image, row, column
-
-    @classmethod
-    def from_thw(cls, thw: Tensor, side: int) -> Grids:
-        """Return the grids of image_grid_thw [I, 3]; raises `InvalidInput` for films."""
-        if any(t != 1 for t, _, _ in thw.tolist()):
-            raise InvalidInput(f'image grids {thw.tolist()}: more than one frame; only single pictures are supported')
-        return cls(tuple(h // side for _, h, _ in thw.tolist()), tuple(w // side for _, _, w in thw.tolist()), side)
-
-
-@dataclass(frozen=True)
-class Order:
-    """Which units stand where, and who attends to whom.
-
-    unit [U] int64: the raster number of the unit at each place; window, image: how many units each consecutive
-    window or image still has (none of them 0).  All on the CPU: segment lengths are needed there.
-    """
-
-    unit: Tensor
-    window: tuple[int, ...]
-    image: tuple[int, ...]
-
-    def keep(self, chosen: Tensor) -> tuple[Order, Tensor]:
-        """Return the order of the units whose raster numbers chosen [K] names, and their places [K] in this one."""
-        stays = torch.isin(self.unit, chosen.cpu())
-        return Order(self.unit[stays], _counts(self.window, stays), _counts(self.image, stays)), stays.nonzero()[:, 0]
-
-
-def _counts(lengths: tuple[int, ...], stays: Tensor) -> tuple[int, ...]:
-    counts = [int(part.sum()) for part in stays.split(list(lengths))]
-    return tuple(count for count in counts if count)
 
 
 @dataclass(frozen=True)
@@ -104,19 +48,6 @@ class Encoded:
     attention: Tensor | None = None
 
 
-#: Chooses, from the hidden states [U, side^2, d] of the units in raster order and a function that computes the
-#: attention [U] each of them receives in the next block, the raster numbers [K] of those that stay.
-Chooser = Callable[[Tensor, Callable[[], Tensor]], Tensor]
-
-
-@dataclass(frozen=True)
-class EarlyExit:
-    """Early pruning as the encoder sees it: before block `block` only the units that `choose` names stay."""
-
-    block: int
-    choose: Chooser
-
-
 class VisionTower:
     """The loop over the blocks of a Qwen2.5-VL or Qwen3-VL vision encoder."""
 
@@ -128,6 +59,8 @@ class VisionTower:
         #: Blocks in which a patch attends to its whole image; in the others, to its window.
         self.full_blocks = frozenset(range(self.depth) if full is None else full)
         self.last_full_block = max(self.full_blocks)
+        #: Blocks whose output is added to the language model's first layers, in order (Qwen3-VL; else none).
+        self._deepstack = tuple(getattr(visual, 'deepstack_visual_indexes', ()))
 
     def order(self, grids: Grids) -> Order:
         """Return the order in which the encoder works on whole images."""
@@ -159,9 +92,9 @@ class VisionTower:
             hidden = hidden + (table * weight.to(hidden.device)[:, :, None]).sum(1).to(hidden.dtype)
         positions = get_vision_position_ids(grids.thw, self.side).to(hidden.device)
         cos, sin = visual.rotary_pos_emb(hidden, positions)
-        return self._units(hidden, order.unit), (self._units(cos, order.unit), self._units(sin, order.unit))
+        return self._patches(hidden, order.unit), (self._patches(cos, order.unit), self._patches(sin, order.unit))
 
-    def _units(self, x: Tensor, places: Tensor) -> Tensor:
+    def _patches(self, x: Tensor, places: Tensor) -> Tensor:
         """Return the patches of the units at places [K] of x [U * side^2, ...], in that order."""
         return x.unflatten(0, (-1, self.side**2))[places.to(x.device)].flatten(0, 1)
 
@@ -202,49 +135,63 @@ class VisionTower:
         return torch.cat(sums).unflatten(0, (-1, self.side**2)).mean(dim=1)
 
     def encode(
-        self, pixels: Tensor, grids: Grids, *, attention: bool = False, early: EarlyExit | None = None
+        self,
+        pixels: Tensor,
+        grids: Grids,
+        stage: TokenStage = KEEP_ALL,
+        names: tuple[str, ...] = (),
+        missing: tuple[str, ...] = (),
     ) -> Encoded:
         """Return the visual tokens of images given as patches [P, patch], as the image processor makes them.
 
-        attention: whether `Encoded.attention` is wanted (it costs one more pass over the scores of one block).
-        early: drop units before a block.  Raises `InvalidInput` for a block there is not, and for both together.
+        stage: may let units leave in front of a block, and may want `Encoded.attention` (which costs one more pass over
+        the scores of one block).  names, missing: of the cameras, as in `unit_tokens`.  Raises `InvalidInput` where the
+        stage waits for a block that is not there.
         """
-        if early is not None and not 1 <= early.block < self.depth:
-            raise InvalidInput(
-                f'early pruning before vision block {early.block}; allowed: 1 to {self.depth - 1} of this encoder'
-            )
-        if early is not None and attention:
-            raise InvalidInput('early pruning and a pruner that needs the attention of all tokens: choose one of them')
+        stage.check_depth(self.depth)
         order = whole = self.order(grids)
         hidden, rotary = self.embed(pixels, grids, order)
+        tokens = partial(unit_tokens, grids=grids, names=names, missing=missing)
         received, stacked = None, []
         for number in range(self.depth):
-            if early is not None and number == early.block:
-                hidden, rotary, order = self._exit(number, hidden, rotary, order, early.choose)
-            if attention and number == self.last_full_block:
+            kept = stage.before_block(number, partial(self._units_before, number, hidden, rotary, order, tokens))
+            if kept is not None:
+                hidden, rotary, order = self._leave(kept.index[0], hidden, rotary, order)
+            if stage.needs_attention and number == self.last_full_block:
                 received = self.received(number, hidden, rotary, order)[whole.unit.argsort().to(hidden.device)]
             hidden = self.block(number, hidden, rotary, order)
-            if number in getattr(self.visual, 'deepstack_visual_indexes', ()):
-                level = self.visual.deepstack_visual_indexes.index(number)
-                stacked.append((order, self.visual.deepstack_merger_list[level](hidden)))
-        kept = order.unit.sort().values
-        features = _raster(self.visual.merger(hidden), order, kept)
-        # A level that was read before the exit still has all units.
-        deepstack = tuple(_raster(x, then, kept) for then, x in stacked)
-        return Encoded(features, deepstack, kept, grids, received)
+            if number in self._deepstack:
+                stacked.append((order, self.visual.deepstack_merger_list[self._deepstack.index(number)](hidden)))
+        kept_units = order.unit.sort().values
+        features = _raster(self.visual.merger(hidden), order, kept_units)
+        # A level that was read before units left still has all of them.
+        deepstack = tuple(_raster(x, then, kept_units) for then, x in stacked)
+        return Encoded(features, deepstack, kept_units, grids, received)
 
-    def _exit(
-        self, number: int, hidden: Tensor, rotary: tuple[Tensor, Tensor], order: Order, choose: Chooser
-    ) -> tuple[Tensor, tuple[Tensor, Tensor], Order]:
-        """Return what goes on after the units that `choose` leaves out are gone."""
+    def _units_before(
+        self,
+        number: int,
+        hidden: Tensor,
+        rotary: tuple[Tensor, Tensor],
+        order: Order,
+        tokens: Callable[[Tensor], VisualTokens],
+    ) -> Units:
+        """Return the units in front of block `number`, in raster order."""
         raster = order.unit.argsort().to(hidden.device)
-        chosen = choose(
-            hidden.unflatten(0, (-1, self.side**2))[raster],
-            lambda: self.received(number, hidden, rotary, order)[raster],
-        )
+        states = hidden.unflatten(0, (-1, self.side**2))[raster]
+
+        def received() -> Tensor:
+            return self.received(number, hidden, rotary, order)[raster].unsqueeze(0)
+
+        return Units(states.unsqueeze(0), tokens(states), received)
+
+    def _leave(
+        self, chosen: Tensor, hidden: Tensor, rotary: tuple[Tensor, Tensor], order: Order
+    ) -> tuple[Tensor, tuple[Tensor, Tensor], Order]:
+        """Return what goes on when only the units whose raster numbers chosen [K] names stay."""
         left, places = order.keep(chosen)
         cos, sin = rotary
-        return self._units(hidden, places), (self._units(cos, places), self._units(sin, places)), left
+        return self._patches(hidden, places), (self._patches(cos, places), self._patches(sin, places)), left
 
 
 def _raster(x: Tensor, order: Order, kept: Tensor) -> Tensor:

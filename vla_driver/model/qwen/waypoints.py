@@ -11,8 +11,8 @@ import numpy as np
 from scipy.optimize import least_squares
 
 from vla_driver.geometry.unicycle import integrate
-from vla_driver.model.qwen.answer import WAYPOINT_DT_S, WAYPOINTS, AnswerFault, MalformedAnswer
-from vla_driver.types import PLAN_DT_S, PLAN_STEPS, FloatArray, Trajectory
+from vla_driver.model.qwen.answer import WAYPOINT_DT_S, WAYPOINTS, AnswerFault
+from vla_driver.types import PLAN_DT_S, PLAN_STEPS, FloatArray, MalformedAnswer, Trajectory
 
 #: Inside the plan guard's limits (planning/guard.py), so that a fitted trajectory is never refused for its rounding.
 _ACCELERATION: Final = 4.8

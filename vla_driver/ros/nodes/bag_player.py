@@ -14,7 +14,6 @@ import sys
 import threading
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any, Final
 
 from rclpy.duration import Duration
@@ -22,12 +21,12 @@ from rclpy.publisher import Publisher
 from rosgraph_msgs.msg import Clock as ClockMessage
 
 from vla_driver.bag.outputs import outputs
-from vla_driver.ros.nodes.lifecycle import DriverNode, NodeParameters, run
-from vla_driver.ros.nodes.parameters import parameter
+from vla_driver.ros.nodes.lifecycle import DriverNode, run
 from vla_driver.ros.nodes.playback import Bag, Channel, Letter, restamped, stamp_ns
 from vla_driver.ros.wire import qos
 from vla_driver.ros.wire.conversions import to_time
 from vla_driver.ros.wire.diagnostics import Level, Status
+from vla_driver.settings.bag_player import BagPlayerParameters
 from vla_driver.types import InvalidInput
 
 #: Topics that a namespace does not move.
@@ -35,34 +34,6 @@ _GLOBAL_TOPICS: Final = ('/clock', '/tf', '/tf_static', '/diagnostics', '/rosout
 #: Discovery is not symmetric: a subscriber that is known here may not know this publisher yet, and would drop messages.
 _SETTLE_S: Final = 0.5
 _PICTURES: Final = ('sensor_msgs/msg/Image', 'sensor_msgs/msg/CompressedImage')
-
-
-@dataclass(frozen=True)
-class BagPlayerParameters(NodeParameters):
-    """What is played and how."""
-
-    bag: str = parameter('', 'the recording: a rosbag2 folder, or an .mcap or .db3 file')
-    rate: float = parameter(1.0, 'speed; 2.0 plays twice as fast', low=0.01, high=100.0)
-    loop: bool = parameter(False, 'start over at the end (time jumps back, unless restamped)')
-    clock_hz: float = parameter(0.0, 'publish the log time on /clock this often; 0: not at all', low=0.0, high=1000.0)
-    start_offset_s: float = parameter(0.0, 'begin this far into the bag', low=0.0)
-    duration_s: float = parameter(0.0, 'play this much; 0: to the end', low=0.0)
-    topics: tuple[str, ...] = parameter(('',), 'play only these topics; a list of one empty string: all')
-    include: tuple[str, ...] = parameter(
-        ('',), 'play these topics, too, though running nodes publish them; a list of one empty string: none'
-    )
-    exclude: tuple[str, ...] = parameter(
-        ('',), 'leave out topics that begin with one of these; a list of one empty string: none'
-    )
-    restamp: bool = parameter(False, 'header stamps: the present time instead of the recorded one')
-    wait_for_subscribers: tuple[str, ...] = parameter(
-        ('',), 'start when each of these topics has a subscriber; a list of one empty string: at once'
-    )
-    wait_for_images: bool = parameter(
-        False, 'start when some topic with images has a subscriber (unless wait_for_subscribers names topics)'
-    )
-    wait_s: float = parameter(20.0, 'give up waiting for subscribers after this long', low=0.0)
-    exit_at_end: bool = parameter(True, 'end the process when everything has been played')
 
 
 class BagPlayerNode(DriverNode[BagPlayerParameters]):

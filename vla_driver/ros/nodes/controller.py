@@ -10,11 +10,9 @@ is noticed by this machine's steady clock.
 
 from __future__ import annotations
 
-import math
 import sys
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any
 
 from builtin_interfaces.msg import Time
@@ -25,49 +23,13 @@ from rclpy.publisher import Publisher
 from vla_driver.msg import ControlCommand as ControlCommandMessage
 from vla_driver.msg import DrivingPlan
 from vla_driver.observation.messages import read_odometry
-from vla_driver.planning.control import ControlCommand, ControlConfig, TrajectoryController, describe_age
-from vla_driver.ros.nodes.lifecycle import DriverNode, NodeParameters, StampWatch, run
-from vla_driver.ros.nodes.parameters import parameter
+from vla_driver.planning.control import ControlCommand, TrajectoryController, describe_age
+from vla_driver.ros.nodes.lifecycle import DriverNode, StampWatch, run
 from vla_driver.ros.wire import carla, qos
 from vla_driver.ros.wire.conversions import BASE_FRAME, from_driving_plan
 from vla_driver.ros.wire.diagnostics import Level, RateMeter, Status
+from vla_driver.settings.controller import ControllerParameters
 from vla_driver.types import EgoState, InvalidInput, Plan
-
-_DEFAULT = ControlConfig()
-
-
-@dataclass(frozen=True)
-class ControllerParameters(NodeParameters):
-    """The vehicle and how it is followed; the defaults are those of `planning.control.ControlConfig`."""
-
-    wheelbase_m: float = parameter(_DEFAULT.wheelbase_m, 'distance between the axles', low=0.5, high=20.0)
-    max_steering_rad: float = parameter(_DEFAULT.max_steering_rad, 'largest front-wheel angle', low=0.05, high=1.4)
-    min_lookahead_m: float = parameter(_DEFAULT.min_lookahead_m, 'pure pursuit looks at least this far', low=0.5)
-    max_lookahead_m: float = parameter(_DEFAULT.max_lookahead_m, 'pure pursuit looks at most this far', low=1.0)
-    lookahead_s: float = parameter(_DEFAULT.lookahead_s, 'look-ahead distance per speed', low=0.1, high=5.0)
-    speed_horizon_s: float = parameter(
-        _DEFAULT.speed_horizon_s, 'the planned speed this much ahead is aimed at', low=0.1, high=3.0
-    )
-    standstill_mps: float = parameter(
-        _DEFAULT.standstill_mps, 'a plan that stays below this speed means to stand', low=0.0, high=2.0
-    )
-    standstill_s: float = parameter(_DEFAULT.standstill_s, 'for how long it must stay below', low=0.25, high=5.0)
-    max_acceleration_mps2: float = parameter(_DEFAULT.max_acceleration_mps2, 'limit', low=0.1, high=10.0)
-    max_braking_mps2: float = parameter(_DEFAULT.max_braking_mps2, 'limit', low=1.0, high=12.0)
-    stale_braking_mps2: float = parameter(
-        _DEFAULT.stale_braking_mps2, 'how the vehicle is stopped without a plan', low=0.5, high=10.0
-    )
-    carla_max_steer_rad: float = parameter(
-        carla.MAX_STEER_RAD,
-        "the vehicle's own largest wheel angle, what CARLA's steer is a share of (vehicle_info: max_steer_angle)",
-        low=0.05,
-        high=math.pi / 2,
-    )
-    odometry_timeout_s: float = parameter(0.5, 'stop when odometry is silent for this long', low=0.05, high=10.0)
-
-    def control_config(self) -> ControlConfig:
-        """Return the follower's settings."""
-        return ControlConfig(**{name: getattr(self, name) for name in vars(_DEFAULT)})
 
 
 class ControllerNode(DriverNode[ControllerParameters]):

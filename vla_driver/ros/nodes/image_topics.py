@@ -24,8 +24,6 @@ from vla_driver.types import InvalidInput
 if TYPE_CHECKING:
     from vla_driver.ros.nodes.lifecycle import DriverNode
 
-TRANSPORTS: Final = ('auto', 'raw', 'compressed')
-
 #: An 'auto' camera silent for this long looks for the other topic again.
 _SILENCE_S: Final = 2.0
 

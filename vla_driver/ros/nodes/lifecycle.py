@@ -15,7 +15,6 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from types import FrameType
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -33,10 +32,10 @@ from rclpy.subscription import Subscription
 from rclpy.timer import Timer
 
 from vla_driver.ros.nodes import parameters as ros_parameters
-from vla_driver.ros.nodes.parameters import parameter
 from vla_driver.ros.wire.diagnostics import DiagnosticsPublisher, Level, Status
 from vla_driver.ros.wire.domain import domain_id
 from vla_driver.ros.wire.transport import use_shared_memory_profile
+from vla_driver.settings.shared import NodeParameters
 from vla_driver.types import VlaDriverError
 
 #: Set in a child process that must end when its parent's end of the standard input closes (`ros/runs/processes.py`).
@@ -44,16 +43,6 @@ EXIT_WITH_PARENT = 'VLA_DRIVER_EXIT_WITH_PARENT'
 
 #: A stamp this much earlier than the newest one is a jump (a looped bag), not two messages that overtook each other.
 BACKWARD_JUMP_S = 0.5
-
-
-@dataclass(frozen=True)
-class NodeParameters:
-    """What every node of the package has."""
-
-    autostart: bool = parameter(
-        True, 'configure and activate at start; false leaves that to `ros2 lifecycle` or a launch file'
-    )
-    diagnostics_period_s: float = parameter(1.0, 'time between two reports on /diagnostics', low=0.05, high=60.0)
 
 
 P = TypeVar('P', bound=NodeParameters)

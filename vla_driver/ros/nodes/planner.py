@@ -9,18 +9,14 @@ replace each other, so that it never works on old pictures.
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
 import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any, Final
 
-import numpy as np
 from builtin_interfaces.msg import Time
 from nav_msgs.msg import Odometry, Path
 from rclpy.subscription import Subscription
@@ -29,108 +25,40 @@ from sensor_msgs.msg import CameraInfo
 from visualization_msgs.msg import MarkerArray
 
 from vla_driver.geometry.rig import load_rig
-from vla_driver.model.qwen.answer import MalformedAnswer
 from vla_driver.msg import DrivingPlan, TokenSelection
 from vla_driver.msg import TurnCommand as TurnCommandMessage
-from vla_driver.observation.assemble import NotReady, ObservationAssembler, ReadySet
-from vla_driver.observation.sync import MISSING_POLICIES, CameraSync
-from vla_driver.planning.guard import PlanGuard
-from vla_driver.policies.pruning_settings import SCOPES
-from vla_driver.policies.registry import checkpoint_of, input_sizes, make_policy
-from vla_driver.ros.nodes.image_topics import TRANSPORTS, ImageTopics, per_camera
-from vla_driver.ros.nodes.lifecycle import DriverNode, NodeParameters, run
+from vla_driver.observation.assemble import ObservationAssembler, ReadySet
+from vla_driver.observation.sync import CameraSync
+from vla_driver.planning.tick import Outcome, Planner, TickLimits
+from vla_driver.policies.pruning_settings import settings_of
+from vla_driver.policies.registry import checkpoint_of, make_policy
+from vla_driver.ros.nodes.image_topics import ImageTopics, per_camera
+from vla_driver.ros.nodes.lifecycle import DriverNode, run
 from vla_driver.ros.nodes.mailbox import Mailbox
 from vla_driver.ros.nodes.openmp import wait_briefly
 from vla_driver.ros.nodes.own_thread import in_own_thread
-from vla_driver.ros.nodes.parameters import parameter
-from vla_driver.ros.nodes.pruning_control import PruningControl, settings_of
+from vla_driver.ros.nodes.pruning_control import PruningControl
 from vla_driver.ros.wire import qos
 from vla_driver.ros.wire.conversions import to_driving_plan, to_path
 from vla_driver.ros.wire.diagnostics import Level, RateMeter, Status
 from vla_driver.ros.wire.markers import no_plan_markers, plan_markers, token_markers
 from vla_driver.ros.wire.selection import to_token_selection
+from vla_driver.settings.planner import MISSING_POLICIES, TRANSPORTS, PlannerParameters
 from vla_driver.types import (
     ANCHOR_CAMERA,
-    CameraFrame,
     CameraRig,
-    EgoState,
-    Navigation,
-    Observation,
     Plan,
     PlanSource,
-    Policy,
-    TurnCommand,
-    VlaDriverError,
+    Selection,
 )
 
-if TYPE_CHECKING:  # imports torch
-    from vla_driver.model.pruning.selection import Selection
-
-
-@dataclass(frozen=True)
-class PlannerParameters(NodeParameters):
-    """What plans, from which cameras, and how old things may be."""
-
-    policy: str = parameter('model', 'which policy plans', choices=('model', 'blind', 'constant-velocity'))
-    model: str = parameter('', "the policy's checkpoint: a shipped name or a folder; empty: the policy's own")
-    device: str = parameter('auto', 'where the model runs: auto (CUDA where torch sees it), cpu, cuda or cuda:N')
-    prompt: str = parameter('', "template file of a vision-language model's words; empty: its own, or the default")
-    rig: str = parameter('sim', 'camera rig: sim, nuscenes, bench2drive, or a YAML file')
-    use_camera_info: bool = parameter(True, 'take size and intrinsics from camera_info where it is published')
-    rectified: bool = parameter(False, "the pictures are rectified (image_rect): take intrinsics from camera_info's P")
-    image_transport: tuple[str, ...] = parameter(
-        ('auto',), 'auto, raw or compressed for all cameras, or entries camera=transport'
-    )
-    missing_cameras: tuple[str, ...] = parameter(
-        ('require',), f'when a camera has no frame: {", ".join(MISSING_POLICIES)} for all, or entries camera=policy'
-    )
-    max_skew_s: float = parameter(0.06, 'farthest a frame may lie from the front image in time', low=0.0, high=1.0)
-    wait_s: float = parameter(0.05, 'longest wait for inputs that are late', low=0.0, high=1.0)
-    max_age_s: float = parameter(
-        0.5, 'images published longer ago are dropped, never planned from', low=0.02, high=10.0, live=True
-    )
-    plan_ttl_s: float = parameter(1.0, 'nobody may act on an older plan', low=0.1, high=5.0, live=True)
-    stale_s: float = parameter(0.5, 'diagnostics call an input missing after this silence', low=0.05, live=True)
-    turn_command_required: bool = parameter(True, 'false: FOLLOW at 0 m stands in until one arrives')
-    pruner: str = parameter(
-        'none', "prunes visual tokens: none, recon (the checkpoint's own), a folder, or a baseline's name", live=True
-    )
-    prune_ratio: float = parameter(0.5, 'share of the visual tokens that is pruned', low=0.0, high=0.99, live=True)
-    prune_count: int = parameter(
-        0, 'tokens kept over all cameras; 0: as prune_ratio says', low=0, high=65535, live=True
-    )
-    prune_scope: str = parameter(
-        'global', 'camera: each keeps its share; global: the best of all stay', choices=SCOPES, live=True
-    )
-    prune_floor: int = parameter(1, 'no camera keeps fewer tokens', low=1, high=65535, live=True)
-    prune_camera_weights: tuple[str, ...] = parameter(
-        ('',), "entries camera=weight of a camera's share (prune_scope camera), such as front=2.0", live=True
-    )
-    threads: int = parameter(0, "of the policy's arithmetic; 0: the library's own choice", low=0, high=256)
-
-
-def warm_up(policy: Policy, rig: CameraRig, sizes: Mapping[str, tuple[int, int]]) -> None:
-    """Plan once from black pictures and forget it: the first plan of a neural network is its slowest."""
-    frames = {}
-    for camera in rig:
-        width, height = sizes.get(camera.name, (camera.width, camera.height))
-        frames[camera.name] = CameraFrame(camera.name, 0.0, np.zeros((height, width, 3), np.uint8))
-    navigation = Navigation(TurnCommand.FOLLOW, 0.0, np.array([[30.0, 0.0], [60.0, 0.0]]))
-    # A model that writes its plan may have nothing sensible to say about black pictures: that is no fault.
-    with contextlib.suppress(MalformedAnswer):
-        policy.plan(Observation(0.0, frames, rig, EgoState(0.0, 0.0, 0.0, 0.0, 0.0), navigation))
-    policy.reset()
-
-
-@dataclass
-class Counters:
-    """What became of the sets of images."""
-
-    sets: int = 0
-    stale: int = 0
-    not_ready: int = 0
-    failed: int = 0
-    overtaken_by_jump: int = 0
+#: What the diagnostics call the outcomes of ticks that gave no plan of the policy's own.
+_COUNTED: Final = {
+    Outcome.STALE: 'stale',
+    Outcome.NOT_READY: 'not_ready',
+    Outcome.FAILED: 'failed',
+    Outcome.OVERTAKEN: 'overtaken_by_jump',
+}
 
 
 class PlannerNode(DriverNode[PlannerParameters]):
@@ -139,11 +67,10 @@ class PlannerNode(DriverNode[PlannerParameters]):
     parameter_table = PlannerParameters
 
     def __init__(self, **node_arguments: Any) -> None:
-        self._counters = Counters()
+        self._counters = dict.fromkeys(('sets', *_COUNTED.values()), 0)
         self._plan_times = RateMeter()
         self._last_plan: Plan | None = None
         self._last_problem = ''
-        self._epoch: int | None = None
         self._mailbox: Mailbox[ReadySet] = Mailbox()
         self._infos: dict[str, Subscription] = {}  # cameras whose calibration is still awaited
         self._info_epoch = 0
@@ -157,8 +84,6 @@ class PlannerNode(DriverNode[PlannerParameters]):
         p = self.parameters
         rig = load_rig(p.rig)
         in_own_thread(partial(self._load_policy, rig))
-        sizes = input_sizes(self._policy)
-        self._guard = PlanGuard()
         sync = CameraSync(
             rig.names,
             max_skew_s=p.max_skew_s,
@@ -168,7 +93,7 @@ class PlannerNode(DriverNode[PlannerParameters]):
         self._assembler = ObservationAssembler(
             rig,
             sync,
-            at_least=sizes,
+            needs=self._planner.policy.needs,
             turn_command_required=p.turn_command_required,
             rectified=p.rectified,
         )
@@ -181,11 +106,12 @@ class PlannerNode(DriverNode[PlannerParameters]):
 
     def _load_policy(self, rig: CameraRig) -> None:
         p = self.parameters
-        self._policy = make_policy(p.policy, p.model or None, prompt=p.prompt or None, device=p.device)
+        policy = make_policy(p.policy, p.model or None, prompt=p.prompt or None, device=p.device)
         self._set_threads(p.threads)
-        self._pruning = PruningControl(self._policy, checkpoint_of(p.policy, p.model or None))
+        self._planner = Planner(policy, limits=TickLimits(p.max_age_s, p.plan_ttl_s))
+        self._pruning = PruningControl(self._planner, checkpoint_of(p.policy, p.model or None))
         self._pruning.change(settings_of(p))
-        warm_up(self._policy, rig, input_sizes(self._policy))
+        self._planner.warm_up(rig)
 
     def _set_threads(self, wanted: int) -> None:
         """Let torch compute with so many threads; 0: with as many as it had chosen itself, before anybody asked."""
@@ -228,10 +154,14 @@ class PlannerNode(DriverNode[PlannerParameters]):
         if self._pruning.settings != before:
             self.get_logger().info(f'{before.describe()} -> {self._pruning.settings.describe()}')
 
+    def parameters_changed(self) -> None:
+        """Take the new limits from the next tick on."""
+        self._planner.limits = TickLimits(self.parameters.max_age_s, self.parameters.plan_ttl_s)
+
     def teardown(self) -> None:
         """Give the model up: the next one may need its room."""
         self._last_plan = None
-        for name in ('_policy', '_pruning'):
+        for name in ('_planner', '_pruning'):
             if hasattr(self, name):
                 delattr(self, name)
 
@@ -276,7 +206,7 @@ class PlannerNode(DriverNode[PlannerParameters]):
         """Move complete sets to the worker's mailbox."""
         now = time.monotonic() if now is None else now
         while (ready := self._assembler.take(now)) is not None:
-            self._counters.sets += 1
+            self._counters['sets'] += 1
             self._mailbox.put(ready)
         if self._late is None:
             return  # stopped while this message was under way
@@ -293,75 +223,40 @@ class PlannerNode(DriverNode[PlannerParameters]):
     def _work(self, mailbox: Mailbox[ReadySet]) -> None:
         while (ready := mailbox.take()) is not None:
             try:
-                self._answer(ready)
+                self._tick(ready)
             except Exception as error:  # a defect must not silence the planner for good
-                self._counters.failed += 1
+                self._counters['failed'] += 1
                 self._last_problem = f'{error!r}'
                 self.get_logger().error(f'planning failed:\n{traceback.format_exc()}', throttle_duration_sec=2.0)
 
-    def _answer(self, ready: ReadySet) -> None:
-        """Plan from one set and publish; drop it when it is stale or time has jumped."""
-        anchor = ready.synced.frames[ANCHOR_CAMERA]
-        sent_s = anchor.arrival_s if anchor.arrival_s is not None else time.monotonic()
-        began_s = time.monotonic()
-        if ready.epoch != self._epoch:
-            self._policy.reset()
-            self._guard.reset()
-            if self._epoch is not None:
-                self.resets = ready.epoch
-                self.get_logger().warning(f'reset: time jumped back to {ready.stamp_s:.3f} s')
-            self._epoch = ready.epoch
-        if (age_s := self._age_s(ready, sent_s)) > self.parameters.max_age_s:
-            self._counters.stale += 1
-            self._last_problem = f'images published {age_s:.2f} s ago, limit {self.parameters.max_age_s:g} s: dropped'
-            return
-        observation = self._assembler.build(ready)
-        decoded_s = time.monotonic()
-        plan, problem, selection = None, '', None
-        if isinstance(observation, NotReady):
-            self._counters.not_ready += 1
-            problem = str(observation)
-        else:
-            try:
-                with self._pruning.tick:
-                    plan = self._policy.plan(observation)
-                    if self._token_outlet.get_subscription_count() or self._marker_outlet.get_subscription_count():
-                        selection = getattr(self._policy, 'last_selection', None)
-                plan = dataclasses.replace(plan, ttl_s=self.parameters.plan_ttl_s)
-            except VlaDriverError as error:
-                self._counters.failed += 1
-                problem = f'policy failed: {error}'
-        if problem:
-            self._last_problem = problem
-            self.get_logger().warning(f'no plan: {problem}', throttle_duration_sec=2.0)
-        if ready.ego is None:
-            return  # without odometry there is nothing a fallback could start from
-        # The guard's clock: the images' time, moved on by what has passed since they came.
-        now_s = ready.stamp_s + self._age_s(ready, sent_s)
-        plan = self._guard.admit(plan, ready.ego, now_s, stamp_s=ready.stamp_s, problem=problem)
-        done_s = time.monotonic()
-        if self._assembler.epoch != ready.epoch:
-            self._counters.overtaken_by_jump += 1
-            return
-        timing = {
-            'wait': 1e3 * (began_s - sent_s),
-            'decode': 1e3 * (decoded_s - began_s),
-            **plan.timing_ms,
-            'total': 1e3 * (done_s - sent_s),
-        }
-        unseen = tuple(ready.synced.missing) if isinstance(observation, NotReady) else observation.unseen
-        self._publish(dataclasses.replace(plan, timing_ms=timing), ready, unseen, selection)
+    def _tick(self, ready: ReadySet) -> None:
+        """Take one answer of the planner, tell about it, publish it."""
+        watched = self._token_outlet.get_subscription_count() or self._marker_outlet.get_subscription_count()
+        result = self._planner.answer(ready, partial(self._now_s, ready, time.monotonic()), select=bool(watched))
+        if result.jumped:
+            self.resets = ready.epoch
+            self.get_logger().warning(f'reset: time jumped back to {ready.stamp_s:.3f} s')
+        if result.outcome in _COUNTED:
+            self._counters[_COUNTED[result.outcome]] += 1
+        if result.outcome in (Outcome.FAILED, Outcome.NOT_READY):
+            self.get_logger().warning(f'no plan: {result.problem}', throttle_duration_sec=2.0)
+        if result.outcome in (Outcome.FAILED, Outcome.NOT_READY, Outcome.STALE):
+            self._last_problem = result.problem
+        if result.plan is not None:
+            self._publish(result.plan, ready, result.unseen, result.selection)
 
-    def _age_s(self, ready: ReadySet, sent_s: float) -> float:
-        """Return how old the images are: since their publication, by this machine's steady clock.
+    def _now_s(self, ready: ReadySet, began_s: float) -> float:
+        """Return the present time by the clock of the images' stamps.
 
-        With use_sim_time by /clock: a world that waits for its driver, or plays in slow motion, makes nothing stale.
+        It is moved on from theirs by what has passed since they were published, by this machine's steady clock.  With
+        use_sim_time by /clock: a world that waits for its driver, or plays in slow motion, makes nothing stale.
         """
         if self.get_parameter('use_sim_time').value:
             clock_s = self.get_clock().now().nanoseconds * 1e-9
             if clock_s > 0.0:  # until the first /clock it is 0
-                return max(0.0, clock_s - ready.stamp_s)
-        return time.monotonic() - sent_s
+                return float(clock_s)
+        sent_s = began_s if ready.arrival_s is None else ready.arrival_s
+        return ready.stamp_s + time.monotonic() - sent_s
 
     def _publish(self, plan: Plan, ready: ReadySet, missing: tuple[str, ...], selection: Selection | None) -> None:
         stamp: Time = ready.message(ANCHOR_CAMERA).header.stamp
@@ -408,7 +303,7 @@ class PlannerNode(DriverNode[PlannerParameters]):
                 },
             )
         about = {'policy': p.policy, 'model': p.model, 'pruning': self._pruning.settings.describe()}
-        yield Status('policy', Level.OK, f'{self._policy.name} loaded', about)
+        yield Status('policy', Level.OK, f'{self._planner.policy.name} loaded', about)
         yield self._plan_status()
 
     def _plan_status(self) -> Status:
@@ -417,7 +312,7 @@ class PlannerNode(DriverNode[PlannerParameters]):
             'rate_hz': self._plan_times.rate_hz,
             'age_s': age_s,
             'published': self._plan_times.count,
-            **dataclasses.asdict(self._counters),
+            **self._counters,
             'replaced_by_newer': self._mailbox.replaced,
             'last_problem': self._last_problem or None,
         }

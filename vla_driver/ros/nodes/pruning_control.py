@@ -4,53 +4,21 @@
 
 from __future__ import annotations
 
-import threading
-from typing import Any, Protocol
+from typing import Any
 
-from vla_driver.policies.pruning_settings import PruningSettings, camera_weights, load_pruner, pruning_setter
-from vla_driver.types import InvalidInput, Policy
-
-
-class PruningParameters(Protocol):
-    """The parameters of a node that say what is pruned (see `PlannerParameters`)."""
-
-    @property
-    def pruner(self) -> str: ...  # noqa: D102
-    @property
-    def prune_ratio(self) -> float: ...  # noqa: D102
-    @property
-    def prune_count(self) -> int: ...  # noqa: D102
-    @property
-    def prune_scope(self) -> str: ...  # noqa: D102
-    @property
-    def prune_floor(self) -> int: ...  # noqa: D102
-    @property
-    def prune_camera_weights(self) -> tuple[str, ...]: ...  # noqa: D102
-
-
-def settings_of(parameters: PruningParameters) -> PruningSettings:
-    """Return the settings that a node's parameters name; raise `InvalidInput` for a malformed camera weight."""
-    return PruningSettings(
-        parameters.pruner or 'none',
-        parameters.prune_ratio,
-        parameters.prune_count or None,
-        parameters.prune_scope,
-        parameters.prune_floor,
-        camera_weights(parameters.prune_camera_weights),
-    )
+from vla_driver.planning.tick import Planner
+from vla_driver.policies.pruning_settings import PruningSettings, load_pruner, prunable
 
 
 class PruningControl:
     """Keeps a policy's pruning as the parameters want it.
 
-    `change` runs while the callbacks wait, in a thread of its own (`ros.own_thread`).  It loads weights while the
-    worker goes on planning, and waits for the end of the tick under way, at most, to put them in place: the worker
-    holds `tick` while it plans.
+    `change` runs while the callbacks wait, in a thread of its own (`ros.nodes.own_thread`).  It loads weights while the
+    worker goes on planning, and waits for the end of the tick under way, at most, to put them in place.
     """
 
-    def __init__(self, policy: Policy, checkpoint: str | None) -> None:
-        self.tick = threading.Lock()
-        self._policy, self._checkpoint = policy, checkpoint
+    def __init__(self, planner: Planner, checkpoint: str | None) -> None:
+        self._planner, self._checkpoint = planner, checkpoint
         self._settings = PruningSettings()
         self._loaded: tuple[str, Any] = (self._settings.pruner, None)
 
@@ -63,18 +31,14 @@ class PruningControl:
         """Put `wanted` in force from the next tick on; raise `InvalidInput` with the reason, changing nothing."""
         if wanted == self._settings:
             return
-        setter = pruning_setter(self._policy)
-        if setter is None:
-            if wanted.active:
-                raise InvalidInput(
-                    f'pruner {wanted.pruner!r}: policy {self._policy.name!r} has no visual tokens to prune'
-                )
+        policy = prunable(self._planner.policy, wanted)
+        if policy is None:
             self._settings = wanted
             return
         # The same weights serve another budget; a random pruner keeps its draw.
         same = wanted.pruner == self._loaded[0]
         pruner = self._loaded[1] if same else load_pruner(wanted.pruner, self._checkpoint)
         budget = wanted.budget()
-        with self.tick:
-            setter(pruner, budget if wanted.active else None)
+        with self._planner.between_ticks:
+            policy.set_pruning(pruner, budget if wanted.active else None)
         self._loaded, self._settings = (wanted.pruner, pruner), wanted

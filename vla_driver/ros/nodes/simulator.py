@@ -16,7 +16,7 @@ import json
 import sys
 import time
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,61 +32,19 @@ from vla_driver.geometry.rig import load_rig
 from vla_driver.msg import ControlCommand as ControlCommandMessage
 from vla_driver.msg import TurnCommand as TurnCommandMessage
 from vla_driver.planning.control import ControlCommand
-from vla_driver.ros.nodes.lifecycle import DriverNode, NodeParameters, run
-from vla_driver.ros.nodes.parameters import parameter
+from vla_driver.ros.nodes.lifecycle import DriverNode, run
 from vla_driver.ros.wire import conversions as convert
 from vla_driver.ros.wire import qos
 from vla_driver.ros.wire.diagnostics import Level, RateMeter, Status
 from vla_driver.ros.wire.markers import agent_markers
-from vla_driver.types import InvalidInput, TurnCommand
+from vla_driver.settings.simulator import SimulatorParameters
+from vla_driver.types import TurnCommand
 
 if TYPE_CHECKING:
     from vla_driver.sim.simulation import Simulation
-    from vla_driver.sim.world.scenario import Scenario
 
 #: What the ego does until somebody drives it: stand on the brake.
 _STANDBY = ControlCommand(0.0, -3.0, 'no control received')
-
-
-@dataclass(frozen=True)
-class SimulatorParameters(NodeParameters):
-    """Which drive is made and how it is published."""
-
-    split: str = parameter('test', 'which towns', choices=('train', 'val', 'test'))
-    scenario: int = parameter(0, 'which drive of the split', low=0, high=9999)
-    seed: int = parameter(0, 'which series of drives', low=0, high=999)
-    town: str = parameter('', 'a SUMO network (.net.xml or .net.xml.gz) to drive instead of a split')
-    routes: tuple[str, ...] = parameter(('',), 'SUMO route files for `town`; one empty string: random traffic')
-    length_m: float = parameter(220.0, 'length of the route', low=50.0, high=20000.0)
-    rig: str = parameter('sim', 'camera rig: a shipped name or a YAML file')
-    render: bool = parameter(True, 'draw the cameras; false: odometry, route and commands only')
-    image_transport: str = parameter('compressed', 'how images go out', choices=('compressed', 'raw', 'both'))
-    jpeg_quality: int = parameter(90, 'of compressed images', low=1, high=100)
-    camera_every: int = parameter(1, 'images on every n-th tick of 0.1 s', low=1, high=50)
-    ground_truth: bool = parameter(True, 'publish /ground_truth/agents')
-    rate: float = parameter(1.0, 'speed against the wall clock, when not synchronous', low=0.01, high=20.0)
-    synchronous: bool = parameter(False, 'wait for the command that answers each tick')
-    synchronous_timeout_s: float = parameter(
-        10.0, 'how long to wait for it before the vehicle is braked for one tick', low=0.1, high=600.0
-    )
-    start_time_s: float = parameter(100.0, 'stamp of the first tick', low=0.0, high=2.0e9)
-    max_seconds: float = parameter(0.0, 'end the drive after this much simulated time; 0: when it is decided', low=0.0)
-    wait_for_driver_s: float = parameter(
-        30.0, 'at most this long, the first tick waits for a listener to images and a sender of control', low=0.0
-    )
-    result_file: str = parameter('', 'write the verdict as JSON to this file; empty: do not')
-    exit_at_end: bool = parameter(True, 'end the process when the drive is over')
-
-    def make_scenario(self) -> Scenario:
-        """Return the drive; raise InvalidInput naming what is wrong."""
-        from vla_driver.sim.world.scenario import custom_scenario, scenarios
-
-        routes = [Path(route) for route in self.routes if route]
-        if self.town:
-            return custom_scenario(Path(self.town), routes, self.seed, self.length_m)
-        if routes:
-            raise InvalidInput('parameter routes needs parameter town: route files belong to one network')
-        return scenarios(self.split, self.scenario + 1, self.seed, self.length_m)[self.scenario]
 
 
 class SimulatorNode(DriverNode[SimulatorParameters]):
@@ -113,12 +71,13 @@ class SimulatorNode(DriverNode[SimulatorParameters]):
         """Start SUMO and the renderer, make the publishers."""
         self._begin()
         from vla_driver.sim.simulation import Simulation
+        from vla_driver.sim.world.scenario import chosen_scenario
         from vla_driver.sim.world.traffic import STEP_S
 
         p = self.parameters
         rig = load_rig(p.rig)
         self._step_ns = round(STEP_S * 1e9)
-        self._simulation = Simulation(p.make_scenario(), rig=rig, render=p.render)
+        self._simulation = Simulation(chosen_scenario(p), rig=rig, render=p.render)
         self._rig = rig
         self._raw_outlets = {
             c.name: self.advertise(Image, f'camera/{c.name}/image', qos.SENSOR_PUBLICATION)

@@ -30,6 +30,8 @@ from vla_driver.msg import TurnCommand as TurnCommandMessage
 from vla_driver.observation.decode import decode_compressed
 from vla_driver.ros.wire import conversions as convert
 from vla_driver.ros.wire import qos
+from vla_driver.settings.options import add_options
+from vla_driver.settings.shared import RigParameters
 from vla_driver.types import ANCHOR_CAMERA, CameraRig, EgoState, InvalidInput, TurnCommand
 
 _PATIENCE_S = 30.0
@@ -106,7 +108,7 @@ def main() -> int:
     """Run the source."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--frames', type=Path, required=True, help='folder with <camera>_<k>.jpg')
-    parser.add_argument('--rig', default='sim', help='camera rig: a shipped name or a YAML file')
+    add_options(parser, RigParameters, 'rig')
     parser.add_argument('--transport', choices=('compressed', 'raw'), default='compressed')
     parser.add_argument('--rate', type=float, default=10.0, help='ticks per second')
     parser.add_argument('--seconds', type=float, default=60.0)

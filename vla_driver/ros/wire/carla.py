@@ -8,17 +8,16 @@ Written from the bridge's message definitions; not run against CARLA by this pro
 from __future__ import annotations
 
 import importlib
-import math
-from typing import Any
+from typing import Any, Final
 
 from builtin_interfaces.msg import Time
 
-from vla_driver.planning.control import ControlCommand, ControlConfig
+from vla_driver.planning.control import ControlCommand
+from vla_driver.settings.controller import ControlConfig, ControllerParameters
 from vla_driver.types import InvalidInput
 
-#: The front-wheel angle of `steer` = 1 where the vehicle does not say otherwise, as in the bridge's own
-#: carla_ackermann_control.
-MAX_STEER_RAD = math.radians(70.0)
+#: The front-wheel angle of `steer` = 1 where the vehicle does not say otherwise.
+MAX_STEER_RAD: Final = ControllerParameters.carla_max_steer_rad
 
 
 def pedals(

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import numpy as np
 from builtin_interfaces.msg import Time
@@ -15,10 +15,7 @@ from visualization_msgs.msg import Marker, MarkerArray
 
 from vla_driver.ros.wire.conversions import BASE_FRAME, ODOM_FRAME, to_duration, to_quaternion, to_time
 from vla_driver.sim.world.scene import Actor, SemanticClass
-from vla_driver.types import CameraModel, CameraRig, FloatArray, Plan, PlanSource
-
-if TYPE_CHECKING:  # imports torch
-    from vla_driver.model.pruning.selection import Selection
+from vla_driver.types import CameraModel, CameraRig, FloatArray, Plan, PlanSource, Selection
 
 _COLOURS: Final = {
     PlanSource.POLICY: ColorRGBA(r=0.1, g=0.85, b=0.4, a=0.9),

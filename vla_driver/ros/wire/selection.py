@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import array
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from builtin_interfaces.msg import Time
@@ -14,10 +14,7 @@ from vla_driver.bag.recording import ReceivedTokens
 from vla_driver.msg import CameraTokens, TokenSelection
 from vla_driver.observation.messages import stamp_seconds
 from vla_driver.ros.wire.conversions import BASE_FRAME, to_time
-from vla_driver.types import InvalidInput
-
-if TYPE_CHECKING:  # imports torch
-    from vla_driver.model.pruning.selection import Selection
+from vla_driver.types import InvalidInput, Selection
 
 
 def to_token_selection(selection: Selection, stamp: Time | None = None) -> TokenSelection:

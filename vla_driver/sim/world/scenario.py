@@ -8,9 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from vla_driver.settings.scenario import ScenarioParameters
 from vla_driver.sim.world.towns import TOWNS, town_path
 from vla_driver.types import InvalidInput
 
+_LENGTH_M = ScenarioParameters.length_m
 _SPLIT_SEEDS = {'train': 1_000_000, 'val': 2_000_000, 'test': 3_000_000}
 
 
@@ -20,7 +22,7 @@ class Scenario:
 
     town: str
     seed: int
-    length_m: float = 220.0
+    length_m: float = _LENGTH_M
     density_per_km: float = 7.0
     people_per_km: float = 5.0
     routes: tuple[Path, ...] = ()
@@ -31,7 +33,7 @@ class Scenario:
         return town_path(self.town)
 
 
-def scenarios(split: str, count: int, seed: int = 0, length_m: float = 220.0) -> list[Scenario]:
+def scenarios(split: str, count: int, seed: int = 0, length_m: float = _LENGTH_M) -> list[Scenario]:
     """Return `count` scenarios of a split, its towns in turn; the same arguments give the same drives."""
     if split not in TOWNS:
         raise InvalidInput(f'split {split!r} is unknown; allowed: {", ".join(TOWNS)}')
@@ -42,9 +44,21 @@ def scenarios(split: str, count: int, seed: int = 0, length_m: float = 220.0) ->
     return [Scenario(towns[k % len(towns)], first + k, length_m) for k in range(count)]
 
 
-def custom_scenario(network: Path, routes: Sequence[Path] = (), seed: int = 0, length_m: float = 220.0) -> Scenario:
+def custom_scenario(network: Path, routes: Sequence[Path] = (), seed: int = 0, length_m: float = _LENGTH_M) -> Scenario:
     """Return a drive through the user's own SUMO network, with the user's traffic when `routes` are given."""
     missing = [str(path) for path in (network, *routes) if not Path(path).is_file()]
     if missing:
         raise InvalidInput(f'no such file: {", ".join(missing)}; --town takes a .net.xml[.gz], --routes .rou.xml files')
     return Scenario(str(network), seed, length_m, routes=tuple(Path(path) for path in routes))
+
+
+def chosen_scenario(wanted: ScenarioParameters) -> Scenario:
+    """Return the drive that the settings name; raise InvalidInput naming what is wrong."""
+    routes = [Path(route) for route in wanted.routes if route]
+    if not wanted.town:
+        if routes:
+            raise InvalidInput('parameter routes needs parameter town: route files belong to one network')
+        return scenarios(wanted.split, wanted.scenario + 1, wanted.seed, wanted.length_m)[wanted.scenario]
+    if wanted.town in {town for towns in TOWNS.values() for town in towns} and not routes:
+        return Scenario(wanted.town, wanted.seed, wanted.length_m)
+    return custom_scenario(Path(wanted.town), routes, wanted.seed, wanted.length_m)

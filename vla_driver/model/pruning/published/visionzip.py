@@ -9,16 +9,10 @@ import dataclasses
 import torch
 from torch import Tensor
 
-from vla_driver.model.pruning.base import (
-    KeptTokens,
-    best_within,
-    least_per_camera,
-    ranked,
-    required_attention,
-    take,
-)
+from vla_driver.model.layers.gather import take
+from vla_driver.model.pruning.base import KeptTokens, best_within, least_per_camera, ranked, required_attention
 from vla_driver.model.pruning.budget import TokenBudget
-from vla_driver.model.pruning.greedy import cosine
+from vla_driver.model.pruning.published.greedy import cosine
 from vla_driver.model.tokens import VisualTokens
 from vla_driver.types import InvalidInput
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from vla_driver.model.pruning.base import KeptTokens, least_per_camera
 from vla_driver.model.pruning.budget import TokenBudget
-from vla_driver.model.pruning.greedy import cosine, likeliest_set
+from vla_driver.model.pruning.published.greedy import cosine, likeliest_set
 from vla_driver.model.tokens import VisualTokens
 from vla_driver.types import InvalidInput
 

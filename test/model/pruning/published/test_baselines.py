@@ -11,15 +11,15 @@ import pytest
 import torch
 
 from vla_driver.model.pruning.budget import TokenBudget
-from vla_driver.model.pruning.cdpruner import CdPruner
-from vla_driver.model.pruning.clusters import cluster_count, merge_clusters
-from vla_driver.model.pruning.diverse import DivPrune, Prune2Drive
-from vla_driver.model.pruning.fastv import FastV
-from vla_driver.model.pruning.greedy import likeliest_set
+from vla_driver.model.pruning.published.cdpruner import CdPruner
+from vla_driver.model.pruning.published.clusters import cluster_count, merge_clusters
+from vla_driver.model.pruning.published.diverse import DivPrune, Prune2Drive
+from vla_driver.model.pruning.published.fastv import FastV
+from vla_driver.model.pruning.published.greedy import likeliest_set
+from vla_driver.model.pruning.published.sparsevlm import SparseVlm
+from vla_driver.model.pruning.published.visionzip import VisionZip
+from vla_driver.model.pruning.published.vispruner import VisPruner
 from vla_driver.model.pruning.registry import make_pruner
-from vla_driver.model.pruning.sparsevlm import SparseVlm
-from vla_driver.model.pruning.visionzip import VisionZip
-from vla_driver.model.pruning.vispruner import VisPruner
 from vla_driver.model.tokens import VisualTokens
 from vla_driver.types import InvalidInput
 

@@ -38,8 +38,8 @@ from transformers import PretrainedConfig
 from vla_driver.model.checkpoint import PICKLE_SUFFIXES
 from vla_driver.model.pruning.base import KeptTokens, keep_best, least_per_camera, ranked
 from vla_driver.model.pruning.budget import TokenBudget
-from vla_driver.model.pruning.greedy import cosine, farthest_points
-from vla_driver.model.pruning.recon_layers import BACKBONES, LayerSpec, build_stack, layer_spec
+from vla_driver.model.pruning.published.greedy import cosine, farthest_points
+from vla_driver.model.pruning.trained.recon_layers import BACKBONES, LayerSpec, build_stack, layer_spec
 from vla_driver.model.tokens import VisualTokens
 from vla_driver.types import InvalidInput
 
@@ -106,15 +106,15 @@ class ReconPruner(nn.Module):
                 f'width {theirs.width}: train one for it (vla_driver train pruner --model CKPT)'
             )
 
-    def store(self, device: torch.device | str, dtype: torch.dtype) -> ReconPruner:
-        """Move to `device` and keep the weights in `dtype`; return self.
+    def store(self, device: torch.device | str, dtype: torch.dtype | None = None) -> ReconPruner:
+        """Move to `device` and keep the weights in `dtype` (None: as they are); return self.
 
         Not so the buffers: rotary frequencies stay in float32, as those of the language model do.  In bfloat16 they are
         wrong by up to 0.4 %, which in the sixth picture is a phase of 0.2.
         """
         self.to(device)
         for weight in self.parameters():
-            weight.data = weight.data.to(dtype)
+            weight.data = weight.data.to(dtype or weight.dtype)
         return self
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:

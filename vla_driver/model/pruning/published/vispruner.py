@@ -10,7 +10,7 @@ from torch import Tensor
 
 from vla_driver.model.pruning.base import KeptTokens, least_per_camera, ranked, required_attention
 from vla_driver.model.pruning.budget import TokenBudget
-from vla_driver.model.pruning.greedy import arrays, cosine
+from vla_driver.model.pruning.published.greedy import arrays, cosine
 from vla_driver.model.tokens import VisualTokens
 from vla_driver.types import InvalidInput
 

@@ -16,9 +16,9 @@ from torch import Tensor
 from vla_driver.model.config import VlaConfig
 from vla_driver.model.pruning.base import Pruner
 from vla_driver.model.pruning.budget import TokenBudget
-from vla_driver.model.pruning.recon import ReconPruner, load_recon_pruner, straight_through
-from vla_driver.model.pruning.recon_layers import LayerSpec, NativeStack, layer_spec, rotary_ids
 from vla_driver.model.pruning.registry import make_pruner as make_by_name
+from vla_driver.model.pruning.trained.recon import ReconPruner, load_recon_pruner, straight_through
+from vla_driver.model.pruning.trained.recon_layers import LayerSpec, NativeStack, layer_spec, rotary_ids
 from vla_driver.model.tokens import VisualTokens
 from vla_driver.types import CAMERA_NAMES, InvalidInput
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from vla_driver.model.pruning.base import KeptTokens, camera_sizes, least_per_camera
 from vla_driver.model.pruning.budget import TokenBudget
-from vla_driver.model.pruning.greedy import cosine, farthest_points
+from vla_driver.model.pruning.published.greedy import cosine, farthest_points
 from vla_driver.model.tokens import VisualTokens
 
 

@@ -10,9 +10,9 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from vla_driver.model.pruning import greedy, vispruner
 from vla_driver.model.pruning.base import KeptTokens, Pruner
 from vla_driver.model.pruning.budget import TokenBudget
+from vla_driver.model.pruning.published import greedy, vispruner
 from vla_driver.model.pruning.registry import make_pruner
 from vla_driver.model.tokens import VisualTokens
 from vla_driver.types import InvalidInput

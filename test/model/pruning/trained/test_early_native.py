@@ -13,13 +13,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vla_driver.model.config import VlaConfig
-from vla_driver.model.native.vision import VisionBlock
+from vla_driver.model.layers.gather import take
+from vla_driver.model.native.vision import VisionBlock, VisionOutput
 from vla_driver.model.native.vla import VlaModel
-from vla_driver.model.pruning.base import take
 from vla_driver.model.pruning.budget import TokenBudget
-from vla_driver.model.pruning.early import EarlyHead, EarlyPruner, load_early_pruner, save_early_head
 from vla_driver.model.pruning.registry import make_pruner
+from vla_driver.model.pruning.stage import as_stage
+from vla_driver.model.pruning.trained.early import EarlyHead, EarlyPruner, load_early_pruner, save_early_head
 from vla_driver.model.tokens import ClipBatch, ModelInputs
 from vla_driver.policies.native import NativePolicy
 from vla_driver.types import InvalidInput
@@ -28,12 +28,8 @@ DEPTH = 3
 
 
 @pytest.fixture
-def model(small_config: Callable[..., VlaConfig]) -> VlaModel:
-    config = small_config()
-    config.vision_config.num_hidden_layers = DEPTH
-    config.image_sizes = {name: [256, 128] if name == 'front' else [128, 64] for name in config.image_sizes}
-    torch.manual_seed(0)
-    made = VlaModel(config).eval()
+def model(larger_model: Callable[..., VlaModel]) -> VlaModel:
+    made = larger_model(vision_layers=DEPTH)
     with torch.no_grad():
         for name, weight in made.vision.named_parameters():
             if weight.ndim > 1 and 'blocks' in name:
@@ -63,6 +59,12 @@ def _patches_of_tokens(model: VlaModel) -> tuple[Tensor, Tensor]:
     return torch.stack(units), torch.tensor(pictures)
 
 
+def _encode(model: VlaModel, inputs: ModelInputs, pruner: EarlyPruner, budget: TokenBudget) -> VisionOutput:
+    seen = model.encode(inputs, as_stage(pruner, budget))
+    assert seen.kept is not None
+    return seen
+
+
 def _masked_block(block: VisionBlock, x: Tensor, visible: Tensor) -> Tensor:
     """Run a block over all patches [B, P, d]; visible [B, P, P]: who may look at whom."""
     q, k, v = block.qkv(block.norm1(x)).unflatten(-1, (3, block.num_heads, -1)).permute(2, 0, 3, 1, 4)
@@ -80,7 +82,7 @@ def test_kept_tokens_are_as_if_the_others_were_masked(
     width = model.config.vision_config.hidden_size
     pruner = EarlyPruner(block, source, EarlyHead(width, 16) if source == 'head' else None)
     with torch.no_grad():
-        pruned = model.encode_pruned(inputs, pruner, TokenBudget(ratio=0.5, floor=2))
+        pruned = _encode(model, inputs, pruner, TokenBudget(ratio=0.5, floor=2))
         units, picture = _patches_of_tokens(model)
         kept = pruned.kept.index
         alive = torch.zeros(len(kept), len(picture), dtype=torch.bool).scatter_(1, units[kept].flatten(1), True)
@@ -112,14 +114,14 @@ def test_what_has_left_is_completed_by_the_head(model: VlaModel, inputs: ModelIn
     head.load_state_dict(plain.state_dict(), strict=False)
     budget = TokenBudget(ratio=0.5, floor=2)
     with torch.no_grad():
-        before = model.encode_pruned(inputs, EarlyPruner(1, 'head', plain), budget)
-        unlearned = model.encode_pruned(inputs, EarlyPruner(1, 'head', head), budget)
+        before = _encode(model, inputs, EarlyPruner(1, 'head', plain), budget)
+        unlearned = _encode(model, inputs, EarlyPruner(1, 'head', head), budget)
         # Untaught, it adds nothing.
         torch.testing.assert_close(unlearned.tokens.features, before.tokens.features, rtol=0, atol=0)
         torch.nn.init.normal_(head.completion[-1].weight)
         save_early_head(head, 1, tmp_path / 'head')
         loaded = load_early_pruner(tmp_path / 'head')
-        pruned = model.encode_pruned(inputs, loaded, budget)
+        pruned = _encode(model, inputs, loaded, budget)
         states, _ = model.vision.encode_at(inputs, 1)
         more = head.completion(states.flatten(-2))
     kept = pruned.kept.index
@@ -136,7 +138,7 @@ def test_what_has_left_is_completed_by_the_head(model: VlaModel, inputs: ModelIn
 def test_attention_is_that_of_the_next_block(model: VlaModel, inputs: ModelInputs) -> None:
     """Received attention is averaged over a token's patches: kept are those with most of it."""
     with torch.no_grad():
-        pruned = model.encode_pruned(inputs, EarlyPruner(1, 'attention'), TokenBudget(count=30))
+        pruned = _encode(model, inputs, EarlyPruner(1, 'attention'), TokenBudget(count=30))
         units, picture = _patches_of_tokens(model)
         x = model.vision.blocks[0](model.vision._start(inputs), model.vision._layout)
         block = model.vision.blocks[1]
@@ -150,10 +152,10 @@ def test_attention_is_that_of_the_next_block(model: VlaModel, inputs: ModelInput
 def test_what_does_not_fit_is_refused(model: VlaModel, inputs: ModelInputs, tmp_path: Path) -> None:
     budget = TokenBudget(ratio=0.5)
     with pytest.raises(InvalidInput, match='before vision block 3; allowed: 1 to 2'):
-        model.encode_pruned(inputs, EarlyPruner(3, 'norm'), budget)
+        _encode(model, inputs, EarlyPruner(3, 'norm'), budget)
     known = dataclasses.replace(inputs, patches=torch.zeros(4, 1, 1))
     with pytest.raises(InvalidInput, match='give pictures'):
-        model.encode_pruned(known, EarlyPruner(1, 'norm'), budget)
+        _encode(model, known, EarlyPruner(1, 'norm'), budget)
     save_early_head(EarlyHead(48, 16), 1, tmp_path / 'other')
     with pytest.raises(InvalidInput, match='the head was trained for 48'):
-        model.encode_pruned(inputs, make_pruner(tmp_path / 'other'), budget)  # type: ignore[arg-type]
+        _encode(model, inputs, make_pruner(tmp_path / 'other'), budget)  # type: ignore[arg-type]

@@ -1,0 +1,149 @@
+# Copyright 2026 The vla_driver authors
+# SPDX-License-Identifier: Apache-2.0
+"""How the native model is trained by imitation: what it is made to do without, and the losses.
+
+Training takes clips, encodes every picture once, and uses it both as a present and as a memory.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from vla_driver.model.native.auxiliary import SCENE_QUERIES
+from vla_driver.model.native.memory import clip_memory
+from vla_driver.model.native.reflex import Reflex
+from vla_driver.model.native.stages import VlaStages
+from vla_driver.model.native.vision import VisionOutput
+from vla_driver.model.tokens import ClipBatch, ModelInputs, Remembered
+
+#: Weights of the losses in their sum.
+LOSS_WEIGHTS = {
+    'flow': 1.0,
+    'steer': 1.0,
+    'anchor': 0.5,
+    'position': 0.3,
+    'direct': 0.3,
+    'speed': 0.3,
+    'depth': 0.5,
+    'semantic': 0.5,
+    'light': 0.5,
+    'lead': 0.3,
+    'hazard': 0.3,
+}
+
+
+@dataclass
+class Dropouts:
+    """Chances, in training, that something is withheld.
+
+    speed: without it, imitation learns to stand because it stands (arXiv 1904.08980).  camera: one other than the front
+    one is lost.  memory: a remembered tick is.  rear: the language model does not read the cameras that look back; they
+    matter least, and a step without them takes two thirds of the time.
+    """
+
+    speed: float = 0.5
+    camera: float = 0.03
+    memory: float = 0.1
+    rear: float = 0.6
+
+
+@dataclass(frozen=True)
+class VlaOutput:
+    """loss: the weighted sum; losses: each term, detached.
+
+    hidden [B, T, A] of the waypoints, reflex the first answers, scene [B, Q, D].
+    """
+
+    loss: Tensor
+    losses: dict[str, Tensor]
+    hidden: Tensor
+    reflex: Reflex
+    scene: Tensor
+
+
+def perceive(model: VlaStages, dropouts: Dropouts, batch: ClipBatch) -> tuple[VisionOutput | None, Remembered | None]:
+    """Encode the pictures of all ticks of the clips once, and remember them for the later ticks."""
+    if model.config.blind:
+        return None, None
+    seen = _look(model, dropouts, batch.inputs)
+    drop = dropouts.memory if model.training else 0.0
+    memory = clip_memory(
+        model.pool(seen.tokens), batch.pose, batch.stamp_s, batch.ticks, model.config.memory_config, drop
+    )
+    if model.training and float(torch.rand(())) < dropouts.rear:
+        ahead = torch.tensor(['back' not in name for name in model.config.camera_names])
+        device = seen.tokens.camera.device
+        pooled_of = torch.tensor(model.memory_pool.camera)
+        kept = dataclasses.replace(
+            seen, tokens=seen.tokens.select(ahead.to(device)[seen.tokens.camera].nonzero()[:, 0])
+        )
+        return kept, memory.select(ahead[pooled_of].nonzero()[:, 0].to(device))
+    return seen, memory
+
+
+def losses_of(model: VlaStages, dropouts: Dropouts, batch: ClipBatch, stage: str = 'all') -> VlaOutput:
+    """Return losses of one batch of clips.  stage 'vision': dense heads only; 'policy': all but these; 'all'.
+
+    'reflex': the reflex alone, whose output has no hidden states.
+    """
+    if stage == 'reflex':
+        return _reflex_losses(model, dropouts, batch)
+    seen, memory = perceive(model, dropouts, batch)
+    losses: dict[str, Tensor] = {}
+    if model.config.auxiliary and seen is not None and stage != 'policy':
+        losses |= model.dense_head.losses(seen.patches, batch.labels)
+    ego = model.ego(batch.inputs, _speed_known(model, dropouts, batch.inputs))
+    prefix = model.prefill(ego, seen.tokens if seen is not None else None, memory)
+    reflex = model.reflex(prefix, ego)
+    if model.config.auxiliary:
+        losses |= model.scene_head.losses(prefix.scene, reflex.trunk, batch.labels)
+    hidden = model.act(prefix, ego)
+    if stage != 'vision':
+        controls, speed = batch.labels.controls, batch.inputs.speed_mps
+        losses |= model.reflexes.losses(reflex, model.flow.normalise(controls)[..., 1])
+        losses |= model.flow.losses(hidden, controls, speed, reflex)
+        if model.config.auxiliary:
+            losses |= model.plan_head.losses(hidden, model.flow, controls, speed)
+    return _weigh(losses, hidden, reflex, prefix.scene)
+
+
+def _look(model: VlaStages, dropouts: Dropouts, inputs: ModelInputs) -> VisionOutput:
+    """Encode; in training, some cameras fail."""
+    if model.training and dropouts.camera > 0:
+        keep = torch.rand(inputs.present.shape, device=inputs.present.device) >= dropouts.camera
+        keep[:, 0] = True  # camera_names begins with the anchor camera
+        inputs = dataclasses.replace(inputs, present=inputs.present & keep)
+    return model.encode(inputs)
+
+
+def _reflex_losses(model: VlaStages, dropouts: Dropouts, batch: ClipBatch) -> VlaOutput:
+    """Return the losses of reflex and flow alone: an eighth of the work, for the language model is not asked."""
+    inputs, labels = batch.inputs, batch.labels
+    ego, read = model.ego(inputs, _speed_known(model, dropouts, inputs)), None
+    if not model.config.blind:
+        tokens = _look(model, dropouts, inputs).tokens
+        spread = model.view.spread(tokens.rays, tokens.origins)
+        read, _ = model.view(tokens.features, spread, tokens.valid)
+    reflex: Reflex = model.reflexes(read, ego)
+    losses = model.reflexes.losses(reflex, model.flow.normalise(labels.controls)[..., 1])
+    losses |= model.flow.losses(None, labels.controls, inputs.speed_mps, reflex)
+    scene = ego.new_zeros(len(ego), SCENE_QUERIES, ego.shape[-1])
+    if model.config.auxiliary:
+        losses |= model.scene_head.losses(scene, reflex.trunk, labels)
+    return _weigh(losses, ego.new_zeros(0), reflex, scene)
+
+
+def _speed_known(model: VlaStages, dropouts: Dropouts, inputs: ModelInputs) -> Tensor | None:
+    """Return which rows [B] are told their speed; None: all."""
+    if not model.training or dropouts.speed <= 0:
+        return None
+    return torch.rand(inputs.speed_mps.shape, device=inputs.speed_mps.device) >= dropouts.speed
+
+
+def _weigh(losses: dict[str, Tensor], hidden: Tensor, reflex: Reflex, scene: Tensor) -> VlaOutput:
+    total = torch.stack([LOSS_WEIGHTS[name] * value for name, value in losses.items()]).sum()
+    return VlaOutput(total, {name: value.detach() for name, value in losses.items()}, hidden, reflex, scene)

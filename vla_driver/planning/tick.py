@@ -1,0 +1,230 @@
+# Copyright 2026 The vla_driver authors
+# SPDX-License-Identifier: Apache-2.0
+"""One tick of driving, free of ROS: from matched inputs to the plan that may be driven.
+
+`Planner.answer` is the only way from inputs to a plan.  The planner node, the simulator's rollout and the evaluation
+of bags all call it, so that what is measured is what drives:
+
+    begin     a jump of time: policy and guard forget what lies before it
+    fresh     images that are too old are dropped, never planned from
+    observe   the set is decoded to an Observation, or says what is missing
+    plan      the policy answers; an error raised on purpose is a problem with a name
+    guard     the plan is admitted, or replaced by a named fallback
+    overtaken a plan from before a jump of time that came meanwhile is dropped
+
+Errors that this package raises on purpose become fallbacks; a defect (any other exception) is let through.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import enum
+import math
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from vla_driver.observation.ready import NotReady, Ready
+from vla_driver.planning.guard import PlanGuard
+from vla_driver.types import (
+    CameraFrame,
+    CameraRig,
+    EgoState,
+    Intent,
+    MalformedAnswer,
+    Navigation,
+    Observation,
+    Plan,
+    Policy,
+    PrunablePolicy,
+    Selection,
+    TurnCommand,
+    VlaDriverError,
+)
+
+
+class Outcome(str, enum.Enum):
+    """What became of a set of inputs."""
+
+    POLICY = 'policy'  # the policy's plan may be driven
+    REFUSED = 'refused'  # the guard refused the policy's plan
+    FAILED = 'failed'  # the policy had no plan
+    NOT_READY = 'not_ready'  # an input was missing
+    STALE = 'stale'  # the images were too old
+    OVERTAKEN = 'overtaken'  # time had jumped by then
+
+    __str__ = str.__str__
+
+
+@dataclass(frozen=True)
+class TickResult:
+    """What one tick gave.
+
+    outcome: what became of the inputs; problems: why, in words, where it is not the policy's plan.
+    plan: what may be driven, the policy's or a fallback, with the tick's times; None where nothing may be.
+    proposed: the policy's own plan, before the guard; proposed_ms: how long it took; error: what the policy raised
+    instead of one.  observation: what the policy saw.  unseen: cameras that show nothing.  selection: what the policy's
+    pruner kept, where it was asked for.  jumped: whether policy and guard were reset first, because time had jumped
+    back.
+    """
+
+    outcome: Outcome
+    problems: tuple[str, ...] = ()
+    plan: Plan | None = None
+    proposed: Plan | None = None
+    proposed_ms: float = 0.0
+    error: VlaDriverError | None = None
+    observation: Observation | None = None
+    unseen: tuple[str, ...] = ()
+    selection: Selection | None = None
+    jumped: bool = False
+
+    @property
+    def problem(self) -> str:
+        """The problems in one line."""
+        return '; '.join(self.problems)
+
+
+@dataclass(frozen=True)
+class TickLimits:
+    """max_age_s: images that are older are dropped; plan_ttl_s: of every plan, None: as the policy says."""
+
+    max_age_s: float = math.inf
+    plan_ttl_s: float | None = None
+
+
+class Planner:
+    """A policy behind its guard, tick by tick.
+
+    limits: may be replaced between two ticks.  between_ticks: hold it to change the policy while another thread calls
+    `answer`.  One thread at a time may call `answer`.
+    """
+
+    def __init__(self, policy: Policy, guard: PlanGuard | None = None, limits: TickLimits | None = None) -> None:
+        self.policy = policy
+        self.guard = guard or PlanGuard()
+        self.limits = limits or TickLimits()
+        self.between_ticks = threading.Lock()
+        self._epoch: int | None = None
+
+    def reset(self) -> None:
+        """Forget earlier ticks, in the policy and in the guard."""
+        self.policy.reset()
+        self.guard.reset()
+        self._epoch = None
+
+    def warm_up(self, rig: CameraRig) -> None:
+        """Plan once from black pictures and forget it: the first plan of a neural network is its slowest."""
+        sizes, frames = self.policy.needs.image_sizes, {}
+        for camera in rig:
+            width, height = sizes.get(camera.name, (camera.width, camera.height))
+            frames[camera.name] = CameraFrame(camera.name, 0.0, np.zeros((height, width, 3), np.uint8))
+        navigation = Navigation(TurnCommand.FOLLOW, 0.0, np.array([[30.0, 0.0], [60.0, 0.0]]))
+        # A model that writes its plan may have nothing sensible to say about black pictures: that is no fault.
+        with contextlib.suppress(MalformedAnswer):
+            self.policy.plan(Observation(0.0, frames, rig, EgoState(0.0, 0.0, 0.0, 0.0, 0.0), navigation))
+        self.policy.reset()
+
+    def answer(
+        self,
+        ready: Ready,
+        now: Callable[[], float] | None = None,
+        *,
+        intent: Intent | None = None,
+        select: bool = False,
+    ) -> TickResult:
+        """Return what one set of inputs gives.
+
+        now: the present time by the clock of the images' stamps, asked before and after planning; None where the world
+        waits for the plan, and nothing grows old.  select: whether `TickResult.selection` is wanted.
+        """
+        tick = _Tick(ready, now)
+        jumped = self._begin(ready)
+        if tick.age_s() > self.limits.max_age_s:
+            problem = f'images published {tick.age_s():.2f} s ago, limit {self.limits.max_age_s:g} s: dropped'
+            return TickResult(Outcome.STALE, (problem,), jumped=jumped)
+        tick.begin()
+        observation = ready.observe()
+        tick.decoded()
+        if isinstance(observation, NotReady):
+            result = TickResult(Outcome.NOT_READY, observation.problems, unseen=ready.missing, jumped=jumped)
+        else:
+            result = self._plan(observation, intent, select)
+            result = dataclasses.replace(result, jumped=jumped, unseen=observation.unseen, observation=observation)
+        return self._guarded(result, tick)
+
+    def _begin(self, ready: Ready) -> bool:
+        """Forget what lies before a jump of time; return whether there was one."""
+        if ready.epoch == self._epoch:
+            return False
+        jumped = self._epoch is not None
+        self.policy.reset()
+        self.guard.reset()
+        self._epoch = ready.epoch
+        return jumped
+
+    def _plan(self, observation: Observation, intent: Intent | None, select: bool) -> TickResult:
+        selection = None
+        try:
+            with self.between_ticks:
+                began_s = time.perf_counter()
+                proposed = self.policy.plan(observation, intent)
+                took_ms = 1e3 * (time.perf_counter() - began_s)
+                if select and isinstance(self.policy, PrunablePolicy):
+                    selection = self.policy.last_selection
+        except VlaDriverError as error:
+            return TickResult(Outcome.FAILED, (f'policy failed: {error}',), error=error)
+        if self.limits.plan_ttl_s is not None:
+            proposed = dataclasses.replace(proposed, ttl_s=self.limits.plan_ttl_s)
+        return TickResult(Outcome.POLICY, proposed=proposed, proposed_ms=took_ms, selection=selection)
+
+    def _guarded(self, result: TickResult, tick: _Tick) -> TickResult:
+        """Return the result with the plan that may be driven."""
+        ready = tick.ready
+        if ready.ego is None:
+            return result  # without odometry there is nothing a fallback could start from
+        now_s = ready.stamp_s + tick.age_s()
+        plan = self.guard.admit(result.proposed, ready.ego, now_s, stamp_s=ready.stamp_s, problem=result.problem)
+        timing_ms = tick.timing_ms(plan)
+        if ready.overtaken:
+            return dataclasses.replace(result, outcome=Outcome.OVERTAKEN, problems=('time has jumped meanwhile',))
+        if plan is not result.proposed and result.outcome is Outcome.POLICY:
+            result = dataclasses.replace(result, outcome=Outcome.REFUSED, problems=(plan.reason,))
+        return dataclasses.replace(result, plan=dataclasses.replace(plan, timing_ms=timing_ms))
+
+
+class _Tick:
+    """The clocks of one tick."""
+
+    def __init__(self, ready: Ready, now: Callable[[], float] | None) -> None:
+        self.ready = ready
+        self._now = now
+        entered_s = time.monotonic()
+        self._sent_s = entered_s if ready.arrival_s is None else ready.arrival_s
+        self._began_s = self._decoded_s = entered_s
+
+    def age_s(self) -> float:
+        """Return how old the images are; never negative."""
+        return 0.0 if self._now is None else max(0.0, self._now() - self.ready.stamp_s)
+
+    def begin(self) -> None:
+        """Decoding begins."""
+        self._began_s = time.monotonic()
+
+    def decoded(self) -> None:
+        """Decoding has ended."""
+        self._decoded_s = time.monotonic()
+
+    def timing_ms(self, plan: Plan) -> dict[str, float]:
+        """Return the plan's own times with those around it, at the end of the tick."""
+        done_s = time.monotonic()
+        return {
+            'wait': 1e3 * (self._began_s - self._sent_s),
+            'decode': 1e3 * (self._decoded_s - self._began_s),
+            **plan.timing_ms,
+            'total': 1e3 * (done_s - self._sent_s),
+        }

@@ -1,0 +1,55 @@
+# Copyright 2026 The vla_driver authors
+# SPDX-License-Identifier: Apache-2.0
+"""The blind control: the native architecture, trained without pictures, as a Policy.
+
+It shows what ego motion and navigation alone can do; a model that sees must do better.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from vla_driver.model.native.inputs import InputBuilder
+from vla_driver.model.native.vla import VlaModel
+from vla_driver.model.precision import autocast
+from vla_driver.model.tokens import to_device
+from vla_driver.policies.native import drive, picture_sizes, plan_of, ready_to_drive, refuse_intent
+from vla_driver.policies.stopwatch import Stopwatch
+from vla_driver.types import InputNeeds, Intent, InvalidInput, Observation, Plan
+
+
+class BlindPolicy:
+    """Drives with a VlaModel that does not see.  Not for use from two threads at once."""
+
+    name = 'blind'
+
+    def __init__(self, model: VlaModel, device: str | torch.device = 'cpu') -> None:
+        """The model is taken over, as by `NativePolicy`.  Raises `InvalidInput` for one that sees."""
+        if not model.config.blind:
+            raise InvalidInput('this checkpoint sees; drive with NativePolicy')
+        self.config = model.config
+        self.device = torch.device(device)
+        self.model = ready_to_drive(model, self.device)
+        self._inputs = InputBuilder(self.config)
+
+    @property
+    def needs(self) -> InputNeeds:
+        """No pictures; where some are decoded all the same, the size that the model would work at is enough."""
+        return InputNeeds((), picture_sizes(self.config))
+
+    def reset(self) -> None:
+        """Nothing is remembered."""
+
+    @torch.inference_mode()
+    def plan(self, observation: Observation, intent: Intent | None = None) -> Plan:
+        """Return the plan for one observation.  Raises InvalidInput for an intent and for unknown cameras."""
+        refuse_intent(intent)
+        watch, model = Stopwatch(self.device), self.model
+        inputs = to_device(self._inputs(observation), self.device)
+        watch.mark('preprocess')
+        with autocast(self.device):
+            ego = model.ego(inputs)
+            prefix = model.prefill(ego, None, None)
+            watch.mark('prefix')
+            controls = drive(model, prefix, ego, watch)
+        return plan_of(observation, controls, model, self.name, watch.timing_ms)

@@ -1,0 +1,53 @@
+# Copyright 2026 The vla_driver authors
+# SPDX-License-Identifier: Apache-2.0
+"""Knobs of the planner."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from vla_driver.settings.knob import parameter
+from vla_driver.settings.policy import PolicyParameters
+from vla_driver.settings.pruning import PruningParameters
+from vla_driver.settings.shared import NodeParameters, RigParameters
+
+#: On which topics a camera's images come.
+TRANSPORTS: Final = ('auto', 'raw', 'compressed')
+#: What happens when a camera has no frame: no set at all, a set without it, or a black picture instead.
+MISSING_POLICIES: Final = ('require', 'skip', 'black')
+
+#: Whoever starts a planner gives it this long to load its checkpoint.
+START_S: Final = 120.0
+
+
+@dataclass(frozen=True)
+class PlannerParameters(PruningParameters, RigParameters, PolicyParameters, NodeParameters):
+    """From which cameras the planner plans, and how old things may be."""
+
+    use_camera_info: bool = parameter(
+        True,
+        'take size and intrinsics from camera_info where it is published; read once, and again after a jump of time',
+        launch=True,
+    )
+    rectified: bool = parameter(
+        False, "the pictures are rectified (image_rect): take intrinsics from camera_info's P", launch=True
+    )
+    image_transport: tuple[str, ...] = parameter(
+        ('auto',), f'{", ".join(TRANSPORTS)} for all cameras, or entries camera=transport', launch=True
+    )
+    missing_cameras: tuple[str, ...] = parameter(
+        ('require',),
+        f'when a camera has no frame: {", ".join(MISSING_POLICIES)} for all, or entries camera=policy',
+        launch=True,
+    )
+    max_skew_s: float = parameter(
+        0.06, 'farthest a frame may lie from the front image in time', low=0.0, high=1.0, launch=True
+    )
+    wait_s: float = parameter(0.05, 'longest wait for inputs that are late', low=0.0, high=1.0)
+    max_age_s: float = parameter(
+        0.5, 'images published longer ago are dropped, never planned from', low=0.02, high=10.0, live=True, launch=True
+    )
+    plan_ttl_s: float = parameter(1.0, 'nobody may act on an older plan', low=0.1, high=5.0, live=True, launch=True)
+    stale_s: float = parameter(0.5, 'diagnostics call an input missing after this silence', low=0.05, live=True)
+    turn_command_required: bool = parameter(True, 'false: FOLLOW at 0 m stands in until one arrives', launch=True)

@@ -1,0 +1,40 @@
+# Copyright 2026 The vla_driver authors
+# SPDX-License-Identifier: Apache-2.0
+"""Knobs of what plans."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from vla_driver.settings.knob import parameter
+
+#: The policies that a node can load; a simulation or a recording has an expert, too (`policies/registry.py`).
+NODE_POLICIES: Final = ('model', 'blind', 'constant-velocity')
+
+
+@dataclass(frozen=True)
+class PolicyParameters:
+    """What plans, and what it computes with."""
+
+    policy: str = parameter('model', 'which policy plans', choices=NODE_POLICIES, launch=True)
+    model: str = parameter(
+        '',
+        "the policy's checkpoint: a folder, or the name of a shipped one",
+        unset='nano, or nano-blind for blind',
+        launch=True,
+        metavar='DIR',
+    )
+    device: str = parameter(
+        'auto', 'where the model runs: auto (CUDA where torch sees it), cpu, cuda or cuda:N', launch=True
+    )
+    prompt: str = parameter(
+        '',
+        "template file of a vision-language model's words",
+        unset='its own, or config/prompts/default.yaml',
+        launch=True,
+        metavar='FILE',
+    )
+    threads: int = parameter(
+        0, "threads of the policy's arithmetic; 0: the library's own choice", low=0, high=256, launch=True, metavar='N'
+    )
