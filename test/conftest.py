@@ -22,13 +22,17 @@ from vla_driver.model.precision import VARIABLE, precision
 pytest_plugins = [
     'fixtures.rigs',  # first: others are made of it
     'fixtures.checkpoints',
+    'fixtures.commands',
     'fixtures.episodes',
     'fixtures.labelled',
     'fixtures.launching',
     'fixtures.models',
+    'fixtures.nuscenes',
     'fixtures.observations',
     'fixtures.qwen',
+    'fixtures.segmenters',
     'fixtures.tokens',
+    'fixtures.training',
 ]
 
 SEED = int(os.environ.get('VLA_DRIVER_TEST_SEED', '0'))

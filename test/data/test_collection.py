@@ -2,12 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Collecting: a real drive becomes an episode with the expert's answers and dense labels."""
 
-import argparse
-
 import numpy as np
 import pytest
 
-from vla_driver.data.collection import Disturbance, Recipe, add_arguments, collect_episode, run
+from vla_driver.data.collection import CollectionRun, Disturbance, Recipe, collect, collect_episode
 from vla_driver.data.episode import decode_picture, open_episode
 from vla_driver.planning.control import ControlCommand
 from vla_driver.sim.simulation import Simulation
@@ -52,12 +50,10 @@ def test_disturbances_push_the_ego_and_can_be_repeated():
 @pytest.mark.parametrize(
     ('options', 'said'),
     [
-        (['--split', 'test'], 'nothing is trained on the test towns'),
-        (['--learner', '1.5'], 'between 0 and 1'),
+        ({'split': 'test'}, 'nothing is trained on the test towns'),
+        ({'learner': 1.5}, 'between 0 and 1'),
     ],
 )
 def test_refuses_test_towns_and_bad_shares(tmp_path, options, said):
-    parser = argparse.ArgumentParser()
-    add_arguments(parser)
     with pytest.raises(InvalidInput, match=said):
-        run(parser.parse_args(['--out', str(tmp_path), *options]))
+        collect(CollectionRun(tmp_path, **options))

@@ -1,16 +1,14 @@
 # Copyright 2026 The vla_driver authors
 # SPDX-License-Identifier: Apache-2.0
+"""Foreground masks, and folders of pairs written and read again."""
+
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from vla_driver.cli import main
-from vla_driver.data.episode import EpisodeWriter, Tick
 from vla_driver.data.foreground import (
     Foreground,
     PairFolder,
@@ -20,11 +18,10 @@ from vla_driver.data.foreground import (
     read_lines,
     shares,
 )
-from vla_driver.data.foreground_pairs import convert_episodes
-from vla_driver.data.frames import EpisodeFrames, open_frames
+from vla_driver.data.frames import open_frames
 from vla_driver.observation.decode import encode_jpeg
 from vla_driver.sim.world.scene import SemanticClass
-from vla_driver.types import CAMERA_NAMES, CameraRig, InvalidInput
+from vla_driver.types import InvalidInput
 
 
 def test_mask_classes_of_a_hand_made_label_map() -> None:
@@ -102,47 +99,3 @@ def test_bad_pair_folders_are_named(tmp_path: Path) -> None:
     PairWriter(tmp_path / 'none', source='test', images='.')
     with pytest.raises(InvalidInput, match='holds no pairs yet'):
         open_frames([tmp_path / 'none'])
-
-
-@pytest.fixture
-def episode(tmp_path: Path, episode_rig: CameraRig, make_tick: Callable[..., Tick]) -> Path:
-    """Three ticks; the second lacks a camera."""
-    writer = EpisodeWriter(tmp_path / 'data' / 'drive.npz', episode_rig, town='t', seed=0)
-    for index in range(3):
-        writer.append(make_tick(index, missing=('back',) if index == 1 else ()))
-    return writer.save()
-
-
-def test_simulator_pairs_equal_the_episode(episode: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    out = tmp_path / 'pairs'
-    assert main(['convert', 'sim-fg', str(episode.parent), '--out', str(out)]) == 0
-    assert '3 ticks added' in capsys.readouterr().out
-    pairs, frames = open_frames([out]), EpisodeFrames(episode)
-    assert len(pairs) == len(frames) == 3
-    for index in range(3):
-        one, other = pairs.frame(index), frames.frame(index)
-        assert set(one.views) == set(other.views) == set(CAMERA_NAMES) - ({'back'} if index == 1 else set())
-        for name, view in one.views.items():
-            assert np.array_equal(view.mask, other.views[name].mask)
-            # The very same JPEG, through two decoders (one of them fast, a level or two apart).
-            assert np.abs(view.image.astype(int) - other.views[name].image).mean() < 2
-            np.testing.assert_allclose(view.camera.intrinsics, other.views[name].camera.intrinsics)
-            np.testing.assert_allclose(view.camera.base_from_camera, other.views[name].camera.base_from_camera)
-    line = json.loads((out / 'frames.jsonl').read_text().splitlines()[0])
-    front = frames.frame(0).views['front'].mask
-    assert line['cameras']['front']['foreground'] == pytest.approx(float((front > 0).mean()), abs=1e-4)
-    # Nothing is done twice.
-    assert convert_episodes([episode], out) == 0
-
-
-def test_sim_fg_takes_every_nth_tick(episode: Path, tmp_path: Path) -> None:
-    assert convert_episodes([episode], tmp_path / 'pairs', every=2) == 2
-    assert main(['convert', 'sim-fg', str(episode.parent), '--out', str(tmp_path / 'x'), '--every', '0']) == 2
-
-
-def test_scenes_are_held_out_whole(episodes: Path) -> None:
-    training, validation = open_frames([episodes]).split()
-    assert len(training) + len(validation) == 40
-    assert not set(training.scenes) & set(validation.scenes)
-    assert len(set(validation.scenes)) >= 1 and len(validation) % 10 == 0
-    assert validation.frame(0).scene in validation.scenes

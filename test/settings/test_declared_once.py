@@ -34,6 +34,11 @@ OTHERS = {
     },
     'vla_driver/commands/evaluate/tick_time.py': {'--bag': 'whose pictures are seen'},
     'vla_driver/commands/record.py': {'--rate': 'pictures per second'},
+    'vla_driver/commands/train/arguments.py': {'--threads': 'of training, where the default is that of torch'},
+    'vla_driver/commands/train/collect.py': {'--model': 'that drives in a round of DAgger; none is the expert alone'},
+    'vla_driver/commands/train/early_head.py': {'--model': 'whose encoder is pruned'},
+    'vla_driver/commands/train/pruner.py': {'--model': 'whose tokens are pruned'},
+    'vla_driver/commands/train/usual_view.py': {'--model': 'that is copied'},
     'vla_driver/ros/runs/image_source.py': {
         '--rate': 'of the source of pictures',
         '--seconds': 'of sending',

@@ -4,9 +4,9 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,50 +14,45 @@ import pytest
 import torch
 
 from vla_driver.model.config import VlaConfig
-from vla_driver.model.native.vla import VlaModel
 from vla_driver.model.pruning.budget import TokenBudget
 from vla_driver.model.pruning.trained.early import EarlyPruner
 from vla_driver.model.pruning.trained.recon import ReconPruner
 from vla_driver.model.pruning.trained.recon_layers import LayerSpec, layer_spec
 from vla_driver.policies.loading import load_policy
-from vla_driver.train import early_head as command
+from vla_driver.train.early_head import EarlyHeadRun, train_early_head
+from vla_driver.train.record import read_log
 from vla_driver.types import InvalidInput
 
 
 @pytest.fixture
-def checkpoint(tmp_path: Path, small_model_file: Path) -> Path:
+def checkpoint(episode_checkpoint: Callable[..., Path]) -> Path:
     """A small native checkpoint of two vision blocks, with a ReconPruner whose answers differ from token to token."""
+    folder = episode_checkpoint(vision_layers=2)
     torch.manual_seed(0)
-    settings = json.loads(small_model_file.read_text())
-    settings['vision_config']['num_hidden_layers'] = 2
-    config = VlaConfig(**settings, auxiliary=False)
-    VlaModel(config).save_pretrained(tmp_path / 'model')
-    teacher = ReconPruner(layer_spec(config))
+    teacher = ReconPruner(layer_spec(VlaConfig.from_pretrained(folder)))
     with torch.no_grad():
         teacher.scorer.weight.mul_(40.0)
-    teacher.save_pretrained(tmp_path / 'model/pruner')
-    return tmp_path / 'model'
+    teacher.save_pretrained(folder / 'pruner')
+    return folder
 
 
 @pytest.fixture
-def train(checkpoint: Path, episodes: Path, tmp_path: Path) -> Any:
-    def run(*more: str) -> dict[str, float]:
-        parser = argparse.ArgumentParser()
-        command.add_arguments(parser)
-        common = ['--data', str(episodes), '--model', str(checkpoint), '--out', str(tmp_path / 'head'), '--batch', '2']
-        return command.train_early_head(
-            parser.parse_args([*common, '--hidden', '16', '--validate', '4', '--device', 'cpu', '--block', '1', *more])
-        )
+def train(checkpoint: Path, episodes: Path, tmp_path: Path) -> Callable[..., dict[str, float]]:
+    """Return a runner with small settings: (**fields of EarlyHeadRun) -> the figures of held-out moments."""
+
+    def run(**changes: Any) -> dict[str, float]:
+        settings = {'block': 1, 'batch': 2, 'hidden': 16, 'validate': 4, 'device': 'cpu'} | changes
+        return train_early_head(EarlyHeadRun([episodes], str(checkpoint), out=tmp_path / 'head', **settings))
 
     return run
 
 
 def test_the_head_learns_from_the_teacher_and_drives(train: Any, checkpoint: Path, tmp_path: Path) -> None:
-    before = train('--steps', '1', '--learning-rate', '1e-9')
+    before = train(steps=1, learning_rate=1e-9)
     with pytest.raises(InvalidInput, match=r'head already holds config\.json'):
-        train('--steps', '60')
+        train(steps=60)
     shutil.rmtree(tmp_path / 'head')
-    after = train('--steps', '60', '--learning-rate', '1e-2')
+    after = train(steps=60, learning_rate=1e-2)
     assert after['loss'] < before['loss']
     # Tokens that leave are completed: nearer to what the later blocks would have made of them.
     assert before['completion'] == pytest.approx(before['unfinished'], rel=1e-4)
@@ -74,18 +69,21 @@ def test_the_head_learns_from_the_teacher_and_drives(train: Any, checkpoint: Pat
         load_policy(checkpoint, pruner='early:2-head', budget=TokenBudget(ratio=0.5))
     notes = json.loads((checkpoint / 'early1/config.json').read_text())['notes']
     assert notes['steps'] == 60 and notes['held_out']['loss'] == pytest.approx(after['loss'], abs=1e-4)
-    kinds = [json.loads(line)['kind'] for line in (checkpoint / 'early1/log.jsonl').read_text().splitlines()]
-    assert kinds[-1] == 'validation' and 'train' in kinds
+    log = read_log(checkpoint / 'early1')
+    assert [(entry['kind'], entry['step']) for entry in log] == [
+        ('train', 25), ('train', 50), ('train', 60), ('validation', 60)
+    ]  # fmt: skip
 
 
 def test_what_does_not_fit_is_named(train: Any, tmp_path: Path) -> None:
     layer = {'hidden_size': 48, 'num_attention_heads': 2, 'num_key_value_heads': 2, 'intermediate_size': 64}
     ReconPruner(LayerSpec('vla_driver', {**layer, 'rms_norm_eps': 1e-6})).save_pretrained(tmp_path / 'other')
-    for words, message in (
-        (('--block', '2'), 'before vision block 2; allowed: 1 to 1'),
-        (('--steps', '0'), '--steps is 0, expected a positive number'),
-        (('--teacher', str(tmp_path / 'other')), 'width 48; --model'),
-        (('--teacher', str(tmp_path / 'nowhere')), 'is no folder'),
+    for settings, message in (
+        ({'block': 2}, 'before vision block 2; allowed: 1 to 1'),
+        ({'steps': 0}, '--steps is 0, expected a positive number'),
+        ({'teacher': tmp_path / 'other'}, 'width 48; --model'),
+        ({'teacher': tmp_path / 'nowhere'}, 'is no folder'),
+        ({'threads': -1}, '--threads is -1, expected 0'),
     ):
         with pytest.raises(InvalidInput, match=message):
-            train(*words)
+            train(**settings)

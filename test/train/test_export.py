@@ -2,16 +2,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """A run becomes a checkpoint that ships: small, without training heads, with a card read from its log."""
 
-import argparse
 import json
 
 import pytest
 import torch
 
-from vla_driver.commands.train.export import add_arguments, run
 from vla_driver.model.config import VlaConfig
 from vla_driver.model.native.loading import load_model
 from vla_driver.model.native.vla import VlaModel
+from vla_driver.train.export import export_run
 from vla_driver.types import InvalidInput
 
 
@@ -30,21 +29,16 @@ def trained(tmp_path):
     return folder
 
 
-def export(*options):
-    parser = argparse.ArgumentParser()
-    add_arguments(parser)
-    return run(parser.parse_args([str(option) for option in options]))
-
-
 def test_export_keeps_the_weights_and_drops_the_heads(trained, tmp_path):
     scores = tmp_path / 'closed_loop_test.json'
     scores.write_text(json.dumps({'success_rate': 0.75, 'policy': 'model'}))
-    assert export('--run', trained, '--out', tmp_path / 'shipped', '--scores', scores) == 0
+    parameters, written = export_run(trained, tmp_path / 'shipped', [scores])
     before, after = load_model(trained, auxiliary=False), load_model(tmp_path / 'shipped')
     assert after.dtype == torch.float32 and not after.config.auxiliary
     for (name, ours), theirs in zip(before.state_dict().items(), after.state_dict().values(), strict=True):
         torch.testing.assert_close(ours.to(torch.bfloat16).float(), theirs, msg=name)
     size = (tmp_path / 'shipped' / 'model.safetensors').stat().st_size
+    assert size == written and parameters == sum(p.numel() for p in after.parameters())
     assert size < 0.6 * (trained / 'model.safetensors').stat().st_size
     card = (tmp_path / 'shipped' / 'README.md').read_text()
     assert '| second | 5 | 7 | 700 | 40 | 2 | 4 clips of 6 ticks | 0.0003 | random |' in card
@@ -54,4 +48,4 @@ def test_export_keeps_the_weights_and_drops_the_heads(trained, tmp_path):
 def test_a_folder_without_a_log_is_refused(trained, tmp_path):
     (trained / 'log.jsonl').unlink()
     with pytest.raises(InvalidInput, match=r'log\.jsonl'):
-        export('--run', trained, '--out', tmp_path / 'shipped')
+        export_run(trained, tmp_path / 'shipped')

@@ -4,37 +4,35 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
-from vla_driver.cli import main
 from vla_driver.data.frames import open_frames
-from vla_driver.model.config import VlaConfig
 from vla_driver.model.native.loading import load_model
-from vla_driver.model.native.vla import VlaModel
 from vla_driver.model.pruning.budget import TokenBudget
 from vla_driver.model.pruning.registry import make_pruner
 from vla_driver.train.token_encoder import NativeEncoder
+from vla_driver.train.usual_view import write_usual_view
+from vla_driver.types import InvalidInput
 
 
 @pytest.fixture
-def checkpoint(tmp_path: Path, small_model_file: Path) -> Path:
+def checkpoint(episode_checkpoint: Callable[..., Path]) -> Path:
     """A small native checkpoint with a folder beside its weights, as shipped ones have for their pruners."""
-    VlaModel(VlaConfig(**json.loads(small_model_file.read_text()), auxiliary=False)).save_pretrained(tmp_path / 'model')
-    (tmp_path / 'model/pruner').mkdir()
-    (tmp_path / 'model/pruner/config.json').write_text('{}')
-    return tmp_path / 'model'
+    folder = episode_checkpoint()
+    (folder / 'pruner').mkdir()
+    (folder / 'pruner/config.json').write_text('{}')
+    return folder
 
 
 def test_the_copy_knows_the_mean_of_each_place_and_is_the_same_unpruned(
     checkpoint: Path, episodes: Path, tmp_path: Path
 ) -> None:
     copy = tmp_path / 'copy'
-    arguments = ['train', 'usual-view', '--data', str(episodes), '--model', str(checkpoint), '--out', str(copy)]
-    assert main([*arguments, '--moments', '11']) == 0
+    assert write_usual_view(str(checkpoint), [episodes], copy, moments=11) == 11
     before, after = (load_model(folder, auxiliary=False) for folder in (checkpoint, copy))
     assert after.config.view_config.reads == 'usual'
     assert (copy / 'pruner/config.json').read_text() == '{}'
@@ -65,14 +63,10 @@ def test_the_copy_knows_the_mean_of_each_place_and_is_the_same_unpruned(
         assert (pruned - second.read).norm() < (holes - second.read).norm()
 
 
-def test_what_cannot_be_is_refused(
-    checkpoint: Path, episodes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    arguments = ['train', 'usual-view', '--data', str(episodes), '--model', str(checkpoint)]
-    assert main([*arguments, '--out', str(tmp_path)]) != 0
-    assert f'--out {tmp_path} exists; name a folder that does not' in capsys.readouterr().err
-    assert main([*arguments, '--out', str(tmp_path / 'new'), '--moments', '0']) != 0
-    assert '--moments is 0, expected 1 or more' in capsys.readouterr().err
-    blind = ['train', 'usual-view', '--data', str(episodes), '--model', 'nano-blind', '--out', str(tmp_path / 'new')]
-    assert main(blind) != 0
-    assert 'the blind control has no visual tokens' in capsys.readouterr().err
+def test_what_cannot_be_is_refused(checkpoint: Path, episodes: Path, tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match=f'--out {tmp_path} exists; name a folder that does not'):
+        write_usual_view(str(checkpoint), [episodes], tmp_path)
+    with pytest.raises(InvalidInput, match='--moments is 0, expected 1 or more'):
+        write_usual_view(str(checkpoint), [episodes], tmp_path / 'new', moments=0)
+    with pytest.raises(InvalidInput, match='the blind control has no visual tokens'):
+        write_usual_view('nano-blind', [episodes], tmp_path / 'new')

@@ -9,8 +9,7 @@ and batches can be prepared ahead in a thread without changing anything.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Generator, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,23 +21,24 @@ import torch
 from vla_driver.data.episode import (
     FRONT_SIZE,
     LABEL_STRIDE,
-    OTHER_CAMERAS,
     OTHER_SIZE,
+    Episode,
     decode_picture,
     open_episode,
+    stored_cameras,
+    stored_labels,
     stored_size,
 )
 from vla_driver.data.features import open_features
+from vla_driver.data.prefetch import prepared_ahead
 from vla_driver.model.config import VlaConfig
 from vla_driver.model.native.inputs import rig_geometry
 from vla_driver.model.tokens import ClipBatch, ClipLabels, ModelInputs
 from vla_driver.sim.world.scene import SemanticClass
-from vla_driver.types import ANCHOR_CAMERA, CAMERA_NAMES, CameraModel, Image, InvalidInput, TurnCommand
+from vla_driver.types import CAMERA_NAMES, Image, InvalidInput, TurnCommand
 
 #: Classes after those of SemanticClass: a traffic light that shows red (or amber), or green, to this camera.
 RED_LAMP, GREEN_LAMP = 17, 18
-
-Episode = Mapping[str, npt.NDArray[Any]]
 
 
 def find_episodes(folders: Sequence[Path]) -> list[Path]:
@@ -49,13 +49,18 @@ def find_episodes(folders: Sequence[Path]) -> list[Path]:
     return paths
 
 
+def is_held_out(name: str, every: int) -> bool:
+    """Whether an episode or scene of this name is held out: one in about `every`, the same whatever else there is."""
+    return zlib.crc32(name.encode()) % every == 0
+
+
 def split_episodes(paths: Sequence[Path], every: int = 12) -> tuple[list[Path], list[Path]]:
     """Return (training, validation) episodes: one in about `every`, chosen by its name, of all towns alike.
 
     Whole episodes are held out, because neighbouring ticks look alike; the choice by name stays the same when
     more episodes are collected.
     """
-    held_out = [path for path in paths if zlib.crc32(path.stem.encode()) % every == 0]
+    held_out = [path for path in paths if is_held_out(path.stem, every)]
     if not held_out and len(paths) > 1:
         held_out = [paths[-1]]
     chosen = set(held_out)
@@ -150,7 +155,7 @@ class ClipDataset:
                     )
         self.config, self.ticks, self.augment = config, ticks, augment
         self.episodes: list[Episode] = [open_episode(path) for path in paths]
-        self._geometry = [self._rig_of(episode) for episode in self.episodes]
+        self._geometry = [rig_geometry(config, stored_cameras(episode)) for episode in self.episodes]
         self._features = (
             [
                 open_features(features, path, len(e['stamp']), device)
@@ -179,14 +184,6 @@ class ClipDataset:
     def num_ticks(self) -> int:
         """Ticks in all episodes."""
         return sum(len(episode['stamp']) for episode in self.episodes)
-
-    def _rig_of(self, episode: Episode) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-        cameras = {
-            name: CameraModel(name, *stored_size(name), episode['intrinsics'][i], episode['base_from_camera'][i])
-            for i, name in enumerate(CAMERA_NAMES)
-            if episode['present'][i]
-        }
-        return rig_geometry(self.config, cameras)
 
     def training_batch(self, seed: int, step: int, clips: int) -> ClipBatch:
         """Return batch number `step` of the endless sequence `seed`."""
@@ -259,7 +256,7 @@ class ClipDataset:
                     if picture is None:
                         continue
                     there[row, slot] = True
-                    label, distance = _labels_of(episode, tick, name)
+                    label, distance = stored_labels(episode, tick, name)
                     labels[row, slot] = mark_lit_lamps(label, picture)
                     depths[row, slot] = distance
                     table = tables[row // self.ticks]
@@ -284,29 +281,8 @@ class ClipDataset:
         return np.stack([acceleration, curvature], axis=-1), weights
 
 
-def _labels_of(episode: Episode, tick: int, camera: str) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float16]]:
-    if camera == ANCHOR_CAMERA:
-        return episode['label_front'][tick], episode['depth_front'][tick]
-    index = OTHER_CAMERAS.index(camera)
-    return episode['label_other'][tick, index], episode['depth_other'][tick, index]
-
-
 def batches_ahead(
-    dataset: ClipDataset, seed: int, first: int, clips: int, stride: int = 1, ahead: int = 2
+    dataset: ClipDataset, seed: int, first: int, clips: int, stride: int = 1
 ) -> Generator[ClipBatch, None, None]:
-    """Yield batches first, first + stride, ... for ever, `ahead` of them prepared in a thread meanwhile.
-
-    A thread suffices: decoding JPEGs and copying arrays release the interpreter's lock.
-    """
-    with ThreadPoolExecutor(1, thread_name_prefix='batches') as pool:
-        pending = [pool.submit(dataset.training_batch, seed, first + k * stride, clips) for k in range(ahead)]
-        step = first + ahead * stride
-        try:
-            while True:
-                batch = pending.pop(0).result()
-                pending.append(pool.submit(dataset.training_batch, seed, step, clips))
-                step += stride
-                yield batch
-        finally:
-            for future in pending:
-                future.cancel()
+    """Yield batches number first, first + stride, ... for ever, some prepared ahead."""
+    return prepared_ahead(lambda number: dataset.training_batch(seed, number, clips), first, stride)

@@ -8,7 +8,6 @@ of Imitation Learning and Structured Prediction to No-Regret Online Learning", 2
 
 from __future__ import annotations
 
-import argparse
 import json
 import multiprocessing
 import time
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tqdm import tqdm
 
 from vla_driver.data.episode import EpisodeWriter, Hazard, Tick
 from vla_driver.planning.control import ControlCommand, TrajectoryController
@@ -32,6 +32,24 @@ TICK_STEPS = 5
 PLAN_STEPS = 2
 #: After two seconds of standing still only this share of the ticks is recorded: little new is to be seen.
 _STANDING_KEEP = 0.35
+
+
+@dataclass(frozen=True)
+class CollectionRun:
+    """What is collected: `episodes` drives of `seconds` simulated seconds in the towns of a split, into `out`.
+
+    seed: another one gives other drives; jobs: worker processes; model: the checkpoint that drives in a DAgger round
+    ('': the expert alone), and learner the share of the time that it does, 0 to 1.
+    """
+
+    out: Path
+    split: str = 'train'
+    episodes: int = 200
+    seconds: float = 90.0
+    seed: int = 0
+    jobs: int = 2
+    model: str = ''
+    learner: float = 0.7
 
 
 @dataclass(frozen=True)
@@ -154,35 +172,24 @@ def _work(recipes: list[Recipe], counter: Any) -> None:
                     stream.write(json.dumps(summary) + '\n')
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options of `vla_driver train collect`."""
-    parser.add_argument('--out', type=Path, required=True, help='folder for the episodes; existing ones are kept')
-    parser.add_argument('--split', default='train', help='train or val (default: train)')
-    parser.add_argument('--episodes', type=int, default=200, help='how many episodes (default: 200)')
-    parser.add_argument('--seconds', type=float, default=90.0, help='simulated seconds an episode (default: 90)')
-    parser.add_argument('--seed', type=int, default=0, help='another seed gives other drives (default: 0)')
-    parser.add_argument('--jobs', type=int, default=2, help='worker processes (default: 2)')
-    parser.add_argument('--model', default='', help='checkpoint that drives in a DAgger round; none: the expert alone')
-    parser.add_argument('--learner', type=float, default=0.7, help='share of the time the model drives (default: 0.7)')
+def collect(run: CollectionRun) -> int:
+    """Drive the episodes that are not there yet, showing progress; return how many ticks were added.
 
-
-def run(args: argparse.Namespace) -> int:
-    """Collect with `--jobs` processes and show progress."""
-    from tqdm import tqdm
-
-    if args.split == 'test':
+    Raises `InvalidInput` for the test towns, for a share out of range, and where a process failed.
+    """
+    if run.split == 'test':
         raise InvalidInput('--split test: nothing is trained on the test towns; allowed: train, val')
-    if not 0.0 <= args.learner <= 1.0:
-        raise InvalidInput(f'--learner {args.learner}: expected a share between 0 and 1')
-    learner = args.learner if args.model else 0.0
+    if not 0.0 <= run.learner <= 1.0:
+        raise InvalidInput(f'--learner {run.learner}: expected a share between 0 and 1')
+    learner = run.learner if run.model else 0.0
     recipes = [
-        Recipe(s, args.out / f'{s.town}_{s.seed}.npz', args.model, learner, args.seconds)
-        for s in scenarios(args.split, args.episodes, args.seed, length_m=400.0)
+        Recipe(s, run.out / f'{s.town}_{s.seed}.npz', run.model, learner, run.seconds)
+        for s in scenarios(run.split, run.episodes, run.seed, length_m=400.0)
     ]
     context = multiprocessing.get_context('spawn')
     counter = context.Value('q', 0)
     workers = [
-        context.Process(target=_work, args=(recipes[k :: args.jobs], counter), daemon=True) for k in range(args.jobs)
+        context.Process(target=_work, args=(recipes[k :: run.jobs], counter), daemon=True) for k in range(run.jobs)
     ]
     started = time.monotonic()
     for worker in workers:
@@ -195,5 +202,4 @@ def run(args: argparse.Namespace) -> int:
     failed = [worker.exitcode for worker in workers if worker.exitcode]
     if failed:
         raise InvalidInput(f'{len(failed)} of {len(workers)} workers failed (exit codes {failed}); see above')
-    print(f'{counter.value} new ticks in {args.out}')
-    return 0
+    return int(counter.value)

@@ -20,6 +20,7 @@ Members (T ticks; C = the six cameras in the order of types.CAMERA_NAMES; O = th
 from __future__ import annotations
 
 import enum
+import hashlib
 import os
 import zipfile
 from collections.abc import Mapping
@@ -38,12 +39,16 @@ from vla_driver.types import (
     ANCHOR_CAMERA,
     CAMERA_NAMES,
     PLAN_STEPS,
+    CameraModel,
     CameraRig,
     Image,
     InvalidInput,
     Observation,
     Trajectory,
 )
+
+#: Members by name, as `open_episode` returns them.
+Episode = Mapping[str, npt.NDArray[Any]]
 
 FORMAT_VERSION = 1
 #: Stored picture sizes (width, height): the front camera sees farther, the others watch the flanks.
@@ -91,6 +96,12 @@ class Tick:
 def stored_size(camera: str) -> tuple[int, int]:
     """Return (width, height) at which the pictures of `camera` are stored."""
     return FRONT_SIZE if camera == ANCHOR_CAMERA else OTHER_SIZE
+
+
+def episode_key(path: Path) -> str:
+    """Return a name for what is made of an episode: its own, and its folder's, for equal names come from several."""
+    place = hashlib.sha256(os.fsencode(path.resolve().parent)).hexdigest()[:8]
+    return f'{path.stem}-{place}'
 
 
 def shrink_semantic(semantic: npt.NDArray[np.uint8], rows: int, columns: int) -> npt.NDArray[np.uint8]:
@@ -274,9 +285,30 @@ def open_episode(path: str | os.PathLike[str]) -> dict[str, npt.NDArray[Any]]:
     return members
 
 
-def decode_picture(episode: Mapping[str, npt.NDArray[Any]], tick: int, camera: int) -> Image | None:
-    """Return picture [H, W, 3] RGB of camera index `camera` (order of CAMERA_NAMES), or None when there is none."""
+def stored_cameras(episode: Episode) -> dict[str, CameraModel]:
+    """Return the cameras of an episode by name, with the calibration of the stored pictures."""
+    return {
+        name: CameraModel(name, *stored_size(name), episode['intrinsics'][i], episode['base_from_camera'][i])
+        for i, name in enumerate(CAMERA_NAMES)
+        if episode['present'][i]
+    }
+
+
+def stored_labels(episode: Episode, tick: int, camera: str) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float16]]:
+    """Return the classes [rows, columns] and the depths, metres, of a camera at a tick; zeros without a picture."""
+    if camera == ANCHOR_CAMERA:
+        return episode['label_front'][tick], episode['depth_front'][tick]
+    index = OTHER_CAMERAS.index(camera)
+    return episode['label_other'][tick, index], episode['depth_other'][tick, index]
+
+
+def stored_jpeg(episode: Episode, tick: int, camera: int) -> npt.NDArray[np.uint8] | None:
+    """Return the JPEG of camera index `camera` (order of CAMERA_NAMES), or None when there is none."""
     start, end = episode['jpeg_offsets'][tick, camera]
-    if start == end:
-        return None
-    return simplejpeg.decode_jpeg(episode['jpeg_bytes'][start:end].data, fastdct=False, fastupsample=False)
+    return None if start == end else episode['jpeg_bytes'][start:end]
+
+
+def decode_picture(episode: Episode, tick: int, camera: int) -> Image | None:
+    """Return picture [H, W, 3] RGB of camera index `camera` (order of CAMERA_NAMES), or None when there is none."""
+    jpeg = stored_jpeg(episode, tick, camera)
+    return None if jpeg is None else simplejpeg.decode_jpeg(jpeg.data, fastdct=False, fastupsample=False)

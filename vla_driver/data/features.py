@@ -10,9 +10,7 @@ by a hash of those weights and by the precision, and a record in it says both.
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from vla_driver.data.episode import episode_key
 from vla_driver.model.precision import precision
 from vla_driver.types import InvalidInput
 
@@ -28,9 +27,8 @@ RECORD: Final = 'features.json'
 
 
 def feature_path(folder: Path, episode: Path) -> Path:
-    """Return where the features of an episode lie (episodes of equal name may come from several folders)."""
-    place = hashlib.sha256(os.fsencode(episode.resolve().parent)).hexdigest()[:8]
-    return folder / f'{episode.stem}-{place}.npy'
+    """Return where the features of an episode lie."""
+    return folder / f'{episode_key(episode)}.npy'
 
 
 def open_features(folder: Path, episode: Path, ticks: int, device: torch.device | str = 'cpu') -> npt.NDArray[Any]:

@@ -4,13 +4,11 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from vla_driver.data.episode import open_episode
+from vla_driver.data.episode import episode_key, open_episode, stored_jpeg
 from vla_driver.data.foreground import Mask, PairRecord, PairWriter
 from vla_driver.data.frames import EpisodeFrames
 from vla_driver.data.nuscenes import Sample
@@ -81,19 +79,19 @@ def convert_episodes(
     added = 0
     for path in episodes:
         frames, episode = EpisodeFrames(path), open_episode(path)
-        # Episodes of equal name may come from several folders.
-        place = f'{path.stem}-{hashlib.sha256(os.fsencode(path.resolve().parent)).hexdigest()[:8]}'
+        place = episode_key(path)
         for tick in range(0, len(frames), every):
             frame_id = f'{place}/{tick:05d}'
             if frame_id in writer.done:
                 continue
             records = {}
             for name, view in frames.frame(tick).views.items():
-                start, end = episode['jpeg_offsets'][tick, CAMERA_NAMES.index(name)]
+                jpeg = stored_jpeg(episode, tick, CAMERA_NAMES.index(name))
+                assert jpeg is not None  # or there would be no view
                 image = f'images/{frame_id}/{name}.jpg'
                 target = out / image
                 target.parent.mkdir(parents=True, exist_ok=True)
-                target.write_bytes(episode['jpeg_bytes'][start:end].tobytes())
+                target.write_bytes(jpeg.tobytes())
                 records[name] = _record(
                     image, writer.write_mask(f'{frame_id}/{name}', view.mask), view.mask, view.camera
                 )

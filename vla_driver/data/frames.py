@@ -4,18 +4,17 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
-from vla_driver.data.clips import find_episodes
-from vla_driver.data.episode import OTHER_CAMERAS, decode_picture, open_episode, stored_size
+from vla_driver.data.clips import find_episodes, is_held_out
+from vla_driver.data.episode import decode_picture, open_episode, stored_cameras, stored_labels
 from vla_driver.data.features import open_features
 from vla_driver.data.foreground import Frame, PairFolder, View, is_pairs, mask_of_semantic
-from vla_driver.types import ANCHOR_CAMERA, CAMERA_NAMES, CameraModel, InvalidInput
+from vla_driver.types import CAMERA_NAMES, InvalidInput
 
 
 class FrameSource(Protocol):
@@ -39,12 +38,7 @@ class EpisodeFrames:
     def __init__(self, path: Path, features: Path | None = None, device: str = 'cpu'):
         """features: folder of patch features (data/features.py), for a model on `device`; they go with each frame."""
         self.path, self._episode = path, open_episode(path)
-        episode = self._episode
-        self._cameras = {
-            name: CameraModel(name, *stored_size(name), episode['intrinsics'][i], episode['base_from_camera'][i])
-            for i, name in enumerate(CAMERA_NAMES)
-            if episode['present'][i]
-        }
+        self._cameras = stored_cameras(self._episode)
         self._features = open_features(features, path, len(self), device) if features is not None else None
 
     @property
@@ -62,10 +56,7 @@ class EpisodeFrames:
             image = decode_picture(self._episode, index, CAMERA_NAMES.index(name))
             if image is None:
                 continue
-            if name == ANCHOR_CAMERA:
-                label = self._episode['label_front'][index]
-            else:
-                label = self._episode['label_other'][index, OTHER_CAMERAS.index(name)]
+            label, _ = stored_labels(self._episode, index, name)
             views[name] = View(camera, image, mask_of_semantic(label))
         patches = None if self._features is None else np.asarray(self._features[index])
         return Frame(f'{self.path.stem}/{index:05d}', self.path.stem, views, patches)
@@ -97,7 +88,7 @@ class JoinedFrames:
         As in data/clips.py: whole drives, because neighbouring frames look alike.
         """
         names = sorted(set(self.scenes))
-        held = {name for name in names if zlib.crc32(name.encode()) % every == 0}
+        held = {name for name in names if is_held_out(name, every)}
         if not held and len(names) > 1:
             held = {names[-1]}
         if len(held) == len(names):

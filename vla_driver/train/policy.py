@@ -1,15 +1,15 @@
 # Copyright 2026 The vla_driver authors
 # SPDX-License-Identifier: Apache-2.0
-"""`vla_driver train policy`: imitation of the expert from collected episodes."""
+"""Imitation of the expert from collected episodes: one process trains, or several share the clips of each step."""
 
 from __future__ import annotations
 
-import argparse
+import dataclasses
 import itertools
 import json
 import tempfile
-import time
-from dataclasses import asdict
+from collections.abc import Generator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,293 +17,223 @@ import torch
 import torch.distributed
 import torch.multiprocessing
 from torch.multiprocessing import ProcessRaisedException
-from tqdm import tqdm
 
 from vla_driver.data.clips import ClipDataset, batches_ahead, find_episodes, split_episodes
 from vla_driver.data.encoding import encode_episodes
 from vla_driver.model.checkpoint import resolve_checkpoint
 from vla_driver.model.config import VlaConfig
-from vla_driver.model.device import DEVICE_HELP, choose_device
+from vla_driver.model.device import choose_device
 from vla_driver.model.native.loading import load_model
 from vla_driver.model.native.vla import VlaModel
 from vla_driver.model.precision import precision
+from vla_driver.model.tokens import ClipBatch
 from vla_driver.train.anchors import fit_anchors
-from vla_driver.train.trainer import STATE_FOLDER, Trainer, TrainerConfig
+from vla_driver.train.checks import check_new_run, check_positive
+from vla_driver.train.loop import Counting, train
+from vla_driver.train.policy_trainer import PolicyConfig, PolicyTrainer
+from vla_driver.train.record import append_log, read_log
 from vla_driver.train.validation import validate
 from vla_driver.types import InvalidInput
 
+#: vision: depth, classes and scene only; reflex: what is read off the panorama; policy: no dense labels; all.
 STAGES = ('vision', 'reflex', 'policy', 'all')
+_SHOWN = ('ade_1s', 'ade_3s', 'lateral_slope', 'start_recall', 'stop_recall', 'light_accuracy', 'light_error_m')
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the command's arguments."""
-    parser.add_argument('--data', type=Path, nargs='+', required=True, metavar='DIR', help='folders of episodes')
-    parser.add_argument('--out', type=Path, required=True, metavar='DIR', help='where the checkpoint and the log go')
-    parser.add_argument(
-        '--stage',
-        choices=STAGES,
-        default='all',
-        help='vision: depth, classes and scene only; reflex: what is read off the panorama, at a tenth of the work; '
-        'policy: no dense labels; all: everything (default)',
-    )
-    length = parser.add_mutually_exclusive_group()
-    length.add_argument('--steps', type=int, metavar='N', help='length of the run in optimiser steps')
-    length.add_argument('--minutes', type=float, metavar='M', help='length of the run in minutes (default: 60)')
-    parser.add_argument('--batch', type=int, default=4, metavar='K', help='clips per step (default: %(default)s)')
-    parser.add_argument('--ticks', type=int, default=6, metavar='T', help='ticks per clip (default: %(default)s)')
-    parser.add_argument('--seed', type=int, default=0, metavar='S', help='seed of weights, data and noise (default: 0)')
-    parser.add_argument(
-        '--learning-rate',
-        type=float,
-        default=6e-4,
-        metavar='LR',
-        help='peak of the learning rate (default: %(default)s)',
-    )
-    parser.add_argument('--resume', action='store_true', help='continue the run in --out exactly where it was saved')
-    parser.add_argument('--init', metavar='CKPT', help='start from the weights of a checkpoint (DAgger rounds)')
-    parser.add_argument(
-        '--refit-anchors',
-        action='store_true',
-        help='with --init: fit the anchors to these episodes, and learn anew to choose among them',
-    )
-    parser.add_argument('--blind', action='store_true', help='train the control that sees no images')
-    parser.add_argument(
-        '--freeze-vision',
-        action='store_true',
-        help='keep the encoder as it is (needs --init) and train the rest on its features, encoded once',
-    )
-    parser.add_argument(
-        '--features', type=Path, metavar='DIR', help='where encoded features are kept (default: OUT/features)'
-    )
-    parser.add_argument('--config', type=Path, metavar='FILE', help='JSON of VlaConfig entries that differ from nano')
-    parser.add_argument(
-        '--save-minutes',
-        type=float,
-        default=5.0,
-        metavar='M',
-        help='minutes from one checkpoint to the next (default: 5)',
-    )
-    parser.add_argument('--validate-clips', type=int, default=120, metavar='N', help='held-out clips (default: 120)')
-    parser.add_argument(
-        '--processes',
-        type=int,
-        default=1,
-        metavar='N',
-        help='share the clips of a step among N processes on the CPU; with one thread each they get more out of '
-        'shared cores than threads do (default: 1)',
-    )
-    parser.add_argument('--threads', type=int, metavar='N', help="CPU threads of a process (default: torch's, shared)")
-    parser.add_argument('--device', default='auto', help=DEVICE_HELP)
+@dataclass(frozen=True)
+class PolicyRun:
+    """One run of imitation, from the episodes under the folders `data` to the checkpoint `out`.
+
+    resume: continue the run in `out`; init: the checkpoint whose weights it starts from; refit_anchors: fit the anchors
+    of `init` anew; blind: train the control that sees no images; freeze_vision: keep the encoder of `init` and train
+    the rest on its features, kept in `features` (default: out/features); architecture: a JSON file of VlaConfig
+    entries that differ from nano; validate_clips: how many held-out clips are validated on, after each save.
+    """
+
+    data: Sequence[Path]
+    out: Path
+    config: PolicyConfig
+    resume: bool = False
+    init: str | None = None
+    refit_anchors: bool = False
+    blind: bool = False
+    freeze_vision: bool = False
+    features: Path | None = None
+    architecture: Path | None = None
+    save_minutes: float = 5.0
+    validate_clips: int = 120
+    threads: int | None = None
+    device: str = 'auto'
 
 
-def run(args: argparse.Namespace) -> int:
-    """Run the command; raises InvalidInput for settings and data that cannot be trained on."""
-    train_policy(args)
-    return 0
+def train_policy(run: PolicyRun) -> dict[str, float]:
+    """Train; return the last validation's figures (empty without held-out episodes).
 
-
-def train_policy(args: argparse.Namespace) -> dict[str, float]:
-    """Train as the arguments say; return the last validation's figures (empty without held-out episodes)."""
-    _check(args)
-    if args.processes == 1:
-        return _train(args, rank=0)
+    Raises `InvalidInput` for settings and data that cannot be trained on.
+    """
+    _check(run)
+    if run.config.processes == 1:
+        return _train(run, rank=0)
     with tempfile.TemporaryDirectory() as folder:
         meeting = f'file://{folder}/meeting'
         try:
-            torch.multiprocessing.spawn(_worker, (args, meeting), nprocs=args.processes)
+            torch.multiprocessing.spawn(_worker, (run, meeting), nprocs=run.config.processes)
         except ProcessRaisedException as error:
             reason = str(error).strip().splitlines()[-1]
             raise InvalidInput(reason.removeprefix(f'{InvalidInput.__module__}.{InvalidInput.__name__}: ')) from error
-    entries = map(json.loads, (args.out / 'log.jsonl').read_text(encoding='utf-8').splitlines())
-    figures = [entry for entry in entries if entry['kind'] == 'validation']
+    figures = read_log(run.out, 'validation')
     return {key: value for key, value in figures[-1].items() if isinstance(value, float)} if figures else {}
 
 
-def _worker(rank: int, args: argparse.Namespace, meeting: str) -> None:
-    torch.distributed.init_process_group('gloo', init_method=meeting, rank=rank, world_size=args.processes)
+def _check(run: PolicyRun) -> None:
+    config = run.config
+    if config.steps is None and config.minutes is None:
+        raise InvalidInput('how long? give --steps or --minutes')
+    check_positive(
+        steps=config.steps,
+        batch=config.clips,
+        processes=config.processes,
+        ticks=config.ticks,
+        validate_clips=run.validate_clips,
+        threads=run.threads,
+        minutes=config.minutes,
+        learning_rate=config.learning_rate,
+        save_minutes=run.save_minutes,
+    )
+    if run.freeze_vision and (run.blind or not (run.init or run.resume)):
+        raise InvalidInput('--freeze-vision keeps a trained encoder: give --init CKPT of a model that sees')
+    if run.refit_anchors and not run.init:
+        raise InvalidInput('--refit-anchors changes the anchors of a trained model: give --init CKPT, or drop it')
+    if run.freeze_vision and config.stage == 'vision':
+        raise InvalidInput('--freeze-vision keeps what --stage vision trains; drop one of them')
+    if config.stage == 'vision' and run.blind:
+        raise InvalidInput('--stage vision trains what --blind leaves out; drop one of them')
+    if config.clips % config.processes:
+        raise InvalidInput(f'--batch {config.clips} does not divide among --processes {config.processes}')
+    if config.processes > 1 and run.device not in ('auto', 'cpu'):
+        raise InvalidInput(f'--processes shares the work of a CPU; with --device {run.device} leave it at 1')
+    choose_device(run.device)
+    if run.init:
+        resolve_checkpoint(run.init)
+    check_new_run(run.out, run.resume)
+
+
+def _worker(rank: int, run: PolicyRun, meeting: str) -> None:
+    processes = run.config.processes
+    torch.distributed.init_process_group('gloo', init_method=meeting, rank=rank, world_size=processes)
     try:
-        _train(args, rank)
+        _train(run, rank)
     finally:
         torch.distributed.destroy_process_group()
 
 
-def _train(args: argparse.Namespace, rank: int) -> dict[str, float]:
+def _train(run: PolicyRun, rank: int) -> dict[str, float]:
     """Train as process number `rank`; only number 0 writes, validates and shows progress."""
-    torch.set_num_threads(args.threads or max(1, torch.get_num_threads() // args.processes))
-    device = str(choose_device('cpu' if args.processes > 1 else args.device))
-    config = TrainerConfig(
-        stage='policy' if args.freeze_vision and args.stage == 'all' else args.stage,
-        steps=args.steps,
-        minutes=args.minutes if args.steps is None else None,
-        clips=args.batch,
-        processes=args.processes,
-        ticks=args.ticks,
-        seed=args.seed,
-        learning_rate=args.learning_rate,
-    )
-    torch.manual_seed(args.seed)
-    model = _make_model(args)
-    train_paths, held_out = split_episodes(find_episodes(args.data))
-    if args.resume:
+    config = run.config
+    if run.freeze_vision and config.stage == 'all':
+        config = dataclasses.replace(config, stage='policy')
+    torch.set_num_threads(run.threads or max(1, torch.get_num_threads() // config.processes))
+    device = str(choose_device('cpu' if config.processes > 1 else run.device))
+    torch.manual_seed(config.seed)
+    model = _make_model(run)
+    train_paths, held_out = split_episodes(find_episodes(run.data))
+    if run.resume:
         # New episodes would change the order of the old ones, and the run would no longer be the same.
-        train_paths, held_out = _recorded_split(args.out, train_paths, held_out)
-    features = _features(args, model, [*train_paths, *held_out], device, rank) if args.freeze_vision else None
-    dataset = ClipDataset(train_paths, model.config, ticks=args.ticks, features=features, device=device)
+        train_paths, held_out = _recorded_split(run.out, train_paths, held_out)
+    features = _features(run, model, [*train_paths, *held_out], device, rank) if run.freeze_vision else None
+    dataset = ClipDataset(train_paths, model.config, ticks=config.ticks, features=features, device=device)
     validation = (
-        ClipDataset(held_out, model.config, ticks=args.ticks, augment=False, features=features, device=device)
+        ClipDataset(held_out, model.config, ticks=config.ticks, augment=False, features=features, device=device)
         if held_out
         else None
     )
-    if not args.resume and (args.refit_anchors or not args.init):
-        fit_anchors(model, *dataset.controls(), seed=args.seed, again=bool(args.init))
-    trainer = Trainer(model, config, device, rank)
-    if args.resume:
-        trainer.load(args.out)
+    if not run.resume and (run.refit_anchors or not run.init):
+        fit_anchors(model, *dataset.controls(), seed=config.seed, again=bool(run.init))
+    trainer = PolicyTrainer(model, config, device, rank)
+    if run.resume:
+        trainer.load(run.out)
     if rank > 0:
-        for batch in batches_ahead(dataset, args.seed, _first(trainer), args.batch // args.processes, args.processes):
+        for batch in _batches(trainer, dataset):
             trainer.train_step(batch)
             if trainer.progress >= 1.0:
                 break
         return {}
-    args.out.mkdir(parents=True, exist_ok=True)
-    if not args.resume:
-        _record_split(args.out, train_paths, held_out)
-    parameters = sum(p.numel() for p in model.parameters())
-    _log(
-        args.out,
+    run.out.mkdir(parents=True, exist_ok=True)
+    if not run.resume:
+        _record_split(run.out, train_paths, held_out)
+    append_log(
+        run.out,
         kind='start',
         step=trainer.step,
         episodes=len(train_paths),
         validation_episodes=len(held_out),
         ticks=dataset.num_ticks,
-        parameters=parameters,
+        parameters=sum(p.numel() for p in model.parameters()),
         device=device,
         precision=precision(device),
         threads=torch.get_num_threads(),
-        init=str(args.init or ''),
+        init=str(run.init or ''),
         settings=asdict(config),
     )
-    return _loop(args, trainer, dataset, validation)
+    return train(
+        trainer,
+        _batches(trainer, dataset),
+        _counting(config),
+        run.out,
+        save_minutes=run.save_minutes,
+        validate=lambda: _validate(run, trainer, validation),
+        shown=_SHOWN,
+    )
 
 
-def _features(args: argparse.Namespace, model: VlaModel, paths: list[Path], device: str, rank: int) -> Path:
+def _make_model(run: PolicyRun) -> VlaModel:
+    if run.resume:
+        return load_model(run.out)
+    if run.init:
+        model = load_model(run.init, auxiliary=True)
+        if model.config.blind != run.blind:
+            raise InvalidInput(f'--init {run.init} has blind={model.config.blind}, but --blind is {run.blind}')
+        return model
+    entries: dict[str, Any] = {}
+    if run.architecture is not None:
+        try:
+            entries = json.loads(run.architecture.read_text(encoding='utf-8'))
+        except (OSError, json.JSONDecodeError) as error:
+            raise InvalidInput(f'--config {run.architecture}: {error}') from error
+    return VlaModel(VlaConfig(**entries, blind=run.blind))
+
+
+def _features(run: PolicyRun, model: VlaModel, paths: list[Path], device: str, rank: int) -> Path:
     """Encode the episodes, each process its share, and freeze what they were encoded with."""
     # The merger, too, although it comes after the features that are kept: a pruner of these tokens stays of use.
     model.vision.requires_grad_(False)
-    folder = args.features or args.out / 'features'
-    found = encode_episodes(model.to(device), paths[rank :: args.processes], folder, device=device, progress=rank == 0)
-    if args.processes > 1:
+    folder, processes = run.features or run.out / 'features', run.config.processes
+    found = encode_episodes(model.to(device), paths[rank::processes], folder, device=device, progress=rank == 0)
+    if processes > 1:
         torch.distributed.barrier()
     return found
 
 
-def _check(args: argparse.Namespace) -> None:
-    if args.steps is None and args.minutes is None:
-        args.minutes = 60.0
-    counts = ('steps', 'batch', 'processes', 'ticks', 'validate_clips', 'threads')
-    for name in (*counts, 'minutes', 'learning_rate', 'save_minutes'):
-        value = getattr(args, name)
-        if value is not None and not value > 0:
-            raise InvalidInput(f'--{name.replace("_", "-")} is {value}, expected a positive number')
-    if args.freeze_vision and (args.blind or not (args.init or args.resume)):
-        raise InvalidInput('--freeze-vision keeps a trained encoder: give --init CKPT of a model that sees')
-    if args.refit_anchors and not args.init:
-        raise InvalidInput('--refit-anchors changes the anchors of a trained model: give --init CKPT, or drop it')
-    if args.freeze_vision and args.stage == 'vision':
-        raise InvalidInput('--freeze-vision keeps what --stage vision trains; drop one of them')
-    if args.stage == 'vision' and args.blind:
-        raise InvalidInput('--stage vision trains what --blind leaves out; drop one of them')
-    if args.batch % args.processes:
-        raise InvalidInput(f'--batch {args.batch} does not divide among --processes {args.processes}')
-    if args.processes > 1 and args.device not in ('auto', 'cpu'):
-        raise InvalidInput(f'--processes shares the work of a CPU; with --device {args.device} leave it at 1')
-    choose_device(args.device)
-    if args.init:
-        resolve_checkpoint(args.init)
-    if not args.resume and (args.out / STATE_FOLDER).exists():
-        raise InvalidInput(f'{args.out} already holds a run: continue it with --resume, or choose another --out')
+def _batches(trainer: PolicyTrainer, dataset: ClipDataset) -> Generator[ClipBatch, None, None]:
+    """Yield this process's share of each step from where the run is: processes take turns."""
+    config = trainer.config
+    first = trainer.step * config.processes + trainer.rank
+    return batches_ahead(dataset, config.seed, first, config.clips // config.processes, config.processes)
 
 
-def _make_model(args: argparse.Namespace) -> VlaModel:
-    if args.resume:
-        return load_model(args.out)
-    if args.init:
-        model = load_model(args.init, auxiliary=True)
-        if model.config.blind != args.blind:
-            raise InvalidInput(f'--init {args.init} has blind={model.config.blind}, but --blind is {args.blind}')
-        return model
-    entries: dict[str, Any] = {}
-    if args.config is not None:
-        try:
-            entries = json.loads(args.config.read_text(encoding='utf-8'))
-        except (OSError, json.JSONDecodeError) as error:
-            raise InvalidInput(f'--config {args.config}: {error}') from error
-    return VlaModel(VlaConfig(**entries, blind=args.blind))
+def _counting(config: PolicyConfig) -> Counting:
+    ticks = config.clips * config.ticks
+    if config.steps is not None:
+        return Counting(config.steps, 'ticks', ticks)
+    assert config.minutes is not None
+    return Counting(round(60 * config.minutes), 'ticks', ticks, unit='s')
 
 
-def _loop(
-    args: argparse.Namespace, trainer: Trainer, dataset: ClipDataset, validation: ClipDataset | None
-) -> dict[str, float]:
-    figures: dict[str, float] = {}
-    saved = started = time.monotonic()
-    base_s = trainer.elapsed_s
-    window: list[dict[str, float]] = []
-    batches = batches_ahead(dataset, args.seed, _first(trainer), args.batch // args.processes, args.processes)
-    total = args.steps if args.steps is not None else round(60 * args.minutes)
-    initial = trainer.step if args.steps is not None else base_s
-    bar = tqdm(
-        total=total,
-        initial=initial,
-        unit='step' if args.steps is not None else 's',
-        dynamic_ncols=True,
-        bar_format='{l_bar}{bar}| {n:.0f}/{total:.0f} {unit} [{elapsed}<{remaining}]{postfix}',
-    )
-    try:
-        while trainer.progress < 1.0:
-            trainer.elapsed_s = base_s + time.monotonic() - started
-            window.append(trainer.train_step(next(batches)))
-            now = time.monotonic()
-            bar.n = trainer.step if args.steps is not None else min(total, trainer.elapsed_s)
-            rate = trainer.step * args.batch * args.ticks / max(trainer.elapsed_s, 1e-9)
-            bar.set_postfix({'step': trainer.step, 'loss': f'{window[-1]["loss"]:.3f}', 'ticks/s': f'{rate:.1f}'})
-            if len(window) == 50 or trainer.progress >= 1.0:
-                means = {key: sum(row[key] for row in window) / len(window) for key in window[0]}
-                _log(args.out, kind='train', step=trainer.step, seconds=trainer.elapsed_s, ticks_per_s=rate, **means)
-                window.clear()
-            if now - saved > 60 * args.save_minutes or trainer.progress >= 1.0:
-                trainer.save(args.out)
-                figures = _validate(args, trainer, validation, bar)
-                saved = time.monotonic()
-    except KeyboardInterrupt:
-        trainer.save(args.out)
-        bar.write(f'interrupted at step {trainer.step}; continue with --resume')
-        raise
-    finally:
-        bar.close()
-        batches.close()
-    return figures
-
-
-def _first(trainer: Trainer) -> int:
-    """Return the number of the next batch of this process: they take turns."""
-    return trainer.step * trainer.config.processes + trainer.rank
-
-
-def _validate(args: argparse.Namespace, trainer: Trainer, validation: ClipDataset | None, bar: Any) -> dict[str, float]:
+def _validate(run: PolicyRun, trainer: PolicyTrainer, validation: ClipDataset | None) -> dict[str, float]:
     if validation is None:
         return {}
     torch.manual_seed(0)
-    figures = validate(trainer.averaged, validation.validation_batches(args.batch, args.validate_clips))
-    _log(args.out, kind='validation', step=trainer.step, seconds=trainer.elapsed_s, **figures)
-    shown = ('ade_1s', 'ade_3s', 'lateral_slope', 'start_recall', 'stop_recall', 'light_accuracy', 'light_error_m')
-    bar.write(f'step {trainer.step}: ' + ', '.join(f'{name} {figures[name]:.3f}' for name in shown if name in figures))
-    return figures
-
-
-def _log(folder: Path, **entry: Any) -> None:
-    with (folder / 'log.jsonl').open('a', encoding='utf-8') as stream:
-        rounded = {key: round(value, 6) if isinstance(value, float) else value for key, value in entry.items()}
-        stream.write(json.dumps(rounded) + '\n')
+    return validate(trainer.averaged, validation.validation_batches(run.config.clips, run.validate_clips))
 
 
 def _record_split(folder: Path, train: list[Path], held_out: list[Path]) -> None:

@@ -4,38 +4,33 @@
 
 from __future__ import annotations
 
-import json
 import math
-import os
-import shutil
-from collections.abc import Generator, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from vla_driver.data.frames import JoinedFrames
 from vla_driver.model.precision import autocast
 from vla_driver.model.pruning.base import keep_best
 from vla_driver.model.pruning.budget import TokenBudget
 from vla_driver.model.pruning.trained.recon import ReconPruner
 from vla_driver.model.tokens import VisualTokens, to_device
+from vla_driver.train.optimisation import cosine_factor, decay_groups, finish_step, set_rate
+from vla_driver.train.recon_batches import ReconBatch
 from vla_driver.train.reconstruction import (
     ReconDecoder,
     Targets,
     guidance,
-    make_targets,
-    recall,
+    recalls,
     reconstruction_losses,
     token_shares,
 )
+from vla_driver.train.record import Means
+from vla_driver.train.state import load_state, restore_optimizer, save_state, tensors_of, under
 from vla_driver.train.token_encoder import TokenEncoder
-from vla_driver.train.trainer import STATE_FOLDER
 from vla_driver.types import InvalidInput
 
 #: Shares pruned at which recall is reported, as in FastDriveVLA's tables.
@@ -79,72 +74,6 @@ class PrunerConfig:
     seed: int = 0
 
 
-@dataclass(frozen=True)
-class ReconBatch:
-    """inputs: of the encoder."""
-
-    inputs: Any
-    targets: Targets
-
-
-def cosine_factor(step: int, steps: int, warmup: int, floor: float = 0.02) -> float:
-    """Return the factor of the learning rate at `step`, counted from 0: linear warm-up, then half a cosine."""
-    rise = min(1.0, (step + 1) / max(1, warmup))
-    return rise * (floor + (1.0 - floor) * 0.5 * (1.0 + math.cos(math.pi * min(1.0, step / steps))))
-
-
-def picture_size(text: str | None) -> tuple[int, int] | None:
-    """Return (width, height) of --picture-size, None for None; raise `InvalidInput` for what is no size."""
-    if text is None:
-        return None
-    width, _, height = text.partition('x')
-    if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
-        raise InvalidInput(f'--picture-size {text!r}, expected WIDTHxHEIGHT such as 672x392')
-    return int(width), int(height)
-
-
-def make_batch(frames: JoinedFrames, numbers: Iterable[int], encoder: TokenEncoder, cell: int) -> ReconBatch:
-    """Read frames by number and prepare them."""
-    chosen = [frames.frame(int(number)) for number in numbers]
-    return ReconBatch(encoder.prepare(chosen), make_targets(chosen, encoder.groups, cell))
-
-
-def training_batches(
-    frames: JoinedFrames, encoder: TokenEncoder, config: PrunerConfig, first: int, ahead: int = 2
-) -> Generator[ReconBatch, None, None]:
-    """Yield batches first, first + 1, ...; number s is a function of (seed, s) alone, so a run resumes exactly."""
-
-    def make(step: int) -> ReconBatch:
-        rng = np.random.default_rng([config.seed, step])
-        return make_batch(frames, rng.integers(0, len(frames), config.batch), encoder, config.cell)
-
-    with ThreadPoolExecutor(1, thread_name_prefix='frames') as pool:
-        pending = [pool.submit(make, first + k) for k in range(ahead)]
-        step = first + ahead
-        while True:
-            batch = pending.pop(0).result()
-            pending.append(pool.submit(make, step))
-            step += 1
-            yield batch
-
-
-def held_out_batches(
-    frames: JoinedFrames, encoder: TokenEncoder, limit: int, batch: int, cell: int
-) -> Generator[ReconBatch, None, None]:
-    """Yield at most `limit` frames, evenly spread, in batches."""
-    count = min(limit, len(frames))
-    numbers = [round(k * (len(frames) - 1) / max(1, count - 1)) for k in range(count)]
-    for first in range(0, count, batch):
-        yield make_batch(frames, numbers[first : first + batch], encoder, cell)
-
-
-def append_log(folder: Path, **entry: Any) -> None:
-    """Add a line to the run's log.jsonl, numbers rounded."""
-    with (folder / 'log.jsonl').open('a', encoding='utf-8') as stream:
-        rounded = {key: round(value, 6) if isinstance(value, float) else value for key, value in entry.items()}
-        stream.write(json.dumps(rounded) + '\n')
-
-
 class PrunerTrainer:
     """One run: `train_step` advances it; `save` and `load` keep it."""
 
@@ -165,13 +94,14 @@ class PrunerTrainer:
         ).to(self.device)
         self.module = nn.ModuleDict({'pruner': self.pruner, 'decoder': self.decoder}).train()
         self.step, self.elapsed_s = 0, 0.0
-        groups = []
-        for part, factor in ((self.pruner, config.pruner_rate), (self.decoder, 1.0)):
-            for decays in (True, False):
-                parameters = [p for p in part.parameters() if (p.ndim >= 2) is decays]
-                decay = config.weight_decay if decays else 0.0
-                groups.append({'params': parameters, 'weight_decay': decay, 'factor': factor})
+        groups = decay_groups(self.pruner.parameters(), config.weight_decay, factor=config.pruner_rate)
+        groups += decay_groups(self.decoder.parameters(), config.weight_decay, factor=1.0)
         self.optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.98))
+
+    @property
+    def progress(self) -> float:
+        """How much of the run is done, 0 to 1."""
+        return min(1.0, self.step / self.config.steps)
 
     def train_step(self, on_cpu: ReconBatch) -> dict[str, float]:
         """Take one optimiser step; return its losses, the share of tokens with S > 0, learning rate, gradient norm.
@@ -181,8 +111,7 @@ class PrunerTrainer:
         inputs, targets = to_device(on_cpu.inputs, self.device), to_device(on_cpu.targets, self.device)
         config = self.config
         rate = config.learning_rate * cosine_factor(self.step, config.steps, config.warmup)
-        for group in self.optimizer.param_groups:
-            group['lr'] = rate * group['factor']
+        set_rate(self.optimizer, rate)
         with autocast(self.device):
             tokens = self.encoder.encode(inputs)
             if self.step < config.decoder_steps:
@@ -205,14 +134,7 @@ class PrunerTrainer:
             losses['guide'] = guidance(scores, token_shares(targets, config.cell), tokens.valid, config.guide_road)
             (config.guide * losses['guide']).backward()
         values = {name: float(value.detach()) for name, value in losses.items()}
-        if not math.isfinite(norm) or not math.isfinite(values['loss']):
-            self.optimizer.zero_grad(set_to_none=True)
-            raise InvalidInput(
-                f'training diverged at step {self.step}: loss {values["loss"]}, gradient norm {norm}; '
-                'resume from the last checkpoint with a lower --learning-rate, and check the data'
-            )
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
+        finish_step(self.optimizer, self.step, values['loss'], norm)
         self.step += 1
         kept = (signs.detach() > 0)[tokens.valid].float().mean()
         return {**values, 'kept': float(kept), 'lr': rate, 'grad_norm': norm}
@@ -261,14 +183,7 @@ class PrunerTrainer:
 
         Tokens are kept by score, globally, no camera below one token; at random, recall is 1 - ratio.
         """
-        sums: dict[str, float] = {}
-        counts: dict[str, int] = {}
-
-        def add(name: str, values: Tensor) -> None:
-            known = values[values.isfinite()]
-            sums[name] = sums.get(name, 0.0) + float(known.sum())
-            counts[name] = counts.get(name, 0) + known.numel()
-
+        means = Means()
         self.module.eval()
         for on_cpu in batches:
             inputs, targets = to_device(on_cpu.inputs, self.device), to_device(on_cpu.targets, self.device)
@@ -278,15 +193,15 @@ class PrunerTrainer:
                 losses = self._losses(scores, tokens, targets)
             share = token_shares(targets, self.config.cell)
             for ratio in RATIOS:
-                kept = keep_best(scores, tokens, TokenBudget(ratio=ratio)).index
-                add(f'foreground_recall_{round(100 * ratio)}', recall(kept, share[..., 0]))
-                add(f'object_recall_{round(100 * ratio)}', recall(kept, share[..., 1]))
-            add('kept', (scores > 0)[tokens.valid].float())
-            add('foreground', share[..., 0][tokens.valid])
+                index = keep_best(scores, tokens, TokenBudget(ratio=ratio)).index
+                for name, values in recalls(index, share).items():
+                    means.add(f'{name}_{round(100 * ratio)}', values[values.isfinite()])
+            means.add('kept', (scores > 0)[tokens.valid])
+            means.add('foreground', share[..., 0][tokens.valid])
             for name, value in losses.items():
-                add(name, value.expand(len(scores)))
+                means.add(name, value.expand(len(scores)))
         self.module.train()
-        return {name: sums[name] / counts[name] for name in sums if counts[name]}
+        return means.figures()
 
     # --- keeping ---------------------------------------------------------------------------------------
 
@@ -294,51 +209,15 @@ class PrunerTrainer:
         """Write the pruner to `folder` and the run's state below it, replaced as a whole."""
         self.pruner.notes['step'] = self.step
         self.pruner.save_pretrained(folder)
-        temporary, final = folder / f'.{STATE_FOLDER}.tmp', folder / STATE_FOLDER
-        previous = folder / f'.{STATE_FOLDER}.old'
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir()
-        save_file(self._tensors(), temporary / 'state.safetensors')
-        note = {'step': self.step, 'elapsed_s': self.elapsed_s, 'config': asdict(self.config)}
-        (temporary / 'state.json').write_text(json.dumps(note, indent=2) + '\n', encoding='utf-8')
-        shutil.rmtree(previous, ignore_errors=True)
-        if final.exists():
-            os.replace(final, previous)
-        os.replace(temporary, final)
-        shutil.rmtree(previous, ignore_errors=True)
-
-    def _tensors(self) -> dict[str, Tensor]:
-        names: dict[Tensor, str] = {parameter: name for name, parameter in self.module.named_parameters()}
-        tensors = {f'model.{name}': value for name, value in self.module.state_dict().items()}
-        for parameter, state in self.optimizer.state.items():
-            tensors |= {f'optimizer.{key}.{names[parameter]}': value for key, value in state.items()}
-        return {name: value.contiguous() for name, value in tensors.items()}
+        tensors = tensors_of(self.module, self.optimizer)
+        save_state(folder, tensors, step=self.step, elapsed_s=self.elapsed_s, config=asdict(self.config))
 
     def load(self, folder: Path) -> None:
         """Continue the run saved in `folder`; raise `InvalidInput` where there is none or its settings differ."""
-        state = next((s for s in (folder / STATE_FOLDER, folder / f'.{STATE_FOLDER}.old') if s.is_dir()), None)
-        if state is None:
-            raise InvalidInput(f'{folder} holds no training state to resume; leave out --resume to start there')
-        note = json.loads((state / 'state.json').read_text(encoding='utf-8'))
-        ours, theirs = asdict(self.config), note['config']
-        differing = sorted(key for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key))
-        if differing:
-            pairs = ', '.join(f'{key}: {theirs.get(key)} there, {ours.get(key)} here' for key in differing)
-            raise InvalidInput(f'cannot resume {folder} with other settings ({pairs}); give the same ones')
-        tensors = load_file(state / 'state.safetensors', device=str(self.device))
+        state = load_state(folder, asdict(self.config), self.device)
         try:
-            self.module.load_state_dict(
-                {name.removeprefix('model.'): value for name, value in tensors.items() if name.startswith('model.')}
-            )
+            self.module.load_state_dict(under('model.', state.tensors))
         except RuntimeError as error:
             raise InvalidInput(f'the run in {folder} was for another --model: {error}') from error
-        moments: dict[str, dict[str, Tensor]] = {}
-        for name, value in tensors.items():
-            part, _, rest = name.partition('.')
-            if part == 'optimizer':
-                key, _, owner = rest.partition('.')
-                moments.setdefault(owner, {})[key] = value
-        for name, parameter in self.module.named_parameters():
-            if name in moments:
-                self.optimizer.state[parameter] = moments[name]
-        self.step, self.elapsed_s = int(note['step']), float(note['elapsed_s'])
+        restore_optimizer(self.module, self.optimizer, state.tensors)
+        self.step, self.elapsed_s = state.step, state.elapsed_s

@@ -181,3 +181,8 @@ def guidance(scores: Tensor, share: Tensor, valid: Tensor, road: float = 1.0) ->
 def recall(kept: Tensor, share: Tensor) -> Tensor:
     """Return, per row, the share [B] of the foreground share [B, N] that lies in tokens kept [B, K]; nan where none."""
     return share.gather(1, kept).sum(dim=1) / share.sum(dim=1)
+
+
+def recalls(kept: Tensor, share: Tensor) -> dict[str, Tensor]:
+    """Return `recall` [B] of all foreground and of objects, which leave out road; kept [B, K], share [B, N, 2]."""
+    return {f'{kind}_recall': recall(kept, share[..., column]) for column, kind in enumerate(('foreground', 'object'))}

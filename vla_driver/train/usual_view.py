@@ -1,17 +1,15 @@
 # Copyright 2026 The vla_driver authors
 # SPDX-License-Identifier: Apache-2.0
-"""`vla_driver train usual-view`: copy a checkpoint so that its panorama shows the usual where a token was dropped.
+"""What usually stands on the panorama where a token was dropped: measured over recorded drives, written into a copy.
 
-With `view_config.reads: kept` nothing stands on the panorama where a token was dropped.  No training has shown that to
-the model, so what it does then depends on the zeros as well as on the choice of tokens.  This command measures the mean
-token of each place over recorded drives.  It writes a copy with `view_config.reads: usual`, in which that mean stands
-where a token was dropped (mean ablation instead of zero ablation).  Nothing is trained.
+Nothing is trained: the mean token of each place takes the place of what was dropped (mean ablation instead of zero
+ablation).
 """
 
 from __future__ import annotations
 
-import argparse
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -29,39 +27,25 @@ from vla_driver.types import InvalidInput
 _BATCH = 8
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the command's arguments."""
-    parser.add_argument(
-        '--data', type=Path, nargs='+', required=True, metavar='DIR', help='folders of episodes or of foreground pairs'
-    )
-    parser.add_argument('--model', required=True, metavar='CKPT', help='native checkpoint')
-    parser.add_argument('--out', type=Path, required=True, metavar='DIR', help='the copy; must not exist')
-    parser.add_argument(
-        '--moments',
-        type=int,
-        default=400,
-        metavar='N',
-        help='how many moments are averaged, evenly spread (default: 400)',
-    )
+def write_usual_view(model: str, data: Sequence[Path], out: Path, moments: int = 400) -> int:
+    """Write a copy of a native checkpoint that reads the usual view, with its pruners; return of how many moments.
 
-
-def run(args: argparse.Namespace) -> int:
-    """Run the command; raises InvalidInput for a model without panorama, and for a folder that exists."""
-    if args.moments < 1:
-        raise InvalidInput(f'--moments is {args.moments}, expected 1 or more')
-    if args.out.exists():
-        raise InvalidInput(f'--out {args.out} exists; name a folder that does not')
-    source = resolve_checkpoint(args.model)
-    model = load_model(source, auxiliary=False)
-    encoder = NativeEncoder(model)
-    frames = open_frames(args.data)
-    usual = mean_panorama(encoder, frames, args.moments)
-    copy = with_usual_view(model, usual)
-    copy.to(torch.bfloat16).save_pretrained(args.out)
+    data: folders of episodes or of foreground pairs; moments: how many of theirs are read at most, evenly spread.
+    Raises `InvalidInput` for a model without panorama, and for a folder that exists.
+    """
+    if moments < 1:
+        raise InvalidInput(f'--moments is {moments}, expected 1 or more')
+    if out.exists():
+        raise InvalidInput(f'--out {out} exists; name a folder that does not')
+    source = resolve_checkpoint(model)
+    loaded = load_model(source, auxiliary=False)
+    encoder = NativeEncoder(loaded)
+    frames = open_frames(data)
+    copy = with_usual_view(loaded, mean_panorama(encoder, frames, moments))
+    copy.to(torch.bfloat16).save_pretrained(out)
     for part in sorted(path for path in source.iterdir() if path.is_dir()):  # pruners, which see no panorama
-        shutil.copytree(part, args.out / part.name)
-    print(f'{args.out}: the usual view of {min(args.moments, len(frames))} moments')
-    return 0
+        shutil.copytree(part, out / part.name)
+    return min(moments, len(frames))
 
 
 @torch.inference_mode()

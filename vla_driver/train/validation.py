@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Iterable
 
 import torch
@@ -13,6 +12,7 @@ from vla_driver.model.native.auxiliary import LEAD_RANGE_M, LIGHT_RANGE_M
 from vla_driver.model.native.vla import VlaModel
 from vla_driver.model.precision import autocast
 from vla_driver.model.tokens import ClipBatch, to_device
+from vla_driver.train.record import Means
 
 #: Above this planned speed, 2 s ahead, the plan is to go.
 GO_SPEED_MPS = 1.0
@@ -31,18 +31,12 @@ def validate(model: VlaModel, batches: Iterable[ClipBatch]) -> dict[str, float]:
     """
     was_training, device = model.training, next(model.parameters()).device
     model.eval()
-    sums: dict[str, float] = defaultdict(float)
-    counts: dict[str, int] = defaultdict(int)
-
-    def add(name: str, values: torch.Tensor) -> None:
-        sums[name] += float(values.float().sum())
-        counts[name] += values.numel()
-
+    means = Means()
     for on_cpu in batches:
         with autocast(device):
-            _add_batch(model, to_device(on_cpu, device), add)
+            _add_batch(model, to_device(on_cpu, device), means.add)
     model.train(was_training)
-    figures = {name: sums[name] / counts[name] for name in sorted(sums) if counts[name]}
+    figures = dict(sorted(means.figures().items()))
     products, squares = figures.pop('_lateral_product', 0.0), figures.pop('_lateral_square', 0.0)
     if squares > 0:
         figures['lateral_slope'] = products / squares

@@ -1,0 +1,213 @@
+# Copyright 2026 The vla_driver authors
+# SPDX-License-Identifier: Apache-2.0
+"""Imitation of the expert: runs that are resumed exactly, shared among processes, and learn what they are shown."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from vla_driver.data.clips import ClipDataset, find_episodes, split_episodes
+from vla_driver.model.native.loading import load_model
+from vla_driver.model.native.vla import VlaModel
+from vla_driver.policies.loading import load_policy
+from vla_driver.train.anchors import fit_anchors
+from vla_driver.train.policy import PolicyRun, train_policy
+from vla_driver.train.policy_trainer import PolicyConfig, PolicyTrainer
+from vla_driver.train.record import read_log
+from vla_driver.train.state import STATE_FOLDER
+from vla_driver.types import InvalidInput
+
+_LEARNING = {field.name for field in fields(PolicyConfig)}
+
+
+@pytest.fixture
+def train(episodes: Path, small_model_file: Path) -> Callable[..., dict[str, float]]:
+    """Return a runner with small settings: (out, **fields of PolicyConfig and PolicyRun) -> the last figures.
+
+    small: whether the model is a small one; else it is nano, or that of `init`.
+    """
+
+    def run(out: Path, small: bool = True, **changes: Any) -> dict[str, float]:
+        settings = {'clips': 1, 'ticks': 3} | changes
+        config = PolicyConfig(**{name: settings.pop(name) for name in _LEARNING & settings.keys()})
+        # One thread: such small products gain nothing from two, and beside other work two wait for each other.
+        given = {
+            'architecture': small_model_file if small else None,
+            'validate_clips': 2,
+            'device': 'cpu',
+            'threads': 1,
+        }
+        return train_policy(PolicyRun([episodes], out, config, **given | settings))
+
+    return run
+
+
+def test_resuming_is_exact(train: Any, tmp_path: Path, interrupted_at: Any, assert_same_state: Any) -> None:
+    """Six steps, and three steps, an interruption and three more, end in the same weights, averages and moments."""
+    whole, halves = tmp_path / 'whole', tmp_path / 'halves'
+    train(whole, steps=6)
+    with interrupted_at(PolicyTrainer, 3):
+        train(halves, steps=6)
+    assert json.loads((halves / STATE_FOLDER / 'state.json').read_text())['step'] == 3
+    train(halves, steps=6, resume=True, small=False)
+    state = assert_same_state(whole, halves)
+    assert any(name.startswith('optimizer.exp_avg_sq.') for name in state)
+    assert any(name.startswith('averaged.') for name in state)
+
+
+def test_writes_what_others_need(train: Any, tmp_path: Path, episodes: Path) -> None:
+    figures = train(tmp_path / 'run', steps=2)
+    assert {'ade_1s', 'ade_2s', 'ade_3s', 'anchor_accuracy', 'go_accuracy', 'light_error_m'} <= figures.keys()
+    assert all(np.isfinite(value) for value in figures.values())
+    assert 0 <= figures['go_accuracy'] <= 1
+    (start,) = read_log(tmp_path / 'run', 'start')
+    assert start['settings']['seed'] == 0
+    assert read_log(tmp_path / 'run', 'validation')[-1]['step'] == 2
+    entry = read_log(tmp_path / 'run', 'train')[-1]
+    assert {'loss', 'flow', 'depth', 'light', 'lr', 'grad_norm', 'ticks_per_s'} <= entry.keys()
+    assert not list((tmp_path / 'run').rglob('*.pt'))
+    split = json.loads((tmp_path / 'run' / 'split.json').read_text())
+    assert [Path(path).name for path in split['validation']] == [
+        path.name for path in split_episodes(find_episodes([episodes]))[1]
+    ]
+    policy = load_policy(tmp_path / 'run')
+    assert policy.config.action_config.control_std[0] > 0.1
+    assert policy.model.flow.anchors[..., 0].std() > 0.1
+    # Anchors differ in how fast to go; all of them go straight on.
+    straight = policy.model.flow.denormalise(policy.model.flow.anchors.float())[..., 1]
+    assert straight.abs().max() < 1e-4
+
+
+def test_learns_its_data(train: Any, tmp_path: Path) -> None:
+    train(tmp_path / 'run', steps=150, learning_rate=3e-3, stage='policy')
+    losses = read_log(tmp_path / 'run', 'train')
+    assert losses[-1]['anchor'] < 0.9 * losses[0]['anchor']
+    assert losses[-1]['position'] < 0.9 * losses[0]['position']
+
+
+def test_starts_from_a_checkpoint(train: Any, tmp_path: Path) -> None:
+    train(tmp_path / 'first', steps=2)
+    before = load_model(tmp_path / 'first')
+    init = {'init': str(tmp_path / 'first'), 'learning_rate': 1e-6}
+    train(tmp_path / 'second', steps=1, **init, small=False)
+    after = load_model(tmp_path / 'second')
+    # The anchors are part of what the weights mean: they are kept.
+    assert torch.equal(after.flow.anchors, before.flow.anchors)
+    torch.testing.assert_close(after.language.norm.weight, before.language.norm.weight, atol=1e-4, rtol=0)
+    train(tmp_path / 'third', steps=1, seed=7, refit_anchors=True, **init, small=False)
+    refitted = load_model(tmp_path / 'third')
+    assert not torch.equal(refitted.flow.anchors, before.flow.anchors)
+    assert refitted.config.action_config.control_std == before.config.action_config.control_std
+    assert refitted.flow.classifier[-1].weight.abs().max() < 1e-5  # one step of 1e-6 after starting anew
+    torch.testing.assert_close(refitted.language.norm.weight, before.language.norm.weight, atol=1e-4, rtol=0)
+
+
+def test_blind_control_trains(train: Any, tmp_path: Path) -> None:
+    figures = train(tmp_path / 'run', steps=2, blind=True)
+    assert not load_policy(tmp_path / 'run').needs.pictures
+    assert 'loss_depth' not in figures
+    with pytest.raises(InvalidInput, match='--blind is False'):
+        train(tmp_path / 'sees', steps=1, init=str(tmp_path / 'run'))
+
+
+def test_bad_settings_are_refused(train: Any, tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match=r'--steps is 0'):
+        train(tmp_path / 'run', steps=0)
+    with pytest.raises(InvalidInput, match='drop one of them'):
+        train(tmp_path / 'run', steps=1, stage='vision', blind=True)
+    with pytest.raises(InvalidInput, match='--batch 3 does not divide'):
+        train(tmp_path / 'run', steps=1, processes=2, clips=3)
+    train(tmp_path / 'run', steps=1)
+    with pytest.raises(InvalidInput, match='already holds a run'):
+        train(tmp_path / 'run', steps=1)
+    with pytest.raises(InvalidInput, match='seed: 0 there, 5 here'):
+        train(tmp_path / 'run', steps=2, resume=True, seed=5)
+    with pytest.raises(InvalidInput, match='not found'):
+        train(tmp_path / 'other', steps=1, init='no-such-model')
+    if not torch.cuda.is_available():
+        with pytest.raises(InvalidInput, match=r"'cuda': torch .* sees 0 CUDA devices"):
+            train(tmp_path / 'other', steps=1, device='cuda')
+
+
+def test_processes_take_the_mean_gradient(train: Any, tmp_path: Path, monkeypatch: Any) -> None:
+    """A step of two processes moves the weights as the mean gradient of their two batches does."""
+    out = tmp_path / 'run'
+    figures = train(out, steps=1, processes=2, clips=2, stage='policy')
+    assert figures['ade_3s'] > 0
+    state = load_file(out / STATE_FOLDER / 'state.safetensors')
+    split = json.loads((out / 'split.json').read_text())
+    gradients: list[dict[str, torch.Tensor]] = []
+
+    def keep(self: PolicyTrainer) -> None:
+        gradients.append({name: p.grad.clone() for name, p in self.model.named_parameters() if p.grad is not None})
+
+    monkeypatch.setattr(PolicyTrainer, '_average_over_processes', keep)
+    for rank in range(2):
+        config = load_model(out).config
+        dataset = ClipDataset([Path(path) for path in split['train']], config, ticks=3)
+        torch.manual_seed(0)
+        model = VlaModel(config)
+        fit_anchors(model, *dataset.controls(), seed=0)
+        trainer = PolicyTrainer(model, PolicyConfig(stage='policy', steps=1, clips=2, ticks=3, processes=2), rank=rank)
+        trainer.train_step(dataset.training_batch(0, rank, 1))
+    mean = {name: 0.5 * (gradients[0][name] + gradients[1][name]) for name in gradients[0]}
+    norm = float(torch.stack([gradient.norm() for gradient in mean.values()]).norm())
+    for name, gradient in mean.items():
+        moment = 0.02 * (gradient * min(1.0, 1.0 / norm)) ** 2  # (1 - beta2) g^2 after the first step
+        torch.testing.assert_close(state[f'optimizer.exp_avg_sq.{name}'], moment, rtol=1e-3, atol=1e-9, msg=name)
+
+
+def test_frozen_training_leaves_the_encoder_and_moves_the_rest(train: Any, tmp_path: Path) -> None:
+    first, second = tmp_path / 'first', tmp_path / 'second'
+    train(first, steps=1, clips=2)
+    figures = train(second, steps=3, clips=2, processes=2, init=str(first), freeze_vision=True, small=False)
+    assert 'ade_1s' in figures and 'loss_depth' not in figures
+    before, after = load_model(first).state_dict(), load_model(second).state_dict()
+    for name, value in before.items():
+        if name.startswith('vision.'):
+            assert torch.equal(after[name], value), name
+    assert not torch.equal(after['language.layers.0.q.weight'], before['language.layers.0.q.weight'])
+    assert list((second / 'features').glob('*/*.npy'))
+    assert read_log(second, 'start')[0]['settings']['stage'] == 'policy'
+
+
+@pytest.mark.parametrize(
+    ('settings', 'message'),
+    [
+        ({}, 'give --init CKPT of a model that sees'),
+        ({'blind': True, 'init': 'x'}, 'keeps a trained encoder'),
+        ({'stage': 'vision', 'init': 'x'}, 'keeps what --stage vision trains'),
+    ],
+)
+def test_freezing_without_a_trained_encoder_is_refused(
+    train: Any, settings: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(InvalidInput, match=message):
+        train(tmp_path / 'out', steps=1, freeze_vision=True, small=False, **settings)
+
+
+def test_a_run_of_minutes_goes_by_the_clock(train: Any, tmp_path: Path) -> None:
+    train(tmp_path / 'run', minutes=0.02)
+    (start,) = read_log(tmp_path / 'run', 'start')
+    assert start['settings']['minutes'] == 0.02 and start['settings']['steps'] is None
+    assert read_log(tmp_path / 'run', 'train')[-1]['seconds'] >= 1.2
+    with pytest.raises(InvalidInput, match='how long'):
+        train(tmp_path / 'other')
+
+
+def test_a_run_whose_episodes_are_gone_is_not_resumed(train: Any, tmp_path: Path) -> None:
+    train(tmp_path / 'run', steps=1)
+    split = json.loads((tmp_path / 'run' / 'split.json').read_text())
+    split['train'].append(str(tmp_path / 'lost.npz'))
+    (tmp_path / 'run' / 'split.json').write_text(json.dumps(split))
+    with pytest.raises(InvalidInput, match=r'1 episodes of the run in .* are gone, the first: .*lost\.npz'):
+        train(tmp_path / 'run', steps=2, resume=True)
