@@ -22,7 +22,7 @@ from vla_driver.commands.train.arguments import (
     print_figures,
     settings_of,
 )
-from vla_driver.train.early_head import EarlyHeadRun, train_early_head
+from vla_driver.train.pruning.early_head import EarlyHeadRun, train_early_head
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

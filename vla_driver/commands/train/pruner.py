@@ -21,9 +21,9 @@ from vla_driver.commands.train.arguments import (
     print_figures,
     settings_of,
 )
-from vla_driver.train.pruner import PrunerRun, train_pruner
-from vla_driver.train.pruner_trainer import PrunerConfig
-from vla_driver.train.reconstruction import OBJECTIVES
+from vla_driver.train.pruning.pruner import PrunerRun, train_pruner
+from vla_driver.train.pruning.pruner_trainer import PrunerConfig
+from vla_driver.train.pruning.reconstruction import OBJECTIVES
 
 #: Fields of PrunerConfig: (name, metavar, what it means).
 _LEARNING = (

@@ -14,7 +14,7 @@ import argparse
 from pathlib import Path
 
 from vla_driver.commands.train.arguments import add_data_argument
-from vla_driver.train.usual_view import write_usual_view
+from vla_driver.train.pruning.usual_view import write_usual_view
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

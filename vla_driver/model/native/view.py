@@ -82,7 +82,7 @@ class ViewReader(nn.Module):
         self.out = nn.Linear(view.hidden_size, width * view.num_tokens)
         if view.reads == 'usual':
             self.usual: Tensor
-            #: [G, C]: the mean squeezed token of each place (train/usual_view.py).
+            #: [G, C]: the mean squeezed token of each place (train/pruning/usual_view.py).
             self.register_buffer('usual', torch.zeros(self.spread.rows * self.spread.columns, view.channels))
 
     def forward(
