@@ -25,13 +25,12 @@ from vla_driver.model.config import VlaConfig
 from vla_driver.model.device import choose_device
 from vla_driver.model.native.loading import load_model
 from vla_driver.model.native.vla import VlaModel
-from vla_driver.model.precision import precision
 from vla_driver.model.tokens import ClipBatch
 from vla_driver.train.anchors import fit_anchors
 from vla_driver.train.checks import check_new_run, check_positive
 from vla_driver.train.loop import Counting, train
 from vla_driver.train.policy_trainer import PolicyConfig, PolicyTrainer
-from vla_driver.train.record import append_log, read_log
+from vla_driver.train.record import append_log, computed_on, read_log
 from vla_driver.train.validation import validate
 from vla_driver.types import InvalidInput
 
@@ -169,9 +168,7 @@ def _train(run: PolicyRun, rank: int) -> dict[str, float]:
         validation_episodes=len(held_out),
         ticks=dataset.num_ticks,
         parameters=sum(p.numel() for p in model.parameters()),
-        device=device,
-        precision=precision(device),
-        threads=torch.get_num_threads(),
+        **computed_on(device),
         init=str(run.init or ''),
         settings=asdict(config),
     )

@@ -9,7 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
+
+from vla_driver.model.precision import precision
 
 LOG = 'log.jsonl'
 
@@ -28,6 +31,11 @@ def read_log(folder: Path, kind: str | None = None) -> list[dict[str, Any]]:
     """
     lines = (folder / LOG).read_text(encoding='utf-8').splitlines()
     return [entry for entry in map(json.loads, lines) if kind is None or entry['kind'] == kind]
+
+
+def computed_on(device: str) -> dict[str, Any]:
+    """Return what the log says of how a run computes: device, precision and threads."""
+    return {'device': device, 'precision': precision(device), 'threads': torch.get_num_threads()}
 
 
 def mean_of(rows: Sequence[dict[str, float]]) -> dict[str, float]:

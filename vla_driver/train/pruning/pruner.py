@@ -19,13 +19,12 @@ import torch
 from vla_driver.data.encoding import encode_episodes
 from vla_driver.data.frames import JoinedFrames, episodes_under, open_frames
 from vla_driver.model.device import choose_device
-from vla_driver.model.precision import precision
 from vla_driver.train.checks import check_new_run, check_output, check_positive
 from vla_driver.train.loop import Counting, train
 from vla_driver.train.pruning.pruner_trainer import PrunerConfig, PrunerTrainer
 from vla_driver.train.pruning.recon_batches import held_out_batches, training_batches
 from vla_driver.train.pruning.token_encoder import NativeEncoder, TokenEncoder, open_encoder
-from vla_driver.train.record import append_log
+from vla_driver.train.record import append_log, computed_on
 from vla_driver.train.state import STATE_FOLDER
 from vla_driver.types import InvalidInput
 
@@ -83,9 +82,7 @@ def train_pruner(run: PrunerRun) -> dict[str, float]:
         validation_frames=len(held_out),
         pruner_parameters=sum(p.numel() for p in trainer.pruner.parameters()),
         decoder_parameters=sum(p.numel() for p in trainer.decoder.parameters()),
-        device=device,
-        precision=precision(device),
-        threads=torch.get_num_threads(),
+        **computed_on(device),
         settings=asdict(config),
     )
 
