@@ -10,25 +10,31 @@ SHELL := /bin/bash
 PYTHON_OF_VENV := .venv/bin/python
 # colcon links the files into ./install, so it must run again when one is added, moved or removed.
 FILES := $(shell find vla_driver launch config models data/sample_bag -type f -not -name '*.pyc' 2>/dev/null | LC_ALL=C sort | cksum | cut -d' ' -f1)
-ENVIRONMENT := .stamps/environment
-BUILD := .stamps/build-$(FILES)
+# The wheels that .venv gets where no ROS 2 is sourced.  Another choice than the last exchanges them, and builds anew.
+ROS ?=
+DISTRIBUTION := $(or $(ROS),jazzy)
+ENVIRONMENT := .stamps/environment-$(DISTRIBUTION)
+BUILD := .stamps/build-$(DISTRIBUTION)-$(FILES)
 
 # Arguments for pytest, e.g.  make test ARGS='test/geometry -x'
 ARGS ?=
 
 .PHONY: help
 help: ## show this list
-	@echo 'usage: make TARGET'
+	@echo 'usage: make TARGET [ROS=kilted]'
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1|/' | column -t -s '|'
+	@echo 'ROS=kilted: with the wheels of ROS 2 Kilted instead of Jazzy, where none is sourced'
 
 .PHONY: setup
 setup: $(ENVIRONMENT) $(BUILD) ## make .venv (with ROS 2, unless one is sourced), build messages and nodes
 	@echo 'ready: .venv/bin/vla_driver --help'
 
-$(ENVIRONMENT): requirements.txt requirements-ros.txt scripts/make_venv.sh scripts/relocate_ros_wheels.py scripts/install_gl.sh
-	@scripts/make_venv.sh
+$(ENVIRONMENT): requirements.txt requirements-ros.txt requirements-ros-kilted.txt scripts/make_venv.sh \
+		scripts/relocate_ros_wheels.py scripts/install_gl.sh
+	@mkdir -p .stamps && rm -f .stamps/environment* .stamps/build-*
+	@ROS='$(ROS)' scripts/make_venv.sh
 	@scripts/install_gl.sh
-	@mkdir -p .stamps && rm -f .stamps/build-* && touch $@
+	@touch $@
 
 $(BUILD): $(ENVIRONMENT) $(wildcard msg/*.msg) CMakeLists.txt package.xml setup.cfg setup.py pyproject.toml \
 		scripts/colcon_build.sh scripts/ros_env.sh scripts/node_executable.in
@@ -44,8 +50,11 @@ test: setup ## run the tests (ARGS='...' goes to pytest)
 	@$(PYTHON_OF_VENV) -m pytest $(ARGS)
 
 .PHONY: docs
-docs: setup ## write what is made from the code: config/driver.yaml
+.PHONY: docs
+docs: setup ## write what is made from the code: docs/reference, config/driver.yaml
 	@$(PYTHON_OF_VENV) -m vla_driver.settings.parameter_file config/driver.yaml
+	@$(PYTHON_OF_VENV) scripts/make_docs.py
+
 
 .PHONY: lint
 lint: setup ## check style (ruff) and types (mypy)

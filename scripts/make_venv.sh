@@ -4,13 +4,19 @@
 #
 # Makes ./.venv: the pinned Python packages and, unless a ROS 2 distribution is sourced, ROS 2 itself
 # from wheels.  Called by `make setup`; run again, it brings an existing .venv up to date.
-# PYTHON=/path/to/python3.x chooses the interpreter.
+# PYTHON=/path/to/python3.x chooses the interpreter, ROS=kilted the wheels of ROS 2 Kilted instead of Jazzy's.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 VENV=.venv
 
 say() { printf '\033[1m==> %s\033[0m\n' "$*"; }
 fail() { printf 'error: %s\n' "$*" >&2; exit 1; }
+
+case ${ROS:-jazzy} in
+  jazzy) ros=Jazzy ros_requirements=requirements-ros.txt ;;
+  kilted) ros=Kilted ros_requirements=requirements-ros-kilted.txt ;;
+  *) fail "ROS=$ROS; there are wheels for ROS=jazzy (the default) and ROS=kilted" ;;
+esac
 
 version_ok() {
   command -v "$1" >/dev/null &&
@@ -29,6 +35,9 @@ if [ -n "${ROS_DISTRO:-}" ] &&
       fail "ROS 2 $ROS_DISTRO is sourced; ROS 2 Jazzy or newer is needed. Source one of these, or run this
        in a shell where none is sourced (mind ~/.bashrc): .venv then gets ROS 2 Jazzy from wheels" ;;
   esac
+  [ "${ROS:-$ROS_DISTRO}" = "$ROS_DISTRO" ] ||
+    fail "ROS=$ROS asks for its wheels, but ROS 2 $ROS_DISTRO is sourced and would be used. Leave ROS= out, or run
+       this in a shell where none is sourced (mind ~/.bashrc)"
 fi
 
 if [ -z "${PYTHON:-}" ]; then
@@ -54,7 +63,7 @@ if [ $system_ros = yes ]; then
   options=(--system-site-packages)
   site=true
 else
-  say "no ROS 2 is sourced: .venv will hold ROS 2 Jazzy from wheels ($("$PYTHON" --version))"
+  say "no ROS 2 is sourced: .venv will hold ROS 2 $ros from wheels ($("$PYTHON" --version))"
   options=()
   site=false
 fi
@@ -65,12 +74,24 @@ if [ -e $VENV/pyvenv.cfg ]; then
     ! head -n 1 $VENV/bin/pip | grep -qF "$PWD/$VENV/"; then
     say "the present .venv does not fit; making it anew"
     options+=(--clear)
+    rm -rf build/vla_driver install/vla_driver # built with what goes now
   fi
 fi
 "$PYTHON" -m venv "${options[@]}" $VENV
 
+# Two sets of ROS wheels must not mix: where one that is here is not among those to come, all of them go
+# first, and the messages that were built with them.
+if [ $system_ros = no ]; then
+  present=$($VENV/bin/python -m pip --disable-pip-version-check list --format freeze | grep '^ros-' || true)
+  if [ -n "$present" ] && grep -qvxFf <(sed 's/;.*//' $ros_requirements) <<<"$present"; then
+    say "removing the ROS 2 wheels of another set"
+    rm -rf build/vla_driver install/vla_driver $VENV/ros_distro
+    sed 's/==.*//' <<<"$present" | xargs $VENV/bin/python -m pip --disable-pip-version-check uninstall --yes --quiet
+  fi
+fi
+
 wanted=(-r requirements.txt)
-[ $system_ros = yes ] || wanted+=(-r requirements-ros.txt)
+[ $system_ros = yes ] || wanted+=(-r $ros_requirements)
 say "installing the pinned packages (several minutes on a first run) ..."
 # Of pip's many lines those that tell how far it is: large downloads and the end.  Errors are not filtered.
 shown='^ +Downloading .*\(([0-9.]+ GB|[0-9]{2,}(\.[0-9])? MB)\)|^Installing collected|^Successfully'
@@ -82,5 +103,6 @@ $VENV/bin/python -m pip install --disable-pip-version-check --progress-bar off "
 
 if [ $system_ros = no ]; then
   $VENV/bin/python scripts/relocate_ros_wheels.py
+  echo "${ROS:-jazzy}" >$VENV/ros_distro # scripts/ros_env.sh reads it
 fi
 say "environment ready"

@@ -1,6 +1,6 @@
 # Copyright 2026 The vla_driver authors
 # SPDX-License-Identifier: Apache-2.0
-"""Write requirements.txt and requirements-ros.txt: every package, direct or not, at an exact version.
+"""Write requirements.txt and requirements-ros*.txt: every package, direct or not, at an exact version.
 
 Asks pip how it would install the .in files on each supported Python, and merges the answers; a
 package whose version differs between Pythons gets a line each, with markers.  For maintainers;
@@ -17,6 +17,8 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+#: The wheels of one distribution each, every one resolved together with requirements.in.
+DISTRIBUTIONS = ('requirements-ros', 'requirements-ros-kilted')
 PYTHONS = ('3.10', '3.11', '3.12')  # Humble's, the tested one, Jazzy's; all must be on PATH
 #: What CUDA builds of torch bring; torch itself names their exact versions, CPU builds have none.
 OF_CUDA_TORCH = re.compile(r'(nvidia|cuda)-.*|triton')
@@ -67,21 +69,28 @@ def pins(resolved: dict[str, dict[str, str]]) -> list[str]:
     return lines
 
 
+def write(name: str, lines: list[str]) -> None:
+    """Write the .txt file of this name."""
+    (ROOT / f'{name}.txt').write_text(HEADER.format(source=f'{name}.in') + '\n'.join(lines) + '\n')
+    print(f'{name}.txt: {len(lines)} lines')
+
+
 def main() -> None:
-    """Resolve and write both files."""
-    sources = {'requirements.in': lambda name: not name.startswith('ros-'),
-               'requirements-ros.in': lambda name: name.startswith('ros-')}  # fmt: skip
-    direct = [line for source in sources for line in direct_requirements(ROOT / source)]
-    resolved = {}
-    for python in PYTHONS:
-        print(f'resolving for Python {python} ...', flush=True)
-        resolved[python] = resolve(direct, python)
-    lines = pins(resolved)
-    for source, belongs in sources.items():
-        target = ROOT / source.replace('.in', '.txt')
-        chosen = [line for line in lines if belongs(line)]
-        target.write_text(HEADER.format(source=source) + '\n'.join(chosen) + '\n')
-        print(f'{target.name}: {len(chosen)} lines')
+    """Resolve and write all files."""
+    common: list[str] = []
+    for name in DISTRIBUTIONS:
+        direct = direct_requirements(ROOT / 'requirements.in') + direct_requirements(ROOT / f'{name}.in')
+        resolved = {}
+        for python in PYTHONS:
+            print(f'resolving {name}.in for Python {python} ...', flush=True)
+            resolved[python] = resolve(direct, python)
+        lines = pins(resolved)
+        write(name, [line for line in lines if line.startswith('ros-')])
+        others = [line for line in lines if not line.startswith('ros-')]
+        if common and others != common:
+            sys.exit(f'error: {name}.in wants other packages beside it: {sorted(set(others) ^ set(common))}')
+        common = others
+    write('requirements', common)
 
 
 if __name__ == '__main__':

@@ -40,7 +40,7 @@ def main() -> int:
     """Relocate the environment of the running Python."""
     prefix = Path(sys.prefix)
     if not (prefix / 'share' / 'ament_cmake').is_dir():
-        print(f'error: {prefix} holds no ROS 2 wheels; install requirements-ros.txt first', file=sys.stderr)
+        print(f'error: {prefix} holds no ROS 2 wheels; run make setup where no ROS 2 is sourced', file=sys.stderr)
         return 1
     print(f'relocated {relocate(prefix)} cmake files of the ROS 2 wheels to {prefix}')
     return 0

@@ -26,6 +26,7 @@ if [ -d "$_vla_venv/share/ament_cmake" ]; then
     [ -d "$_vla_dir" ] && _vla_libs="$_vla_libs:$_vla_dir"
   done
   export LD_LIBRARY_PATH="$_vla_libs${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
-  export ROS_DISTRO="${ROS_DISTRO:-jazzy}" ROS_VERSION=2 ROS_PYTHON_VERSION=3
+  ROS_DISTRO=$(cat "$_vla_venv/ros_distro" 2>/dev/null || echo jazzy)
+  export ROS_DISTRO ROS_VERSION=2 ROS_PYTHON_VERSION=3
 fi
 unset _vla_root _vla_venv _vla_libs _vla_dir

@@ -113,7 +113,7 @@ def test_closed_loop_writes_every_key(tmp_path: Path, capsys: pytest.CaptureFixt
     [
         (['--town', 'atlantis'], 'atlantis'),
         (['--routes', 'my.rou.xml'], 'give --town'),
-        (['--length', '-5'], '--length -5: expected 50 to 20000 m (length of the route)'),
+        (['--length', '-5'], '--length -5: expected 50 to 20000 m (least length of the route)'),
         (['--seconds', '0'], '--seconds 0: expected more than that'),
         (['--prune-ratio', '1.5'], '--prune-ratio 1.5: expected 0 to 0.99'),
         (['--prune-count', '0'], 'leave it out for: as --prune-ratio says'),

@@ -3,6 +3,7 @@
 """What surrounds the code agrees with it: versions, pins, scripts and the cmake relocation."""
 
 import configparser
+import importlib.metadata
 import os
 import re
 import shutil
@@ -28,7 +29,7 @@ def test_the_version_is_the_same_everywhere() -> None:
     assert re.search(rf'^{re.escape(vla_driver.__version__)}\b', (ROOT / 'CHANGELOG.rst').read_text(), re.MULTILINE)
 
 
-@pytest.mark.parametrize('name', ['requirements', 'requirements-ros'])
+@pytest.mark.parametrize('name', ['requirements', 'requirements-ros', 'requirements-ros-kilted'])
 def test_every_requirement_is_pinned_and_none_forgotten(name: str) -> None:
     lines = [line for line in (ROOT / f'{name}.txt').read_text().splitlines() if not line.startswith('#')]
     assert lines
@@ -37,6 +38,29 @@ def test_every_requirement_is_pinned_and_none_forgotten(name: str) -> None:
     direct = [line.split('#')[0].strip() for line in (ROOT / f'{name}.in').read_text().splitlines()]
     asked = {re.split(r'[=<>!~;\[ ]', line)[0].lower() for line in direct if line}
     assert asked - pinned == set(), 'run scripts/pin_requirements.py'
+
+
+def test_every_set_of_ros_wheels_is_asked_for_the_same() -> None:
+    jazzy, kilted = (
+        {re.split('==', line)[0] for line in (ROOT / f'{name}.in').read_text().splitlines() if line.startswith('ros-')}
+        for name in ('requirements-ros', 'requirements-ros-kilted')
+    )
+    assert kilted - jazzy == {'ros-ament-cmake-ros-core'}
+    assert jazzy - kilted == set()
+
+
+def test_the_ros_wheels_here_are_one_set() -> None:
+    marker = Path(sys.prefix) / 'ros_distro'
+    if not marker.exists():
+        pytest.skip('ROS 2 is not from wheels here')
+    name = {'jazzy': 'requirements-ros', 'kilted': 'requirements-ros-kilted'}[marker.read_text().strip()]
+    here = {
+        f'{distribution.name}=={distribution.version}'
+        for distribution in importlib.metadata.distributions()
+        if distribution.name.startswith('ros-')
+    }
+    pinned = {line for line in (ROOT / f'{name}.txt').read_text().splitlines() if line.startswith('ros-')}
+    assert here == pinned, 'run make setup'
 
 
 def test_cmake_builds_every_message_file() -> None:
@@ -68,6 +92,23 @@ def test_setup_without_a_fitting_python_says_what_to_do(tmp_path: Path) -> None:
     assert 'is Python 3.8.0; Python 3.10, 3.11 or 3.12 is needed' in done.stderr
 
 
+def make_venv(folder: Path, sourced: str | None, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run a copy of the script, in a folder with nothing else, beside an rclpy in name only if one is to be sourced."""
+    script = folder / 'tree' / 'scripts' / 'make_venv.sh'
+    script.parent.mkdir(parents=True)
+    shutil.copy(ROOT / 'scripts' / 'make_venv.sh', script)
+    # What is accepted goes on to the interpreter, and ends there.
+    old = folder / 'python3.8'
+    old.write_text('#!/bin/sh\n[ "$1" = --version ] && echo "Python 3.8.0"\nexit 1\n')
+    old.chmod(0o755)
+    environment = {'PATH': f'{Path(sys.executable).parent}:/usr/bin:/bin', 'PYTHON': str(old), **variables}
+    if sourced is not None:
+        (folder / 'ros' / 'rclpy').mkdir(parents=True)
+        (folder / 'ros' / 'rclpy' / '__init__.py').touch()
+        environment |= {'PYTHONPATH': str(folder / 'ros'), 'ROS_DISTRO': sourced}
+    return subprocess.run([str(script)], env=environment, capture_output=True, text=True)
+
+
 @pytest.mark.parametrize(
     ('distribution', 'said'),
     [
@@ -78,26 +119,27 @@ def test_setup_without_a_fitting_python_says_what_to_do(tmp_path: Path) -> None:
     ],
 )
 def test_setup_refuses_a_ros_whose_rclpy_is_too_old(tmp_path: Path, distribution: str, said: str) -> None:
-    """A copy of the script, in a folder with nothing else, beside an rclpy in name only."""
-    script = tmp_path / 'tree' / 'scripts' / 'make_venv.sh'
-    script.parent.mkdir(parents=True)
-    shutil.copy(ROOT / 'scripts' / 'make_venv.sh', script)
-    (tmp_path / 'ros' / 'rclpy').mkdir(parents=True)
-    (tmp_path / 'ros' / 'rclpy' / '__init__.py').touch()
-    # What is accepted goes on to the interpreter, and ends there.
-    old = tmp_path / 'python3.8'
-    old.write_text('#!/bin/sh\n[ "$1" = --version ] && echo "Python 3.8.0"\nexit 1\n')
-    old.chmod(0o755)
-    environment = {
-        'PATH': f'{Path(sys.executable).parent}:/usr/bin:/bin',
-        'PYTHON': str(old),
-        'PYTHONPATH': str(tmp_path / 'ros'),
-        'ROS_DISTRO': distribution,
-    }
-    done = subprocess.run([str(script)], env=environment, capture_output=True, text=True)
+    done = make_venv(tmp_path, distribution)
     assert done.returncode == 1
     assert said in done.stderr
-    assert not (script.parents[1] / '.venv').exists()
+    assert not (tmp_path / 'tree' / '.venv').exists()
+
+
+@pytest.mark.parametrize(
+    ('wanted', 'sourced', 'said'),
+    [
+        ('humble', None, 'there are wheels for ROS=jazzy (the default) and ROS=kilted'),
+        ('kilted', 'jazzy', 'ROS=kilted asks for its wheels, but ROS 2 jazzy is sourced'),
+        ('kilted', 'kilted', 'is Python 3.8.0'),
+        ('kilted', None, 'is Python 3.8.0'),
+    ],
+)
+def test_setup_refuses_wheels_that_it_would_not_install(
+    tmp_path: Path, wanted: str, sourced: str | None, said: str
+) -> None:
+    done = make_venv(tmp_path, sourced, ROS=wanted)
+    assert done.returncode == 1
+    assert said in done.stderr
 
 
 def test_relocation_points_cmake_files_at_this_environment(tmp_path: Path) -> None:

@@ -38,7 +38,8 @@ time.sleep(1.0)
 """
 
 
-# Fast DDS reads the profile once per process, so the viewer must be a process of its own as well.
+# Fast DDS reads the profile once per process, so the viewer must be a process of its own as well.  Its segments are
+# fastrtps_* with Jazzy, fastdds_* with Kilted.
 VIEWER = """
 import json, os, pathlib, time, rclpy
 from rclpy.qos import QoSProfile, ReliabilityPolicy
@@ -46,13 +47,13 @@ from sensor_msgs.msg import Image
 from vla_driver.ros.wire.transport import use_shared_memory_profile
 
 use_shared_memory_profile(os.environ)
-before = set(pathlib.Path('/dev/shm').glob('fastrtps_*'))
+before = set(pathlib.Path('/dev/shm').glob('fast*_*'))
 rclpy.init()
 node = rclpy.create_node('viewer')
 received = []
 qos = QoSProfile(depth=10, reliability=ReliabilityPolicy.BEST_EFFORT)
 node.create_subscription(Image, 'image', lambda image: received.append(image.header.frame_id), qos)
-segment = max(path.stat().st_size for path in set(pathlib.Path('/dev/shm').glob('fastrtps_*')) - before)
+segment = max(path.stat().st_size for path in set(pathlib.Path('/dev/shm').glob('fast*_*')) - before)
 deadline = time.monotonic() + 30
 while len(received) < 12 and time.monotonic() < deadline and not (received and received[-1] == '11'):
     rclpy.spin_once(node, timeout_sec=0.1)

@@ -22,7 +22,9 @@ from vla_driver.settings.options import add_options
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
-    parser.add_argument('--out', type=Path, default=Path('out/demo'), metavar='DIR', help='default: out/demo')
+    parser.add_argument(
+        '--out', type=Path, default=Path('out/demo'), metavar='DIR', help='folder of the results (default: out/demo)'
+    )
     add_policy_arguments(parser)
     add_pruning_arguments(parser)
     add_options(parser, BagPlayerParameters, 'bag', 'rate', instead={'bag': 'the sample that comes along'})

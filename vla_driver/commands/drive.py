@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Drive one route in the simulator, in closed loop.
 
-Plain, the policy is called synchronously (the core that `evaluate closed-loop` uses): the same scenario gives
-the same drive. With --ros, the simulator, planner and controller nodes run as processes of their own over DDS.
+Without --ros the simulator waits for the policy, as in `evaluate closed-loop`, and the same scenario gives the same
+drive. With --ros the nodes simulator, planner and controller run as processes of their own and speak over DDS.
 
   vla_driver drive --video out/drive.mp4
   vla_driver drive --town my.net.xml --routes my.rou.xml --policy expert

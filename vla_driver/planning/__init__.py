@@ -1,3 +1,3 @@
 # Copyright 2026 The vla_driver authors
 # SPDX-License-Identifier: Apache-2.0
-"""From a plan to the road: route, guard, fallback, control."""
+"""One tick, from matched inputs to a plan that may be driven; and control, from that plan to steering and pedals."""

@@ -30,7 +30,9 @@ class ControlConfig:
     standstill_s: float = parameter(2.0, 'for how long it must stay below', low=0.25, high=5.0)
     max_acceleration_mps2: float = parameter(2.5, 'largest acceleration that is asked for', low=0.1, high=10.0)
     max_braking_mps2: float = parameter(7.0, 'largest deceleration that is asked for', low=1.0, high=12.0)
-    stale_braking_mps2: float = parameter(3.0, 'how the vehicle is stopped without a plan', low=0.5, high=10.0)
+    stale_braking_mps2: float = parameter(
+        3.0, 'how hard the vehicle is braked without a fresh plan', low=0.5, high=10.0
+    )
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ class ControllerParameters(ControlConfig, NodeParameters):
         # The angle of `steer` = 1 where the vehicle does not say otherwise, as in the bridge's own
         # carla_ackermann_control.
         math.radians(70.0),
-        "the vehicle's own largest wheel angle, what CARLA's steer is a share of (vehicle_info: max_steer_angle)",
+        "the largest angle of the vehicle's wheels, which CARLA's steer = 1 means (vehicle_info: max_steer_angle)",
         low=0.05,
         high=math.pi / 2,
         launch=True,

@@ -29,4 +29,6 @@ class ScenarioParameters:
     routes: tuple[str, ...] = parameter(
         ('',), "SUMO traffic of one's own `town` (.rou.xml)", unset='random traffic', launch=True, metavar='ROU'
     )
-    length_m: float = parameter(220.0, 'length of the route', low=50.0, high=20000.0, flag='--length', metavar='M')
+    length_m: float = parameter(
+        220.0, 'least length of the route', low=50.0, high=20000.0, flag='--length', metavar='M'
+    )

@@ -3,7 +3,7 @@
 """Judge a drive: collisions by class, off-road, red lights, progress, comfort, and the driving score.
 
 Score = route completion x product of penalties (pedestrian 0.5, vehicle 0.6, static or off-road 0.65, red light
-0.7), the factors of CARLA's leaderboard 2.0.  Comfort limits: NAVSIM's (docs/metrics.md).
+0.7), the factors of CARLA's leaderboard 2.0.  Comfort limits: NAVSIM's (docs/metrics.md in its repository).
 """
 
 from __future__ import annotations

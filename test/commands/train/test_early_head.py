@@ -11,7 +11,7 @@ import pytest
 
 from vla_driver.cli import main
 from vla_driver.commands.train import early_head as command
-from vla_driver.train.early_head import EarlyHeadRun
+from vla_driver.train.pruning.early_head import EarlyHeadRun
 
 
 @pytest.fixture

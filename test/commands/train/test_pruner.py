@@ -12,8 +12,8 @@ import pytest
 from vla_driver.cli import main
 from vla_driver.commands.train import pruner as command
 from vla_driver.model.pruning.trained.recon import load_recon_pruner
-from vla_driver.train.pruner import PrunerRun
-from vla_driver.train.pruner_trainer import PrunerConfig
+from vla_driver.train.pruning.pruner import PrunerRun
+from vla_driver.train.pruning.pruner_trainer import PrunerConfig
 
 
 @pytest.fixture

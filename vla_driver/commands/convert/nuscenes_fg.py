@@ -26,7 +26,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--segmenter', type=Path, required=True, metavar='DIR', help='folder of a SAM checkpoint')
     parser.add_argument('--out', type=Path, required=True, metavar='DIR', help='where masks and index go')
     parser.add_argument('--version', metavar='NAME', help='tables to read, e.g. v1.0-mini (default: the only ones)')
-    parser.add_argument('--box-threshold', type=float, default=0.3, metavar='S', help='default: %(default)s')
+    parser.add_argument(
+        '--box-threshold',
+        type=float,
+        default=0.3,
+        metavar='S',
+        help='lowest score of a detection that counts (default: %(default)s)',
+    )
     parser.add_argument('--limit', type=int, metavar='N', help='only the first N key frames')
     add_options(parser, PolicyParameters, 'device')
 

@@ -29,7 +29,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
     parser.add_argument('--arch', choices=ARCHS, default='qwen2.5-vl-3b', help='which model (default: %(default)s)')
     parser.add_argument(
-        '--tokens', type=positive_int, metavar='N', help='visual tokens (default: 3249; native: what its pictures give)'
+        '--tokens',
+        type=positive_int,
+        metavar='N',
+        help='visual tokens (default: 3249; for native: what its pictures give)',
     )
     parser.add_argument(
         '--keep', type=positive_int, nargs='+', metavar='K', help='tokens kept (default: 75, 50 and 25 %% of them)'
@@ -43,11 +46,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar='B',
         help='prune early before these blocks of the vision encoder (default: 2 4 6 7 8 12 16)',
     )
-    parser.add_argument('--device', choices=('meta', 'cpu', 'cuda'), default=None, help='default: meta; native: cpu')
+    parser.add_argument(
+        '--device',
+        choices=('meta', 'cpu', 'cuda'),
+        default=None,
+        help='where it computes (default: meta; for native: cpu)',
+    )
     parser.add_argument('--scale', type=positive_int, default=1, help='divide all widths, to run on a CPU (default: 1)')
     parser.add_argument('--repeats', type=positive_int, default=5, help='timed rounds (default: 5)')
     parser.add_argument('--answer', type=positive_int, default=16, help='tokens decoded in a round (default: 16)')
-    parser.add_argument('--model', metavar='DIR', default='nano', help='whose config native has (default: nano)')
+    parser.add_argument(
+        '--model', metavar='DIR', default='nano', help='checkpoint whose sizes native has (default: nano)'
+    )
     add_json_argument(parser)
 
 

@@ -61,9 +61,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--pruners', nargs='+', metavar='NAME', help='names or folders (default: every pruner that the model can run)'
     )
-    parser.add_argument('--ratios', nargs='+', type=float, default=[0.25, 0.5, 0.75], metavar='R', help='shares pruned')
     parser.add_argument(
-        '--random-seeds', type=positive_int, default=3, metavar='N', help='draws of random (default: 3)'
+        '--ratios',
+        nargs='+',
+        type=float,
+        default=[0.25, 0.5, 0.75],
+        metavar='R',
+        help='shares of the tokens that are pruned (default: 0.25 0.5 0.75)',
+    )
+    parser.add_argument(
+        '--random-seeds',
+        type=positive_int,
+        default=3,
+        metavar='N',
+        help='how many draws of the pruner random (default: 3)',
     )
     add_sharing_arguments(parser)
     parser.add_argument(
@@ -80,7 +91,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--plan-hz', type=positive_float, default=5.0, help='plans per second: 10, 5, 2 or 1')
     parser.add_argument('--jobs', type=positive_int, default=2, help='worker processes (default: 2)')
     parser.add_argument(
-        '--work', type=Path, default=Path('out/pruning_work'), metavar='DIR', help='recorded ticks and driven routes'
+        '--work',
+        type=Path,
+        default=Path('out/pruning_work'),
+        metavar='DIR',
+        help='folder in which recorded ticks and driven routes are kept (default: out/pruning_work)',
     )
     parser.add_argument('--report', type=Path, metavar='DIR', help='write report.html with pictures of what was kept')
     add_bag_arguments(parser)

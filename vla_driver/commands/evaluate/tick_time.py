@@ -23,10 +23,21 @@ from vla_driver.types import InvalidInput
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
     add_options(parser, PolicyParameters, 'model', 'threads')
-    parser.add_argument('--pruners', nargs='+', default=['recon'], metavar='NAME', help='default: recon')
-    parser.add_argument('--ratios', nargs='+', type=float, default=[0.5, 0.75], metavar='R', help='default: 0.5 0.75')
+    parser.add_argument(
+        '--pruners', nargs='+', default=['recon'], metavar='NAME', help='which pruners are timed (default: recon)'
+    )
+    parser.add_argument(
+        '--ratios',
+        nargs='+',
+        type=float,
+        default=[0.5, 0.75],
+        metavar='R',
+        help='shares of the tokens that are pruned (default: 0.5 0.75)',
+    )
     parser.add_argument('--rounds', type=positive_int, default=200, help='ticks of each variant (default: 200)')
-    parser.add_argument('--bag', type=Path, metavar='BAG', help='whose pictures are seen (default: the sample bag)')
+    parser.add_argument(
+        '--bag', type=Path, metavar='BAG', help='bag whose first pictures are seen (default: the sample bag)'
+    )
     add_json_argument(parser)
 
 

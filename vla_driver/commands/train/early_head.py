@@ -1,12 +1,12 @@
 # Copyright 2026 The vla_driver authors
 # SPDX-License-Identifier: Apache-2.0
-"""`vla_driver train early-head`: a head that says inside the vision encoder what a ReconPruner would say behind it.
+"""`vla_driver train early-head`: train a head that says inside the vision encoder what a ReconPruner says behind it.
 
-The head sees the hidden states before one block of the frozen encoder, the teacher (a trained ReconPruner) the finished
-tokens of the same pictures; the head learns the teacher's answer, the probability that a token is worth keeping, by
-cross-entropy.  In the native model, whose panorama and memory read all tokens, it also learns to complete those that
-leave: squared distance to the finished ones.  Nothing is labelled: any pictures of the cameras will do.  --out is a
-folder that `pruner:=` takes.
+The head sees the hidden states before one block of the frozen encoder.  Its teacher, a trained ReconPruner, sees the
+finished tokens of the same pictures and says how likely each is worth keeping.  The head learns that answer by
+cross-entropy.  In the native model, whose panorama and memory read all tokens, it also learns to complete the tokens
+that leave (squared distance to the finished ones).  No labels are needed: any pictures of the cameras will do.  --out
+becomes a folder that `--pruner` and `pruner:=` take.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from vla_driver.commands.train.arguments import (
     print_figures,
     settings_of,
 )
-from vla_driver.train.early_head import EarlyHeadRun, train_early_head
+from vla_driver.train.pruning.early_head import EarlyHeadRun, train_early_head
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,14 +36,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--out', type=Path, required=True, metavar='DIR', help='where head and log go')
     for name, metavar, words in (
         ('hidden', 'H', "the head's width"),
-        ('steps', 'N', ''),
+        ('steps', 'N', 'length of the run in steps'),
         ('batch', 'B', 'moments per step'),
-        ('learning_rate', 'LR', 'peak'),
-        ('seed', 'S', 'of weights and data'),
+        ('learning_rate', 'LR', 'peak of the learning rate'),
+        ('seed', 'S', 'seed of weights and data'),
         ('validate', 'N', 'held-out moments'),
     ):
         add_setting(parser, EarlyHeadRun, name, metavar, words)
-    parser.add_argument('--picture-size', metavar='WxH', help='for a Qwen-VL checkpoint (default: 672x392)')
+    parser.add_argument(
+        '--picture-size',
+        metavar='WxH',
+        help='size to which pictures are brought for a Qwen-VL checkpoint (default: 672x392)',
+    )
     add_machine_arguments(parser)
 
 

@@ -1,8 +1,8 @@
 # Copyright 2026 The vla_driver authors
 # SPDX-License-Identifier: Apache-2.0
-"""`vla_driver train export`: a training run to a checkpoint that ships, small, with a model card.
+"""`vla_driver train export`: make a small checkpoint with a model card from a training run.
 
-Training heads are dropped and weights stored in bfloat16 (they compute in float32 under autocast).
+The heads that only training needs are dropped, and the weights are stored in bfloat16.
 """
 
 from __future__ import annotations

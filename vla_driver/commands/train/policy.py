@@ -30,8 +30,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--batch', type=int, default=PolicyConfig.clips, metavar='K', help='clips per step (default: %(default)s)'
     )
     add_setting(parser, PolicyConfig, 'ticks', 'T', 'ticks per clip')
-    add_setting(parser, PolicyConfig, 'seed', 'S', 'of weights, data and noise')
-    add_setting(parser, PolicyConfig, 'learning_rate', 'LR', 'peak')
+    add_setting(parser, PolicyConfig, 'seed', 'S', 'seed of weights, data and noise')
+    add_setting(parser, PolicyConfig, 'learning_rate', 'LR', 'peak of the learning rate')
     parser.add_argument('--resume', action='store_true', help='continue the run in --out exactly where it was saved')
     parser.add_argument('--init', metavar='CKPT', help='start from the weights of a checkpoint (DAgger rounds)')
     parser.add_argument(
@@ -49,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--features', type=Path, metavar='DIR', help='where encoded features are kept (default: OUT/features)'
     )
     parser.add_argument('--config', type=Path, metavar='FILE', help='JSON of VlaConfig entries that differ from nano')
-    add_setting(parser, PolicyRun, 'save_minutes', 'M', 'between checkpoints', form='g')
+    add_setting(parser, PolicyRun, 'save_minutes', 'M', 'minutes from one checkpoint to the next', form='g')
     add_setting(parser, PolicyRun, 'validate_clips', 'N', 'held-out clips')
     add_setting(
         parser,

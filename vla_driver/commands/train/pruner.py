@@ -21,15 +21,15 @@ from vla_driver.commands.train.arguments import (
     print_figures,
     settings_of,
 )
-from vla_driver.train.pruner import PrunerRun, train_pruner
-from vla_driver.train.pruner_trainer import PrunerConfig
-from vla_driver.train.reconstruction import OBJECTIVES
+from vla_driver.train.pruning.pruner import PrunerRun, train_pruner
+from vla_driver.train.pruning.pruner_trainer import PrunerConfig
+from vla_driver.train.pruning.reconstruction import OBJECTIVES
 
 #: Fields of PrunerConfig: (name, metavar, what it means).
 _LEARNING = (
-    ('steps', 'N', ''),
+    ('steps', 'N', 'length of the run in steps'),
     ('batch', 'B', 'moments per step'),
-    ('learning_rate', 'LR', 'peak'),
+    ('learning_rate', 'LR', 'peak of the learning rate'),
     ('decoder_steps', 'N', 'first steps, in which only the decoder learns, from random tokens'),
     ('pruner_rate', 'F', "learning rate of the pruner in units of the decoder's"),
     ('score_limit', 'S', 'scores beyond it are not pushed further out; 0: no limit'),
@@ -62,10 +62,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--no-centre',
         action='store_true',
-        help="let the scores' own signs count, as in the paper, not those of their distance to the moment's mean",
+        help="use the scores as they are, as in the paper; otherwise the moment's mean is taken off first",
     )
-    add_setting(parser, PrunerConfig, 'warmup', 'N', 'steps')
-    add_setting(parser, PrunerConfig, 'decoder_layers', 'N')
+    add_setting(parser, PrunerConfig, 'warmup', 'N', 'steps in which the learning rate rises')
+    add_setting(parser, PrunerConfig, 'decoder_layers', 'N', 'layers of the decoder that rebuilds the pictures')
     parser.add_argument(
         '--cell',
         type=int,
@@ -89,7 +89,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='ablation: both branches, but they predict the mask instead of pixels',
     )
     parser.set_defaults(objective=OBJECTIVES[0])
-    add_setting(parser, PrunerConfig, 'seed', 'S', 'of weights and data')
+    add_setting(parser, PrunerConfig, 'seed', 'S', 'seed of weights and data')
     parser.add_argument('--resume', action='store_true', help='continue the run in --out exactly where it was saved')
     parser.add_argument(
         '--features',
@@ -102,7 +102,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar='WxH',
         help='size to which pictures are brought for a Qwen-VL checkpoint (default: 672x392)',
     )
-    add_setting(parser, PrunerRun, 'save_minutes', 'M', 'between checkpoints', form='g')
+    add_setting(parser, PrunerRun, 'save_minutes', 'M', 'minutes from one checkpoint to the next', form='g')
     add_setting(parser, PrunerRun, 'validate', 'N', 'held-out moments')
     add_machine_arguments(parser)
 

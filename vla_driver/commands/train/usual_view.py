@@ -1,12 +1,11 @@
 # Copyright 2026 The vla_driver authors
 # SPDX-License-Identifier: Apache-2.0
-"""`vla_driver train usual-view`: a copy of a checkpoint whose panorama knows what usually stands where a token left.
+"""`vla_driver train usual-view`: copy a checkpoint so that its panorama shows the usual where a token was dropped.
 
-With `view_config.reads: kept` nothing stands on the panorama where a token was dropped, which no training has shown the
-model: what it does then says as much about zeros as about the choice of tokens.  This command measures what usually
-stands there, the mean token of each place over recorded drives, and writes a checkpoint with `view_config.reads:
-usual`, in which that mean takes the place of what was dropped (mean ablation instead of zero ablation).  Nothing is
-trained.
+With `view_config.reads: kept` nothing stands on the panorama where a token was dropped.  No training has shown that to
+the model, so what it does then depends on the zeros as well as on the choice of tokens.  This command measures the mean
+token of each place over recorded drives.  It writes a copy with `view_config.reads: usual`, in which that mean stands
+where a token was dropped (mean ablation instead of zero ablation).  Nothing is trained.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ import argparse
 from pathlib import Path
 
 from vla_driver.commands.train.arguments import add_data_argument
-from vla_driver.train.usual_view import write_usual_view
+from vla_driver.train.pruning.usual_view import write_usual_view
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,7 +22,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_data_argument(parser)
     parser.add_argument('--model', required=True, metavar='CKPT', help='native checkpoint')
     parser.add_argument('--out', type=Path, required=True, metavar='DIR', help='the copy; must not exist')
-    parser.add_argument('--moments', type=int, default=400, metavar='N', help='evenly spread (default: 400)')
+    parser.add_argument(
+        '--moments',
+        type=int,
+        default=400,
+        metavar='N',
+        help='how many moments are averaged, evenly spread (default: 400)',
+    )
 
 
 def run(args: argparse.Namespace) -> int:

@@ -1,6 +1,6 @@
 # Copyright 2026 The vla_driver authors
 # SPDX-License-Identifier: Apache-2.0
-"""The language model: reads [visual | memory | ego | navigation | scene queries] once into a Prefix.
+"""The language model: reads [visual | memory | view | ego | navigation | scene queries] once into a Prefix.
 
 None of these tokens is text and none has an order of its own (the visual ones carry their rays), so the
 prefix attends bidirectionally and without rotary positions.

@@ -7,7 +7,7 @@ map with own weights for every place learns it at once (on the same frozen featu
 of the variance of the expert's sideways corrections; the attention path alone had reached 30 %).  So every
 visual token is spread by its ray onto a fixed panorama of azimuth and elevation, seen from a standard eye above
 base_link, and the panorama is read with such a map.  The spreading depends on the calibration alone, so another
-rig needs no other weights, and tokens that a pruner dropped are simply not there.
+rig needs no other weights.  Whether the panorama sees tokens that a pruner drops is `view_config.reads`.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ class ViewReader(nn.Module):
         self.out = nn.Linear(view.hidden_size, width * view.num_tokens)
         if view.reads == 'usual':
             self.usual: Tensor
-            #: [G, C]: the mean squeezed token of each place (train/usual_view.py).
+            #: [G, C]: the mean squeezed token of each place (train/pruning/usual_view.py).
             self.register_buffer('usual', torch.zeros(self.spread.rows * self.spread.columns, view.channels))
 
     def forward(

@@ -20,7 +20,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 
 import rclpy
 from rcl_interfaces.msg import SetParametersResult
-from rclpy.clock import Clock, ClockType, JumpThreshold, TimeJump
+from rclpy.clock import Clock, ClockType, JumpHandle, JumpThreshold, TimeJump
 from rclpy.duration import Duration
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
@@ -77,6 +77,11 @@ class DriverNode(LifecycleNode, Generic[P]):
 
     parameter_table: ClassVar[type[NodeParameters]] = NodeParameters
 
+    # Since Kilted the context destroys, as it ends, nodes whose making has failed.
+    _set_up = False
+    _started = False
+    _jump_handle: JumpHandle | None = None
+
     def __init__(self, name: str, **node_arguments: Any) -> None:
         super().__init__(name, **node_arguments)
         self.parameters: P = ros_parameters.declare(self, self.parameter_table)  # type: ignore[assignment]
@@ -87,8 +92,6 @@ class DriverNode(LifecycleNode, Generic[P]):
         #: Set it to end the process (from any thread); `run` shares it.
         self.exit_requested = threading.Event()
         self.resets = 0
-        self._set_up = False
-        self._started = False
         self._publishers_made: list[Publisher] = []
         self._listeners: list[Subscription] = []
         self._steady_timers: list[Timer] = []
@@ -311,7 +314,8 @@ class DriverNode(LifecycleNode, Generic[P]):
         """Stop, tear down and leave the graph."""
         self._stop()
         self._teardown()
-        self._jump_handle.unregister()
+        if self._jump_handle is not None:
+            self._jump_handle.unregister()
         super().destroy_node()
 
 

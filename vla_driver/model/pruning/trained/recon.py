@@ -9,7 +9,7 @@
 
 The tokens of all cameras are scored in one pass, [Q; V] over all of them: what is worth keeping in one picture
 depends on the others, and six small products cost more than one.  How many each camera keeps is the budget's
-matter (model/pruning/budget.py).  Training is in train/pruner.py; what the layer is made of, in recon_layers.py.
+matter (model/pruning/budget.py).  Training is in train/pruning/pruner.py, the layer in recon_layers.py.
 
 Not in the paper: with `by_score` below 1 (pruner `recon:50`: 50 %) only that share of the kept tokens goes by S; every
 other one is the one that differs most from all kept so far, as in DivPrune.  S knows nothing of what is kept already:

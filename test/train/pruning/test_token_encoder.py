@@ -14,9 +14,9 @@ import torch
 from vla_driver.data.foreground import Frame, View
 from vla_driver.data.frames import JoinedFrames
 from vla_driver.geometry.rig import load_rig
-from vla_driver.train.pruner_trainer import PrunerConfig, PrunerTrainer
-from vla_driver.train.recon_batches import make_batch
-from vla_driver.train.token_encoder import QwenEncoder, open_encoder
+from vla_driver.train.pruning.pruner_trainer import PrunerConfig, PrunerTrainer
+from vla_driver.train.pruning.recon_batches import make_batch
+from vla_driver.train.pruning.token_encoder import QwenEncoder, open_encoder
 from vla_driver.types import InvalidInput
 
 

@@ -21,11 +21,11 @@ from vla_driver.data.frames import JoinedFrames, episodes_under, open_frames
 from vla_driver.model.device import choose_device
 from vla_driver.train.checks import check_new_run, check_output, check_positive
 from vla_driver.train.loop import Counting, train
-from vla_driver.train.pruner_trainer import PrunerConfig, PrunerTrainer
-from vla_driver.train.recon_batches import held_out_batches, training_batches
+from vla_driver.train.pruning.pruner_trainer import PrunerConfig, PrunerTrainer
+from vla_driver.train.pruning.recon_batches import held_out_batches, training_batches
+from vla_driver.train.pruning.token_encoder import NativeEncoder, TokenEncoder, open_encoder
 from vla_driver.train.record import append_log, computed_on
 from vla_driver.train.state import STATE_FOLDER
-from vla_driver.train.token_encoder import NativeEncoder, TokenEncoder, open_encoder
 from vla_driver.types import InvalidInput
 
 _SHOWN = ('kept', *(f'{kind}_recall_{percent}' for kind in ('foreground', 'object') for percent in (25, 50, 75)))

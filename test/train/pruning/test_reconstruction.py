@@ -17,8 +17,8 @@ from vla_driver.data.frames import open_frames
 from vla_driver.model.pruning.trained.recon import ReconPruner
 from vla_driver.model.pruning.trained.recon_layers import LayerSpec
 from vla_driver.model.tokens import VisualTokens
-from vla_driver.train.recon_batches import make_batch
-from vla_driver.train.reconstruction import (
+from vla_driver.train.pruning.recon_batches import make_batch
+from vla_driver.train.pruning.reconstruction import (
     ReconDecoder,
     Targets,
     branch_loss,
@@ -29,8 +29,8 @@ from vla_driver.train.reconstruction import (
     reconstruction_losses,
     token_shares,
 )
-from vla_driver.train.ssim import ssim
-from vla_driver.train.token_encoder import NativeEncoder
+from vla_driver.train.pruning.ssim import ssim
+from vla_driver.train.pruning.token_encoder import NativeEncoder
 
 _SQUARES = (((4, 4), ('front',)),)
 

@@ -19,7 +19,7 @@ from vla_driver.model.pruning.trained.early import EarlyPruner
 from vla_driver.model.pruning.trained.recon import ReconPruner
 from vla_driver.model.pruning.trained.recon_layers import LayerSpec, layer_spec
 from vla_driver.policies.loading import load_policy
-from vla_driver.train.early_head import EarlyHeadRun, train_early_head
+from vla_driver.train.pruning.early_head import EarlyHeadRun, train_early_head
 from vla_driver.train.record import read_log
 from vla_driver.types import InvalidInput
 

@@ -14,8 +14,8 @@ from vla_driver.data.frames import open_frames
 from vla_driver.model.native.loading import load_model
 from vla_driver.model.pruning.budget import TokenBudget
 from vla_driver.model.pruning.registry import make_pruner
-from vla_driver.train.token_encoder import NativeEncoder
-from vla_driver.train.usual_view import write_usual_view
+from vla_driver.train.pruning.token_encoder import NativeEncoder
+from vla_driver.train.pruning.usual_view import write_usual_view
 from vla_driver.types import InvalidInput
 
 

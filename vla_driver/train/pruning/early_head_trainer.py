@@ -23,10 +23,10 @@ from vla_driver.model.pruning.trained.early import EarlyHead
 from vla_driver.model.pruning.trained.recon import ReconPruner
 from vla_driver.model.tokens import VisualTokens, to_device
 from vla_driver.train.optimisation import cosine_factor, set_rate
-from vla_driver.train.pruner_trainer import RATIOS
-from vla_driver.train.recon_batches import ReconBatch
-from vla_driver.train.reconstruction import recalls, token_shares
-from vla_driver.train.token_encoder import TokenEncoder
+from vla_driver.train.pruning.pruner_trainer import RATIOS
+from vla_driver.train.pruning.recon_batches import ReconBatch
+from vla_driver.train.pruning.reconstruction import recalls, token_shares
+from vla_driver.train.pruning.token_encoder import TokenEncoder
 
 
 class EarlyHeadTrainer:

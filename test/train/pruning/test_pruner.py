@@ -15,12 +15,12 @@ import torch
 from vla_driver.data.frames import open_frames
 from vla_driver.model.pruning.budget import TokenBudget
 from vla_driver.model.pruning.trained.recon import load_recon_pruner
-from vla_driver.train.pruner import PrunerRun, train_pruner
-from vla_driver.train.pruner_trainer import PrunerConfig, PrunerTrainer
-from vla_driver.train.recon_batches import make_batch
+from vla_driver.train.pruning.pruner import PrunerRun, train_pruner
+from vla_driver.train.pruning.pruner_trainer import PrunerConfig, PrunerTrainer
+from vla_driver.train.pruning.recon_batches import make_batch
+from vla_driver.train.pruning.token_encoder import NativeEncoder
 from vla_driver.train.record import read_log
 from vla_driver.train.state import load_state
-from vla_driver.train.token_encoder import NativeEncoder
 from vla_driver.types import InvalidInput
 
 _LEARNING = {field.name for field in fields(PrunerConfig)} - {'cell'}

@@ -27,8 +27,8 @@ from vla_driver.model.pruning.trained.recon import straight_through
 from vla_driver.model.pruning.trained.recon_layers import LayerSpec, build_stack
 from vla_driver.model.tokens import VisualTokens
 from vla_driver.observation.resize import resize
-from vla_driver.train.ssim import ssim
-from vla_driver.train.token_encoder import TokenGroups
+from vla_driver.train.pruning.ssim import ssim
+from vla_driver.train.pruning.token_encoder import TokenGroups
 from vla_driver.types import InvalidInput
 
 #: 'both': the paper's loss.  'pixels-only': foreground pixels alone, no background branch.  'adversarial-only':

@@ -15,8 +15,8 @@ import numpy as np
 
 from vla_driver.data.frames import JoinedFrames
 from vla_driver.data.prefetch import prepared_ahead
-from vla_driver.train.reconstruction import Targets, make_targets
-from vla_driver.train.token_encoder import TokenEncoder
+from vla_driver.train.pruning.reconstruction import Targets, make_targets
+from vla_driver.train.pruning.token_encoder import TokenEncoder
 
 
 @dataclass(frozen=True)

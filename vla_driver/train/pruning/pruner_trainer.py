@@ -19,8 +19,8 @@ from vla_driver.model.pruning.budget import TokenBudget
 from vla_driver.model.pruning.trained.recon import ReconPruner
 from vla_driver.model.tokens import VisualTokens, to_device
 from vla_driver.train.optimisation import cosine_factor, decay_groups, finish_step, set_rate
-from vla_driver.train.recon_batches import ReconBatch
-from vla_driver.train.reconstruction import (
+from vla_driver.train.pruning.recon_batches import ReconBatch
+from vla_driver.train.pruning.reconstruction import (
     ReconDecoder,
     Targets,
     guidance,
@@ -28,9 +28,9 @@ from vla_driver.train.reconstruction import (
     reconstruction_losses,
     token_shares,
 )
+from vla_driver.train.pruning.token_encoder import TokenEncoder
 from vla_driver.train.record import Means
 from vla_driver.train.state import load_state, restore_optimizer, save_state, tensors_of, under
-from vla_driver.train.token_encoder import TokenEncoder
 from vla_driver.types import InvalidInput
 
 #: Shares pruned at which recall is reported, as in FastDriveVLA's tables.

@@ -21,7 +21,7 @@ from vla_driver.model.checkpoint import resolve_checkpoint
 from vla_driver.model.config import VlaConfig
 from vla_driver.model.native.loading import load_model
 from vla_driver.model.native.vla import VlaModel
-from vla_driver.train.token_encoder import NativeEncoder
+from vla_driver.train.pruning.token_encoder import NativeEncoder
 from vla_driver.types import InvalidInput
 
 _BATCH = 8

@@ -22,11 +22,11 @@ from vla_driver.model.precision import precision
 from vla_driver.model.pruning.trained.early import EarlyHead, save_early_head
 from vla_driver.model.pruning.trained.recon import ReconPruner, load_recon_pruner
 from vla_driver.train.checks import check_output, check_positive
-from vla_driver.train.early_head_trainer import EarlyHeadTrainer
 from vla_driver.train.loop import Counting, progress_bar, take_steps
-from vla_driver.train.recon_batches import held_out_batches, training_batches
+from vla_driver.train.pruning.early_head_trainer import EarlyHeadTrainer
+from vla_driver.train.pruning.recon_batches import held_out_batches, training_batches
+from vla_driver.train.pruning.token_encoder import NativeEncoder, TokenEncoder, open_encoder
 from vla_driver.train.record import append_log
-from vla_driver.train.token_encoder import NativeEncoder, TokenEncoder, open_encoder
 from vla_driver.types import InvalidInput
 
 _LOG_EVERY = 25

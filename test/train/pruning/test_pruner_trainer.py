@@ -9,9 +9,9 @@ from pathlib import Path
 import torch
 
 from vla_driver.data.frames import open_frames
-from vla_driver.train.pruner_trainer import PrunerConfig, PrunerTrainer
-from vla_driver.train.recon_batches import make_batch
-from vla_driver.train.token_encoder import NativeEncoder
+from vla_driver.train.pruning.pruner_trainer import PrunerConfig, PrunerTrainer
+from vla_driver.train.pruning.recon_batches import make_batch
+from vla_driver.train.pruning.token_encoder import NativeEncoder
 
 
 def test_training_lowers_the_loss_and_starts_undecided(native_encoder: NativeEncoder, episodes: Path) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from vla_driver.train.ssim import ssim
+from vla_driver.train.pruning.ssim import ssim
 from vla_driver.types import InvalidInput
 
 
