@@ -9,9 +9,9 @@
 # of __init__ would have made: an AttributeError out of the context's end, in place of the error that made the node fail.
 #
 # Seen (November 2026, Python 3.11, x86-64):
-#   rclpy 7.1.6: destroy_node called 0 times
-#   rclpy 9.1.2: destroy_node called 1 times
-# Fails if either number changes.
+#   rclpy 7.1.6: destroy_node called 0 times, the caller sees RuntimeError
+#   rclpy 9.1.2: destroy_node called 1 times, the caller sees AttributeError
+# Fails if either line changes.
 set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -37,9 +37,12 @@ class HalfMade(Node):
 
 
 said = ''
+rclpy.init()
 try:
-    with rclpy.init():
+    try:
         HalfMade()
+    finally:
+        rclpy.shutdown()
 except Exception as error:
     said = type(error).__name__
 print(f'rclpy {importlib.metadata.version("ros-rclpy")}: destroy_node called {calls} times, the caller sees {said}')
@@ -52,4 +55,5 @@ for version in 7.1.6 9.1.2; do
     AMENT_PREFIX_PATH="$work/$version" RMW_IMPLEMENTATION=rmw_fastrtps_cpp \
     "$work/$version/bin/python" "$work/half_made.py"
 done | tee "$work/seen.txt"
-diff <(printf '%s\n' 'rclpy 7.1.6: destroy_node called 0 times' 'rclpy 9.1.2: destroy_node called 1 times') "$work/seen.txt"
+diff <(printf '%s\n' 'rclpy 7.1.6: destroy_node called 0 times, the caller sees RuntimeError' \
+  'rclpy 9.1.2: destroy_node called 1 times, the caller sees AttributeError') "$work/seen.txt"
