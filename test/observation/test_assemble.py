@@ -4,103 +4,33 @@
 
 from __future__ import annotations
 
-import math
 import random
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+from fixtures.messages import (
+    ROUTE_M,
+    SPEED_MPS,
+    T0_NS,
+    command,
+    drain,
+    flat,
+    image,
+    odometry,
+    play,
+    push,
+    route,
+    ticks,
+)
 
 from vla_driver.geometry import se2
 from vla_driver.geometry.rig import load_rig
-from vla_driver.observation.assemble import NotReady, ObservationAssembler
-from vla_driver.observation.decode import encode_jpeg
+from vla_driver.observation.assemble import ObservationAssembler
 from vla_driver.observation.messages import read_odometry, read_route, read_turn_command
 from vla_driver.observation.sync import CameraSync
-from vla_driver.types import CAMERA_NAMES, InvalidInput, Observation, TurnCommand
-
-T0_NS = 1_700_000_000_000_000_000
-ROUTE_M = [(25.0, 0.0), (60.0, 4.0), (100.0, 15.0), (140.0, 40.0)]
-SPEED_MPS = 10.0
-
-
-def header(at_ns: int) -> SimpleNamespace:
-    sec, nanosec = divmod(T0_NS + at_ns, 1_000_000_000)
-    return SimpleNamespace(stamp=SimpleNamespace(sec=sec, nanosec=nanosec), frame_id='')
-
-
-def quaternion(yaw: float) -> SimpleNamespace:
-    return SimpleNamespace(x=0.0, y=0.0, z=math.sin(yaw / 2), w=math.cos(yaw / 2))
-
-
-def odometry(at_ns: int, **changes: float) -> SimpleNamespace:
-    """Straight ahead at SPEED_MPS."""
-    values = {'x': SPEED_MPS * at_ns * 1e-9, 'y': 0.0, 'speed': SPEED_MPS, 'yaw_rate': 0.0, **changes}
-    pose = SimpleNamespace(
-        position=SimpleNamespace(x=values['x'], y=values['y'], z=0.0), orientation=quaternion(values.get('yaw', 0.0))
-    )
-    twist = SimpleNamespace(linear=SimpleNamespace(x=values['speed']), angular=SimpleNamespace(z=values['yaw_rate']))
-    return SimpleNamespace(header=header(at_ns), pose=SimpleNamespace(pose=pose), twist=SimpleNamespace(twist=twist))
-
-
-def image(at_ns: int, value: int = 100, width: int = 80, height: int = 48) -> SimpleNamespace:
-    data = encode_jpeg(np.full((height, width, 3), value, np.uint8))
-    return SimpleNamespace(header=header(at_ns), format='jpeg', data=data)
-
-
-def command(at_ns: int, distance_m: float, value: int = 1) -> SimpleNamespace:
-    return SimpleNamespace(header=header(at_ns), command=value, distance_m=distance_m)
-
-
-def route(points: list[tuple[float, float]] = ROUTE_M) -> SimpleNamespace:
-    poses = [SimpleNamespace(pose=SimpleNamespace(position=SimpleNamespace(x=x, y=y))) for x, y in points]
-    return SimpleNamespace(header=header(0), poses=poses)
-
-
-def push(assembler: ObservationAssembler, kind: str, message: Any, now_s: float | None = None) -> None:
-    if kind in CAMERA_NAMES:
-        assembler.push_image(kind, message, now_s)
-    elif kind == 'odom':
-        assembler.push_odometry(message, now_s)
-    elif kind == 'command':
-        assembler.push_turn_command(message, now_s)
-    else:
-        assembler.push_route(message)
-
-
-def drain(assembler: ObservationAssembler, now_s: float | None = None) -> list[Observation | NotReady]:
-    out = []
-    while (ready := assembler.take(now_s)) is not None:
-        out.append(assembler.build(ready))
-    return out
-
-
-def play(assembler: ObservationAssembler, messages: list[tuple[str, Any]]) -> list[Observation | NotReady]:
-    out = []
-    for kind, message in messages:
-        push(assembler, kind, message)
-        out += drain(assembler)
-    assembler.flush()
-    return out + drain(assembler)
-
-
-def ticks(count: int, odometry_ns: int = 100_000_000, start_ns: int = 0) -> list[list[tuple[str, Any]]]:
-    """Messages of each tick at 10 Hz: the odometry since the tick before, a command, six pictures."""
-    out = []
-    for k in range(count):
-        at_ns = start_ns + k * 100_000_000
-        states = range(at_ns - 100_000_000 + odometry_ns, at_ns + 1, odometry_ns)
-        out.append(
-            [('odom', odometry(ns)) for ns in states]
-            + [('command', command(at_ns, max(0.0, 50.0 - k)))]
-            + [(name, image(at_ns, 10 + k)) for name in CAMERA_NAMES]
-        )
-    return out
-
-
-def flat(rounds: list[list[tuple[str, Any]]]) -> list[tuple[str, Any]]:
-    return [('route', route())] + [message for tick in rounds for message in tick]
+from vla_driver.types import CAMERA_NAMES, InputNeeds, InvalidInput, Observation, TurnCommand
 
 
 def facts(seen: Observation) -> tuple[Any, ...]:
@@ -201,124 +131,11 @@ def test_commands_sent_on_change_only_are_not_waited_for():
     assert sum(leaving.values()) == 20
 
 
-@pytest.mark.parametrize(
-    ('kind', 'words'),
-    [('odom', 'odometry: none received'), ('route', 'route: none received'), ('command', 'turn command: none')],
-)
-def test_missing_inputs_are_named(kind: str, words: str):
-    assembler = ObservationAssembler(load_rig('sim'))
-    seen = play(assembler, [(k, m) for k, m in flat(ticks(3)) if k != kind])
-    assert len(seen) == 3
-    assert all(isinstance(o, NotReady) and words in str(o) for o in seen)
-    assert any(words in problem for problem in assembler.problems())
-
-
 def test_without_turn_commands_the_road_is_followed_when_that_is_allowed():
     assembler = ObservationAssembler(load_rig('sim'), turn_command_required=False)
     seen = play(assembler, [(k, m) for k, m in flat(ticks(3)) if k != 'command'])
     assert [o.navigation.command for o in seen] == [TurnCommand.FOLLOW] * 3
     assert assembler.problems() == ()
-
-
-def test_a_missing_camera_is_named():
-    assembler = ObservationAssembler(load_rig('sim'))
-    assert play(assembler, [(k, m) for k, m in flat(ticks(3)) if k != 'back']) == []
-    assert assembler.problems() == ('camera back: no frame yet',)
-
-
-def test_old_odometry_does_not_count():
-    rounds = ticks(6)
-    messages = [(k, m) for i, tick in enumerate(rounds) for k, m in tick if k != 'odom' or i == 0]
-    seen = play(ObservationAssembler(load_rig('sim')), [('route', route())] + messages)
-    assert [isinstance(o, Observation) for o in seen] == [True, True, True, False, False, False]
-    assert 'none within 0.2 s' in str(seen[-1])
-
-
-@pytest.mark.parametrize(
-    ('message', 'words'),
-    [
-        (odometry(0, x=math.nan), 'x_m is nan'),
-        (odometry(0, speed=math.inf), 'speed_mps is inf'),
-        (odometry(0, yaw=math.nan), 'quaternion'),
-    ],
-)
-def test_broken_odometry_is_refused_counted_and_named_until_a_good_one_comes(message: Any, words: str):
-    assembler = ObservationAssembler(load_rig('sim'))
-    assembler.push_odometry(message)
-    assembler.push_odometry(message)
-    assert assembler.rejected == {'odometry': 2}
-    assert any(words in problem for problem in assembler.problems())
-    assembler.push_odometry(odometry(0))
-    assert not any('odometry' in problem for problem in assembler.problems())
-    assert assembler.rejected == {'odometry': 2}
-
-
-@pytest.mark.parametrize('kind', ['front', 'back', 'odom'])
-def test_a_stamp_that_nobody_filled_in_is_refused_and_is_no_jump_of_time(kind: str):
-    assembler = ObservationAssembler(load_rig('sim'))
-    rounds = ticks(6)
-    message = odometry(0) if kind == 'odom' else image(0)
-    message.header = SimpleNamespace(stamp=SimpleNamespace(sec=0, nanosec=0), frame_id='')
-    play(assembler, [*flat(rounds), (kind, message)])
-    name = 'odometry' if kind == 'odom' else f'camera {kind}'
-    assert assembler.rejected == {name: 1}
-    assert assembler.epoch == 0
-    (problem,) = assembler.problems()
-    assert problem.startswith(f'{name}: last message refused (1 so far): its stamp is 0; the driver')
-    later = ticks(3, start_ns=600_000_000)
-    seen = play(assembler, [message for tick in later for message in tick])
-    assert [type(o) for o in seen] == [Observation] * 3
-    assert assembler.problems() == ()
-
-
-def test_a_clock_may_begin_at_zero():
-    assembler = ObservationAssembler(load_rig('sim'))
-    seen = play(assembler, flat(ticks(3, start_ns=-T0_NS)))
-    assert [o.stamp_s for o in seen] == pytest.approx([0.0, 0.1, 0.2])
-    assert assembler.rejected == {}
-
-
-def test_broken_routes_and_commands_are_refused():
-    assembler = ObservationAssembler(load_rig('sim'))
-    assembler.push_route(route([(math.inf, 0.0)]))
-    assembler.push_route(route([(0.0, math.nan)]))
-    assembler.push_turn_command(command(0, 5.0, value=9))
-    assembler.push_turn_command(command(0, -1.0))
-    assert assembler.rejected == {'route': 2, 'turn command': 2}
-    problems = ' '.join(assembler.problems())
-    assert 'pose 0 is [0.0, nan]' in problems
-    assert 'distance_m is -1.0' in problems
-
-
-@pytest.mark.parametrize('policy', ['require', 'skip', 'black'])
-@pytest.mark.parametrize(
-    ('spoil', 'words'),
-    [
-        (lambda m: setattr(m, 'data', m.data[: len(m.data) // 2]), 'truncated'),
-        (lambda m: setattr(m, 'format', 'h264'), 'allowed: jpeg, png'),
-        (lambda m: m.__dict__.update(vars(image(200_000_000, width=300, height=300))), '300x300'),
-    ],
-)
-def test_a_broken_picture_counts_as_missing(policy: str, spoil: Any, words: str):
-    sync = CameraSync(CAMERA_NAMES, policies={'back': policy})
-    assembler = ObservationAssembler(load_rig('sim'), sync)
-    rounds = ticks(4)
-    spoil(next(m for k, m in rounds[2] if k == 'back'))
-    seen = play(assembler, flat(rounds))
-    assert len(seen) == 4
-    assert all(isinstance(seen[k], Observation) for k in (0, 1, 3))
-    assert assembler.rejected == {'camera back': 1}
-    if policy == 'require':
-        assert isinstance(seen[2], NotReady)
-        assert 'camera back' in str(seen[2])
-        assert words in str(seen[2])
-    elif policy == 'skip':
-        assert seen[2].missing == seen[2].unseen == ('back',)
-        assert 'back' not in seen[2].frames
-    else:
-        assert not seen[2].frames['back'].image.any()
-        assert seen[2].frames['front'].image.any()
-        assert (seen[2].missing, seen[2].unseen, seen[1].unseen) == ((), ('back',), ())
 
 
 def test_time_that_jumps_back_starts_over():
@@ -414,50 +231,6 @@ def test_a_standing_vehicle_comes_no_nearer():
     assert seen.navigation.distance_m == 30.0
 
 
-def test_commands_that_came_regularly_and_stop_are_named():
-    assembler = ObservationAssembler(load_rig('sim'))
-    for k in range(10):
-        assembler.push_turn_command(command(k * 100_000_000, 20.0), 0.1 * k)
-    assert assembler.turn_command_age_s(1.0) == pytest.approx(0.1)
-    assert not any('turn command' in problem for problem in assembler.problems(1.0, stale_s=0.5))
-    problems = assembler.problems(2.0, stale_s=0.5)
-    assert 'turn command: last one 1.10 s ago, though they came regularly before' in problems
-
-
-def test_commands_sent_once_or_on_change_do_not_grow_stale():
-    assembler = ObservationAssembler(load_rig('sim'))
-    for now_s in (0.0, 0.3, 8.0, 8.2, 20.0, 20.2, 20.4):
-        assembler.push_turn_command(command(round(now_s * 1e9), 20.0), now_s)
-        assert not any('turn command' in problem for problem in assembler.problems(now_s + 60.0, stale_s=0.5))
-    assert assembler.turn_command_age_s(80.4) == pytest.approx(60.0)
-
-
-def in_frame(frame: str, message: Any) -> Any:
-    message.header.frame_id = frame
-    return message
-
-
-@pytest.mark.parametrize(
-    ('route_frame', 'odometry_frame', 'agree'),
-    [('map', 'odom', False), ('odom', 'odom', True), ('/map', 'map', True), ('', 'odom', True), ('map', '', True)],
-)
-def test_route_and_odometry_must_be_in_one_frame(route_frame: str, odometry_frame: str, agree: bool):
-    messages = [(k, in_frame(odometry_frame, m) if k == 'odom' else m) for k, m in flat(ticks(3))[1:]]
-    assembler = ObservationAssembler(load_rig('sim'))
-    seen = play(assembler, [('route', in_frame(route_frame, route())), *messages])
-    assert [isinstance(o, Observation) for o in seen] == [agree] * 3
-    words = (
-        "route: its points are in frame 'map', the odometry is in 'odom'; publish the route in the odometry's frame",
-    )
-    assert assembler.problems() == (() if agree else words)
-    if not agree:
-        assert all(o.problems == words for o in seen if isinstance(o, NotReady))
-        push(assembler, 'route', in_frame(odometry_frame, route()))
-        again = play(assembler, [(k, m) for tick in ticks(2, start_ns=300_000_000) for k, m in tick if k != 'odom'])
-        assert assembler.problems() == ()
-        assert isinstance(again[0], Observation)
-
-
 def test_camera_info_replaces_the_calibration():
     info = SimpleNamespace(width=640, height=384, k=np.array([600.0, 0, 320, 0, 600, 192, 0, 0, 1]), d=np.zeros(5))
     assembler = ObservationAssembler(load_rig('sim'))
@@ -511,6 +284,17 @@ def test_an_observation_tells_where_the_ego_has_been():
     for state, age in zip(trail, ages, strict=True):
         assert seen[-1].ego.x_m - state.x_m == pytest.approx(SPEED_MPS * age, abs=1e-3)
     assert all(state.stamp_s < seen[0].stamp_s for state in seen[0].trail)
+
+
+def test_nothing_is_decoded_or_collected_that_the_policy_does_not_look_at():
+    rounds = flat(ticks(20, odometry_ns=20_000_000))
+    needs = InputNeeds(image_sizes={'front': (40, 24)}, trail_s=1.0)
+    seen = play(ObservationAssembler(load_rig('sim'), needs=needs), rounds)[-1]
+    assert isinstance(seen, Observation)
+    assert seen.frames['front'].image.shape == (24, 40, 3) and seen.frames['back'].image.shape == (48, 80, 3)
+    assert len(seen.trail) == 10
+    without = play(ObservationAssembler(load_rig('sim'), needs=InputNeeds()), rounds)[-1]
+    assert isinstance(without, Observation) and without.trail == ()
 
 
 def test_reading_messages():

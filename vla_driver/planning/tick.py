@@ -91,7 +91,7 @@ class TickResult:
 
 @dataclass(frozen=True)
 class TickLimits:
-    """max_age_s: images that are older are dropped; plan_ttl_s: of every plan, None: as the policy says."""
+    """max_age_s: older images are dropped; plan_ttl_s: every plan's time to live, None: as the policy says."""
 
     max_age_s: float = math.inf
     plan_ttl_s: float | None = None
@@ -144,8 +144,8 @@ class Planner:
         """
         tick = _Tick(ready, now)
         jumped = self._begin(ready)
-        if tick.age_s() > self.limits.max_age_s:
-            problem = f'images published {tick.age_s():.2f} s ago, limit {self.limits.max_age_s:g} s: dropped'
+        if (age_s := tick.age_s()) > self.limits.max_age_s:
+            problem = f'images published {age_s:.2f} s ago, limit {self.limits.max_age_s:g} s: dropped'
             return TickResult(Outcome.STALE, (problem,), jumped=jumped)
         tick.begin()
         observation = ready.observe()
