@@ -13,6 +13,9 @@ FILES := $(shell find vla_driver launch config models data/sample_bag -type f -n
 # The wheels that .venv gets where no ROS 2 is sourced.  Another choice than the last exchanges them, and builds anew.
 ROS ?=
 DISTRIBUTION := $(or $(ROS),jazzy)
+ifeq ($(filter jazzy kilted,$(DISTRIBUTION)),)
+$(error ROS=$(ROS); there are wheels for ROS=jazzy (the default) and ROS=kilted)
+endif
 ENVIRONMENT := .stamps/environment-$(DISTRIBUTION)
 BUILD := .stamps/build-$(DISTRIBUTION)-$(FILES)
 

@@ -172,11 +172,30 @@ def test_record_writes_a_bag_that_gives_observations(tmp_path: Path, capsys: pyt
     assert 'exists already' in capsys.readouterr().err
 
 
+def test_doctor_names_a_precision_that_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv('VLA_DRIVER_PRECISION', 'float16')
+    finding = doctor._precision()
+    assert (finding.part, finding.state) == ('precision', 'fault')
+    assert 'float16' in finding.detail and 'unset VLA_DRIVER_PRECISION' in finding.remedy
+    assert 'a complete clone' not in doctor._checkpoints().remedy
+
+
 def test_doctor_uses_every_part_and_says_what_to_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / 'doctor.json'
     code = main(['doctor', '--json', str(path)])
     findings = {finding['part']: finding for finding in json.loads(path.read_text())['findings']}
-    assert set(findings) >= {'python', 'packages', 'ros', 'messages', 'dds', 'opengl', 'sumo', 'torch', 'checkpoints'}
+    assert set(findings) >= {
+        'python',
+        'packages',
+        'ros',
+        'messages',
+        'dds',
+        'opengl',
+        'sumo',
+        'torch',
+        'precision',
+        'checkpoints',
+    }
     # What these tests themselves run on works; every other finding comes with a remedy.
     assert findings['python']['state'] == findings['packages']['state'] == findings['torch']['state'] == 'ok'
     for finding in findings.values():

@@ -142,6 +142,11 @@ def test_setup_refuses_wheels_that_it_would_not_install(
     assert said in done.stderr
 
 
+def test_make_refuses_another_distribution_before_it_touches_anything() -> None:
+    done = subprocess.run(['make', 'setup', 'ROS=foxy'], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode != 0 and 'ROS=foxy; there are wheels for' in done.stderr and not done.stdout
+
+
 def test_relocation_points_cmake_files_at_this_environment(tmp_path: Path) -> None:
     numpy = '/opt/python/cp312-cp312/lib/python3.12/site-packages/numpy/_core/include'
     cmake = tmp_path / 'share' / 'some_msgs' / 'cmake' / 'export.cmake'

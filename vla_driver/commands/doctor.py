@@ -53,7 +53,8 @@ def run(args: argparse.Namespace) -> int:
             print(f'  {"":<14} -> {finding.remedy}', flush=True)
     faults = [finding.part for finding in findings if finding.state == 'fault']
     print(f'\n{"all parts work" if not faults else "faults: " + ", ".join(faults)}')
-    write_json(args.json, {'findings': [asdict(f) for f in findings], 'faults': faults, 'provenance': provenance()})
+    if args.json is not None:
+        write_json(args.json, {'findings': [asdict(f) for f in findings], 'faults': faults, 'provenance': provenance()})
     return 1 if faults else 0
 
 
@@ -201,11 +202,24 @@ def _torch() -> Finding:
     version, cuda, bf16 = json.loads(line)
     detail = f'{version}, {"CUDA" if cuda else "CPU"}, {len(os.sched_getaffinity(0))} cores'
     if not cuda:
-        detail += ', AVX512-BF16' if bf16 else ', no AVX512-BF16: the model runs in float32, about half as fast'
+        detail += ', AVX512-BF16' if bf16 else ', no AVX512-BF16: float32 is faster here, and half as fast as with it'
     return Finding('torch', 'ok', detail)
 
 
+def _precision() -> Finding:
+    try:
+        from vla_driver.model.device import choose_device
+        from vla_driver.model.precision import VARIABLE, precision
+    except ImportError as error:
+        return Finding('precision', 'fault', str(error), _SETUP)
+    try:
+        return Finding('precision', 'ok', f'models compute in {precision(choose_device("auto"))}')
+    except VlaDriverError as error:
+        return Finding('precision', 'fault', str(error), f'unset {VARIABLE}, or set it to one of these')
+
+
 def _checkpoints() -> Finding:
+    from vla_driver.model.checkpoint import shipped_models
     from vla_driver.policies.registry import DEFAULT_CHECKPOINTS, make_policy
 
     loaded, problems = [], []
@@ -217,7 +231,9 @@ def _checkpoints() -> Finding:
             problems.append(f'{checkpoint}: {error}')
     if problems:
         state = 'limited' if DEFAULT_CHECKPOINTS['model'] in loaded else 'fault'
-        return Finding('checkpoints', state, '; '.join(problems), 'a complete clone has them in models/')
+        there = set(DEFAULT_CHECKPOINTS.values()) <= set(shipped_models())
+        remedy = 'mend what is said above first' if there else 'a complete clone has them in models/'
+        return Finding('checkpoints', state, '; '.join(problems), remedy)
     return Finding('checkpoints', 'ok', f'loaded: {", ".join(loaded)}')
 
 
@@ -231,5 +247,6 @@ CHECKS: Final[tuple[Callable[[], Finding], ...]] = (
     _gl,
     _sumo,
     _torch,
+    _precision,
     _checkpoints,
 )
