@@ -11,7 +11,8 @@ import os
 import platform
 import shlex
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -136,6 +137,23 @@ def progress(total: float | None, unit: str, description: str) -> Any:
         dynamic_ncols=not quiet,
         bar_format=None if total is None else '{l_bar}{bar}| {n:.4g}/{total:.4g} [{elapsed}<{remaining}{postfix}]',
     )
+
+
+def follow(
+    process: Any, nodes: Any, begun: Callable[[], object], tell: Callable[[float], object], every_s: float = 0.1
+) -> None:
+    """Wait until a process has ended; once something has `begun`, tell the seconds since, every `every_s`.
+
+    Raises what `nodes.check` raises when one of them has died.
+    """
+    began: float | None = None
+    while process.running:
+        time.sleep(every_s)
+        nodes.check()
+        if began is None and begun():
+            began = time.monotonic()
+        if began is not None:
+            tell(time.monotonic() - began)
 
 
 def write_json(path: Path | None, value: Mapping[str, Any]) -> None:

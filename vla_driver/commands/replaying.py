@@ -16,7 +16,7 @@ from vla_driver.bag.outputs import live_name
 from vla_driver.bag.read import BagReader
 from vla_driver.bag.recording import Recording, figures
 from vla_driver.bag.topics import InputTopics, route_hint
-from vla_driver.commands.common import progress
+from vla_driver.commands.common import follow, progress
 from vla_driver.commands.pruning_arguments import planner_parameters
 from vla_driver.geometry.rig import rig_to_yaml
 from vla_driver.policies.pruning_settings import PruningSettings, load_pruner
@@ -202,22 +202,6 @@ def _planner_settings(
     return parameters, {own: topic for own, topic in played.items() if f'/{own}' != topic}
 
 
-def _watch(player: Any, nodes: Any, recorder: Any, bar: Any, seconds: float | None, rate: float) -> None:
-    """Move the progress bar until the player has ended."""
-    began: float | None = None
-    while player.running:
-        time.sleep(0.1)
-        nodes.check()
-        if began is None and recorder.images:
-            began = time.monotonic()
-        if began is not None:
-            played = (time.monotonic() - began) * rate
-            bar.update((played if seconds is None else min(played, seconds)) - bar.n)
-        bar.set_postfix_str(f'{recorder.count} plans', refresh=False)
-    if seconds is not None:
-        bar.update(seconds - bar.n)
-
-
 def _drain(recorder: Any) -> None:
     """Wait until no more plans come."""
     last, quiet_since = recorder.count, time.monotonic()
@@ -247,3 +231,16 @@ def report_replay(request: ReplayRequest, recording: Recording, out: Path | None
         for name in ('report.html', 'drive.webp', 'plan.mcap', 'metrics.json'):
             print(f'  {out / name}')
     return metrics
+
+
+def _watch(player: Any, nodes: Any, recorder: Any, bar: Any, seconds: float | None, rate: float) -> None:
+    """Move the progress bar until the player has ended."""
+
+    def show(since_s: float) -> None:
+        played = since_s * rate
+        bar.update((played if seconds is None else min(played, seconds)) - bar.n)
+        bar.set_postfix_str(f'{recorder.count} plans', refresh=False)
+
+    follow(player, nodes, lambda: recorder.images, show)
+    if seconds is not None:
+        bar.update(seconds - bar.n)

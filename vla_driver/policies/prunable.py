@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import abc
 from contextlib import AbstractContextManager
 
 import torch
@@ -13,7 +14,7 @@ from vla_driver.model.pruning.stage import AnyPruner, TokenShapes, TokenStage, a
 from vla_driver.types import Selection
 
 
-class Prunable:
+class Prunable(abc.ABC):
     """The base of such a policy, which calls the hooks of `self._stage` (model/pruning/stage.py) at every tick.
 
     A subclass says what its tokens look like (`_shapes`) and in which precision it computes (`_computing`).
@@ -24,13 +25,13 @@ class Prunable:
         self._pruning: tuple[AnyPruner | None, TokenBudget | None] = (None, None)
         self._seen_s = 0.0  # stamp of the latest tick
 
+    @abc.abstractmethod
     def _shapes(self) -> TokenShapes:
         """Return random tokens of the model's shapes, to try a pruner on."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def _computing(self) -> AbstractContextManager[object]:
         """Return the context in which the model computes."""
-        raise NotImplementedError
 
     def set_pruning(self, pruner: AnyPruner | None, budget: TokenBudget | None = None) -> None:
         """Prune visual tokens from the next tick on; None or `NoPruner`: keep all.  What is remembered stays as it is.

@@ -27,6 +27,7 @@ from typing import Any, Final
 from vla_driver.commands.common import (
     add_json_argument,
     add_policy_arguments,
+    follow,
     positive_float,
     positive_int,
     progress,
@@ -175,14 +176,13 @@ def _run(args: argparse.Namespace, folder: Path, transport: str, *, shared_memor
         source = NodeProcess('image_source', command, {**os.environ, **environment}, log)
         try:
             with progress(args.seconds, 's', f'{transport}, {"shared memory" if shared_memory else "default"}') as bar:
-                began: float | None = None
-                while source.running:
-                    time.sleep(0.2)
-                    nodes.check()
-                    if began is None and recorder.count:
-                        began = time.monotonic()
-                    if began is not None:
-                        bar.update(min(args.seconds, time.monotonic() - began) - bar.n)
+                follow(
+                    source,
+                    nodes,
+                    lambda: recorder.count,
+                    lambda since_s: bar.update(min(args.seconds, since_s) - bar.n),
+                    every_s=0.2,
+                )
             source.check()
             time.sleep(1.5)  # the planner's last diagnostics
             after = _frames_received(recorder.diagnostic_values())
