@@ -9,6 +9,8 @@ import sys
 import time
 
 import pytest
+from rclpy.client import Client
+from rclpy.task import Future
 
 from vla_driver.ros.nodes.lifecycle import run
 from vla_driver.ros.runs.plan_recorder import PlanRecorder
@@ -66,6 +68,20 @@ def test_waiting_has_an_end(nodes):
     with pytest.raises(NodeProcessError, match='not active within 2 s: controller'):
         nodes.wait_active(idle, timeout_s=2.0)
     assert idle.running
+
+
+def test_a_state_whose_answer_was_lost_is_asked_for_again(nodes, monkeypatch):
+    ask, lost = Client.call_async, []
+
+    def ask_in_vain_once(client, request):
+        if lost:
+            return ask(client, request)
+        lost.append(Future())
+        return lost[0]
+
+    monkeypatch.setattr(Client, 'call_async', ask_in_vain_once)
+    nodes.wait_active(nodes.start('controller'), timeout_s=30.0)
+    assert len(lost) == 1
 
 
 @pytest.mark.parametrize('how', [signal.SIGKILL, signal.SIGTERM])

@@ -45,6 +45,10 @@ NODES: Final = ('planner', 'controller', 'bag_player', 'simulator')
 #: How long a child gets to answer SIGINT, and then SIGTERM, before the next stronger signal.
 _PATIENCE_S: Final = (6.0, 3.0)
 
+#: When to ask a node for its state again.  Fast DDS drops an answer whose way back is not discovered 0.1 s after the
+#: request came (ros2/rmw_fastrtps, issue 842); a node that is still loading answers late.
+_ASK_AGAIN_S: Final = 2.0
+
 _KEPT_LINES: Final = 400
 
 
@@ -244,16 +248,21 @@ def _state_reader(environment: Mapping[str, str]) -> Any:
     executor = SingleThreadedExecutor(context=context)
     executor.add_node(node)
     clients: dict[str, Any] = {}
-    pending: dict[str, Any] = {}
+    pending: dict[str, tuple[Any, float]] = {}  # request, and when to ask again
 
     def state_of(name: str) -> int | None:
         if name not in clients:
             clients[name] = node.create_client(GetState, f'{name}/get_state')
         if name not in pending and clients[name].service_is_ready():
-            pending[name] = clients[name].call_async(GetState.Request())
+            pending[name] = clients[name].call_async(GetState.Request()), time.monotonic() + _ASK_AGAIN_S
         executor.spin_once(timeout_sec=0.05)
-        future = pending.get(name)
-        if future is None or not future.done():
+        if name not in pending:
+            return None
+        future, ask_again = pending[name]
+        if not future.done():
+            if time.monotonic() > ask_again:
+                clients[name].remove_pending_request(future)
+                del pending[name]
             return None
         del pending[name]
         response = future.result()
