@@ -137,7 +137,9 @@ def decode_compressed(data: Any, format: str = 'jpeg', at_least: tuple[int, int]
     if view[:3] == _JPEG_START:
         return _decode_jpeg(view, at_least)
     if view[:8] == _PNG_START:
-        return _decode_png(view, cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
+        # Noble's OpenCV (4.6) has no IMREAD_COLOR_RGB.
+        image = _decode_png(view, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+        return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
     start = bytes(view[:8]).hex(' ') or 'nothing'
     raise InvalidInput(f'compressed image of {len(view)} bytes is neither JPEG nor PNG: it begins with {start}')
 
