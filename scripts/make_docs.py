@@ -17,6 +17,7 @@ import importlib
 import os
 import re
 import sys
+import textwrap
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -121,8 +122,15 @@ def _prose(docstring: str) -> list[str]:
     return lines
 
 
+def _wrapped(line: str) -> str:
+    """Return a line of prose at the width of the other pages; items of a list stay items."""
+    return textwrap.fill(
+        line, 118, break_long_words=False, break_on_hyphens=False, subsequent_indent='  ' * line.startswith('- ')
+    )
+
+
 def _page(title: str, intro: str, body: Iterable[str]) -> str:
-    text = '\n'.join([_NOTE, f'# {title}', '', intro, '', *body])
+    text = '\n'.join([_NOTE, f'# {title}', '', *map(_wrapped, intro.split('\n')), '', *body])
     return re.sub(r'\n{3,}', '\n\n', text).rstrip() + '\n'
 
 
@@ -250,8 +258,10 @@ def topics() -> str:
         summary = (sys.modules[nodes()[name].__module__].__doc__ or '').strip().split('\n\n')[0]
         body += [f'## {name}', '', *_prose(summary), '', *_topic_table(t for t in each if t not in shared), '']
     body += [
-        'The bag player also publishes the topics of the bag: their types and quality of service are those of the '
-        'recording. It leaves out what running nodes publish themselves, unless the parameter `include` names it.',
+        _wrapped(
+            'The bag player also publishes the topics of the bag: their types and quality of service are those of the '
+            'recording. It leaves out what running nodes publish themselves, unless the parameter `include` names it.'
+        ),
     ]
     intro = (
         '`NAME` is a camera of the rig: front_left, front, front_right, back_left, back or back_right. Names without a '

@@ -99,6 +99,17 @@ def test_impossible_settings_are_refused_and_change_nothing(
         load_policy(tmp_path / 'blind', pruner='uniform', budget=BUDGET)
 
 
+def test_nothing_is_tried_where_everything_is_kept(small_model: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    policy, asked = NativePolicy(small_model()), []
+    shapes = policy._shapes
+    monkeypatch.setattr(policy, '_shapes', lambda: asked.append(1) or shapes())
+    policy.set_pruning(None)
+    policy.set_pruning(make_pruner('none'))
+    assert not asked
+    policy.set_pruning(make_pruner('uniform'), BUDGET)
+    assert asked
+
+
 def test_missing_cameras(small_model: Make, observe: Observe) -> None:
     """A missing camera keeps its floor; the others have the rest."""
     for name in PRUNER_NAMES:

@@ -41,7 +41,7 @@ class Prunable(abc.ABC):
         """
         stage = as_stage(pruner, budget)
         with torch.inference_mode(), self._computing():
-            stage.fit(self._shapes())
+            stage.fit(self._shapes)
         self._stage, self._pruning = stage, (None, None) if stage.name == TokenStage.name else (pruner, budget)
 
     @property

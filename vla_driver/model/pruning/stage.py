@@ -100,11 +100,11 @@ class TokenStage:
         self._kept: KeptTokens | None = None
         self._spent: dict[str, float] = {}
 
-    def fit(self, shapes: TokenShapes) -> None:
+    def fit(self, shapes_of: Callable[[], TokenShapes]) -> None:
         """Bring the weights to where the model computes and try everything once.
 
-        Raises `InvalidInput`, with the reason, for a pruner that does not fit the model and a budget that cannot be
-        met.
+        shapes_of: makes the random tokens to try it on, which nobody needs where everything is kept.  Raises
+        `InvalidInput`, with the reason, for a pruner that does not fit the model and a budget that cannot be met.
         """
 
     def check_depth(self, depth: int) -> None:
@@ -193,8 +193,9 @@ class BeforeBlock(TokenStage):
         """See `TokenStage`."""
         self.pruner.check(depth)
 
-    def fit(self, shapes: TokenShapes) -> None:
+    def fit(self, shapes_of: Callable[[], TokenShapes]) -> None:
         """See `TokenStage`."""
+        shapes = shapes_of()
         self.check_depth(shapes.vision_depth)
         head, sizes = self.pruner.head, (shapes.states.shape[2], shapes.tokens.features.shape[2])
         if head is not None:
@@ -230,8 +231,9 @@ class BehindEncoder(TokenStage):
         self.pruner, self.budget, self.name = pruner, budget, pruner.name
         self.needs_attention = needs_attention(pruner)
 
-    def fit(self, shapes: TokenShapes) -> None:
+    def fit(self, shapes_of: Callable[[], TokenShapes]) -> None:
         """See `TokenStage`."""
+        shapes = shapes_of()
         if isinstance(self.pruner, ReconPruner):
             self.pruner.check(shapes.config)
             self.pruner.store(shapes.device, shapes.dtype)
@@ -260,8 +262,9 @@ class WithinPrefill(TokenStage):
         super().begin()
         self._run = None
 
-    def fit(self, shapes: TokenShapes) -> None:
+    def fit(self, shapes_of: Callable[[], TokenShapes]) -> None:
         """See `TokenStage`."""
+        shapes = shapes_of()
         names = shapes.tokens.names
         sizes = camera_sizes(shapes.tokens.camera, len(names))
         check_stages(self.pruner, sizes, names, self.budget, shapes.language_depth)
