@@ -128,8 +128,8 @@ class BagReader:
         text = (getattr(metadata, 'custom', None) or {}).get(schema.RIG_KEY)
         if text is None:
             raise InvalidInput(
-                f'bag {self._path} does not say where its cameras are mounted; give a rig: a YAML file or one of the '
-                'shipped ones (sim, nuscenes, bench2drive)'
+                f'bag {self._path} does not say where its cameras are mounted; give a rig: {self._naming.rig}, a YAML '
+                'file or one of the shipped ones (sim, nuscenes, bench2drive)'
             )
         self._rig = rig_from_yaml(text, f'bag {self._path}: rig')
         return self._rig

@@ -75,5 +75,5 @@ def beside(counts: Mapping[str, int], standing: Iterable[str]) -> list[str]:
     """
     if not counts:
         return list(standing)
-    said = [problem for problem in standing if not problem.startswith('camera ')]
+    said = [problem for problem in standing if not problem.startswith(('camera ', 'cameras '))]
     return [problem for problem in said if 'refused' in problem and not any(problem in reason for reason in counts)]
