@@ -321,6 +321,13 @@ class CameraSync:
             }
             return SyncStatus(cameras, self._sets, self._incomplete, self._dropped, self._resets)
 
+    def _apart_s(self, camera: _Camera) -> float:
+        """Return how far the camera's frames lie from the waiting ones of the anchor at least; 0 where unknown."""
+        settled = [s for s in self._cameras[self.anchor].stamps if self._emitted_s < s <= camera.newest_s]
+        if len(settled) < 2 or not camera.stamps:
+            return 0.0
+        return min(abs(stamp - anchor) for stamp in camera.stamps for anchor in settled)
+
     def _camera_status(self, camera: _Camera, newest_s: float, now_s: float | None, stale_s: float) -> CameraStatus:
         if camera.newest_s == -math.inf:
             words = 'no frame yet' if camera.count == 0 else 'no frame since the stamps jumped back'
@@ -337,4 +344,9 @@ class CameraSync:
         elif anchor_s > -math.inf and abs(offset_s) > max(stale_s, self.max_skew_s):
             side = 'ahead of' if offset_s > 0 else 'behind'
             problem = f'stamps {abs(offset_s):.2f} s {side} those of {self.anchor}: do the clocks agree?'
+        elif (apart_s := self._apart_s(camera)) > self.max_skew_s:
+            problem = (
+                f'its frames lie {apart_s:.3f} s from those of {self.anchor}, farther than max_skew_s allows '
+                f'({self.max_skew_s:g} s): give a larger one, or let the camera be missing (missing_cameras)'
+            )
         return CameraStatus(camera.count, camera.newest_s, age_s, problem)

@@ -39,7 +39,7 @@ from vla_driver.ros.nodes.openmp import wait_briefly
 from vla_driver.ros.nodes.own_thread import in_own_thread
 from vla_driver.ros.nodes.pruning_control import PruningControl
 from vla_driver.ros.wire import qos
-from vla_driver.ros.wire.conversions import to_driving_plan, to_path
+from vla_driver.ros.wire.conversions import from_nanoseconds, to_driving_plan, to_path
 from vla_driver.ros.wire.diagnostics import Level, RateMeter, Status
 from vla_driver.ros.wire.markers import no_plan_markers, plan_markers, token_markers
 from vla_driver.ros.wire.selection import to_token_selection
@@ -96,6 +96,7 @@ class PlannerNode(DriverNode[PlannerParameters]):
             needs=self._planner.policy.needs,
             turn_command_required=p.turn_command_required,
             rectified=p.rectified,
+            camera_time_offset_s=p.camera_time_offset_s,
         )
         transports = per_camera(p.image_transport, rig.names, TRANSPORTS, 'image_transport')
         self._images = ImageTopics(self, rig.names, transports, self._on_image)
@@ -259,7 +260,7 @@ class PlannerNode(DriverNode[PlannerParameters]):
         return ready.stamp_s + time.monotonic() - sent_s
 
     def _publish(self, plan: Plan, ready: ReadySet, missing: tuple[str, ...], selection: Selection | None) -> None:
-        stamp: Time = ready.message(ANCHOR_CAMERA).header.stamp
+        stamp: Time = from_nanoseconds(ready.stamp_ns)
         self._path_outlet.publish(to_path(plan, stamp))
         self._plan_outlet.publish(to_driving_plan(plan, stamp, missing, ready.synced.skew_s))
         if self._marker_outlet.get_subscription_count():
