@@ -4,18 +4,20 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from rosbags.highlevel import AnyReader, AnyReaderError
 from rosbags.interfaces import Connection
 
 from vla_driver.bag import schema
-from vla_driver.bag.topics import OTHER_INPUTS, InputTopics, describe, find_inputs, route_hint
+from vla_driver.bag.topics import OTHER_INPUTS, InputTopics, describe, find_inputs, route_hint, transform_topics
 from vla_driver.bag.track import OdometryTrack
+from vla_driver.geometry.frames import FrameTree
 from vla_driver.geometry.rig import rig_from_yaml
 from vla_driver.observation.assemble import ObservationAssembler, ReadySet
 from vla_driver.observation.decode import decode_labels
@@ -37,6 +39,8 @@ from vla_driver.types import (
 )
 
 _CUBE, _ADD = 1, 0
+#: So many messages of /tf are looked at for joints that are fixed all the same.
+_TF_MESSAGES: Final = 300
 
 
 class BagReader:
@@ -57,6 +61,7 @@ class BagReader:
         self._skipped: list[NotReady] = []
         self._assembler: ObservationAssembler | None = None  # of the latest `ready_sets`
         self._rejected: dict[str, int] = {}
+        self._frames: FrameTree | None = None
 
     def __enter__(self) -> BagReader:
         try:
@@ -124,6 +129,16 @@ class BagReader:
             )
         self._rig = rig_from_yaml(text, f'bag {self._path}: rig')
         return self._rig
+
+    def frames(self) -> FrameTree:
+        """Return the frames that the bag's /tf_static tells, and those of the first messages on /tf; empty without any."""
+        if self._frames is None:
+            self._frames = FrameTree()
+            for topics, static in transform_topics(self.topics):
+                most = None if static else _TF_MESSAGES
+                for _, _, message in itertools.islice(self.messages(topics), most):
+                    self._frames.add_message(message, static=static)
+        return self._frames
 
     def inputs(self) -> InputTopics:
         """Return which topic is which input of the driver."""
