@@ -116,6 +116,11 @@ class BagReader:
             found |= self._assembler.rejected
         return found
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the latest `ready_sets` has used in place of what the bag holds, in words."""
+        return self._assembler.notes if self._assembler is not None else ()
+
     def rig(self) -> CameraRig:
         """Return the rig given, or the one in the bag; raise InvalidInput when there is neither."""
         if self._rig is not None:

@@ -205,10 +205,14 @@ class FrameTree:
         while frame != ancestor:
             joint = self._joints[frame]
             if joint.moves:
-                raise InvalidInput(f'frame {frame!r} moves against {joint.parent!r} (its values on /tf differ): not fixed')
+                raise InvalidInput(
+                    f'frame {frame!r} moves against {joint.parent!r} (its values on /tf differ): not fixed'
+                )
             pose, frame = joint.pose @ pose, joint.parent
         return pose
 
     def _listed(self) -> str:
         names = self.frames
-        return ', '.join(names[:_LISTED]) + (f' and {len(names) - _LISTED} more' if len(names) > _LISTED else '') or 'none'
+        return (
+            ', '.join(names[:_LISTED]) + (f' and {len(names) - _LISTED} more' if len(names) > _LISTED else '') or 'none'
+        )

@@ -28,6 +28,7 @@ from vla_driver.geometry.rig import load_rig
 from vla_driver.msg import DrivingPlan, TokenSelection
 from vla_driver.msg import TurnCommand as TurnCommandMessage
 from vla_driver.observation.assemble import ObservationAssembler, ReadySet
+from vla_driver.observation.notes import Notes
 from vla_driver.observation.sync import CameraSync
 from vla_driver.planning.tick import Outcome, Planner, TickLimits
 from vla_driver.policies.pruning_settings import settings_of
@@ -135,6 +136,8 @@ class PlannerNode(DriverNode[PlannerParameters]):
         self._infos.clear()
         self._listen_to_camera_info()
         self._images.start()
+        self._notes = Notes()
+        self.every(1.0, self._say_notes)
         # Sets that wait for a late input must leave in time although no message comes.
         self._late = self.every(0.01, self._pump)
 
@@ -219,6 +222,11 @@ class PlannerNode(DriverNode[PlannerParameters]):
         elif not waiting and not self._late.is_canceled():
             self._late.cancel()
 
+    def _say_notes(self) -> None:
+        """Say once what is used in place of what was sent."""
+        for note in self._notes.new(self._assembler.notes):
+            self.get_logger().warning(note)
+
     # The worker's thread.
 
     def _work(self, mailbox: Mailbox[ReadySet]) -> None:
@@ -287,6 +295,7 @@ class PlannerNode(DriverNode[PlannerParameters]):
             f'missing: {"; ".join(problems)}' if problems else 'all inputs fresh',
             {
                 'turn_command_age_s': self._assembler.turn_command_age_s(now),
+                'notes': '; '.join(self._assembler.notes) or None,
                 **{f'refused {name}': count for name, count in refused.items()},
             },
         )
