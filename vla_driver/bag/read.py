@@ -136,7 +136,7 @@ class BagReader:
         return self._rig
 
     def frames(self) -> FrameTree:
-        """Return the frames that the bag's /tf_static tells, and those of the first messages on /tf; empty without any."""
+        """Return the frames that the bag's /tf_static tells, and the first messages on /tf; empty without any."""
         if self._frames is None:
             self._frames = FrameTree()
             for topics, static in transform_topics(self.topics):

@@ -381,7 +381,8 @@ class ObservationAssembler:
 
     def _odometry_problem(self, stamp_s: float) -> str:
         if not len(self._odometry):
-            return 'odometry: none received'
+            refused = self._refused.reasons.get('odometry')
+            return f'odometry: none that can be used: {refused[1]}' if refused else 'odometry: none received'
         if self._clocks.problem:
             return self._clocks.problem
         return (
