@@ -117,6 +117,11 @@ class BagReader:
         return found
 
     @property
+    def standing(self) -> tuple[str, ...]:
+        """What was missing at the end of the latest `ready_sets`, each input by name."""
+        return self._assembler.problems() if self._assembler is not None else ()
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """What the latest `ready_sets` has used in place of what the bag holds, in words."""
         return self._assembler.notes if self._assembler is not None else ()
@@ -231,8 +236,7 @@ class BagReader:
 
     def no_observation(self, problems: Iterable[str]) -> InvalidInput:
         """Return the error for a bag none of whose sets gave an observation; problems: of the sets, in order."""
-        standing = self._assembler.problems() if self._assembler is not None else ()
-        words = '; '.join([*dict.fromkeys(problems), *standing][:8]) or 'no pictures'
+        words = '; '.join([*dict.fromkeys(problems), *self.standing][:8]) or 'no pictures'
         if self.inputs().route is None and (hint := route_hint(self.topics)):
             words += f'; {hint}'
         return InvalidInput(f'bag {self._path} gives no observation: {words}')
