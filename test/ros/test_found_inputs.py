@@ -7,7 +7,7 @@ from __future__ import annotations
 import re
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,12 +23,12 @@ from vla_driver.planning.tick import Planner, TickResult
 from vla_driver.policies.loading import load_policy
 
 rclpy = pytest.importorskip('rclpy')
-from rclpy.executors import SingleThreadedExecutor  # noqa: E402
-from rclpy.parameter import Parameter  # noqa: E402
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.parameter import Parameter
 
-from vla_driver.ros.nodes.planner import PlannerNode  # noqa: E402
-from vla_driver.ros.nodes.playback import Bag  # noqa: E402
-from vla_driver.ros.wire import qos  # noqa: E402
+from vla_driver.ros.nodes.planner import PlannerNode
+from vla_driver.ros.nodes.playback import Bag
+from vla_driver.ros.wire import qos
 
 #: The first ticks may come before a live node has heard of everything.
 _FIRST_S = 0.35
@@ -193,7 +193,7 @@ def agree(one: Answer, other: Answer, first_s: float = _FIRST_S) -> None:
 
 
 @pytest.fixture(scope='session')
-def found_bags(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+def found_bags(tmp_path_factory: pytest.TempPathFactory) -> Any:
     folder, made = tmp_path_factory.mktemp('found'), {}
 
     def make(case: Case) -> Path:
@@ -201,7 +201,7 @@ def found_bags(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
             made[case.name] = case.make(folder)
         return made[case.name]
 
-    yield make
+    return make
 
 
 @pytest.mark.parametrize('case', CASES, ids=lambda case: case.name)
