@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -15,7 +16,17 @@ from rosbags.highlevel import AnyReader, AnyReaderError
 from rosbags.interfaces import Connection
 
 from vla_driver.bag import schema
-from vla_driver.bag.topics import OTHER_INPUTS, InputTopics, describe, find_inputs, route_hint, transform_topics
+from vla_driver.bag.inventory import policies_for
+from vla_driver.bag.topics import (
+    OPTIONS,
+    OTHER_INPUTS,
+    InputTopics,
+    Naming,
+    describe,
+    find_inputs,
+    require_inputs,
+    transform_topics,
+)
 from vla_driver.bag.track import OdometryTrack
 from vla_driver.geometry.frames import FrameTree
 from vla_driver.geometry.rig import rig_from_yaml
@@ -24,10 +35,12 @@ from vla_driver.observation.decode import decode_labels
 from vla_driver.observation.messages import read_route, stamp_seconds, yaw_of
 from vla_driver.observation.odometry import OdometryReader
 from vla_driver.observation.ready import NotReady
+from vla_driver.observation.reasons import beside, in_words
 from vla_driver.observation.sync import CameraSync
 from vla_driver.settings.planner import PlannerParameters
 from vla_driver.sim.world.scene import Actor, SemanticClass
 from vla_driver.types import (
+    ANCHOR_CAMERA,
     CAMERA_NAMES,
     CameraRig,
     EgoState,
@@ -47,21 +60,28 @@ class BagReader:
     """A context manager over one bag: a folder with metadata.yaml, or a single .mcap or .db3 file.
 
     topics: camera name, 'odom', 'route' or 'turn_command' -> topic, where the names in the bag are not found by
-    themselves (`bag.topics`).  rig: calibration and mounting of the cameras; by default the one in the bag.
+    themselves (`bag.topics`).  rig: calibration and mounting of the cameras; by default the one in the bag.  naming:
+    how errors say that a topic can be named.
 
     Raises InvalidInput for what is not a bag, and for a bag without camera topics (listing those it has).
     """
 
     def __init__(
-        self, path: str | Path, *, topics: Mapping[str, str] | None = None, rig: CameraRig | None = None
+        self,
+        path: str | Path,
+        *,
+        topics: Mapping[str, str] | None = None,
+        rig: CameraRig | None = None,
+        naming: Naming = OPTIONS,
     ) -> None:
-        self._path, self._given = Path(path), dict(topics or {})
+        self._path, self._given, self._naming = Path(path), dict(topics or {}), naming
         self._rig = rig
         self._reader: AnyReader | None = None
         self._skipped: list[NotReady] = []
         self._assembler: ObservationAssembler | None = None  # of the latest `ready_sets`
         self._rejected: dict[str, int] = {}
         self._frames: FrameTree | None = None
+        self._odometry_refused = ''  # why the latest odometry could not be used
 
     def __enter__(self) -> BagReader:
         try:
@@ -157,7 +177,11 @@ class BagReader:
         except InvalidInput:
             # A bag without camera topics is of no use: that is said first, the missing rig afterwards.
             cameras = CAMERA_NAMES
-        return find_inputs(self.topics, cameras, self._given)
+        return find_inputs(self.topics, cameras, self._given, self._naming)
+
+    def require_inputs(self, policies: Mapping[str, str]) -> None:
+        """Raise InvalidInput unless the bag has what a planner cannot do without; policies: of missing cameras."""
+        require_inputs(self.inputs(), self.topics, f'bag {self._path}', policies, self._naming)
 
     def messages(self, topics: Sequence[str] | None = None) -> Iterator[tuple[str, int, Any]]:
         """Yield (topic, log time in nanoseconds, message) in log order, of some topics or of all."""
@@ -190,14 +214,13 @@ class BagReader:
         policies: camera -> 'require', 'skip' or 'black' when it has no frame; cameras the bag does not have are
         skipped unless a policy says otherwise.  needs: see ObservationAssembler.
 
-        A bag without turn commands is read as "follow the road".  Raises InvalidInput for a bag without odometry.
+        A bag without turn commands is read as "follow the road".  Raises InvalidInput for a bag without front camera,
+        odometry or route.
         """
         inputs = self.inputs()
         rig = self.rig()
-        if inputs.odometry is None:
-            raise InvalidInput(f'no odometry (nav_msgs/Odometry) in the bag; it has: {describe(self.topics)}')
-        chosen = {name: 'skip' for name in rig.names if name not in inputs.cameras}
-        chosen.update(policies or {})
+        chosen = policies_for(inputs, policies or {})
+        self.require_inputs(chosen)
         assembler = ObservationAssembler(
             rig,
             CameraSync(rig.names, policies=chosen, max_skew_s=max_skew_s),
@@ -234,12 +257,19 @@ class BagReader:
         if count == 0:
             raise self.no_observation(problem for skipped in self._skipped for problem in skipped.problems)
 
+    def lost(self) -> dict[str, int]:
+        """Return why front pictures of the last `ready_sets` became no set, in words, and how many did not."""
+        return {} if self._assembler is None else self._assembler.sync.lost()
+
     def no_observation(self, problems: Iterable[str]) -> InvalidInput:
         """Return the error for a bag none of whose sets gave an observation; problems: of the sets, in order."""
-        words = '; '.join([*dict.fromkeys(problems), *self.standing][:8]) or 'no pictures'
-        if self.inputs().route is None and (hint := route_hint(self.topics)):
-            words += f'; {hint}'
-        return InvalidInput(f'bag {self._path} gives no observation: {words}')
+        counts = Counter(problems)
+        counts.update(self.lost())
+        counts.update(beside(counts, self.standing))
+        return InvalidInput(
+            f'bag {self._path} gives no observation: '
+            + (in_words(counts, 8) or f'no pictures on {self.inputs().cameras[ANCHOR_CAMERA]}')
+        )
 
     def _assemble(self, assembler: ObservationAssembler, inputs: InputTopics) -> Iterator[ReadySet]:
         cameras = {topic: camera for camera, topic in inputs.cameras.items()}
@@ -283,16 +313,22 @@ class BagReader:
         for _, _, message in self.messages([topic]):
             try:
                 yield reader.read(message)
-            except InvalidInput:
+            except InvalidInput as error:
                 self._rejected['odometry'] = self._rejected.get('odometry', 0) + 1
+                self._odometry_refused = str(error)
 
     def inputs_without_cameras(self) -> InputTopics:
         """Return odometry, route and turn command alone: works for any bag that has odometry."""
-        return find_inputs(self.topics, (), {k: v for k, v in self._given.items() if k in OTHER_INPUTS})
+        return find_inputs(self.topics, (), {k: v for k, v in self._given.items() if k in OTHER_INPUTS}, self._naming)
 
     def track(self) -> OdometryTrack:
         """Return where the vehicle went."""
-        return OdometryTrack(list(self.odometry()))
+        states = list(self.odometry())
+        if not states:
+            topic, count = self.inputs_without_cameras().odometry, self._rejected.get('odometry', 0)
+            words = f'{count} messages, all of them refused: {self._odometry_refused}' if count else 'no message'
+            raise InvalidInput(f'bag {self._path}: no odometry that can be used: {topic} has {words}')
+        return OdometryTrack(states)
 
     def route(self) -> FloatArray | None:
         """Return the first route's points [N, 2] in the odometry frame, None when the bag has none."""
