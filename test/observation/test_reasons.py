@@ -47,4 +47,5 @@ def test_what_stands_is_said_where_it_says_more() -> None:
     assert beside({}, standing) == standing
     assert beside({'odometry: none received': 3}, standing) == standing[1:]
     assert beside({'odometry: none received': 3}, ['cameras back, front: last message refused (4 so far): x']) == []
+    assert beside({'odometry: none that can be used: y': 3}, standing) == []
     assert beside({'route: none received (publish)': 3}, ['route: none received']) == []
