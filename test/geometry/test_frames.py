@@ -56,7 +56,9 @@ def test_chains_go_up_and_down():
 def test_a_message_has_the_pose_of_its_quaternion():
     tree = FrameTree()
     # base_link -> optical frame of a camera that looks ahead: roll -90, yaw -90 degrees.
-    assert tree.add_message(SimpleNamespace(transforms=[_entry('/base_link', '/front', (1.5, 0, 1.6), (-0.5, 0.5, -0.5, 0.5))]))
+    assert tree.add_message(
+        SimpleNamespace(transforms=[_entry('/base_link', '/front', (1.5, 0, 1.6), (-0.5, 0.5, -0.5, 0.5))])
+    )
     assert tree.lookup('base_link', 'front') == pytest.approx(mount([1.5, 0, 1.6], 0.0), abs=1e-12)
 
 

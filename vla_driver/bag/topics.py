@@ -137,12 +137,12 @@ def _plain(part: str) -> str:
 
 
 def _info_topic(topic: str, topics: Mapping[str, str]) -> str | None:
-    """Return the CameraInfo beside a picture topic: in the same folder, or one or two up for transports."""
+    """Return the CameraInfo of a picture topic: below it, in the same folder, or one or two up for transports."""
     folder = topic
-    for _ in range(3):
-        folder = folder.rpartition('/')[0]
+    for _ in range(4):
         if topics.get(f'{folder}/camera_info') == schema.CAMERA_INFO:
             return f'{folder}/camera_info'
+        folder = folder.rpartition('/')[0]
     return None
 
 

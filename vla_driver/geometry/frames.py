@@ -1,6 +1,6 @@
 # Copyright 2026 The vla_driver authors
 # SPDX-License-Identifier: Apache-2.0
-"""The tree of coordinate frames that /tf_static tells (tf2_msgs/TFMessage), and where a camera sits in it (REP-103, -105).
+"""The tree of coordinate frames that /tf_static tells (tf2_msgs/TFMessage; REP-105).
 
 What is asked of it is fixed: how sensors are mounted.  A joint that moves is found out (two values of it differ) and
 named, never taken for a mounting.  Frames are called as tf2 calls them; a leading slash, as ROS 1 had it, is dropped.
@@ -205,10 +205,14 @@ class FrameTree:
         while frame != ancestor:
             joint = self._joints[frame]
             if joint.moves:
-                raise InvalidInput(f'frame {frame!r} moves against {joint.parent!r} (its values on /tf differ): not fixed')
+                raise InvalidInput(
+                    f'frame {frame!r} moves against {joint.parent!r} (its values on /tf differ): not fixed'
+                )
             pose, frame = joint.pose @ pose, joint.parent
         return pose
 
     def _listed(self) -> str:
         names = self.frames
-        return ', '.join(names[:_LISTED]) + (f' and {len(names) - _LISTED} more' if len(names) > _LISTED else '') or 'none'
+        return (
+            ', '.join(names[:_LISTED]) + (f' and {len(names) - _LISTED} more' if len(names) > _LISTED else '') or 'none'
+        )
