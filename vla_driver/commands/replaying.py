@@ -19,6 +19,7 @@ from vla_driver.bag.topics import InputTopics, route_hint
 from vla_driver.commands.common import follow, progress
 from vla_driver.commands.pruning_arguments import planner_parameters
 from vla_driver.geometry.rig import rig_to_yaml
+from vla_driver.observation.calibration import CameraCalibration
 from vla_driver.policies.pruning_settings import PruningSettings, load_pruner
 from vla_driver.policies.registry import require_checkpoint
 from vla_driver.settings.bag_player import BagPlayerParameters
@@ -42,6 +43,7 @@ class ReplayRequest:
     pruning: PruningSettings = field(default_factory=PruningSettings)
     topics: Mapping[str, str] = field(default_factory=dict)
     rig: CameraRig | None = None
+    rectified: bool = False
     rate: float = BagPlayerParameters.rate
     loop: bool = BagPlayerParameters.loop
     exclude: tuple[str, ...] = ()
@@ -86,6 +88,16 @@ def replay(request: ReplayRequest) -> Recording:
     return recording
 
 
+def _reader(request: ReplayRequest) -> BagReader:
+    return BagReader(request.bag, topics=request.topics, rig=request.rig, rectified=request.rectified)
+
+
+def calibration_of(request: ReplayRequest) -> Mapping[str, CameraCalibration]:
+    """Return camera -> what the planner will use it with, by the first camera_info of each."""
+    with _reader(request) as bag:
+        return bag.calibration
+
+
 def _prepare(request: ReplayRequest) -> _Setup:
     """Look into the bag and say what is wrong before any process is started."""
     if request.policy == 'expert':
@@ -94,7 +106,7 @@ def _prepare(request: ReplayRequest) -> _Setup:
         raise InvalidInput(f'rate {request.rate}: expected a positive number')
     checkpoint = require_checkpoint(request.policy, request.model)
     load_pruner(request.pruning.pruner, checkpoint)  # an unknown one is named before processes are started
-    with BagReader(request.bag, topics=request.topics, rig=request.rig) as bag:
+    with _reader(request) as bag:
         inputs, rig, types, seconds = bag.inputs(), bag.rig(), bag.topics, bag.duration_s
     if ANCHOR_CAMERA not in inputs.cameras:
         raise InvalidInput(
@@ -119,6 +131,8 @@ def _prepare(request: ReplayRequest) -> _Setup:
         {
             **parameters,
             'policy': request.policy,
+            'rectified': request.rectified,
+            'use_tf': False,  # the rig has been made of it already, where none was given
             'model': checkpoint or '',
             'device': request.device,
             **planner_parameters(request.pruning),
@@ -220,7 +234,14 @@ def report_replay(request: ReplayRequest, recording: Recording, out: Path | None
 
         with progress(len({received.plan.stamp_s for received in recording.plans}), 'picture', 'report') as bar:
             metrics = write_replay_report(
-                out, request.bag, recording, title=title, topics=request.topics, rig=request.rig, on_picture=bar.update
+                out,
+                request.bag,
+                recording,
+                title=title,
+                topics=request.topics,
+                rig=request.rig,
+                rectified=request.rectified,
+                on_picture=bar.update,
             )
     sources = ', '.join(f'{count} {source}' for source, count in metrics['sources'].items())
     print(f'{metrics["plans"]} plans at {metrics["rate_hz"]:.1f} Hz ({sources})')

@@ -19,6 +19,7 @@ import numpy as np
 from vla_driver.bag.read import BagReader
 from vla_driver.bag.track import OdometryTrack
 from vla_driver.evaluate.displacement import STEP_TIMES_S, Boxes, Sample, score
+from vla_driver.observation.calibration import CameraCalibration
 from vla_driver.planning.tick import Planner
 from vla_driver.sim.world.scene import Actor
 from vla_driver.types import (
@@ -49,6 +50,7 @@ class BagResult:
     without_future: int = 0
     skipped: Counter[str] = field(default_factory=Counter)
     rejected: Mapping[str, int] = field(default_factory=dict)
+    calibration: Mapping[str, CameraCalibration] = field(default_factory=dict)
     plan_ms: list[float] = field(default_factory=list)
 
 
@@ -112,15 +114,16 @@ def evaluate_bag(
     *,
     topics: Mapping[str, str] | None = None,
     rig: CameraRig | None = None,
+    rectified: bool = False,
     on_sample: Callable[[], None] | None = None,
 ) -> BagResult:
     """Plan at every set of images in a bag and score each plan whose 3 s of future were recorded.
 
-    make_policy: given the open bag, so that an expert can be made of what it recorded; the policy is reset first.
+    topics, rig, rectified: see `BagReader`.  make_policy: given the open bag, so that an expert can be made of what it recorded; the policy is reset first.
     Where a language model's answer is malformed there is no plan: counted in `skipped`, by its fault.  Raises
     InvalidInput for a bag that cannot be used (no cameras, odometry or route).
     """
-    with BagReader(path, topics=topics, rig=rig) as bag:
+    with BagReader(path, topics=topics, rig=rig, rectified=rectified) as bag:
         result = BagResult(str(path))
         # Cameras first: "no camera topics, but these" is the message for a bag of another kind.
         bag.inputs()
@@ -150,7 +153,7 @@ def evaluate_bag(
                     result.samples.append(sample)
         if not seen:
             raise bag.no_observation(result.skipped)
-        result.rejected = dict(bag.rejected)
+        result.rejected, result.calibration = dict(bag.rejected), bag.calibration
     return result
 
 

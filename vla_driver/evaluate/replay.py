@@ -70,6 +70,7 @@ def write_replay_report(
     title: str,
     topics: Mapping[str, str] | None = None,
     rig: CameraRig | None = None,
+    rectified: bool = False,
     film: bool = True,
     on_picture: Callable[[], None] | None = None,
 ) -> dict[str, Any]:
@@ -81,7 +82,7 @@ def write_replay_report(
     folder.mkdir(parents=True, exist_ok=True)
     by_stamp = {round(received.plan.stamp_s, 4): received for received in recording.plans}
     to_show = _tokens_to_show(recording)
-    with BagReader(bag_path, topics=topics, rig=rig) as bag:
+    with BagReader(bag_path, topics=topics, rig=rig, rectified=rectified) as bag:
         truth = BagTruth.read(bag)
         calibration = bag.rig()
         samples, ticks = _score(recording, truth, str(bag_path))

@@ -26,8 +26,10 @@ from vla_driver.commands.common import (
     add_policy_arguments,
     bag_rig,
     bag_topics,
+    calibration_json,
     progress,
     provenance,
+    tell_calibration,
     write_json,
 )
 from vla_driver.commands.pruning_arguments import add_pruning_arguments, pruning_json, pruning_settings
@@ -73,7 +75,11 @@ def run(args: argparse.Namespace) -> int:
     with progress(None, 'plan', args.policy) as bar:
         for path in args.bags:
             bar.set_postfix_str(str(path), refresh=False)
-            results.append(evaluate_bag(path, policy_for, topics=topics, rig=rig, on_sample=bar.update))
+            results.append(
+                evaluate_bag(path, policy_for, topics=topics, rig=rig, rectified=args.rectified, on_sample=bar.update)
+            )
+    for result in results:
+        tell_calibration(result.calibration, result.bag)
     samples = [sample for result in results for sample in result.samples]
     skipped: Counter[str] = Counter()
     for result in results:
@@ -122,4 +128,5 @@ def _of_bag(result: BagResult) -> dict[str, Any]:
         'without_future': result.without_future,
         'skipped': dict(result.skipped),
         'rejected': dict(result.rejected),
+        'calibration': calibration_json(result.calibration),
     }
