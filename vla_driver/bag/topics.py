@@ -72,6 +72,8 @@ def find_inputs(
             'name them, for example front=/my/front/image'
         )
     infos = {camera: info for camera, topic in found.items() if (info := _info_topic(topic, topics)) is not None}
+    # One that lies beside the pictures of several cameras may be any camera's.
+    infos = {camera: info for camera, info in infos.items() if [*infos.values()].count(info) == 1}
     others = {
         'odom': (schema.ODOMETRY_TOPIC, schema.ODOMETRY),
         'route': (schema.ROUTE_TOPIC, schema.PATH),

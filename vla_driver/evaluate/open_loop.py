@@ -119,7 +119,8 @@ def evaluate_bag(
 ) -> BagResult:
     """Plan at every set of images in a bag and score each plan whose 3 s of future were recorded.
 
-    topics, rig, rectified: see `BagReader`.  make_policy: given the open bag, so that an expert can be made of what it recorded; the policy is reset first.
+    topics, rig, rectified: see `BagReader`.
+    make_policy: given the open bag, so that an expert can be made of what it recorded; the policy is reset first.
     Where a language model's answer is malformed there is no plan: counted in `skipped`, by its fault.  Raises
     InvalidInput for a bag that cannot be used (no cameras, odometry or route).
     """

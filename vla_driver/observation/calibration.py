@@ -46,7 +46,8 @@ class CameraCalibration:
     @property
     def warnings(self) -> tuple[str, ...]:
         """What a user should know: a refused calibration, a frame that was not what it seemed."""
-        refused = f'{self.refused}; {self._in_use()} of {self.source} stay in use' if self.refused else ''
+        why = self.refused.removeprefix(f'camera {self.camera.name}: ')
+        refused = f'{why}; {self._in_use()} of {self.source} stay in use' if why else ''
         return tuple(filter(None, (refused, *self.notes)))
 
     def describe(self) -> str:

@@ -99,8 +99,8 @@ def read_ticks(
 ) -> Iterator[TickTruth]:
     """Yield every tick of a bag up to the last one with 3 s of driving after it.
 
-    topics, rig, rectified: see `BagReader`.  needs: of the policy (`ObservationAssembler`).  network: the SUMO network of the bag's world, whose frame is the
-    odometry's; None: nothing is off the road.
+    topics, rig, rectified: see `BagReader`.  needs: of the policy (`ObservationAssembler`).
+    network: the SUMO network of the bag's world, whose frame is the odometry's; None: nothing is off the road.
     Raises InvalidInput for a bag that cannot be used (no cameras, odometry or route).
     """
     with BagReader(path, topics=topics, rig=rig, rectified=rectified) as bag:
