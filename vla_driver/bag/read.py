@@ -31,6 +31,7 @@ from vla_driver.bag.track import OdometryTrack
 from vla_driver.geometry.frames import FrameTree
 from vla_driver.geometry.rig import rig_from_yaml
 from vla_driver.observation.assemble import ObservationAssembler, ReadySet
+from vla_driver.observation.calibration import Calibrator, CameraCalibration, mount_by_frames, shows_rectified
 from vla_driver.observation.decode import decode_labels
 from vla_driver.observation.messages import read_route, stamp_seconds, yaw_of
 from vla_driver.observation.odometry import OdometryReader
@@ -54,13 +55,16 @@ from vla_driver.types import (
 _CUBE, _ADD = 1, 0
 #: So many messages of /tf are looked at for joints that are fixed all the same.
 _TF_MESSAGES: Final = 300
+#: A topic that has said nothing by then is taken for silent.
+_FIRST_MESSAGES: Final = 3000
 
 
 class BagReader:
     """A context manager over one bag: a folder with metadata.yaml, or a single .mcap or .db3 file.
 
     topics: camera name, 'odom', 'route' or 'turn_command' -> topic, where the names in the bag are not found by
-    themselves (`bag.topics`).  rig: calibration and mounting of the cameras; by default the one in the bag.  naming:
+    themselves (`bag.topics`).  rig: calibration and mounting of the cameras; by default the one in the bag, else that
+    of its tf tree and camera_info.  rectified: the pictures are, also those whose topics are not called so.  naming:
     how errors say that a topic can be named.
 
     Raises InvalidInput for what is not a bag, and for a bag without camera topics (listing those it has).
@@ -72,10 +76,12 @@ class BagReader:
         *,
         topics: Mapping[str, str] | None = None,
         rig: CameraRig | None = None,
+        rectified: bool = False,
         naming: Naming = OPTIONS,
     ) -> None:
         self._path, self._given, self._naming = Path(path), dict(topics or {}), naming
-        self._rig = rig
+        self._rig, self._rectified = rig, rectified
+        self._mounted: dict[str, str] = {}  # camera -> what told where it is, where that is not a rig
         self._reader: AnyReader | None = None
         self._skipped: list[NotReady] = []
         self._assembler: ObservationAssembler | None = None  # of the latest `ready_sets`
@@ -147,21 +153,69 @@ class BagReader:
         return self._assembler.notes if self._assembler is not None else ()
 
     def rig(self) -> CameraRig:
-        """Return the rig given, or the one in the bag; raise InvalidInput when there is neither."""
+        """Return the rig given, else the one in the bag's metadata, else what its tf tree and camera_info tell.
+
+        Raises InvalidInput when there is none, or only a part of it.
+        """
         if self._rig is not None:
             return self._rig
         metadata = getattr(getattr(self._open.readers[0], 'storage', None), 'metadata', None)
         text = (getattr(metadata, 'custom', None) or {}).get(schema.RIG_KEY)
-        if text is None:
+        if text is not None:
+            self._rig = rig_from_yaml(text, f'bag {self._path}: rig')
+        elif self.frames():
+            self._rig = self._rig_of_frames()
+        else:
             raise InvalidInput(
-                f'bag {self._path} does not say where its cameras are mounted; give a rig: a YAML file or one of the '
-                'shipped ones (sim, nuscenes, bench2drive)'
+                f'bag {self._path} does not say where its cameras are mounted (it has no /tf_static); give a rig: '
+                'a YAML file or one of the shipped ones (sim, nuscenes, bench2drive)'
             )
-        self._rig = rig_from_yaml(text, f'bag {self._path}: rig')
         return self._rig
 
+    def _rig_of_frames(self) -> CameraRig:
+        inputs = find_inputs(self.topics, CAMERA_NAMES, self._given)
+        first = self._first((*inputs.cameras.values(), *inputs.infos.values(), *filter(None, [inputs.odometry])))
+        pictures = {camera: first.get(topic) for camera, topic in inputs.cameras.items()}
+        infos = {camera: first.get(topic) for camera, topic in inputs.infos.items()}
+        vehicle = getattr(first.get(inputs.odometry or ''), 'child_frame_id', '')
+        try:
+            mounted = mount_by_frames(self.frames(), pictures, infos, self._rectified_cameras(inputs), vehicle)
+        except InvalidInput as error:
+            raise InvalidInput(
+                f'bag {self._path}: its tf tree does not say where all its cameras are mounted: {error}; give a rig '
+                '(a YAML file, or sim, nuscenes, bench2drive)'
+            ) from error
+        self._mounted = {camera: place for camera, (_, place) in mounted.items()}
+        return CameraRig('tf', tuple(camera for camera, _ in mounted.values()))
+
+    def _first(self, topics: Iterable[str]) -> dict[str, Any]:
+        """Return topic -> its first message, of those that come within the first messages of the bag."""
+        found: dict[str, Any] = {}
+        wanted = list(dict.fromkeys(topics))
+        for topic, _, message in itertools.islice(self.messages(wanted), _FIRST_MESSAGES):
+            found.setdefault(topic, message)
+            if len(found) == len(wanted):
+                break
+        return found
+
+    def _rectified_cameras(self, inputs: InputTopics) -> list[str]:
+        return [camera for camera, topic in inputs.cameras.items() if self._rectified or shows_rectified(topic)]
+
+    @property
+    def calibration(self) -> Mapping[str, CameraCalibration]:
+        """Camera -> what it is used with: as of the last set read, before any by the first camera_info of each."""
+        if self._assembler is not None:
+            return self._assembler.calibration
+        inputs = self.inputs()
+        known = Calibrator(self.rig(), self._rectified_cameras(inputs), self._mounted)
+        first = self._first(inputs.infos.values())
+        for camera, topic in inputs.infos.items():
+            if topic in first:
+                known.take_info(camera, first[topic])
+        return {camera: known.cameras[camera] for camera in inputs.cameras}
+
     def frames(self) -> FrameTree:
-        """Return the frames that the bag's /tf_static tells, and the first messages on /tf; empty without any."""
+        """Return the frames that /tf_static tells, and those that stand still in the first messages on /tf."""
         if self._frames is None:
             self._frames = FrameTree()
             for topics, static in transform_topics(self.topics):
@@ -227,6 +281,8 @@ class BagReader:
             needs=needs,
             turn_command_required=inputs.turn_command is not None,
             camera_time_offset_s=camera_time_offset_s,
+            rectified=self._rectified_cameras(inputs),
+            mounted=self._mounted,
         )
         self._assembler = assembler
         yield from self._assemble(assembler, inputs)

@@ -102,6 +102,8 @@ def find_inputs(
             f'name them, for example {naming(ANCHOR_CAMERA, "/my/front/image")}'
         )
     infos = {camera: info for camera, topic in found.items() if (info := _info_topic(topic, topics)) is not None}
+    # One that lies beside the pictures of several cameras may be any camera's.
+    infos = {camera: info for camera, info in infos.items() if [*infos.values()].count(info) == 1}
     others = {
         'odom': (schema.ODOMETRY_TOPIC, schema.ODOMETRY),
         'route': (schema.ROUTE_TOPIC, schema.PATH),
@@ -207,12 +209,12 @@ def _camera_topic(camera: str, cameras: Sequence[str], pictures: Mapping[str, st
 
 
 def _info_topic(topic: str, topics: Mapping[str, str]) -> str | None:
-    """Return the CameraInfo beside a picture topic: in the same folder, or one or two up for transports."""
+    """Return the CameraInfo of a picture topic: below it, in the same folder, or one or two up for transports."""
     folder = topic
-    for _ in range(3):
-        folder = folder.rpartition('/')[0]
+    for _ in range(4):
         if topics.get(f'{folder}/camera_info') == schema.CAMERA_INFO:
             return f'{folder}/camera_info'
+        folder = folder.rpartition('/')[0]
     return None
 
 

@@ -20,6 +20,7 @@ from vla_driver.bag.wiring import Wiring, wire
 from vla_driver.commands.common import follow, progress
 from vla_driver.commands.pruning_arguments import planner_parameters
 from vla_driver.geometry.rig import rig_to_yaml
+from vla_driver.observation.calibration import CameraCalibration
 from vla_driver.observation.reasons import in_words
 from vla_driver.policies.pruning_settings import PruningSettings, load_pruner
 from vla_driver.policies.registry import require_checkpoint
@@ -44,6 +45,7 @@ class ReplayRequest:
     pruning: PruningSettings = field(default_factory=PruningSettings)
     topics: Mapping[str, str] = field(default_factory=dict)
     rig: CameraRig | None = None
+    rectified: bool = False
     rate: float = BagPlayerParameters.rate
     loop: bool = BagPlayerParameters.loop
     missing_cameras: tuple[str, ...] = ()
@@ -78,6 +80,16 @@ def replay(request: ReplayRequest) -> Replayed:
         return Replayed(_play(request, wiring, checkpoint), wiring)
 
 
+def _reader(request: ReplayRequest) -> BagReader:
+    return BagReader(request.bag, topics=request.topics, rig=request.rig, rectified=request.rectified)
+
+
+def calibration_of(request: ReplayRequest) -> Mapping[str, CameraCalibration]:
+    """Return camera -> what the planner will use it with, by the first camera_info of each."""
+    with _reader(request) as bag:
+        return bag.calibration
+
+
 def _prepare(request: ReplayRequest) -> tuple[Wiring, str]:
     """Look into the bag and say what is wrong before any process is started; return the checkpoint, too."""
     if request.policy == 'expert':
@@ -86,7 +98,7 @@ def _prepare(request: ReplayRequest) -> tuple[Wiring, str]:
         raise InvalidInput(f'rate {request.rate}: expected a positive number')
     checkpoint = require_checkpoint(request.policy, request.model)
     load_pruner(request.pruning.pruner, checkpoint)  # an unknown one is named before processes are started
-    with BagReader(request.bag, topics=request.topics, rig=request.rig) as bag:
+    with _reader(request) as bag:
         return wire(bag, request.missing_cameras), checkpoint or ''
 
 
@@ -104,6 +116,7 @@ def _play(request: ReplayRequest, setup: Wiring, checkpoint: str) -> Recording:
         parameters = {
             **setup.parameters,
             'rig': str(rig_file),
+            'rectified': request.rectified,
             'max_skew_s': request.max_skew_s,
             'policy': request.policy,
             'model': checkpoint,
@@ -173,6 +186,7 @@ def report_replay(request: ReplayRequest, replayed: Replayed, out: Path | None, 
                 missing_cameras=request.missing_cameras,
                 max_skew_s=request.max_skew_s,
                 inputs=inputs,
+                rectified=request.rectified,
                 on_picture=bar.update,
             )
     sources = ', '.join(f'{count} {source}' for source, count in metrics['sources'].items())

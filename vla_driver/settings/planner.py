@@ -30,11 +30,18 @@ class PlannerParameters(PruningParameters, RigParameters, PolicyParameters, Node
 
     use_camera_info: bool = parameter(
         True,
-        'take size and intrinsics from camera_info where it is published; read once, and again after a jump of time',
+        'take size, intrinsics and distortion from camera_info where it is published',
         launch=True,
     )
     rectified: bool = parameter(
-        False, "the pictures are rectified (image_rect): take intrinsics from camera_info's P", launch=True
+        False,
+        "all pictures are rectified: take intrinsics from camera_info's P; topics called image_rect* are known to be",
+        launch=True,
+    )
+    use_tf: bool = parameter(
+        True,
+        'take where a camera is mounted from /tf_static, where that connects its frame to base_link; else from the rig',
+        launch=True,
     )
     image_transport: tuple[str, ...] = parameter(
         ('auto',), f'{", ".join(TRANSPORTS)} for all cameras, or entries camera=transport', launch=True

@@ -50,6 +50,14 @@ LATCHED = QoSProfile(
     durability=DurabilityPolicy.TRANSIENT_LOCAL,
 )
 
+#: /tf_static: every publisher's last message is wanted, and there are several publishers.
+LATCHED_BY_MANY = QoSProfile(
+    history=HistoryPolicy.KEEP_LAST,
+    depth=100,
+    reliability=ReliabilityPolicy.RELIABLE,
+    durability=DurabilityPolicy.TRANSIENT_LOCAL,
+)
+
 
 def latched(profile: QoSProfile) -> QoSProfile:
     """Return the profile made transient local and reliable, which serves every kind of subscriber.
