@@ -56,12 +56,12 @@ def find_inputs(
     pictures = {
         name: msgtype
         for name, msgtype in topics.items()
-        if msgtype in (schema.IMAGE, schema.COMPRESSED_IMAGE) and not name.startswith(schema.GROUND_TRUTH)
+        if msgtype in schema.PICTURES and not name.startswith(schema.GROUND_TRUTH)
     }
     found = {}
     for camera in cameras:
         if camera in given:
-            found[camera] = _given(topics, camera, given[camera], (schema.IMAGE, schema.COMPRESSED_IMAGE))
+            found[camera] = _given(topics, camera, given[camera], schema.PICTURES)
         else:
             topic = _camera_topic(camera, pictures)
             if topic is not None:
@@ -127,6 +127,8 @@ def _camera_topic(camera: str, pictures: Mapping[str, str]) -> str | None:
     fitting = {topic: kind for topic, kind in pictures.items() if camera in map(_plain, topic.split('/'))}
     # The same pictures are often there twice; the compressed ones are cheaper to read.
     compressed = [topic for topic, kind in fitting.items() if kind == schema.COMPRESSED_IMAGE]
+    # Video last: it has no picture before its first key frame.
+    compressed = compressed or [topic for topic, kind in fitting.items() if kind == schema.IMAGE]
     return _only(camera, compressed or fitting)
 
 

@@ -29,7 +29,7 @@ import numpy as np
 
 from vla_driver.geometry.rig import rig_from_camera_infos
 from vla_driver.observation.calibration import check_aspect, same_calibration
-from vla_driver.observation.decode import decode_message
+from vla_driver.observation.decode import PictureDecoder
 from vla_driver.observation.driven import WayDriven
 from vla_driver.observation.history import History
 from vla_driver.observation.messages import (
@@ -157,6 +157,7 @@ class ObservationAssembler:
         self._trail_s = TRAIL_S if needs is None else min(needs.trail_s, TRAIL_S)
         self._command_required = turn_command_required
         self._rectified = rectified
+        self._pictures = PictureDecoder()
         self._infos: dict[str, Any] = {}
         self._odometry: History[EgoState] = History(_ODOMETRY_SIZE)
         self._commands: History[tuple[TurnCommand, float]] = History()
@@ -196,10 +197,12 @@ class ObservationAssembler:
             return self._refused.counts
 
     def push_image(self, camera: str, message: Any, now_s: float | None = None) -> None:
-        """Add a sensor_msgs/Image or CompressedImage of `camera`; now_s: arrival by any steady clock."""
+        """Add a picture of `camera`, in any message that `decode` reads; now_s: arrival by any steady clock."""
         with self._lock:
             stamp_s = stamp_seconds(message)
             if not self._stamped(f'camera {camera}', stamp_s):
+                return
+            if not self._pictures.push(camera, message):
                 return
             resets = self._sync.resets
             synced = self._sync.push(camera, stamp_s, message, now_s)
@@ -303,6 +306,7 @@ class ObservationAssembler:
 
     def _time_jumped_to(self, stamp_s: float) -> None:
         limit_s = stamp_s + self._sync.max_skew_s
+        self._pictures.rewind(limit_s)
         self._odometry.forget_after(limit_s)
         self._commands.forget_after(limit_s)
         self._command_arrivals_s.clear()
@@ -398,7 +402,7 @@ class ObservationAssembler:
         """Return the camera's picture, or why there is none."""
         frame = ready.synced.frames[name]
         try:
-            image = decode_message(frame.payload, self._at_least.get(name))
+            image = self._pictures.picture(name, frame.payload, self._at_least.get(name))
             check_aspect(image, frame.payload, ready.rig[name])
         except InvalidInput as error:
             return error

@@ -9,14 +9,17 @@ from __future__ import annotations
 
 from typing import Any
 
+from vla_driver.observation.messages import stamp_of
 from vla_driver.observation.pictures.compressed import COMPRESSED_FORMATS, decode_compressed, decode_labels
 from vla_driver.observation.pictures.encode import encode_jpeg, encode_png
 from vla_driver.observation.pictures.raw import RAW_ENCODINGS, decode_raw
+from vla_driver.observation.pictures.video import VideoStream, refuse_video, video_codec
 from vla_driver.types import Image, InvalidInput
 
 __all__ = [
     'COMPRESSED_FORMATS',
     'RAW_ENCODINGS',
+    'PictureDecoder',
     'decode_compressed',
     'decode_labels',
     'decode_message',
@@ -36,6 +39,7 @@ def decode_message(message: Any, at_least: tuple[int, int] | None = None) -> Ima
     A packet of video is refused: it is no picture without those before it (`pictures.video`).
     """
     try:
+        refuse_video(message)
         if hasattr(message, 'encoding') and hasattr(message, 'step'):
             if message.encoding.lower() in _JPEG_ENCODINGS:
                 return decode_compressed(message.data, message.encoding, at_least)
@@ -52,3 +56,36 @@ def decode_message(message: Any, at_least: tuple[int, int] | None = None) -> Ima
         # fallback is driven.  Any other exception would end the tick without one.
         raise InvalidInput(f'the picture cannot be decoded: {error!r}') from error
     raise InvalidInput(f'{type(message).__name__}, expected sensor_msgs/Image or sensor_msgs/CompressedImage')
+
+
+class PictureDecoder:
+    """The pictures of several cameras, video among them, which needs every message of its camera in order.
+
+    `push` is cheap and never waits; `picture` decodes, and may run in other threads, one per camera at a time.
+    """
+
+    def __init__(self) -> None:
+        self._videos: dict[str, VideoStream] = {}
+
+    def push(self, camera: str, message: Any) -> bool:
+        """Take note of a camera's message; return whether it holds a picture (parameters of video are none)."""
+        codec = video_codec(message)
+        if not codec:
+            return True
+        return self._videos.setdefault(camera, VideoStream()).push(codec, message.data, _nanoseconds(message))
+
+    def rewind(self, limit_s: float) -> None:
+        """Time has jumped back: what is later than `limit_s` is forgotten."""
+        for video in tuple(self._videos.values()):
+            video.rewind(limit_s)
+
+    def picture(self, camera: str, message: Any, at_least: tuple[int, int] | None = None) -> Image:
+        """Return the picture of a message that was pushed; see `decode_message`."""
+        if camera in self._videos and video_codec(message):
+            return self._videos[camera].picture(_nanoseconds(message), at_least)
+        return decode_message(message, at_least)
+
+
+def _nanoseconds(message: Any) -> int:
+    stamp = stamp_of(message)
+    return int(stamp.sec) * 1_000_000_000 + int(stamp.nanosec)

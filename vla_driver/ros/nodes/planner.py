@@ -28,6 +28,7 @@ from vla_driver.geometry.rig import load_rig
 from vla_driver.msg import DrivingPlan, TokenSelection
 from vla_driver.msg import TurnCommand as TurnCommandMessage
 from vla_driver.observation.assemble import ObservationAssembler, ReadySet
+from vla_driver.observation.messages import stamp_of
 from vla_driver.observation.sync import CameraSync
 from vla_driver.planning.tick import Outcome, Planner, TickLimits
 from vla_driver.policies.pruning_settings import settings_of
@@ -259,7 +260,7 @@ class PlannerNode(DriverNode[PlannerParameters]):
         return ready.stamp_s + time.monotonic() - sent_s
 
     def _publish(self, plan: Plan, ready: ReadySet, missing: tuple[str, ...], selection: Selection | None) -> None:
-        stamp: Time = ready.message(ANCHOR_CAMERA).header.stamp
+        stamp: Time = stamp_of(ready.message(ANCHOR_CAMERA))
         self._path_outlet.publish(to_path(plan, stamp))
         self._plan_outlet.publish(to_driving_plan(plan, stamp, missing, ready.synced.skew_s))
         if self._marker_outlet.get_subscription_count():
