@@ -1,6 +1,6 @@
 # Copyright 2026 The vla_driver authors
 # SPDX-License-Identifier: Apache-2.0
-"""Every packet of video gives its own picture, or the reason why none would be right.  Streams are libx264's, libx265's."""
+"""Every packet of video gives its own picture, or the reason why none would be right (streams of libx264, libx265)."""
 
 from __future__ import annotations
 
