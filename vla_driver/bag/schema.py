@@ -42,6 +42,8 @@ CAMERA_INFO, ODOMETRY, PATH = 'sensor_msgs/msg/CameraInfo', 'nav_msgs/msg/Odomet
 VIDEO, FFMPEG = 'foxglove_msgs/msg/CompressedVideo', 'ffmpeg_image_transport_msgs/msg/FFMPEGPacket'
 #: Everything that a camera's topic may hold.
 PICTURES = (IMAGE, COMPRESSED_IMAGE, VIDEO, FFMPEG)
+#: Of /tf and /tf_static; the second is ROS 1's older one.
+TRANSFORMS = ('tf2_msgs/msg/TFMessage', 'tf/msg/tfMessage')
 MARKERS, TURN_COMMAND = 'visualization_msgs/msg/MarkerArray', 'vla_driver/msg/TurnCommand'
 
 ODOMETRY_TOPIC, ROUTE_TOPIC, TURN_COMMAND_TOPIC = '/odom', '/route', '/turn_command'

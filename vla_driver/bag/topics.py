@@ -146,3 +146,17 @@ def _info_topic(topic: str, topics: Mapping[str, str]) -> str | None:
         if topics.get(f'{folder}/camera_info') == schema.CAMERA_INFO:
             return f'{folder}/camera_info'
     return None
+
+
+def transform_topics(topics: Mapping[str, str]) -> list[tuple[list[str], bool]]:
+    """Return (topics, whether they are static) that carry transforms: first /tf_static, then /tf.
+
+    Those of a namespace (/hero/tf_static) count where the plain ones are not there.
+    """
+    found = []
+    for name, static in (('tf_static', True), ('tf', False)):
+        every = sorted(t for t, kind in topics.items() if kind in schema.TRANSFORMS and t.rpartition('/')[2] == name)
+        chosen = [f'/{name}'] if f'/{name}' in every else every
+        if chosen:
+            found.append((chosen, static))
+    return found

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from vla_driver.observation.messages import stamp_of
+from vla_driver.observation.messages import stamp_nanoseconds
 from vla_driver.observation.pictures.compressed import COMPRESSED_FORMATS, decode_compressed, decode_labels
 from vla_driver.observation.pictures.encode import encode_jpeg, encode_png
 from vla_driver.observation.pictures.raw import RAW_ENCODINGS, decode_raw
@@ -72,7 +72,7 @@ class PictureDecoder:
         codec = video_codec(message)
         if not codec:
             return True
-        return self._videos.setdefault(camera, VideoStream()).push(codec, message.data, _nanoseconds(message))
+        return self._videos.setdefault(camera, VideoStream()).push(codec, message.data, stamp_nanoseconds(message))
 
     def rewind(self, limit_s: float) -> None:
         """Time has jumped back: what is later than `limit_s` is forgotten."""
@@ -82,10 +82,5 @@ class PictureDecoder:
     def picture(self, camera: str, message: Any, at_least: tuple[int, int] | None = None) -> Image:
         """Return the picture of a message that was pushed; see `decode_message`."""
         if camera in self._videos and video_codec(message):
-            return self._videos[camera].picture(_nanoseconds(message), at_least)
+            return self._videos[camera].picture(stamp_nanoseconds(message), at_least)
         return decode_message(message, at_least)
-
-
-def _nanoseconds(message: Any) -> int:
-    stamp = stamp_of(message)
-    return int(stamp.sec) * 1_000_000_000 + int(stamp.nanosec)

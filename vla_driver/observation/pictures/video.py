@@ -62,7 +62,8 @@ def video_codec(message: Any) -> str:
     if hasattr(message, 'step'):
         return ''
     try:
-        start = bytes(memoryview(message.data)[:12])
+        content: Any = getattr(message, 'data', None)
+        start = bytes(memoryview(content)[:12])
     except TypeError:
         return ''  # no bytes: the picture's decoder says so
     if not is_video_message(message) and kind_of(memoryview(start)):
