@@ -40,8 +40,8 @@ COMPRESSED_IMAGE, IMAGE = 'sensor_msgs/msg/CompressedImage', 'sensor_msgs/msg/Im
 CAMERA_INFO, ODOMETRY, PATH = 'sensor_msgs/msg/CameraInfo', 'nav_msgs/msg/Odometry', 'nav_msgs/msg/Path'
 #: Foxglove's and ffmpeg_image_transport's messages of video.
 VIDEO, FFMPEG = 'foxglove_msgs/msg/CompressedVideo', 'ffmpeg_image_transport_msgs/msg/FFMPEGPacket'
-#: Everything that a camera's topic may hold.
-PICTURES = (IMAGE, COMPRESSED_IMAGE, VIDEO, FFMPEG)
+#: Everything that a camera's topic may hold -> image_transport's name for it.
+PICTURES = {IMAGE: 'raw', COMPRESSED_IMAGE: 'compressed', FFMPEG: 'ffmpeg', VIDEO: 'foxglove'}
 #: Of /tf and /tf_static; the second is ROS 1's older one.
 TRANSFORMS = ('tf2_msgs/msg/TFMessage', 'tf/msg/tfMessage')
 MARKERS, TURN_COMMAND = 'visualization_msgs/msg/MarkerArray', 'vla_driver/msg/TurnCommand'

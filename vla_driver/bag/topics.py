@@ -61,7 +61,7 @@ def find_inputs(
     found = {}
     for camera in cameras:
         if camera in given:
-            found[camera] = _given(topics, camera, given[camera], schema.PICTURES)
+            found[camera] = _given(topics, camera, given[camera], tuple(schema.PICTURES))
         else:
             topic = _camera_topic(camera, pictures)
             if topic is not None:

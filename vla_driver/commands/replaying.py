@@ -15,6 +15,7 @@ from typing import Any
 from vla_driver.bag.outputs import live_name
 from vla_driver.bag.read import BagReader
 from vla_driver.bag.recording import Recording, figures
+from vla_driver.bag.schema import PICTURES
 from vla_driver.bag.topics import InputTopics, route_hint
 from vla_driver.commands.common import follow, progress
 from vla_driver.commands.pruning_arguments import planner_parameters
@@ -183,9 +184,9 @@ def _planner_settings(
     """Return the planner's parameters and remappings for a bag's topics; moved: topic -> name it is played under."""
     remappings, transports = {}, []
     for camera, topic in inputs.cameras.items():
-        raw = types[topic] == 'sensor_msgs/msg/Image'
-        own = f'camera/{camera}/image' if raw else f'camera/{camera}/image/compressed'
-        transports.append(f'{camera}={"raw" if raw else "compressed"}')
+        transport = PICTURES[types[topic]]
+        own = f'camera/{camera}/image' + ('' if transport == 'raw' else f'/{transport}')
+        transports.append(f'{camera}={transport}')
         remappings[own] = topic
         if camera in inputs.infos:
             remappings[f'camera/{camera}/camera_info'] = inputs.infos[camera]
