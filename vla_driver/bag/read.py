@@ -1,19 +1,20 @@
 # Copyright 2026 The vla_driver authors
 # SPDX-License-Identifier: Apache-2.0
-"""Read drives from bags (mcap or sqlite3), without a ROS installation, as the planner node would see them."""
+"""Read drives from bags, without a ROS installation, as the planner node would see them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import numpy as np
-from rosbags.highlevel import AnyReader, AnyReaderError
 from rosbags.interfaces import Connection
 
 from vla_driver.bag import schema
+from vla_driver.bag.storage.bagfiles import BagFiles
+from vla_driver.bag.storage.notes import warn_once
 from vla_driver.bag.topics import OTHER_INPUTS, InputTopics, describe, find_inputs, route_hint
 from vla_driver.bag.track import OdometryTrack
 from vla_driver.geometry.rig import rig_from_yaml
@@ -38,63 +39,72 @@ _CUBE, _ADD = 1, 0
 
 
 class BagReader:
-    """A context manager over one bag: a folder with metadata.yaml, or a single .mcap or .db3 file.
+    """A context manager over one bag: a folder, or a single .mcap, .db3 or ROS 1 .bag file (`storage.bagfiles`).
+
+    A recording that was cut off or damaged is read as far as it goes; `notes` say how far.
 
     topics: camera name, 'odom', 'route' or 'turn_command' -> topic, where the names in the bag are not found by
-    themselves (`bag.topics`).  rig: calibration and mounting of the cameras; by default the one in the bag.
+    themselves (`bag.topics`).  rig: calibration and mounting of the cameras; by default the one in the bag.  say: is
+    told each note once; by default it is a warning on stderr.
 
     Raises InvalidInput for what is not a bag, and for a bag without camera topics (listing those it has).
     """
 
     def __init__(
-        self, path: str | Path, *, topics: Mapping[str, str] | None = None, rig: CameraRig | None = None
+        self,
+        path: str | Path,
+        *,
+        topics: Mapping[str, str] | None = None,
+        rig: CameraRig | None = None,
+        say: Callable[[str], None] = warn_once,
     ) -> None:
         self._path, self._given = Path(path), dict(topics or {})
-        self._rig = rig
-        self._reader: AnyReader | None = None
+        self._rig, self._say = rig, say
+        self._files: BagFiles | None = None
         self._skipped: list[NotReady] = []
         self._assembler: ObservationAssembler | None = None  # of the latest `ready_sets`
         self._rejected: dict[str, int] = {}
 
     def __enter__(self) -> BagReader:
-        try:
-            reader = AnyReader([self._path], default_typestore=schema.typestore())
-            reader.open()
-        except (AnyReaderError, OSError, ValueError) as error:
-            raise InvalidInput(
-                f'{self._path} is not a readable bag: {error}; '
-                'give a folder with metadata.yaml, or an .mcap or .db3 file'
-            ) from error
-        self._reader = reader
+        self._files = BagFiles(self._path, schema.typestore(), self._say)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        reader, self._reader = self._reader, None
-        if reader is not None:
-            reader.close()
+        files, self._files = self._files, None
+        if files is not None:
+            files.close()
 
     @property
-    def _open(self) -> AnyReader:
-        if self._reader is None:
+    def _open(self) -> BagFiles:
+        if self._files is None:
             raise InvalidInput(f'bag {self._path} is not open: use `with BagReader(...) as bag`')
-        return self._reader
+        return self._files
 
     @property
     def topics(self) -> dict[str, str]:
-        """Topic name -> type of everything in the bag."""
-        return {connection.topic: connection.msgtype for connection in self._open.connections}
+        """Topic name -> type of everything in the bag that can be read."""
+        return self._open.topics
 
     @property
     def connections(self) -> Sequence[Connection]:
-        """What rosbags says of the topics: type, quality of service offered when recorded."""
+        """The topics with type, definition, quality of service offered when recorded, and count of messages."""
         return list(self._open.connections)
+
+    def type_hash(self, connection: Connection) -> str:
+        """Return the hash of a topic's type (RIHS01), for bags that do not record it."""
+        return self._open.definitions.store(connection).hash_rihs01(connection.msgtype)
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """Sentences about what of the bag is not read and how far; more may come while it is read."""
+        return tuple(self._open.notes)
 
     @property
     def duration_s(self) -> float:
         """From the first message to the last, 0 for an empty bag."""
-        return self._open.duration * 1e-9 if self._open.message_count else 0.0
+        return (self._open.end_ns - self._open.start_ns) * 1e-9
 
     @property
     def skipped(self) -> Sequence[NotReady]:
@@ -113,8 +123,7 @@ class BagReader:
         """Return the rig given, or the one in the bag; raise InvalidInput when there is neither."""
         if self._rig is not None:
             return self._rig
-        metadata = getattr(getattr(self._open.readers[0], 'storage', None), 'metadata', None)
-        text = (getattr(metadata, 'custom', None) or {}).get(schema.RIG_KEY)
+        text = self._open.custom.get(schema.RIG_KEY)
         if text is None:
             raise InvalidInput(
                 f'bag {self._path} does not say where its cameras are mounted; give a rig: a YAML file or one of the '
@@ -133,22 +142,30 @@ class BagReader:
         return find_inputs(self.topics, cameras, self._given)
 
     def messages(self, topics: Sequence[str] | None = None) -> Iterator[tuple[str, int, Any]]:
-        """Yield (topic, log time in nanoseconds, message) in log order, of some topics or of all."""
-        reader = self._open
+        """Yield (topic, log time in nanoseconds, message) by log time, of some topics or of all.
+
+        A message that cannot be deserialised is left out, which `notes` say.  Raises InvalidInput for a topic whose
+        type neither the bag nor we define.
+        """
+        files = self._open
         for connection, logged_ns, data in self.raw_messages(topics):
-            yield connection.topic, logged_ns, reader.deserialize(data, connection.msgtype)
+            message = files.deserialize(connection, data)
+            if message is not None:
+                yield connection.topic, logged_ns, message
 
     def raw_messages(self, topics: Sequence[str] | None = None) -> Iterator[tuple[Connection, int, bytes]]:
-        """Yield (connection, log time in nanoseconds, CDR bytes) in log order."""
-        reader = self._open
-        wanted = list(reader.connections)
+        """Yield (connection, log time in nanoseconds, CDR bytes) by log time."""
+        files = self._open
         if topics is not None:
             absent = sorted(set(topics) - set(self.topics))
             if absent:
-                raise InvalidInput(f'the bag has no topic {", ".join(absent)}; it has: {describe(self.topics)}')
-            wanted = [connection for connection in wanted if connection.topic in topics]
-        if wanted:
-            yield from reader.messages(connections=wanted)
+                reasons = ''.join(
+                    f'; {topic}: {files.unreadable[topic]}' for topic in absent if topic in files.unreadable
+                )
+                raise InvalidInput(
+                    f'the bag has no topic {", ".join(absent)}; it has: {describe(self.topics)}{reasons}'
+                )
+        yield from files.messages(topics)
 
     def ready_sets(
         self,
