@@ -74,21 +74,21 @@ class McapFile(BlockFile):
 
     def load(self, block: Block) -> list[Entry]:
         """Return the messages of a chunk or run as they lie; raise DamagedError."""
-        data = self._data(block)
+        data, why = self._data(block)
         entries, last = list[Entry](), 0
         for opcode, begin, end in records(data):
             if opcode == Opcode.MESSAGE and end - begin >= MESSAGE.size:
                 channel, _, log_ns, _ = MESSAGE.unpack_from(data, begin)
                 entries.append(Entry(log_ns, channel, data[begin + MESSAGE.size : end]))
             last = end
-        if last != len(data):
-            raise DamagedError('records in it are damaged', entries)
+        if why or last != len(data):
+            raise DamagedError(why or 'records in it are damaged', entries)
         return entries
 
-    def _data(self, block: Block) -> bytes:
-        """Return the records of a block, unpacked."""
+    def _data(self, block: Block) -> tuple[bytes, str]:
+        """Return (the records of a block, unpacked, and what is wrong with them); raise DamagedError."""
         if not block.chunk:
-            return self.source.read(block.offset, block.length)
+            return self.source.read(block.offset, block.length), ''
         record = self.source.read(block.offset, block.length)
         opcode, length = HEAD.unpack_from(record.ljust(HEAD.size, b'\0'))
         if opcode != Opcode.CHUNK:
@@ -250,11 +250,11 @@ class McapFile(BlockFile):
         """Learn the topics that a chunk describes; return how many messages it holds of each."""
         counts = Counter[int]()
         try:
-            data = self._data(block)
+            data, why = self._data(block)
         except DamagedError as error:
-            if not block.torn:
-                self.notes.damage(self.name, f'{self._when(block)}: {error}')
-            return counts
+            data, why = b'', str(error)
+        if why and not block.torn:
+            self.notes.damage(self.name, f'{self._when(block)}: {why}')
         for opcode, begin, end in records(data):
             if opcode == Opcode.MESSAGE and end - begin >= MESSAGE.size:
                 counts[MESSAGE.unpack_from(data, begin)[0]] += 1
@@ -306,7 +306,7 @@ def _indexed(chunk: ChunkIndex) -> Block:
     offsets = sorted((offset, channel) for channel, offset in chunk.message_index_offsets.items())
     ends = [offset for offset, _ in offsets[1:]]
     ends.append(chunk.chunk_start_offset + chunk.chunk_length + chunk.message_index_length)
-    counts = {channel: (end - offset - 15) // 16 for (offset, channel), end in zip(offsets, ends, strict=True)}
+    counts = {channel: (end - offset - 15) // 16 for (offset, channel), end in zip(offsets, ends, strict=False)}
     return Block(
         chunk.chunk_start_offset,
         chunk.chunk_length,

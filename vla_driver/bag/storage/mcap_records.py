@@ -8,6 +8,7 @@ import re
 import struct
 import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from io import BytesIO
 from typing import Final, Protocol, TypeVar
@@ -29,6 +30,10 @@ MESSAGE: Final = struct.Struct('<HIQQ')
 CHUNK: Final = struct.Struct('<QQQII')
 #: No chunk holds more: a larger number is damage, and would be asked of the memory.
 MOST_BYTES: Final = 4 << 30
+
+#: What unpacking of damaged data ends in.
+UNPACKING: Final = (zstandard.ZstdError, RuntimeError, EOFError, ValueError, MemoryError)
+_PIECE: Final = 4096
 
 _Record = TypeVar('_Record', covariant=True)
 #: A chunk record whose numbers may be right: opcode, 36 bytes, the name of a compression.
@@ -77,11 +82,15 @@ def chunk_head(content: bytes, length: int) -> ChunkHead:
     return ChunkHead(start_ns, end_ns, size, checksum, compression, packed, at)
 
 
-def unpacked(head: ChunkHead, content: bytes) -> bytes:
-    """Return the records of a chunk from its record's content; raise DamagedError."""
+def unpacked(head: ChunkHead, content: bytes) -> tuple[bytes, str]:
+    """Return (the records of a chunk from its record's content, what is wrong with them: '' where nothing is).
+
+    Where the content ends early or cannot be unpacked to its end, it is unpacked as far as it goes.  Of a chunk with
+    another checksum nothing is kept: any of its messages may be wrong.
+    """
     packed = content[head.at :]
     if len(packed) < head.packed_size:
-        return _as_far_as_it_goes(head.compression, packed)
+        return _as_far_as_it_goes(head.compression, packed), 'a chunk ends early'
     try:
         if head.compression == 'zstd':
             data = zstandard.ZstdDecompressor().decompress(packed, max_output_size=head.size)
@@ -90,21 +99,24 @@ def unpacked(head: ChunkHead, content: bytes) -> bytes:
         elif head.compression == '':
             data = packed
         else:
-            raise DamagedError(f'compression {head.compression!r} is not known (known are zstd and lz4)')
-    except (zstandard.ZstdError, RuntimeError, EOFError, ValueError, MemoryError) as error:
-        raise DamagedError(f'a chunk cannot be unpacked ({error})') from error
+            return b'', f'compression {head.compression!r} is not known (known are zstd and lz4)'
+    except UNPACKING as error:
+        return _as_far_as_it_goes(head.compression, packed), f'a chunk cannot be unpacked to its end ({error})'
     if head.checksum and zlib.crc32(data) != head.checksum:
-        raise DamagedError('a chunk has another checksum than when it was recorded')
-    return data
+        return b'', 'a chunk has another checksum than when it was recorded'
+    return data, ''
 
 
 def _as_far_as_it_goes(compression: str, packed: bytes) -> bytes:
     if compression == '':
         return packed
-    try:
-        return bytes(UNPACK[compression]().decompress(packed))
-    except (KeyError, zstandard.ZstdError, RuntimeError, EOFError, ValueError):
+    if compression not in UNPACK:
         return b''
+    undo, pieces = UNPACK[compression](), list[bytes]()
+    with suppress(*UNPACKING):
+        for at in range(0, len(packed), _PIECE):
+            pieces.append(undo.decompress(packed[at : at + _PIECE]))
+    return b''.join(pieces)
 
 
 def records(data: bytes) -> Iterator[tuple[int, int, int]]:
