@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -173,11 +174,14 @@ class BagReader:
         policies: Mapping[str, str] | None = None,
         needs: InputNeeds | None = None,
         max_skew_s: float = 0.06,
+        on_odometry: Callable[[EgoState], None] | None = None,
+        on_agents: Callable[[float, list[Actor]], None] | None = None,
     ) -> Iterator[ReadySet]:
         """Yield what the planner node would plan from, tick by tick: the same synchroniser, the same assembling.
 
         policies: camera -> 'require', 'skip' or 'black' when it has no frame; cameras the bag does not have are
-        skipped unless a policy says otherwise.  needs: see ObservationAssembler.
+        skipped unless a policy says otherwise.  needs: see ObservationAssembler.  on_odometry, on_agents: are told what
+        `odometry` and `agents` yield when the reading comes to it, so that a long bag need not be read twice.
 
         A bag without turn commands is read as "follow the road".  Raises InvalidInput for a bag without odometry.
         """
@@ -194,7 +198,7 @@ class BagReader:
             turn_command_required=inputs.turn_command is not None,
         )
         self._assembler = assembler
-        yield from self._assemble(assembler, inputs)
+        yield from self._assemble(assembler, inputs, on_odometry, on_agents)
 
     def observations(
         self,
@@ -227,7 +231,13 @@ class BagReader:
             words += f'; {hint}'
         return InvalidInput(f'bag {self._path} gives no observation: {words}')
 
-    def _assemble(self, assembler: ObservationAssembler, inputs: InputTopics) -> Iterator[ReadySet]:
+    def _assemble(
+        self,
+        assembler: ObservationAssembler,
+        inputs: InputTopics,
+        on_odometry: Callable[[EgoState], None] | None,
+        on_agents: Callable[[float, list[Actor]], None] | None,
+    ) -> Iterator[ReadySet]:
         cameras = {topic: camera for camera, topic in inputs.cameras.items()}
         infos = {topic: camera for camera, topic in inputs.infos.items()}
         single = {
@@ -236,13 +246,20 @@ class BagReader:
             inputs.turn_command: assembler.push_turn_command,
         }
         wanted = [topic for topic in (*cameras, *infos, *single) if topic is not None]
+        if on_agents is not None and schema.AGENTS_TOPIC in self.topics:
+            wanted.append(schema.AGENTS_TOPIC)
         # A latched topic reaches a node before everything else, wherever its message lies in the bag.
         if inputs.route is not None:
             for _, _, message in self.messages([inputs.route]):
                 assembler.push_route(message)
                 break
-        for topic, _, message in self.messages(wanted):
-            if topic in cameras:
+        for topic, logged_ns, message in self.messages(wanted):
+            if on_odometry is not None and topic == inputs.odometry:
+                with suppress(InvalidInput):  # the assembler counts it
+                    on_odometry(read_odometry(message))
+            if topic == schema.AGENTS_TOPIC and on_agents is not None:
+                on_agents(*_agents_of(message, logged_ns))
+            elif topic in cameras:
                 assembler.push_image(cameras[topic], message)
             elif topic in infos:
                 assembler.push_camera_info(infos[topic], message)
@@ -287,9 +304,7 @@ class BagReader:
         if schema.AGENTS_TOPIC not in self.topics:
             return
         for _, logged_ns, message in self.messages([schema.AGENTS_TOPIC]):
-            cubes = [marker for marker in message.markers if (marker.type, marker.action) == (_CUBE, _ADD)]
-            stamp_s = stamp_seconds(message.markers[0]) if len(message.markers) else logged_ns * 1e-9
-            yield stamp_s, [_actor(marker) for marker in cubes]
+            yield _agents_of(message, logged_ns)
 
     def expert_trajectories(self) -> Iterator[tuple[float, Trajectory]]:
         """Yield (t0, what the expert would drive), speeds and controls from the positions' differences."""
@@ -305,6 +320,12 @@ class BagReader:
             return
         for _, _, message in self.messages([topic]):
             yield stamp_seconds(message), decode_labels(message.data)
+
+
+def _agents_of(message: Any, logged_ns: int) -> tuple[float, list[Actor]]:
+    cubes = [marker for marker in message.markers if (marker.type, marker.action) == (_CUBE, _ADD)]
+    stamp_s = stamp_seconds(message.markers[0]) if len(message.markers) else logged_ns * 1e-9
+    return stamp_s, [_actor(marker) for marker in cubes]
 
 
 def _actor(marker: Any) -> Actor:

@@ -53,7 +53,9 @@ def write(path: Path, events: Iterable[Event], plugin: StoragePlugin = StoragePl
     return path
 
 
-def write_mcap(path: Path, events: Iterable[Event], *, profile: str = 'ros2', index: bool = True, **options: Any) -> Path:
+def write_mcap(
+    path: Path, events: Iterable[Event], *, profile: str = 'ros2', index: bool = True, **options: Any
+) -> Path:
     """Write an mcap file with the mcap package; return it.  index: whether it has a summary."""
     store = schema.typestore()
     lean = {} if index else dict.fromkeys(

@@ -1,6 +1,6 @@
 # Copyright 2026 The vla_driver authors
 # SPDX-License-Identifier: Apache-2.0
-"""mcap files without index, without chunks, out of order, cut off and damaged: all that is there comes out, in order."""
+"""mcap files without index or chunks, out of order, cut off and damaged: all that is there comes out, in order."""
 
 from __future__ import annotations
 
@@ -58,7 +58,9 @@ def test_every_way_of_writing_gives_the_same(
     assert counts == {topic: sum(event[0] == topic for event in events) for topic in counts}
 
 
-@pytest.mark.parametrize('options', [{'use_chunking': False}, {'chunk_size': 3000}, {'chunk_size': 3000, 'index': False}])
+@pytest.mark.parametrize(
+    'options', [{'use_chunking': False}, {'chunk_size': 3000}, {'chunk_size': 3000, 'index': False}]
+)
 def test_messages_out_of_order_are_sorted(
     tmp_path: Path, storage: SimpleNamespace, events: list[Event], options: dict[str, Any]
 ):
@@ -97,7 +99,9 @@ def test_what_is_cut_off_is_read_to_its_end_and_it_is_said_where_that_is(
             (note,) = storage.notes(cut)
             ends = f'the recording ends after {(found[-1][2] - found[0][2]) * 1e-9:.1f} s' if found else 'no message'
             assert ends in note and 'cut off' in note
-    assert counts == sorted(counts) and len(set(counts)) > (8 if compression is not CompressionType.ZSTD else 4)  # (in blocks)
+    assert counts == sorted(counts) and len(set(counts)) > (
+        8 if compression is not CompressionType.ZSTD else 4
+    )  # (in blocks)
     # No less than what had been written: a chunk in whose middle the file ends counts, too.
     assert counts[-1] > 0.6 * len(events)
 
@@ -129,7 +133,9 @@ def test_a_damaged_chunk_costs_itself_alone(tmp_path: Path, storage: SimpleNames
     assert 'damaged' in note and 'checksum' in note and ' s to ' in note
 
 
-def test_a_damaged_record_head_without_an_index_is_passed(tmp_path: Path, storage: SimpleNamespace, events: list[Event]):
+def test_a_damaged_record_head_without_an_index_is_passed(
+    tmp_path: Path, storage: SimpleNamespace, events: list[Event]
+):
     """A walk along the records loses its way there, and finds it again at the next chunk."""
     file = storage.write_mcap(tmp_path / 'x.mcap', events, index=False)
     data = bytearray(file.read_bytes())

@@ -42,6 +42,8 @@ def read_metadata(text: str) -> Metadata:
     except (yaml.YAMLError, ValueError) as error:
         raise InvalidInput(f'not YAML ({str(error).splitlines()[0]})') from error
     root = content.get(_ROOT) if isinstance(content, dict) else None
+    if isinstance(content, dict) and 'topics_with_message_count' in content:
+        root = content  # inside of storage files the root is left out
     if not isinstance(root, dict):
         raise InvalidInput(f'it has no {_ROOT}')
     qos: dict[str, Sequence[Qos]] = {}

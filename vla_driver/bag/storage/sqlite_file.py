@@ -13,7 +13,7 @@ import sqlite3
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
@@ -94,14 +94,15 @@ class SqliteFile:
     def _read_topics(self, database: sqlite3.Connection) -> None:
         tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
         if not {'topics', 'messages'} <= tables:
-            there = ', '.join(sorted(tables)) or 'none'
-            raise DamagedError(f'{self.name} is a database, but no recording: no messages and topics, only {there}')
+            there = ', '.join(sorted(tables)) or 'no table at all'
+            raise DamagedError(f'{self.name} is a database, but no recording: without messages and topics; {there}')
         definitions: dict[str, MessageDefinition] = {}
         if 'message_definitions' in tables:
-            for row in _rows(database, 'message_definitions'):
-                if row.get('encoding') in _FORMATS and row.get('encoded_message_definition'):
-                    text = str(row['encoded_message_definition'])
-                    definitions[str(row['topic_type'])] = MessageDefinition(_FORMATS[row['encoding']], text)
+            with suppress(sqlite3.Error):  # of a damaged file, what comes before the damage
+                for row in _rows(database, 'message_definitions'):
+                    if row.get('encoding') in _FORMATS and row.get('encoded_message_definition'):
+                        text = str(row['encoded_message_definition'])
+                        definitions[str(row['topic_type'])] = MessageDefinition(_FORMATS[row['encoding']], text)
         for row in _rows(database, 'topics'):
             msgtype = str(row['type'])
             self.channels.append(
@@ -116,8 +117,9 @@ class SqliteFile:
                 )
             )
         if 'metadata' in tables:
-            texts = [str(row.get('metadata') or '') for row in _rows(database, 'metadata')]
-            self.metadata = texts[-1] if texts else ''
+            with suppress(sqlite3.Error):
+                for row in _rows(database, 'metadata'):
+                    self.metadata = str(row.get('metadata') or '')
         counts: dict[int, int] = {}
         try:
             indexed = any(

@@ -122,4 +122,5 @@ def _of_bag(result: BagResult) -> dict[str, Any]:
         'without_future': result.without_future,
         'skipped': dict(result.skipped),
         'rejected': dict(result.rejected),
+        'notes': result.notes,
     }
