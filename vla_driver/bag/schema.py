@@ -38,6 +38,8 @@ ODOM_FRAME, BASE_FRAME = 'odom', 'base_link'
 
 COMPRESSED_IMAGE, IMAGE = 'sensor_msgs/msg/CompressedImage', 'sensor_msgs/msg/Image'
 CAMERA_INFO, ODOMETRY, PATH = 'sensor_msgs/msg/CameraInfo', 'nav_msgs/msg/Odometry', 'nav_msgs/msg/Path'
+#: Of /tf and /tf_static; the second is ROS 1's older one.
+TRANSFORMS = ('tf2_msgs/msg/TFMessage', 'tf/msg/tfMessage')
 MARKERS, TURN_COMMAND = 'visualization_msgs/msg/MarkerArray', 'vla_driver/msg/TurnCommand'
 
 ODOMETRY_TOPIC, ROUTE_TOPIC, TURN_COMMAND_TOPIC = '/odom', '/route', '/turn_command'

@@ -13,13 +13,16 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from vla_driver.bag.inventory import inventory
 from vla_driver.bag.read import BagReader
 from vla_driver.bag.track import OdometryTrack
 from vla_driver.evaluate.displacement import STEP_TIMES_S, Boxes, Sample, score
 from vla_driver.planning.tick import Planner
+from vla_driver.settings.planner import PlannerParameters, missing_policies
 from vla_driver.sim.world.scene import Actor
 from vla_driver.types import (
     NO_PICTURES,
@@ -46,7 +49,10 @@ NO_PLAN = 'no plan: '
 
 @dataclass
 class BagResult:
-    """One bag: the scored plans, what could not be scored and why.  notes: what of the bag could not be read."""
+    """One bag: the scored plans, what could not be scored and why.
+
+    inputs: `bag.inventory`.  unread: what of the bag could not be read.
+    """
 
     bag: str
     samples: list[Sample] = field(default_factory=list)
@@ -54,7 +60,8 @@ class BagResult:
     skipped: Counter[str] = field(default_factory=Counter)
     rejected: Mapping[str, int] = field(default_factory=dict)
     plan_ms: list[float] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
+    inputs: Mapping[str, Any] = field(default_factory=dict)
+    unread: Sequence[str] = ()
 
 
 class RecordedExpert:
@@ -117,24 +124,39 @@ def evaluate_bag(
     *,
     topics: Mapping[str, str] | None = None,
     rig: CameraRig | None = None,
+    missing_cameras: Sequence[str] = (),
+    max_skew_s: float = PlannerParameters.max_skew_s,
+    on_inputs: Callable[[Mapping[str, Any]], None] | None = None,
     on_sample: Callable[[], None] | None = None,
 ) -> BagResult:
     """Plan at every set of images in a bag and score each plan whose 3 s of future were recorded.
 
     make_policy: given the open bag, so that an expert can be made of what it recorded; the policy is reset first.
+    missing_cameras, max_skew_s: which pictures make a set, as the planner node's parameters; cameras without a topic
+    are skipped where nothing else is said.  on_inputs: told which topics are used (`bag.inventory`) before planning.
     Where a language model's answer is malformed there is no plan: counted in `skipped`, by its fault.  Raises
     InvalidInput for a bag that cannot be used (no cameras, odometry or route).
     """
     with BagReader(path, topics=topics, rig=rig) as bag:
         result = BagResult(str(path))
         # Cameras first: "no camera topics, but these" is the message for a bag of another kind.
-        bag.inputs()
+        inputs = bag.inputs()
+        policies = missing_policies(missing_cameras, bag.rig().names, '--missing-cameras')
+        result.inputs = inventory(inputs, policies)
+        if on_inputs is not None:
+            on_inputs(result.inputs)
         policy = make_policy(bag)
         planner = Planner(policy)
         planner.reset()
         scoring = _Scoring(result)
         seen = 0
-        sets = bag.ready_sets(needs=policy.needs, on_odometry=scoring.add_odometry, on_agents=scoring.add_agents)
+        sets = bag.ready_sets(
+            policies=policies,
+            needs=policy.needs,
+            max_skew_s=max_skew_s,
+            on_odometry=scoring.add_odometry,
+            on_agents=scoring.add_agents,
+        )
         for ready in sets:
             tick = planner.answer(ready)
             seen += tick.observation is not None
@@ -151,9 +173,12 @@ def evaluate_bag(
                 scoring.add_plan(tick.proposed)
         scoring.finish()
         if not seen:
+            if not scoring.heard:
+                bag.track()  # says why none of the odometry can be used
             raise bag.no_observation(result.skipped)
+        result.skipped.update(bag.lost())
         result.rejected = dict(bag.rejected)
-        result.notes = list(bag.notes)
+        result.unread = bag.unread
     return result
 
 
@@ -169,12 +194,14 @@ class _Scoring:
         self._states: list[EgoState] = []
         self._agents: list[tuple[float, Sequence[Actor]]] = []
         self._newest_s = -np.inf
+        self.heard = False  # any odometry
 
     def add_odometry(self, state: EgoState) -> None:
         """Take in what was driven next."""
         if state.stamp_s < self._newest_s - _LATE_S:  # time has jumped: what comes is no future of what was
             self.finish()
         self._states.append(state)
+        self.heard = True
         self._newest_s = max(self._newest_s, state.stamp_s)
         oldest_s = self._plans[0].stamp_s if self._plans else self._states[0].stamp_s + _BATCH_S
         if oldest_s + _BATCH_S < self._newest_s:

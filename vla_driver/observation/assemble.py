@@ -29,6 +29,7 @@ import numpy as np
 
 from vla_driver.geometry.rig import rig_from_camera_infos
 from vla_driver.observation.calibration import check_aspect, same_calibration
+from vla_driver.observation.clocks import ClockOffset
 from vla_driver.observation.decode import decode_message
 from vla_driver.observation.driven import WayDriven
 from vla_driver.observation.history import History
@@ -36,12 +37,13 @@ from vla_driver.observation.messages import (
     ego_at,
     frame_of,
     frame_problem,
-    read_odometry,
     read_route,
     read_turn_command,
+    stamp_nanoseconds,
     stamp_problem,
     stamp_seconds,
 )
+from vla_driver.observation.odometry import OdometryReader
 from vla_driver.observation.problems import RHYTHM, InputState, Refusals, name_problems
 from vla_driver.observation.ready import NotReady
 from vla_driver.observation.route import RouteTracker, target_points
@@ -77,7 +79,8 @@ class ReadySet:
     """The `Ready` of messages: matched inputs, not decoded yet.
 
     problems: what is missing in words (then `observe` gives NotReady); epoch: counts the jumps of time, so that
-    whoever remembers earlier ticks forgets them when it changes; source: where the set was matched.
+    whoever remembers earlier ticks forgets them when it changes; source: where the set was matched; offset_ns: what was
+    added to the pictures' own stamps (`camera_time_offset_s`).
     """
 
     synced: SyncedSet
@@ -88,11 +91,17 @@ class ReadySet:
     epoch: int
     source: ObservationAssembler = field(repr=False, compare=False)
     trail: tuple[EgoState, ...] = ()
+    offset_ns: int = 0
 
     @property
     def stamp_s(self) -> float:
         """t0 in seconds."""
         return self.synced.stamp_s
+
+    @property
+    def stamp_ns(self) -> int:
+        """t0 in whole nanoseconds."""
+        return stamp_nanoseconds(self.message(ANCHOR_CAMERA)) + self.offset_ns
 
     @property
     def missing(self) -> tuple[str, ...]:
@@ -131,7 +140,8 @@ class ObservationAssembler:
     everything as it comes.
     sync: with its own policies for missing cameras; by default all are required.  turn_command_required: if not,
     TurnCommand.FOLLOW at 0 m stands in until a command arrives.  rectified: the pictures are, so that CameraInfo's P
-    holds their intrinsics.
+    holds their intrinsics.  camera_time_offset_s: added to the pictures' stamps, where their clock is known to differ
+    from the odometry's by so much.
 
     Messages that cannot be read are dropped, counted in `rejected` and named by `problems`; nothing raises, so
     that one bad message neither kills a callback nor passes in silence.
@@ -145,6 +155,7 @@ class ObservationAssembler:
         needs: InputNeeds | None = None,
         turn_command_required: bool = True,
         rectified: bool = False,
+        camera_time_offset_s: float = 0.0,
     ) -> None:
         self._base_rig = self._rig = rig
         self._sync = sync if sync is not None else CameraSync(rig.names)
@@ -158,6 +169,10 @@ class ObservationAssembler:
         self._command_required = turn_command_required
         self._rectified = rectified
         self._infos: dict[str, Any] = {}
+        self._offset_s = camera_time_offset_s
+        self._offset_ns = round(camera_time_offset_s * 1e9)
+        self._clocks = ClockOffset(ODOMETRY_REACH_S, camera_time_offset_s)
+        self._odometry_reader = OdometryReader()
         self._odometry: History[EgoState] = History(_ODOMETRY_SIZE)
         self._commands: History[tuple[TurnCommand, float]] = History()
         self._command_arrivals_s: deque[float] = deque(maxlen=RHYTHM)
@@ -201,6 +216,9 @@ class ObservationAssembler:
             stamp_s = stamp_seconds(message)
             if not self._stamped(f'camera {camera}', stamp_s):
                 return
+            stamp_s += self._offset_s
+            if camera == ANCHOR_CAMERA:
+                self._clocks.compare(stamp_s, self._odometry.newest_s)
             resets = self._sync.resets
             synced = self._sync.push(camera, stamp_s, message, now_s)
             if self._sync.resets != resets:
@@ -229,7 +247,7 @@ class ObservationAssembler:
         """Add a nav_msgs/Odometry."""
         with self._lock:
             try:
-                ego = read_odometry(message)
+                ego = self._odometry_reader.read(message)
             except InvalidInput as error:
                 self._refused.refuse('odometry', str(error))
                 return
@@ -307,6 +325,8 @@ class ObservationAssembler:
         self._commands.forget_after(limit_s)
         self._command_arrivals_s.clear()
         self._driven.reset()
+        self._odometry_reader.reset()
+        self._clocks.reset()
         if self._route is not None:
             self._route.reset()
         self._held = None
@@ -334,6 +354,8 @@ class ObservationAssembler:
         ego = None if found is None else ego_at(found[1], synced.stamp_s)
         if ego is None:
             problems.append(self._odometry_problem(synced.stamp_s))
+        elif self._clocks.problem:
+            problems.append(self._clocks.problem)
         command = self._commands.at(synced.stamp_s)
         if command is None and not self._command_required:
             command = (synced.stamp_s, (TurnCommand.FOLLOW, 0.0))
@@ -351,11 +373,18 @@ class ObservationAssembler:
             distance_m = max(0.0, distance_m - self._driven.metres(command[0], ego, self._odometry))
             navigation = self._route.navigation(ego, turn, distance_m)
         trail = self._odometry.before(synced.stamp_s, self._trail_s, _TRAIL_SPACING_S) if self._trail_s else ()
-        self._ready.append(ReadySet(synced, self._rig, ego, navigation, tuple(problems), self._epoch, self, trail))
+        self._ready.append(
+            ReadySet(
+                synced, self._rig, ego, navigation, tuple(problems), self._epoch, self, trail, offset_ns=self._offset_ns
+            )
+        )
 
     def _odometry_problem(self, stamp_s: float) -> str:
         if not len(self._odometry):
-            return 'odometry: none received'
+            refused = self._refused.reasons.get('odometry')
+            return f'odometry: none that can be used: {refused[1]}' if refused else 'odometry: none received'
+        if self._clocks.problem:
+            return self._clocks.problem
         return (
             f'odometry: none within {ODOMETRY_REACH_S} s of the images at {stamp_s:.3f} s '
             f'(newest: {self._odometry.newest_s:.3f} s)'
@@ -414,6 +443,7 @@ class ObservationAssembler:
                     odometry_arrival_s=self._odometry_arrival_s,
                     no_route=self._no_route if self._route is None else '',
                     frames=frame_problem(self._route_frame, self._odometry_frame),
+                    clocks=self._clocks.problem,
                     command_missing=self._command_required and not len(self._commands),
                     command_arrivals_s=tuple(self._command_arrivals_s),
                     refused=self._refused.reasons,
@@ -421,6 +451,13 @@ class ObservationAssembler:
                 now_s,
                 stale_s,
             )
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is used in place of what was sent, in words; for whoever drives to be told of once."""
+        with self._lock:
+            odometry = self._odometry_reader.note
+            return tuple(filter(None, [f'odometry: {odometry}' if odometry else '', self._clocks.note]))
 
     def turn_command_age_s(self, now_s: float) -> float | None:
         """Return how long ago (seconds) the last turn command came; None if none has, or its arrival was not told."""

@@ -170,7 +170,7 @@ def test_a_broken_definition_is_said_and_ours_stands_in(tmp_path: Path, events: 
     )
     with BagReader(file) as bag:
         assert [message.data for _, _, message in bag.messages(['/count'])] == [3] * 12
-        assert any('the definition of std_msgs/msg/Int32 in the bag cannot be read' in note for note in bag.notes)
+        assert any('the definition of std_msgs/msg/Int32 in the bag cannot be read' in note for note in bag.unread)
         with pytest.raises(InvalidInput, match='my_msgs/msg/Whole'):
             list(bag.messages(['/parts']))
 
@@ -214,7 +214,7 @@ def test_a_message_that_is_none_is_left_out_and_said(tmp_path: Path, storage: Si
         odometry[number] = (*odometry[number][:3], data)
     with BagReader(storage.write_mcap(tmp_path / 'x.mcap', odometry)) as bag:
         assert len(list(bag.odometry())) == 8
-        (note,) = bag.notes
+        (note,) = bag.unread
     assert 'topic /odom: a message is no nav_msgs/msg/Odometry' in note
 
 
@@ -233,7 +233,7 @@ def test_two_types_on_one_topic_are_said(tmp_path: Path, events: list[Event]):
     with BagReader(tmp_path / 'x.mcap') as bag:
         assert bag.topics == {'/x': 'std_msgs/msg/UInt32'}
         assert len(list(bag.messages())) == 2
-        assert 'holds several types: std_msgs/msg/Int32 (1 messages), std_msgs/msg/UInt32 (2 messages)' in bag.notes[0]
+        assert 'holds several types: std_msgs/msg/Int32 (1 messages), std_msgs/msg/UInt32 (2 messages)' in bag.unread[0]
 
 
 def test_notes_are_said_once_on_stderr(
@@ -244,7 +244,7 @@ def test_notes_are_said_once_on_stderr(
     for _ in range(2):
         with BagReader(file) as bag:
             list(bag.raw_messages())
-            assert len(bag.notes) == 1
+            assert len(bag.unread) == 1
     said = capsys.readouterr().err
     assert said.count('warning: ') == 1
     assert f'warning: bag {file}: the recording ends after' in said

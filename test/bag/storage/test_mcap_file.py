@@ -174,8 +174,8 @@ def test_topics_in_other_encodings_are_named_and_the_rest_is_read(
     with BagReader(file) as bag:
         assert bag.topics == {'/odom': schema.ODOMETRY}
         assert len(list(bag.odometry())) == 12
-        assert any('/status is not read: its messages are json' in note for note in bag.notes)
-        assert any('/camera is not read: its messages are protobuf' in note for note in bag.notes)
+        assert any('/status is not read: its messages are json' in note for note in bag.unread)
+        assert any('/camera is not read: its messages are protobuf' in note for note in bag.unread)
         with pytest.raises(InvalidInput, match='/status: its messages are json'):
             list(bag.messages(['/status']))
 

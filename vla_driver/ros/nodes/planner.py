@@ -9,6 +9,7 @@ replace each other, so that it never works on old pictures.
 
 from __future__ import annotations
 
+import json
 import sys
 import threading
 import time
@@ -28,32 +29,36 @@ from vla_driver.geometry.rig import load_rig
 from vla_driver.msg import DrivingPlan, TokenSelection
 from vla_driver.msg import TurnCommand as TurnCommandMessage
 from vla_driver.observation.assemble import ObservationAssembler, ReadySet
+from vla_driver.observation.notes import Notes
+from vla_driver.observation.reasons import ReasonCounter
 from vla_driver.observation.sync import CameraSync
 from vla_driver.planning.tick import Outcome, Planner, TickLimits
 from vla_driver.policies.pruning_settings import settings_of
 from vla_driver.policies.registry import checkpoint_of, make_policy
-from vla_driver.ros.nodes.image_topics import ImageTopics, per_camera
+from vla_driver.ros.nodes.image_topics import ImageTopics
 from vla_driver.ros.nodes.lifecycle import DriverNode, run
 from vla_driver.ros.nodes.mailbox import Mailbox
 from vla_driver.ros.nodes.openmp import wait_briefly
 from vla_driver.ros.nodes.own_thread import in_own_thread
 from vla_driver.ros.nodes.pruning_control import PruningControl
 from vla_driver.ros.wire import qos
-from vla_driver.ros.wire.conversions import to_driving_plan, to_path
+from vla_driver.ros.wire.conversions import from_nanoseconds, to_driving_plan, to_path
 from vla_driver.ros.wire.diagnostics import Level, RateMeter, Status
 from vla_driver.ros.wire.markers import no_plan_markers, plan_markers, token_markers
 from vla_driver.ros.wire.selection import to_token_selection
-from vla_driver.settings.planner import MISSING_POLICIES, TRANSPORTS, PlannerParameters
+from vla_driver.settings.per_camera import per_camera
+from vla_driver.settings.planner import TRANSPORTS, PlannerParameters, missing_policies
 from vla_driver.types import (
-    ANCHOR_CAMERA,
     CameraRig,
     Plan,
     PlanSource,
     Selection,
 )
 
-#: What the diagnostics call the outcomes of ticks that gave no plan of the policy's own.
+#: What the diagnostics call the outcomes of ticks.
 _COUNTED: Final = {
+    Outcome.POLICY: 'policy',
+    Outcome.REFUSED: 'refused_by_guard',
     Outcome.STALE: 'stale',
     Outcome.NOT_READY: 'not_ready',
     Outcome.FAILED: 'failed',
@@ -68,6 +73,7 @@ class PlannerNode(DriverNode[PlannerParameters]):
 
     def __init__(self, **node_arguments: Any) -> None:
         self._counters = dict.fromkeys(('sets', *_COUNTED.values()), 0)
+        self._reasons = ReasonCounter()  # why sets gave no plan of the policy's own
         self._plan_times = RateMeter()
         self._last_plan: Plan | None = None
         self._last_problem = ''
@@ -88,7 +94,7 @@ class PlannerNode(DriverNode[PlannerParameters]):
             rig.names,
             max_skew_s=p.max_skew_s,
             wait_s=p.wait_s,
-            policies=per_camera(p.missing_cameras, rig.names, MISSING_POLICIES, 'missing_cameras', ANCHOR_CAMERA),
+            policies=missing_policies(p.missing_cameras, rig.names),
         )
         self._assembler = ObservationAssembler(
             rig,
@@ -96,8 +102,9 @@ class PlannerNode(DriverNode[PlannerParameters]):
             needs=self._planner.policy.needs,
             turn_command_required=p.turn_command_required,
             rectified=p.rectified,
+            camera_time_offset_s=p.camera_time_offset_s,
         )
-        transports = per_camera(p.image_transport, rig.names, TRANSPORTS, 'image_transport')
+        transports = per_camera(p.image_transport, rig.names, TRANSPORTS, 'parameter image_transport')
         self._images = ImageTopics(self, rig.names, transports, self._on_image)
         self._plan_outlet = self.advertise(DrivingPlan, 'plan', qos.RELIABLE)
         self._path_outlet = self.advertise(Path, 'path', qos.RELIABLE)
@@ -134,6 +141,8 @@ class PlannerNode(DriverNode[PlannerParameters]):
         self._infos.clear()
         self._listen_to_camera_info()
         self._images.start()
+        self._notes = Notes()
+        self.every(1.0, self._say_notes)
         # Sets that wait for a late input must leave in time although no message comes.
         self._late = self.every(0.01, self._pump)
 
@@ -218,6 +227,11 @@ class PlannerNode(DriverNode[PlannerParameters]):
         elif not waiting and not self._late.is_canceled():
             self._late.cancel()
 
+    def _say_notes(self) -> None:
+        """Say once what is used in place of what was sent."""
+        for note in self._notes.new(self._assembler.notes):
+            self.get_logger().warning(note)
+
     # The worker's thread.
 
     def _work(self, mailbox: Mailbox[ReadySet]) -> None:
@@ -227,6 +241,7 @@ class PlannerNode(DriverNode[PlannerParameters]):
             except Exception as error:  # a defect must not silence the planner for good
                 self._counters['failed'] += 1
                 self._last_problem = f'{error!r}'
+                self._reasons.add(self._last_problem)
                 self.get_logger().error(f'planning failed:\n{traceback.format_exc()}', throttle_duration_sec=2.0)
 
     def _tick(self, ready: ReadySet) -> None:
@@ -236,8 +251,8 @@ class PlannerNode(DriverNode[PlannerParameters]):
         if result.jumped:
             self.resets = ready.epoch
             self.get_logger().warning(f'reset: time jumped back to {ready.stamp_s:.3f} s')
-        if result.outcome in _COUNTED:
-            self._counters[_COUNTED[result.outcome]] += 1
+        self._counters[_COUNTED[result.outcome]] += 1
+        self._reasons.update(result.problems)
         if result.outcome in (Outcome.FAILED, Outcome.NOT_READY):
             self.get_logger().warning(f'no plan: {result.problem}', throttle_duration_sec=2.0)
         if result.outcome in (Outcome.FAILED, Outcome.NOT_READY, Outcome.STALE):
@@ -259,7 +274,7 @@ class PlannerNode(DriverNode[PlannerParameters]):
         return ready.stamp_s + time.monotonic() - sent_s
 
     def _publish(self, plan: Plan, ready: ReadySet, missing: tuple[str, ...], selection: Selection | None) -> None:
-        stamp: Time = ready.message(ANCHOR_CAMERA).header.stamp
+        stamp: Time = from_nanoseconds(ready.stamp_ns)
         self._path_outlet.publish(to_path(plan, stamp))
         self._plan_outlet.publish(to_driving_plan(plan, stamp, missing, ready.synced.skew_s))
         if self._marker_outlet.get_subscription_count():
@@ -285,7 +300,9 @@ class PlannerNode(DriverNode[PlannerParameters]):
             Level.ERROR if problems else Level.OK,
             f'missing: {"; ".join(problems)}' if problems else 'all inputs fresh',
             {
+                'problems': json.dumps(problems),
                 'turn_command_age_s': self._assembler.turn_command_age_s(now),
+                'notes': '; '.join(self._assembler.notes) or None,
                 **{f'refused {name}': count for name, count in refused.items()},
             },
         )
@@ -314,6 +331,8 @@ class PlannerNode(DriverNode[PlannerParameters]):
             'published': self._plan_times.count,
             **self._counters,
             'replaced_by_newer': self._mailbox.replaced,
+            'not_matched': json.dumps(self._assembler.sync.lost(time.monotonic(), self.parameters.stale_s)),
+            'not_planned': json.dumps(self._reasons.counts()),
             'last_problem': self._last_problem or None,
         }
         if plan is None or age_s is None:
