@@ -56,7 +56,7 @@ class BagPlayerNode(DriverNode[BagPlayerParameters]):
         """Open the bag and make one publisher per topic."""
         if not self.parameters.bag:
             raise InvalidInput('parameter bag is empty; name a recording, e.g. -p bag:=PATH')
-        self._bag = Bag(self.parameters.bag)
+        self._bag = Bag(self.parameters.bag, say=self.get_logger().warning)
         self._channels = self._chosen(self._bag)
         if self.parameters.start_offset_s > self._bag.duration_s:
             raise InvalidInput(
