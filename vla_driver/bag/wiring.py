@@ -8,16 +8,16 @@ prints it for replay.launch.py.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from vla_driver.bag import schema
 from vla_driver.bag.inventory import inventory, policies_for
+from vla_driver.bag.matching import Matching
 from vla_driver.bag.outputs import live_name
 from vla_driver.bag.read import BagReader
 from vla_driver.bag.topics import InputTopics
-from vla_driver.settings.planner import missing_policies
 from vla_driver.types import ANCHOR_CAMERA, CameraRig
 
 
@@ -41,14 +41,13 @@ class Wiring:
     seconds: float
 
 
-def wire(bag: BagReader, missing_cameras: Sequence[str] = (), what: str = '--missing-cameras') -> Wiring:
+def wire(bag: BagReader, matching: Matching) -> Wiring:
     """Return how an open bag is played to a planner.
 
-    missing_cameras: entries of that parameter, which `what` names; cameras without a topic are skipped where they say
-    nothing else.  Raises InvalidInput for a bag that nothing can be planned from.
+    Raises InvalidInput for a bag that nothing can be planned from.
     """
     inputs, rig, types = bag.inputs(), bag.rig(), bag.topics
-    policies = policies_for(inputs, missing_policies(missing_cameras, rig.names, what))
+    policies = policies_for(inputs, matching.policies(rig.names))
     bag.require_inputs(policies)
     assert inputs.odometry is not None
     assert inputs.route is not None
@@ -69,6 +68,7 @@ def wire(bag: BagReader, missing_cameras: Sequence[str] = (), what: str = '--mis
             'image_transport': transports,
             'missing_cameras': [f'{name}={policy}' for name, policy in policies.items()] or ['require'],
             'turn_command_required': inputs.turn_command is not None,
+            'use_tf': False,  # the rig has been made of it already, where none was given
         },
         {own: topic for own, topic in played.items() if f'/{own}' != topic},
         moved,
@@ -83,9 +83,9 @@ def _cameras(inputs: InputTopics, types: Mapping[str, str]) -> tuple[dict[str, s
     """Return the cameras' remappings, and the entries of `image_transport`."""
     remappings, transports = {}, []
     for camera, topic in inputs.cameras.items():
-        raw = types[topic] == schema.IMAGE
-        own = f'camera/{camera}/image' if raw else f'camera/{camera}/image/compressed'
-        transports.append(f'{camera}={"raw" if raw else "compressed"}')
+        transport = schema.PICTURES[types[topic]]
+        own = f'camera/{camera}/image' + ('' if transport == 'raw' else f'/{transport}')
+        transports.append(f'{camera}={transport}')
         remappings[own] = topic
         if camera in inputs.infos:
             remappings[f'camera/{camera}/camera_info'] = inputs.infos[camera]

@@ -15,15 +15,19 @@ import time
 from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vla_driver import __version__
+from vla_driver.bag.matching import Matching
 from vla_driver.settings.options import add_options
 from vla_driver.settings.planner import PlannerParameters
 from vla_driver.settings.policy import NODE_POLICIES, PolicyParameters
 from vla_driver.settings.shared import RigParameters
 from vla_driver.settings.topics_file import read_topics_file
 from vla_driver.types import CameraRig, InvalidInput
+
+if TYPE_CHECKING:
+    from vla_driver.observation.calibration import CameraCalibration
 
 
 def positive_int(text: str) -> int:
@@ -53,7 +57,7 @@ def add_policy_arguments(parser: argparse.ArgumentParser, names: tuple[str, ...]
 
 
 def add_bag_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add --camera-topic, --topic, --topics and --rig: how a bag from elsewhere is read."""
+    """Add --camera-topic, --topic, --topics, --rig and --rectified: how a bag from elsewhere is read."""
     parser.add_argument(
         '--camera-topic',
         action='append',
@@ -74,13 +78,21 @@ def add_bag_arguments(parser: argparse.ArgumentParser) -> None:
         metavar='FILE',
         help='a YAML file that says where all these are, such as config/topics/autoware.yaml; options go before it',
     )
-    add_options(parser, RigParameters, 'rig', instead={'rig': "the bag's own"})
+    add_options(
+        parser, RigParameters, 'rig', instead={'rig': "the bag's own, else that of its /tf_static and camera_info"}
+    )
+    add_options(parser, PlannerParameters, 'rectified')
 
 
 def add_matching_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add --missing-cameras and --max-skew-s: which pictures make a set."""
+    """Add --missing-cameras, --max-skew-s and --camera-time-offset-s: which pictures make a set."""
     add_missing_cameras(parser)
-    add_options(parser, PlannerParameters, 'max_skew_s')
+    add_options(parser, PlannerParameters, 'max_skew_s', 'camera_time_offset_s')
+
+
+def matching_of(args: argparse.Namespace) -> Matching:
+    """Return what these options say."""
+    return Matching(tuple(args.missing_cameras or ()), args.max_skew_s, args.camera_time_offset_s)
 
 
 def add_missing_cameras(parser: argparse.ArgumentParser) -> None:
@@ -111,6 +123,20 @@ def bag_rig(args: argparse.Namespace) -> CameraRig | None:
     from vla_driver.geometry.rig import load_rig
 
     return load_rig(args.rig)
+
+
+def tell_calibration(calibration: Mapping[str, CameraCalibration], bag: Path | str) -> None:
+    """Say on stderr what each camera of a bag was used with, and what was refused or replaced."""
+    print(f'calibration of {bag}:', file=sys.stderr)
+    for camera, used in calibration.items():
+        print(f'  {camera}: {used.describe()}', file=sys.stderr)
+        for warning in used.warnings:
+            print(f'  {camera}: WARNING: {warning}', file=sys.stderr)
+
+
+def calibration_json(calibration: Mapping[str, CameraCalibration]) -> dict[str, Any]:
+    """Return the same for a JSON file: camera -> what it was used with."""
+    return {camera: used.as_json() for camera, used in calibration.items()}
 
 
 def provenance() -> dict[str, Any]:

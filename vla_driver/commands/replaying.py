@@ -14,17 +14,19 @@ from pathlib import Path
 from typing import Any
 
 from vla_driver.bag.inventory import inventory_lines
+from vla_driver.bag.matching import Matching
 from vla_driver.bag.read import BagReader
 from vla_driver.bag.recording import Recording, figures, what_became
 from vla_driver.bag.wiring import Wiring, wire
 from vla_driver.commands.common import follow, progress
 from vla_driver.commands.pruning_arguments import planner_parameters
 from vla_driver.geometry.rig import rig_to_yaml
+from vla_driver.observation.calibration import CameraCalibration
 from vla_driver.observation.reasons import in_words
 from vla_driver.policies.pruning_settings import PruningSettings, load_pruner
 from vla_driver.policies.registry import require_checkpoint
 from vla_driver.settings.bag_player import BagPlayerParameters
-from vla_driver.settings.planner import START_S, PlannerParameters
+from vla_driver.settings.planner import START_S
 from vla_driver.settings.policy import PolicyParameters
 from vla_driver.sim.workers import environment_variables
 from vla_driver.types import CameraRig, InvalidInput, VlaDriverError
@@ -44,10 +46,10 @@ class ReplayRequest:
     pruning: PruningSettings = field(default_factory=PruningSettings)
     topics: Mapping[str, str] = field(default_factory=dict)
     rig: CameraRig | None = None
+    rectified: bool = False
     rate: float = BagPlayerParameters.rate
     loop: bool = BagPlayerParameters.loop
-    missing_cameras: tuple[str, ...] = ()
-    max_skew_s: float = PlannerParameters.max_skew_s
+    matching: Matching = field(default_factory=Matching)
     exclude: tuple[str, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
     log: Callable[[str], None] | None = None
@@ -78,6 +80,16 @@ def replay(request: ReplayRequest) -> Replayed:
         return Replayed(_play(request, wiring, checkpoint), wiring)
 
 
+def _reader(request: ReplayRequest) -> BagReader:
+    return BagReader(request.bag, topics=request.topics, rig=request.rig, rectified=request.rectified)
+
+
+def calibration_of(request: ReplayRequest) -> Mapping[str, CameraCalibration]:
+    """Return camera -> what the planner will use it with, by the first camera_info of each."""
+    with _reader(request) as bag:
+        return bag.calibration
+
+
 def _prepare(request: ReplayRequest) -> tuple[Wiring, str]:
     """Look into the bag and say what is wrong before any process is started; return the checkpoint, too."""
     if request.policy == 'expert':
@@ -86,8 +98,8 @@ def _prepare(request: ReplayRequest) -> tuple[Wiring, str]:
         raise InvalidInput(f'rate {request.rate}: expected a positive number')
     checkpoint = require_checkpoint(request.policy, request.model)
     load_pruner(request.pruning.pruner, checkpoint)  # an unknown one is named before processes are started
-    with BagReader(request.bag, topics=request.topics, rig=request.rig) as bag:
-        return wire(bag, request.missing_cameras), checkpoint or ''
+    with _reader(request) as bag:
+        return wire(bag, request.matching), checkpoint or ''
 
 
 def _play(request: ReplayRequest, setup: Wiring, checkpoint: str) -> Recording:
@@ -104,7 +116,9 @@ def _play(request: ReplayRequest, setup: Wiring, checkpoint: str) -> Recording:
         parameters = {
             **setup.parameters,
             'rig': str(rig_file),
-            'max_skew_s': request.max_skew_s,
+            'rectified': request.rectified,
+            'max_skew_s': request.matching.max_skew_s,
+            'camera_time_offset_s': request.matching.camera_time_offset_s,
             'policy': request.policy,
             'model': checkpoint,
             'device': request.device,
@@ -170,9 +184,9 @@ def report_replay(request: ReplayRequest, replayed: Replayed, out: Path | None, 
                 title=title,
                 topics=request.topics,
                 rig=request.rig,
-                missing_cameras=request.missing_cameras,
-                max_skew_s=request.max_skew_s,
+                matching=request.matching,
                 inputs=inputs,
+                rectified=request.rectified,
                 on_picture=bar.update,
             )
     sources = ', '.join(f'{count} {source}' for source, count in metrics['sources'].items())

@@ -16,7 +16,8 @@ from vla_driver.settings.shared import NodeParameters, RigParameters
 from vla_driver.types import ANCHOR_CAMERA
 
 #: On which topics a camera's images come.
-TRANSPORTS: Final = ('auto', 'raw', 'compressed')
+VIDEO_TRANSPORTS: Final = ('ffmpeg', 'foxglove')
+TRANSPORTS: Final = ('auto', 'raw', 'compressed', *VIDEO_TRANSPORTS)
 #: What happens when a camera has no frame: no set at all, a set without it, or a black picture instead.
 MISSING_POLICIES: Final = ('require', 'skip', 'black')
 
@@ -30,11 +31,18 @@ class PlannerParameters(PruningParameters, RigParameters, PolicyParameters, Node
 
     use_camera_info: bool = parameter(
         True,
-        'take size and intrinsics from camera_info where it is published; read once, and again after a jump of time',
+        'take size, intrinsics and distortion from camera_info where it is published',
         launch=True,
     )
     rectified: bool = parameter(
-        False, "the pictures are rectified (image_rect): take intrinsics from camera_info's P", launch=True
+        False,
+        "all pictures are rectified: take intrinsics from camera_info's P; topics called image_rect* are known to be",
+        launch=True,
+    )
+    use_tf: bool = parameter(
+        True,
+        'take where a camera is mounted from /tf_static, where that connects its frame to base_link; else from the rig',
+        launch=True,
     )
     image_transport: tuple[str, ...] = parameter(
         ('auto',), f'{", ".join(TRANSPORTS)} for all cameras, or entries camera=transport', launch=True

@@ -31,8 +31,11 @@ from vla_driver.commands.common import (
     add_policy_arguments,
     bag_rig,
     bag_topics,
+    calibration_json,
+    matching_of,
     progress,
     provenance,
+    tell_calibration,
     write_json,
 )
 from vla_driver.commands.pruning_arguments import add_pruning_arguments, pruning_json, pruning_settings
@@ -87,12 +90,14 @@ def run(args: argparse.Namespace) -> int:
                     policy_for,
                     topics=topics,
                     rig=rig,
-                    missing_cameras=args.missing_cameras or (),
-                    max_skew_s=args.max_skew_s,
+                    rectified=args.rectified,
+                    matching=matching_of(args),
                     on_inputs=partial(_tell_inputs, path, told),
                     on_sample=bar.update,
                 )
             )
+    for result in results:
+        tell_calibration(result.calibration, result.bag)
     samples = [sample for result in results for sample in result.samples]
     skipped: Counter[str] = Counter()
     for result in results:
@@ -149,4 +154,6 @@ def _of_bag(result: BagResult) -> dict[str, Any]:
         'inputs': dict(result.inputs),
         'skipped': grouped(result.skipped),
         'rejected': dict(result.rejected),
+        'calibration': calibration_json(result.calibration),
+        'unread': list(result.unread),
     }

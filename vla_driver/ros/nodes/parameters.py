@@ -93,7 +93,7 @@ def merged(present: T, requested: Sequence[Parameter]) -> T:
 
 
 def known(node: Node, requested: list[Parameter]) -> list[Parameter]:
-    """Return what is to be set; raise ParameterNotDeclaredException naming what no parameter is called, and the nearest.
+    """Return what is to be set; raise ParameterNotDeclaredException for unknown names, each with the nearest.
 
     rclpy 7.1.6 refuses such a name, too, but says "undeclared parameter(s): []".
     """
