@@ -109,7 +109,7 @@ def _play(request: ReplayRequest, setup: Wiring, checkpoint: str) -> Recording:
     with (
         tempfile.TemporaryDirectory() as folder,
         NodeProcesses(log=request.log) as nodes,
-        PlanRecorder(setup.anchor) as recorder,
+        PlanRecorder(setup.anchor, camera_time_offset_s=request.matching.camera_time_offset_s) as recorder,
     ):
         rig_file = Path(folder) / 'rig.yaml'
         rig_file.write_text(rig_to_yaml(setup.rig), encoding='utf-8')

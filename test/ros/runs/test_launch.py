@@ -43,7 +43,7 @@ DEPLOYMENT = (
 )
 BAG = f'bag:={sample_bag_path()}'
 #: What is found in it.
-FOUND = {'missing_cameras': ['require'], 'turn_command_required': True}
+FOUND = {'missing_cameras': ['require'], 'turn_command_required': True, 'use_tf': False}
 
 
 @pytest.mark.parametrize('name', NODES)
