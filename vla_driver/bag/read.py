@@ -30,13 +30,13 @@ from vla_driver.bag.topics import (
     transform_topics,
 )
 from vla_driver.bag.track import OdometryTrack
-from vla_driver.geometry.frames import FrameTree
+from vla_driver.geometry.frames import BASE_FRAMES, FrameTree, frame_name
 from vla_driver.geometry.rig import rig_from_yaml
 from vla_driver.observation.assemble import ObservationAssembler, ReadySet
 from vla_driver.observation.calibration import Calibrator, CameraCalibration, mount_by_frames, shows_rectified
 from vla_driver.observation.decode import decode_labels
 from vla_driver.observation.messages import read_route, stamp_seconds
-from vla_driver.observation.odometry import OdometryReader
+from vla_driver.observation.odometry import NO_MOUNT, OdometryReader, lever_of, planar
 from vla_driver.observation.ready import NotReady
 from vla_driver.observation.reasons import beside, in_words
 from vla_driver.observation.sync import CameraSync
@@ -300,6 +300,7 @@ class BagReader:
             camera_time_offset_s=camera_time_offset_s,
             rectified=self._rectified_cameras(inputs),
             mounted=self._mounted,
+            frames=self.frames(),
         )
         self._assembler = assembler
         yield from self._assemble(assembler, inputs, on_odometry, on_agents)
@@ -360,7 +361,7 @@ class BagReader:
         wanted = [topic for topic in (*cameras, *infos, *single, inputs.route) if topic is not None]
         if on_agents is not None and schema.AGENTS_TOPIC in self.topics:
             wanted.append(schema.AGENTS_TOPIC)
-        track_reader = OdometryReader()
+        track_reader = self._odometry_reader()
         # A latched topic reaches a node before everything else, wherever its message lies in the bag.
         if inputs.route is not None:
             for _, _, message in self.messages([inputs.route]):
@@ -396,13 +397,24 @@ class BagReader:
         if topic is None:
             raise InvalidInput(f'no odometry (nav_msgs/Odometry) in the bag; it has: {describe(self.topics)}')
         self._rejected.pop('odometry', None)
-        reader = OdometryReader()
+        reader = self._odometry_reader()
         for _, _, message in self.messages([topic]):
             try:
                 yield reader.read(message)
             except InvalidInput as error:
                 self._rejected['odometry'] = self._rejected.get('odometry', 0) + 1
                 self._odometry_refused = str(error)
+
+    def _odometry_reader(self) -> OdometryReader:
+        return OdometryReader(lever_of(NO_MOUNT, self.frames()))
+
+    def odometry_mount(self) -> tuple[float, float, float]:
+        """Return where the tf tree has the odometry's frame in base_link: x [m], y [m], yaw [rad]; zeros without."""
+        topic = self.inputs_without_cameras().odometry
+        message = None if topic is None else self._first([topic]).get(topic)
+        frame = frame_name(getattr(message, 'child_frame_id', ''))
+        lever = None if not frame or frame in BASE_FRAMES else lever_of(NO_MOUNT, self.frames())(frame)
+        return NO_MOUNT if lever is None else planar(lever)
 
     def inputs_without_cameras(self) -> InputTopics:
         """Return odometry, route and turn command alone: works for any bag that has odometry."""

@@ -19,7 +19,7 @@ from __future__ import annotations
 import math
 import threading
 from collections import deque
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -27,6 +27,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from vla_driver.geometry.frames import FrameTree
 from vla_driver.observation.calibration import Calibrator, CameraCalibration, check_aspect
 from vla_driver.observation.clocks import ClockOffset
 from vla_driver.observation.decode import PictureDecoder
@@ -42,7 +43,7 @@ from vla_driver.observation.messages import (
     stamp_problem,
     stamp_seconds,
 )
-from vla_driver.observation.odometry import OdometryReader
+from vla_driver.observation.odometry import NO_MOUNT, OdometryReader, lever_of
 from vla_driver.observation.problems import RHYTHM, InputState, Refusals, name_problems
 from vla_driver.observation.ready import NotReady
 from vla_driver.observation.route import RouteTracker, target_points
@@ -143,7 +144,7 @@ class ObservationAssembler:
     sync: with its own policies for missing cameras; by default all are required.  turn_command_required: if not,
     TurnCommand.FOLLOW at 0 m stands in until a command arrives.  rectified, mounted: see `Calibrator`.
     camera_time_offset_s: added to the pictures' stamps, where their clock is known to differ from the odometry's by so
-    much.
+    much.  odometry_mount, frames: where the odometry's frame is in base_link, in numbers or by a tf tree (`lever_of`).
 
     Messages that cannot be read are dropped, counted in `rejected` and named by `problems`; nothing raises, so
     that one bad message neither kills a callback nor passes in silence.
@@ -159,6 +160,8 @@ class ObservationAssembler:
         rectified: bool | Collection[str] = False,
         mounted: Mapping[str, str] | None = None,
         camera_time_offset_s: float = 0.0,
+        odometry_mount: Sequence[float] = NO_MOUNT,
+        frames: FrameTree | None = None,
     ) -> None:
         self._calibrator = Calibrator(rig, rectified, mounted)
         self._sync = sync if sync is not None else CameraSync(rig.names)
@@ -174,7 +177,8 @@ class ObservationAssembler:
         self._offset_s = camera_time_offset_s
         self._offset_ns = round(camera_time_offset_s * 1e9)
         self._clocks = ClockOffset(ODOMETRY_REACH_S, camera_time_offset_s)
-        self._odometry_reader = OdometryReader()
+        lever = lever_of(odometry_mount, frames or FrameTree(), self._calibrator.frames)
+        self._odometry_reader = OdometryReader(lever)
         self._odometry: History[EgoState] = History(_ODOMETRY_SIZE)
         self._commands: History[tuple[TurnCommand, float]] = History()
         self._command_arrivals_s: deque[float] = deque(maxlen=RHYTHM)

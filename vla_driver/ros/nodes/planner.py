@@ -101,6 +101,7 @@ class PlannerNode(DriverNode[PlannerParameters]):
             turn_command_required=p.turn_command_required,
             rectified=p.rectified or rectified_cameras(self, rig.names),
             camera_time_offset_s=p.camera_time_offset_s,
+            odometry_mount=p.odometry_mount,
         )
         self._calibration = CalibrationTopics(self, self._assembler, infos=p.use_camera_info, transforms=p.use_tf)
         transports = per_camera(p.image_transport, rig.names, TRANSPORTS, 'parameter image_transport')

@@ -65,7 +65,14 @@ def description(*parts: Any) -> LaunchDescription:
         if started_by(sys.argv, _PACKAGE, file):
             refuse_unknown(context.argv, [argument.name for argument in made.get_launch_arguments()])
 
-    opened = [entry for part in parts for entry in (part if isinstance(part, list) else [part])]
+    opened: list[Any] = []
+    declared = set()
+    for entry in (entry for part in parts for entry in (part if isinstance(part, list) else [part])):
+        # Two nodes may have the same knob: one argument sets both.
+        if not isinstance(entry, DeclareLaunchArgument) or entry.name not in declared:
+            opened.append(entry)
+        if isinstance(entry, DeclareLaunchArgument):
+            declared.add(entry.name)
     made = LaunchDescription([OpaqueFunction(function=check_names), *_common(), *opened])
     return made
 
