@@ -174,7 +174,7 @@ class BagReader:
         else:
             raise InvalidInput(
                 f'bag {self._path} does not say where its cameras are mounted (it has no /tf_static); give a rig: '
-                'a YAML file or one of the shipped ones (sim, nuscenes, bench2drive)'
+                f'{self._naming.rig}, a YAML file or one of the shipped ones (sim, nuscenes, bench2drive)'
             )
         return self._rig
 
