@@ -30,7 +30,7 @@ UNSEEN = {
     'rosidl_default_runtime': 'the messages built here',
 }
 #: What ROS distributions have and PyPI has not; the code says so where it looks for them.
-NOT_ON_PYPI = {'carla_msgs', 'cv_bridge', 'launch', 'launch_ros'}
+NOT_ON_PYPI = {'carla_msgs', 'cv_bridge', 'launch', 'launch_ros', 'tf2_msgs'}
 #: What tests import and another need always brings.
 BROUGHT = {'tokenizers': 'transformers'}
 

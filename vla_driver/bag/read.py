@@ -19,12 +19,14 @@ from vla_driver.bag.topics import OTHER_INPUTS, InputTopics, describe, find_inpu
 from vla_driver.bag.track import OdometryTrack
 from vla_driver.geometry.frames import FrameTree
 from vla_driver.geometry.rig import rig_from_yaml
-from vla_driver.observation.assemble import ObservationAssembler, ReadySet
+from vla_driver.observation.assemble import ObservationAssembler
 from vla_driver.observation.calibration import Calibrator, CameraCalibration, mount_by_frames, shows_rectified
 from vla_driver.observation.decode import decode_labels
-from vla_driver.observation.messages import read_odometry, read_route, stamp_seconds, yaw_of
-from vla_driver.observation.ready import NotReady
+from vla_driver.observation.messages import read_route, stamp_seconds, yaw_of
+from vla_driver.observation.odometry import OdometryReader
+from vla_driver.observation.ready import NotReady, ReadySet
 from vla_driver.observation.sync import CameraSync
+from vla_driver.settings.planner import PlannerParameters
 from vla_driver.sim.world.scene import Actor, SemanticClass
 from vla_driver.types import (
     CAMERA_NAMES,
@@ -123,6 +125,16 @@ class BagReader:
         if self._assembler is not None:
             found |= self._assembler.rejected
         return found
+
+    @property
+    def standing(self) -> tuple[str, ...]:
+        """What was missing at the end of the latest `ready_sets`, each input by name."""
+        return self._assembler.problems() if self._assembler is not None else ()
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the latest `ready_sets` has used in place of what the bag holds, in words."""
+        return self._assembler.notes if self._assembler is not None else ()
 
     def rig(self) -> CameraRig:
         """Return the rig given, else the one in the bag's metadata, else what its tf tree and camera_info tell.
@@ -228,7 +240,8 @@ class BagReader:
         *,
         policies: Mapping[str, str] | None = None,
         needs: InputNeeds | None = None,
-        max_skew_s: float = 0.06,
+        max_skew_s: float = PlannerParameters.max_skew_s,
+        camera_time_offset_s: float = PlannerParameters.camera_time_offset_s,
     ) -> Iterator[ReadySet]:
         """Yield what the planner node would plan from, tick by tick: the same synchroniser, the same assembling.
 
@@ -250,6 +263,7 @@ class BagReader:
             turn_command_required=inputs.turn_command is not None,
             rectified=self._rectified_cameras(inputs),
             mounted=self._mounted,
+            camera_time_offset_s=camera_time_offset_s,
         )
         self._assembler = assembler
         yield from self._assemble(assembler, inputs)
@@ -259,7 +273,8 @@ class BagReader:
         *,
         policies: Mapping[str, str] | None = None,
         needs: InputNeeds | None = None,
-        max_skew_s: float = 0.06,
+        max_skew_s: float = PlannerParameters.max_skew_s,
+        camera_time_offset_s: float = PlannerParameters.camera_time_offset_s,
     ) -> Iterator[Observation]:
         """Yield the observations of `ready_sets`.
 
@@ -267,7 +282,9 @@ class BagReader:
         """
         self._skipped = []
         count = 0
-        for ready in self.ready_sets(policies=policies, needs=needs, max_skew_s=max_skew_s):
+        for ready in self.ready_sets(
+            policies=policies, needs=needs, max_skew_s=max_skew_s, camera_time_offset_s=camera_time_offset_s
+        ):
             built = ready.observe()
             if isinstance(built, NotReady):
                 self._skipped.append(built)
@@ -279,8 +296,7 @@ class BagReader:
 
     def no_observation(self, problems: Iterable[str]) -> InvalidInput:
         """Return the error for a bag none of whose sets gave an observation; problems: of the sets, in order."""
-        standing = self._assembler.problems() if self._assembler is not None else ()
-        words = '; '.join([*dict.fromkeys(problems), *standing][:8]) or 'no pictures'
+        words = '; '.join([*dict.fromkeys(problems), *self.standing][:8]) or 'no pictures'
         if self.inputs().route is None and (hint := route_hint(self.topics)):
             words += f'; {hint}'
         return InvalidInput(f'bag {self._path} gives no observation: {words}')
@@ -290,23 +306,28 @@ class BagReader:
         infos = {topic: camera for camera, topic in inputs.infos.items()}
         single = {
             inputs.odometry: assembler.push_odometry,
-            inputs.route: assembler.push_route,
             inputs.turn_command: assembler.push_turn_command,
         }
-        wanted = [topic for topic in (*cameras, *infos, *single) if topic is not None]
+        wanted = [topic for topic in (*cameras, *infos, *single, inputs.route) if topic is not None]
         # A latched topic reaches a node before everything else, wherever its message lies in the bag.
         if inputs.route is not None:
             for _, _, message in self.messages([inputs.route]):
                 assembler.push_route(message)
                 break
-        for topic, _, message in self.messages(wanted):
+        for topic, logged_ns, message in self.messages(wanted):
+            # When it was logged is when it came: what is late waits, and is given up, as in a node that hears the bag.
+            now_s = logged_ns * 1e-9
+            while (ready := assembler.take(now_s)) is not None:
+                yield ready
             if topic in cameras:
-                assembler.push_image(cameras[topic], message)
+                assembler.push_image(cameras[topic], message, now_s)
             elif topic in infos:
                 assembler.push_camera_info(infos[topic], message)
+            elif topic in single:
+                single[topic](message, now_s)
             else:
-                single[topic](message)
-            while (ready := assembler.take()) is not None:
+                assembler.push_route(message)
+            while (ready := assembler.take(now_s)) is not None:
                 yield ready
         assembler.flush()
         while (ready := assembler.take()) is not None:
@@ -318,9 +339,10 @@ class BagReader:
         if topic is None:
             raise InvalidInput(f'no odometry (nav_msgs/Odometry) in the bag; it has: {describe(self.topics)}')
         self._rejected.pop('odometry', None)
+        reader = OdometryReader()
         for _, _, message in self.messages([topic]):
             try:
-                yield read_odometry(message)
+                yield reader.read(message)
             except InvalidInput:
                 self._rejected['odometry'] = self._rejected.get('odometry', 0) + 1
 

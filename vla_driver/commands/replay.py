@@ -63,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
         log=print if args.verbose else None,
     )
     calibration = calibration_of(request)
-    tell_calibration(calibration, request.bag)
+    tell_calibration({str(request.bag): calibration})
     recording = replay(request)
     metrics = report_replay(request, recording, args.out, f'Replay of {args.bag.name}')
     metrics |= {

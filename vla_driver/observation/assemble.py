@@ -21,13 +21,14 @@ import threading
 from collections import deque
 from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
 import numpy as np
 
 from vla_driver.observation.calibration import Calibrator, CameraCalibration, check_aspect
+from vla_driver.observation.clocks import ClockOffset
 from vla_driver.observation.decode import decode_message
 from vla_driver.observation.driven import WayDriven
 from vla_driver.observation.history import History
@@ -35,17 +36,16 @@ from vla_driver.observation.messages import (
     ego_at,
     frame_of,
     frame_problem,
-    read_odometry,
     read_route,
     read_turn_command,
     stamp_problem,
     stamp_seconds,
 )
+from vla_driver.observation.odometry import OdometryReader
 from vla_driver.observation.problems import RHYTHM, InputState, Refusals, name_problems
-from vla_driver.observation.ready import NotReady
+from vla_driver.observation.ready import NotReady, ReadySet
 from vla_driver.observation.route import RouteTracker, target_points
 from vla_driver.observation.sync import CameraSync, SyncedSet
-from vla_driver.observation.undistort import Undistorter
 from vla_driver.types import (
     ANCHOR_CAMERA,
     CameraFrame,
@@ -53,7 +53,6 @@ from vla_driver.types import (
     EgoState,
     InputNeeds,
     InvalidInput,
-    Navigation,
     Observation,
     TurnCommand,
 )
@@ -72,54 +71,6 @@ _ROUTE_WITHDRAWN: Final = 'route: withdrawn by an empty path'
 _DECODERS = ThreadPoolExecutor(max_workers=2, thread_name_prefix='decode')
 
 
-@dataclass(frozen=True)
-class ReadySet:
-    """The `Ready` of messages: matched inputs, not decoded yet.
-
-    problems: what is missing in words (then `observe` gives NotReady); epoch: counts the jumps of time, so that
-    whoever remembers earlier ticks forgets them when it changes; source: where the set was matched; lenses: of `rig`'s
-    cameras, those whose pictures are undistorted.
-    """
-
-    synced: SyncedSet
-    rig: CameraRig
-    ego: EgoState | None
-    navigation: Navigation | None
-    problems: tuple[str, ...]
-    epoch: int
-    source: ObservationAssembler = field(repr=False, compare=False)
-    trail: tuple[EgoState, ...] = ()
-    lenses: Mapping[str, Undistorter] = field(default_factory=dict, repr=False, compare=False)
-
-    @property
-    def stamp_s(self) -> float:
-        """t0 in seconds."""
-        return self.synced.stamp_s
-
-    @property
-    def missing(self) -> tuple[str, ...]:
-        """The cameras without a frame."""
-        return self.synced.missing
-
-    @property
-    def arrival_s(self) -> float | None:
-        """When the anchor's image came, by the clock that `push_image` was told; None without one."""
-        return self.synced.frames[ANCHOR_CAMERA].arrival_s
-
-    @property
-    def overtaken(self) -> bool:
-        """Whether time has jumped since."""
-        return self.source.epoch != self.epoch
-
-    def observe(self) -> Observation | NotReady:
-        """Decode; see `ObservationAssembler.build`."""
-        return self.source.build(self)
-
-    def message(self, camera: str) -> Any:
-        """Return the image message of `camera` (its header's stamp is exact to the nanosecond)."""
-        return self.synced.frames[camera].payload
-
-
 @dataclass
 class _Held:
     synced: SyncedSet
@@ -133,6 +84,7 @@ class ObservationAssembler:
     everything as it comes.
     sync: with its own policies for missing cameras; by default all are required.  turn_command_required: if not,
     TurnCommand.FOLLOW at 0 m stands in until a command arrives.  rectified, mounted: see `Calibrator`.
+    camera_time_offset_s: added to the pictures' stamps, where their clock is known to differ from the odometry's.
 
     Messages that cannot be read are dropped, counted in `rejected` and named by `problems`; nothing raises, so
     that one bad message neither kills a callback nor passes in silence.
@@ -147,6 +99,7 @@ class ObservationAssembler:
         turn_command_required: bool = True,
         rectified: bool | Collection[str] = False,
         mounted: Mapping[str, str] | None = None,
+        camera_time_offset_s: float = 0.0,
     ) -> None:
         self._calibrator = Calibrator(rig, rectified, mounted)
         self._sync = sync if sync is not None else CameraSync(rig.names)
@@ -158,6 +111,10 @@ class ObservationAssembler:
         self._at_least = {} if needs is None else dict(needs.image_sizes)
         self._trail_s = TRAIL_S if needs is None else min(needs.trail_s, TRAIL_S)
         self._command_required = turn_command_required
+        self._offset_s = camera_time_offset_s
+        self._offset_ns = round(camera_time_offset_s * 1e9)
+        self._clocks = ClockOffset(ODOMETRY_REACH_S, camera_time_offset_s)
+        self._odometry_reader = OdometryReader()
         self._odometry: History[EgoState] = History(_ODOMETRY_SIZE)
         self._commands: History[tuple[TurnCommand, float]] = History()
         self._command_arrivals_s: deque[float] = deque(maxlen=RHYTHM)
@@ -207,6 +164,9 @@ class ObservationAssembler:
             if not self._stamped(f'camera {camera}', stamp_s):
                 return
             self._calibrator.take_frame(camera, message)
+            stamp_s += self._offset_s
+            if camera == ANCHOR_CAMERA:
+                self._clocks.compare(stamp_s, self._odometry.newest_s)
             resets = self._sync.resets
             synced = self._sync.push(camera, stamp_s, message, now_s)
             if self._sync.resets != resets:
@@ -235,7 +195,7 @@ class ObservationAssembler:
         """Add a nav_msgs/Odometry."""
         with self._lock:
             try:
-                ego = read_odometry(message)
+                ego = self._odometry_reader.read(message)
             except InvalidInput as error:
                 self._refused.refuse('odometry', str(error))
                 return
@@ -314,6 +274,8 @@ class ObservationAssembler:
         self._commands.forget_after(limit_s)
         self._command_arrivals_s.clear()
         self._driven.reset()
+        self._odometry_reader.reset()
+        self._clocks.reset()
         if self._route is not None:
             self._route.reset()
         self._held = None
@@ -341,6 +303,8 @@ class ObservationAssembler:
         ego = None if found is None else ego_at(found[1], synced.stamp_s)
         if ego is None:
             problems.append(self._odometry_problem(synced.stamp_s))
+        elif self._clocks.problem:
+            problems.append(self._clocks.problem)
         command = self._commands.at(synced.stamp_s)
         if command is None and not self._command_required:
             command = (synced.stamp_s, (TurnCommand.FOLLOW, 0.0))
@@ -359,11 +323,16 @@ class ObservationAssembler:
             navigation = self._route.navigation(ego, turn, distance_m)
         trail = self._odometry.before(synced.stamp_s, self._trail_s, _TRAIL_SPACING_S) if self._trail_s else ()
         rig, lenses = self._calibrator.rig, self._calibrator.lenses
-        self._ready.append(ReadySet(synced, rig, ego, navigation, tuple(problems), self._epoch, self, trail, lenses))
+        self._ready.append(
+            ReadySet(synced, rig, ego, navigation, tuple(problems), self._epoch, self, trail, lenses, self._offset_ns)
+        )
 
     def _odometry_problem(self, stamp_s: float) -> str:
         if not len(self._odometry):
-            return 'odometry: none received'
+            refused = self._refused.reasons.get('odometry')
+            return f'odometry: none that can be used: {refused[1]}' if refused else 'odometry: none received'
+        if self._clocks.problem:
+            return self._clocks.problem
         return (
             f'odometry: none within {ODOMETRY_REACH_S} s of the images at {stamp_s:.3f} s '
             f'(newest: {self._odometry.newest_s:.3f} s)'
@@ -424,6 +393,7 @@ class ObservationAssembler:
                     odometry_arrival_s=self._odometry_arrival_s,
                     no_route=self._no_route if self._route is None else '',
                     frames=frame_problem(self._route_frame, self._odometry_frame),
+                    clocks=self._clocks.problem,
                     command_missing=self._command_required and not len(self._commands),
                     command_arrivals_s=tuple(self._command_arrivals_s),
                     refused=self._refused.reasons,
@@ -431,6 +401,13 @@ class ObservationAssembler:
                 now_s,
                 stale_s,
             )
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is used in place of what was sent, in words; for whoever drives to be told of once."""
+        with self._lock:
+            odometry = self._odometry_reader.note
+            return tuple(filter(None, [f'odometry: {odometry}' if odometry else '', self._clocks.note]))
 
     def turn_command_age_s(self, now_s: float) -> float | None:
         """Return how long ago (seconds) the last turn command came; None if none has, or its arrival was not told."""

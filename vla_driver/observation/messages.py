@@ -22,6 +22,12 @@ def stamp_seconds(message: Any) -> float:
     return float(stamp.sec) + float(stamp.nanosec) * 1e-9
 
 
+def stamp_nanoseconds(message: Any) -> int:
+    """Return the header's stamp in whole nanoseconds."""
+    stamp = message.header.stamp
+    return int(stamp.sec) * 1_000_000_000 + int(stamp.nanosec)
+
+
 def stamp_problem(stamp_s: float, newest_s: float, jump_s: float) -> str:
     """Return what is wrong with a stamp of 0 where time has come farther than `jump_s`; '' if nothing is.
 

@@ -10,7 +10,8 @@ The choice is settled when no nearer frame can come: the camera has shown one at
 by its own rhythm, would be farther away.  A set leaves
   - as soon as all cameras have settled frames, or
   - when it has waited long enough (`wait_s` after the anchor's arrival where arrival times are given, and in
-    any case once an anchor frame `wait_s` newer has been seen) and every camera without a frame may be missing.
+    any case once an anchor frame `wait_s` newer has been seen) and every camera without a frame may be missing;
+    one that has long been silent, or never spoke, is not waited for.
 Of several sets that could leave, the newest does; older ones are dropped and counted.  An anchor frame whose
 required cameras are late stays a candidate until a newer set has left, so a camera that is always late delays
 the sets, but never stops them.  Buffers are bounded, and so is the work per call.
@@ -32,6 +33,10 @@ from vla_driver.types import ANCHOR_CAMERA, InvalidInput
 _EPSILON_S = 1e-6
 #: The next frame is expected no earlier than this share of the camera's last interval after the newest one.
 _EARLIEST = 0.75
+#: A camera that may be missing is not waited for after so much silence, or when the anchor has sent so many frames and
+#: it none: each tick would be late by the whole wait.
+_SILENCE_S = 1.0
+_ANCHORS_BEFORE = 5
 
 
 @dataclass(frozen=True)
@@ -116,6 +121,16 @@ class _Camera:
         around = self.frames[max(0, at - 1) : at + 1]
         best = min(reversed(around), key=lambda frame: abs(frame.stamp_s - stamp_s), default=None)
         return best if best is not None and abs(best.stamp_s - stamp_s) <= reach_s + _EPSILON_S else None
+
+    def is_silent(self, stamp_s: float, anchors: int) -> bool:
+        """Whether nobody waits for its frames any more at an anchor's stamp: it has stopped, or never begun.
+
+        anchors: frames of the anchor so far.
+        """
+        if self.count == 0:
+            return anchors > _ANCHORS_BEFORE
+        interval_s = self.interval_s if math.isfinite(self.interval_s) else 0.0
+        return stamp_s - self.newest_s > max(_SILENCE_S, 2.0 * interval_s)
 
     def is_settled(self, stamp_s: float, reach_s: float) -> bool:
         """Whether no frame nearer to `stamp_s` than the nearest one can come any more."""
@@ -299,7 +314,8 @@ class CameraSync:
                 settled = settled and (name == self.anchor or camera.is_settled(anchor.stamp_s, self.max_skew_s))
         if any(self._cameras[name].policy == 'require' for name in missing):
             return None
-        if missing or not settled:
+        anchors = self._cameras[self.anchor].count
+        if not settled or not all(self._cameras[name].is_silent(anchor.stamp_s, anchors) for name in missing):
             waited = newest_anchor_s - anchor.stamp_s >= self.wait_s - _EPSILON_S or now_s == math.inf
             if now_s is not None and anchor.arrival_s is not None:
                 waited = waited or now_s - anchor.arrival_s >= self.wait_s - _EPSILON_S
@@ -321,6 +337,13 @@ class CameraSync:
             }
             return SyncStatus(cameras, self._sets, self._incomplete, self._dropped, self._resets)
 
+    def _apart_s(self, camera: _Camera) -> float:
+        """Return how far the camera's frames lie from the waiting ones of the anchor at least; 0 where unknown."""
+        settled = [s for s in self._cameras[self.anchor].stamps if self._emitted_s < s <= camera.newest_s]
+        if len(settled) < 2 or not camera.stamps:
+            return 0.0
+        return min(abs(stamp - anchor) for stamp in camera.stamps for anchor in settled)
+
     def _camera_status(self, camera: _Camera, newest_s: float, now_s: float | None, stale_s: float) -> CameraStatus:
         if camera.newest_s == -math.inf:
             words = 'no frame yet' if camera.count == 0 else 'no frame since the stamps jumped back'
@@ -337,4 +360,9 @@ class CameraSync:
         elif anchor_s > -math.inf and abs(offset_s) > max(stale_s, self.max_skew_s):
             side = 'ahead of' if offset_s > 0 else 'behind'
             problem = f'stamps {abs(offset_s):.2f} s {side} those of {self.anchor}: do the clocks agree?'
+        elif (apart_s := self._apart_s(camera)) > self.max_skew_s:
+            problem = (
+                f'its frames lie {apart_s:.3f} s from those of {self.anchor}, farther than max_skew_s allows '
+                f'({self.max_skew_s:g} s): give a larger one, or let the camera be missing (missing_cameras)'
+            )
         return CameraStatus(camera.count, camera.newest_s, age_s, problem)

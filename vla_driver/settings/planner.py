@@ -51,6 +51,13 @@ class PlannerParameters(PruningParameters, RigParameters, PolicyParameters, Node
     max_skew_s: float = parameter(
         0.06, 'farthest a frame may lie from the front image in time', low=0.0, high=1.0, launch=True
     )
+    camera_time_offset_s: float = parameter(
+        0.0,
+        "added to the pictures' stamps, where their clock differs from the odometry's by a constant",
+        low=-1e6,
+        high=1e6,
+        launch=True,
+    )
     wait_s: float = parameter(0.05, 'longest wait for inputs that are late', low=0.0, high=1.0)
     max_age_s: float = parameter(
         0.5, 'images published longer ago are dropped, never planned from', low=0.02, high=10.0, live=True, launch=True

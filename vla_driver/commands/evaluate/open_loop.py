@@ -78,8 +78,7 @@ def run(args: argparse.Namespace) -> int:
             results.append(
                 evaluate_bag(path, policy_for, topics=topics, rig=rig, rectified=args.rectified, on_sample=bar.update)
             )
-    for result in results:
-        tell_calibration(result.calibration, result.bag)
+    tell_calibration({result.bag: result.calibration for result in results})
     samples = [sample for result in results for sample in result.samples]
     skipped: Counter[str] = Counter()
     for result in results:

@@ -25,7 +25,9 @@ from visualization_msgs.msg import MarkerArray
 from vla_driver.geometry.rig import load_rig
 from vla_driver.msg import DrivingPlan, TokenSelection
 from vla_driver.msg import TurnCommand as TurnCommandMessage
-from vla_driver.observation.assemble import ObservationAssembler, ReadySet
+from vla_driver.observation.assemble import ObservationAssembler
+from vla_driver.observation.notes import Notes
+from vla_driver.observation.ready import ReadySet
 from vla_driver.observation.sync import CameraSync
 from vla_driver.planning.tick import Outcome, Planner, TickLimits
 from vla_driver.policies.pruning_settings import settings_of
@@ -38,7 +40,7 @@ from vla_driver.ros.nodes.openmp import wait_briefly
 from vla_driver.ros.nodes.own_thread import in_own_thread
 from vla_driver.ros.nodes.pruning_control import PruningControl
 from vla_driver.ros.wire import qos
-from vla_driver.ros.wire.conversions import to_driving_plan, to_path
+from vla_driver.ros.wire.conversions import from_nanoseconds, to_driving_plan, to_path
 from vla_driver.ros.wire.diagnostics import Level, RateMeter, Status
 from vla_driver.ros.wire.markers import no_plan_markers, plan_markers, token_markers
 from vla_driver.ros.wire.selection import to_token_selection
@@ -94,6 +96,7 @@ class PlannerNode(DriverNode[PlannerParameters]):
             needs=self._planner.policy.needs,
             turn_command_required=p.turn_command_required,
             rectified=p.rectified or rectified_cameras(self, rig.names),
+            camera_time_offset_s=p.camera_time_offset_s,
         )
         self._calibration = CalibrationTopics(self, self._assembler, infos=p.use_camera_info, transforms=p.use_tf)
         transports = per_camera(p.image_transport, rig.names, TRANSPORTS, 'image_transport')
@@ -133,6 +136,8 @@ class PlannerNode(DriverNode[PlannerParameters]):
         self._info_epoch = self._assembler.epoch
         self._calibration.start()
         self._images.start()
+        self._notes = Notes()
+        self.every(1.0, self._say_notes)
         # Sets that wait for a late input must leave in time although no message comes.
         self._late = self.every(0.01, self._pump)
 
@@ -204,6 +209,11 @@ class PlannerNode(DriverNode[PlannerParameters]):
         elif not waiting and not self._late.is_canceled():
             self._late.cancel()
 
+    def _say_notes(self) -> None:
+        """Say once what is used in place of what was sent."""
+        for note in self._notes.new(self._assembler.notes):
+            self.get_logger().warning(note)
+
     # The worker's thread.
 
     def _work(self, mailbox: Mailbox[ReadySet]) -> None:
@@ -245,7 +255,7 @@ class PlannerNode(DriverNode[PlannerParameters]):
         return ready.stamp_s + time.monotonic() - sent_s
 
     def _publish(self, plan: Plan, ready: ReadySet, missing: tuple[str, ...], selection: Selection | None) -> None:
-        stamp: Time = ready.message(ANCHOR_CAMERA).header.stamp
+        stamp: Time = from_nanoseconds(ready.stamp_ns)
         self._path_outlet.publish(to_path(plan, stamp))
         self._plan_outlet.publish(to_driving_plan(plan, stamp, missing, ready.synced.skew_s))
         if self._marker_outlet.get_subscription_count():
@@ -272,6 +282,7 @@ class PlannerNode(DriverNode[PlannerParameters]):
             f'missing: {"; ".join(problems)}' if problems else 'all inputs fresh',
             {
                 'turn_command_age_s': self._assembler.turn_command_age_s(now),
+                'notes': '; '.join(self._assembler.notes) or None,
                 **{f'refused {name}': count for name, count in refused.items()},
             },
         )

@@ -1,0 +1,31 @@
+# Copyright 2026 The vla_driver authors
+# SPDX-License-Identifier: Apache-2.0
+"""Say a thing once, though its figures change."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+_NUMBER = re.compile(r'-?\d+(\.\d+)?')
+
+
+def without_figures(text: str) -> str:
+    """Return the text with every number as `#`: what is the same but for its figures becomes equal."""
+    return _NUMBER.sub('#', text)
+
+
+class Notes:
+    """Remembers what was said."""
+
+    def __init__(self) -> None:
+        self._said: set[str] = set()
+
+    def new(self, texts: Iterable[str]) -> list[str]:
+        """Return the texts of which none but for its figures was returned before."""
+        found = []
+        for text in texts:
+            if (key := without_figures(text)) not in self._said:
+                self._said.add(key)
+                found.append(text)
+        return found
