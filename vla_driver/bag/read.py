@@ -263,6 +263,7 @@ class BagReader:
             turn_command_required=inputs.turn_command is not None,
             rectified=self._rectified_cameras(inputs),
             mounted=self._mounted,
+            use_tf=False,  # the rig has been made of it already, where none was given
             camera_time_offset_s=camera_time_offset_s,
         )
         self._assembler = assembler

@@ -27,6 +27,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from vla_driver.geometry.frames import FrameTree
 from vla_driver.observation.calibration import Calibrator, CameraCalibration, check_aspect
 from vla_driver.observation.clocks import ClockOffset
 from vla_driver.observation.decode import decode_message
@@ -83,7 +84,7 @@ class ObservationAssembler:
     rig: the cameras to match.  needs: what the policy looks at, for scaled decoding and for the ego's trail; None:
     everything as it comes.
     sync: with its own policies for missing cameras; by default all are required.  turn_command_required: if not,
-    TurnCommand.FOLLOW at 0 m stands in until a command arrives.  rectified, mounted: see `Calibrator`.
+    TurnCommand.FOLLOW at 0 m stands in until a command arrives.  rectified, mounted, use_tf: see `Calibrator`.
     camera_time_offset_s: added to the pictures' stamps, where their clock is known to differ from the odometry's.
 
     Messages that cannot be read are dropped, counted in `rejected` and named by `problems`; nothing raises, so
@@ -99,9 +100,10 @@ class ObservationAssembler:
         turn_command_required: bool = True,
         rectified: bool | Collection[str] = False,
         mounted: Mapping[str, str] | None = None,
+        use_tf: bool = True,
         camera_time_offset_s: float = 0.0,
     ) -> None:
-        self._calibrator = Calibrator(rig, rectified, mounted)
+        self._calibrator = Calibrator(rig, rectified, mounted, use_tf)
         self._sync = sync if sync is not None else CameraSync(rig.names)
         if set(self._sync.names) != set(rig.names):
             raise InvalidInput(
@@ -145,6 +147,11 @@ class ObservationAssembler:
     def calibration(self) -> Mapping[str, CameraCalibration]:
         """Camera -> what it is used with, and why not with what its camera_info says."""
         return self._calibrator.cameras
+
+    @property
+    def frames(self) -> FrameTree:
+        """The frames that `push_transforms` was told of."""
+        return self._calibrator.frames
 
     @property
     def epoch(self) -> int:
@@ -407,7 +414,11 @@ class ObservationAssembler:
         """What is used in place of what was sent, in words; for whoever drives to be told of once."""
         with self._lock:
             odometry = self._odometry_reader.note
-            return tuple(filter(None, [f'odometry: {odometry}' if odometry else '', self._clocks.note]))
+            said = [f'odometry: {odometry}' if odometry else '', self._clocks.note]
+            calibrated = [
+                f'camera {name}: {note}' for name, used in self._calibrator.cameras.items() for note in used.said
+            ]
+            return tuple(filter(None, [*said, *calibrated]))
 
     def turn_command_age_s(self, now_s: float) -> float | None:
         """Return how long ago (seconds) the last turn command came; None if none has, or its arrival was not told."""

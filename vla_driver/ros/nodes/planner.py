@@ -96,9 +96,10 @@ class PlannerNode(DriverNode[PlannerParameters]):
             needs=self._planner.policy.needs,
             turn_command_required=p.turn_command_required,
             rectified=p.rectified or rectified_cameras(self, rig.names),
+            use_tf=p.use_tf,
             camera_time_offset_s=p.camera_time_offset_s,
         )
-        self._calibration = CalibrationTopics(self, self._assembler, infos=p.use_camera_info, transforms=p.use_tf)
+        self._calibration = CalibrationTopics(self, self._assembler, infos=p.use_camera_info)
         transports = per_camera(p.image_transport, rig.names, TRANSPORTS, 'image_transport')
         self._images = ImageTopics(self, rig.names, transports, self._on_image)
         self._plan_outlet = self.advertise(DrivingPlan, 'plan', qos.RELIABLE)
