@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -15,20 +16,33 @@ from rosbags.highlevel import AnyReader, AnyReaderError
 from rosbags.interfaces import Connection
 
 from vla_driver.bag import schema
-from vla_driver.bag.topics import OTHER_INPUTS, InputTopics, describe, find_inputs, route_hint, transform_topics
+from vla_driver.bag.inventory import policies_for
+from vla_driver.bag.mounted import first_infos, rig_of_frames
+from vla_driver.bag.topics import (
+    OPTIONS,
+    OTHER_INPUTS,
+    InputTopics,
+    Naming,
+    describe,
+    find_inputs,
+    require_inputs,
+    transform_topics,
+)
 from vla_driver.bag.track import OdometryTrack
 from vla_driver.geometry.frames import FrameTree
 from vla_driver.geometry.rig import rig_from_yaml
 from vla_driver.observation.assemble import ObservationAssembler
-from vla_driver.observation.calibration import Calibrator, CameraCalibration, mount_by_frames, shows_rectified
+from vla_driver.observation.calibration import Calibrator, CameraCalibration, shows_rectified
 from vla_driver.observation.decode import decode_labels
 from vla_driver.observation.messages import read_route, stamp_seconds, yaw_of
 from vla_driver.observation.odometry import OdometryReader
 from vla_driver.observation.ready import NotReady, ReadySet
+from vla_driver.observation.reasons import beside, in_words
 from vla_driver.observation.sync import CameraSync
 from vla_driver.settings.planner import PlannerParameters
 from vla_driver.sim.world.scene import Actor, SemanticClass
 from vla_driver.types import (
+    ANCHOR_CAMERA,
     CAMERA_NAMES,
     CameraRig,
     EgoState,
@@ -42,8 +56,6 @@ from vla_driver.types import (
 _CUBE, _ADD = 1, 0
 #: So many messages of /tf are looked at for joints that are fixed all the same.
 _TF_MESSAGES: Final = 300
-#: A topic that has said nothing by then is taken for silent.
-_FIRST_MESSAGES: Final = 3000
 
 
 class BagReader:
@@ -52,6 +64,7 @@ class BagReader:
     topics: camera name, 'odom', 'route' or 'turn_command' -> topic, where the names in the bag are not found by
     themselves (`bag.topics`).  rig: calibration and mounting of the cameras; by default the one in the bag, else that
     of its tf tree and camera_info.  rectified: the pictures are, also those whose topics are not called so.
+    naming: how errors say that a topic can be named.
 
     Raises InvalidInput for what is not a bag, and for a bag without camera topics (listing those it has).
     """
@@ -63,8 +76,9 @@ class BagReader:
         topics: Mapping[str, str] | None = None,
         rig: CameraRig | None = None,
         rectified: bool = False,
+        naming: Naming = OPTIONS,
     ) -> None:
-        self._path, self._given = Path(path), dict(topics or {})
+        self._path, self._given, self._naming = Path(path), dict(topics or {}), naming
         self._rig, self._rectified = rig, rectified
         self._mounted: dict[str, str] = {}  # camera -> what told where it is, where that is not a rig
         self._reader: AnyReader | None = None
@@ -72,6 +86,7 @@ class BagReader:
         self._assembler: ObservationAssembler | None = None  # of the latest `ready_sets`
         self._rejected: dict[str, int] = {}
         self._frames: FrameTree | None = None
+        self._odometry_refused = ''  # why the latest odometry could not be used
 
     def __enter__(self) -> BagReader:
         try:
@@ -97,6 +112,11 @@ class BagReader:
         if self._reader is None:
             raise InvalidInput(f'bag {self._path} is not open: use `with BagReader(...) as bag`')
         return self._reader
+
+    @property
+    def path(self) -> Path:
+        """Where the bag lies."""
+        return self._path
 
     @property
     def topics(self) -> dict[str, str]:
@@ -148,7 +168,8 @@ class BagReader:
         if text is not None:
             self._rig = rig_from_yaml(text, f'bag {self._path}: rig')
         elif self.frames():
-            self._rig = self._rig_of_frames()
+            inputs = find_inputs(self.topics, CAMERA_NAMES, self._given, self._naming)
+            self._rig, self._mounted = rig_of_frames(self, inputs, self._rectified_cameras(inputs))
         else:
             raise InvalidInput(
                 f'bag {self._path} does not say where its cameras are mounted (it has no /tf_static); give a rig: '
@@ -156,34 +177,13 @@ class BagReader:
             )
         return self._rig
 
-    def _rig_of_frames(self) -> CameraRig:
-        inputs = find_inputs(self.topics, CAMERA_NAMES, self._given)
-        first = self._first((*inputs.cameras.values(), *inputs.infos.values(), *filter(None, [inputs.odometry])))
-        pictures = {camera: first.get(topic) for camera, topic in inputs.cameras.items()}
-        infos = {camera: first.get(topic) for camera, topic in inputs.infos.items()}
-        vehicle = getattr(first.get(inputs.odometry or ''), 'child_frame_id', '')
-        try:
-            mounted = mount_by_frames(self.frames(), pictures, infos, self._rectified_cameras(inputs), vehicle)
-        except InvalidInput as error:
-            raise InvalidInput(
-                f'bag {self._path}: its tf tree does not say where all its cameras are mounted: {error}; give a rig '
-                '(a YAML file, or sim, nuscenes, bench2drive)'
-            ) from error
-        self._mounted = {camera: place for camera, (_, place) in mounted.items()}
-        return CameraRig('tf', tuple(camera for camera, _ in mounted.values()))
-
-    def _first(self, topics: Iterable[str]) -> dict[str, Any]:
-        """Return topic -> its first message, of those that come within the first messages of the bag."""
-        found: dict[str, Any] = {}
-        wanted = list(dict.fromkeys(topics))
-        for topic, _, message in itertools.islice(self.messages(wanted), _FIRST_MESSAGES):
-            found.setdefault(topic, message)
-            if len(found) == len(wanted):
-                break
-        return found
-
     def _rectified_cameras(self, inputs: InputTopics) -> list[str]:
         return [camera for camera, topic in inputs.cameras.items() if self._rectified or shows_rectified(topic)]
+
+    @property
+    def rectified(self) -> bool:
+        """Whether all pictures were said to be rectified."""
+        return self._rectified
 
     @property
     def calibration(self) -> Mapping[str, CameraCalibration]:
@@ -192,10 +192,8 @@ class BagReader:
             return self._assembler.calibration
         inputs = self.inputs()
         known = Calibrator(self.rig(), self._rectified_cameras(inputs), self._mounted)
-        first = self._first(inputs.infos.values())
-        for camera, topic in inputs.infos.items():
-            if topic in first:
-                known.take_info(camera, first[topic])
+        for camera, message in first_infos(self, inputs).items():
+            known.take_info(camera, message)
         return {camera: known.cameras[camera] for camera in inputs.cameras}
 
     def frames(self) -> FrameTree:
@@ -215,7 +213,11 @@ class BagReader:
         except InvalidInput:
             # A bag without camera topics is of no use: that is said first, the missing rig afterwards.
             cameras = CAMERA_NAMES
-        return find_inputs(self.topics, cameras, self._given)
+        return find_inputs(self.topics, cameras, self._given, self._naming)
+
+    def require_inputs(self, policies: Mapping[str, str]) -> None:
+        """Raise InvalidInput unless the bag has what a planner cannot do without; policies: of missing cameras."""
+        require_inputs(self.inputs(), self.topics, f'bag {self._path}', policies, self._naming)
 
     def messages(self, topics: Sequence[str] | None = None) -> Iterator[tuple[str, int, Any]]:
         """Yield (topic, log time in nanoseconds, message) in log order, of some topics or of all."""
@@ -248,14 +250,13 @@ class BagReader:
         policies: camera -> 'require', 'skip' or 'black' when it has no frame; cameras the bag does not have are
         skipped unless a policy says otherwise.  needs: see ObservationAssembler.
 
-        A bag without turn commands is read as "follow the road".  Raises InvalidInput for a bag without odometry.
+        A bag without turn commands is read as "follow the road".  Raises InvalidInput for a bag without front camera,
+        odometry or route.
         """
         inputs = self.inputs()
         rig = self.rig()
-        if inputs.odometry is None:
-            raise InvalidInput(f'no odometry (nav_msgs/Odometry) in the bag; it has: {describe(self.topics)}')
-        chosen = {name: 'skip' for name in rig.names if name not in inputs.cameras}
-        chosen.update(policies or {})
+        chosen = policies_for(inputs, policies or {})
+        self.require_inputs(chosen)
         assembler = ObservationAssembler(
             rig,
             CameraSync(rig.names, policies=chosen, max_skew_s=max_skew_s),
@@ -295,12 +296,19 @@ class BagReader:
         if count == 0:
             raise self.no_observation(problem for skipped in self._skipped for problem in skipped.problems)
 
+    def lost(self) -> dict[str, int]:
+        """Return why front pictures of the last `ready_sets` became no set, in words, and how many did not."""
+        return {} if self._assembler is None else self._assembler.sync.lost()
+
     def no_observation(self, problems: Iterable[str]) -> InvalidInput:
         """Return the error for a bag none of whose sets gave an observation; problems: of the sets, in order."""
-        words = '; '.join([*dict.fromkeys(problems), *self.standing][:8]) or 'no pictures'
-        if self.inputs().route is None and (hint := route_hint(self.topics)):
-            words += f'; {hint}'
-        return InvalidInput(f'bag {self._path} gives no observation: {words}')
+        counts = Counter(problems)
+        counts.update(self.lost())
+        counts.update(beside(counts, self.standing))
+        return InvalidInput(
+            f'bag {self._path} gives no observation: '
+            + (in_words(counts, 8) or f'no pictures on {self.inputs().cameras[ANCHOR_CAMERA]}')
+        )
 
     def _assemble(self, assembler: ObservationAssembler, inputs: InputTopics) -> Iterator[ReadySet]:
         cameras = {topic: camera for camera, topic in inputs.cameras.items()}
@@ -344,16 +352,22 @@ class BagReader:
         for _, _, message in self.messages([topic]):
             try:
                 yield reader.read(message)
-            except InvalidInput:
+            except InvalidInput as error:
                 self._rejected['odometry'] = self._rejected.get('odometry', 0) + 1
+                self._odometry_refused = str(error)
 
     def inputs_without_cameras(self) -> InputTopics:
         """Return odometry, route and turn command alone: works for any bag that has odometry."""
-        return find_inputs(self.topics, (), {k: v for k, v in self._given.items() if k in OTHER_INPUTS})
+        return find_inputs(self.topics, (), {k: v for k, v in self._given.items() if k in OTHER_INPUTS}, self._naming)
 
     def track(self) -> OdometryTrack:
         """Return where the vehicle went."""
-        return OdometryTrack(list(self.odometry()))
+        states = list(self.odometry())
+        if not states:
+            topic, count = self.inputs_without_cameras().odometry, self._rejected.get('odometry', 0)
+            words = f'{count} messages, all of them refused: {self._odometry_refused}' if count else 'no message'
+            raise InvalidInput(f'bag {self._path}: no odometry that can be used: {topic} has {words}')
+        return OdometryTrack(states)
 
     def route(self) -> FloatArray | None:
         """Return the first route's points [N, 2] in the odometry frame, None when the bag has none."""

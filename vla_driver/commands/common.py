@@ -22,6 +22,7 @@ from vla_driver.settings.options import add_options
 from vla_driver.settings.planner import PlannerParameters
 from vla_driver.settings.policy import NODE_POLICIES, PolicyParameters
 from vla_driver.settings.shared import RigParameters
+from vla_driver.settings.topics_file import read_topics_file
 from vla_driver.types import CameraRig, InvalidInput
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def add_policy_arguments(parser: argparse.ArgumentParser, names: tuple[str, ...]
 
 
 def add_bag_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add --camera-topic, --topic, --rig and --rectified: how a bag from elsewhere is read."""
+    """Add --camera-topic, --topic, --topics, --rig and --rectified: how a bag from elsewhere is read."""
     parser.add_argument(
         '--camera-topic',
         action='append',
@@ -70,21 +71,37 @@ def add_bag_arguments(parser: argparse.ArgumentParser) -> None:
         metavar='NAME=TOPIC',
         help='where odom, route or turn_command is in the bag (repeatable)',
     )
+    parser.add_argument(
+        '--topics',
+        type=Path,
+        metavar='FILE',
+        help='a YAML file that says where all these are, such as config/topics/autoware.yaml; options go before it',
+    )
     add_options(
         parser, RigParameters, 'rig', instead={'rig': "the bag's own, else that of its /tf_static and camera_info"}
     )
     add_options(parser, PlannerParameters, 'rectified')
 
 
+def add_matching_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add --missing-cameras and --max-skew-s: which pictures make a set."""
+    instead = {'missing_cameras': 'skip those without a topic in the bag, require all others'}
+    add_options(parser, PlannerParameters, 'missing_cameras', 'max_skew_s', instead=instead)
+
+
 def bag_topics(args: argparse.Namespace) -> dict[str, str]:
-    """Return the topics given by --camera-topic and --topic: input name -> topic."""
-    topics: dict[str, str] = {}
-    for text in (*args.camera_topic, *args.topic):
-        name, separator, topic = text.partition('=')
-        if not (name and separator and topic.startswith('/')):
-            raise InvalidInput(f'{text!r}: expected NAME=/TOPIC, such as front=/carla/hero/front/image')
-        topics[name] = topic
-    return topics
+    """Return the topics given by --topics, --camera-topic and --topic: input name -> topic."""
+    topics = {} if args.topics is None else read_topics_file(args.topics)
+    given: dict[str, str] = {}
+    for option, texts in (('--camera-topic', args.camera_topic), ('--topic', args.topic)):
+        for text in texts:
+            name, separator, topic = text.partition('=')
+            if not (name and separator and topic.startswith('/')):
+                raise InvalidInput(f'{option} {text!r}: expected NAME=/TOPIC, such as front=/carla/hero/front/image')
+            if given.get(name, topic) != topic:
+                raise InvalidInput(f'{option} {text!r}: {name} was given {given[name]} already')
+            given[name] = topic
+    return {**topics, **given}
 
 
 def bag_rig(args: argparse.Namespace) -> CameraRig | None:

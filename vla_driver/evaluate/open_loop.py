@@ -13,14 +13,17 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from vla_driver.bag.inventory import inventory
 from vla_driver.bag.read import BagReader
 from vla_driver.bag.track import OdometryTrack
 from vla_driver.evaluate.displacement import STEP_TIMES_S, Boxes, Sample, score
 from vla_driver.observation.calibration import CameraCalibration
 from vla_driver.planning.tick import Planner
+from vla_driver.settings.planner import PlannerParameters, missing_policies
 from vla_driver.sim.world.scene import Actor
 from vla_driver.types import (
     NO_PICTURES,
@@ -43,7 +46,7 @@ NO_PLAN = 'no plan: '
 
 @dataclass
 class BagResult:
-    """One bag: the scored plans, and what could not be scored and why."""
+    """One bag: the scored plans, what could not be scored and why; inputs: `bag.inventory`."""
 
     bag: str
     samples: list[Sample] = field(default_factory=list)
@@ -52,6 +55,7 @@ class BagResult:
     rejected: Mapping[str, int] = field(default_factory=dict)
     calibration: Mapping[str, CameraCalibration] = field(default_factory=dict)
     plan_ms: list[float] = field(default_factory=list)
+    inputs: Mapping[str, Any] = field(default_factory=dict)
 
 
 class RecordedExpert:
@@ -115,26 +119,35 @@ def evaluate_bag(
     topics: Mapping[str, str] | None = None,
     rig: CameraRig | None = None,
     rectified: bool = False,
+    missing_cameras: Sequence[str] = (),
+    max_skew_s: float = PlannerParameters.max_skew_s,
+    on_inputs: Callable[[Mapping[str, Any]], None] | None = None,
     on_sample: Callable[[], None] | None = None,
 ) -> BagResult:
     """Plan at every set of images in a bag and score each plan whose 3 s of future were recorded.
 
     topics, rig, rectified: see `BagReader`.
     make_policy: given the open bag, so that an expert can be made of what it recorded; the policy is reset first.
+    missing_cameras, max_skew_s: which pictures make a set, as the planner node's parameters; cameras without a topic
+    are skipped where nothing else is said.  on_inputs: told which topics are used (`bag.inventory`) before planning.
     Where a language model's answer is malformed there is no plan: counted in `skipped`, by its fault.  Raises
     InvalidInput for a bag that cannot be used (no cameras, odometry or route).
     """
     with BagReader(path, topics=topics, rig=rig, rectified=rectified) as bag:
         result = BagResult(str(path))
         # Cameras first: "no camera topics, but these" is the message for a bag of another kind.
-        bag.inputs()
+        inputs = bag.inputs()
+        policies = missing_policies(missing_cameras, bag.rig().names, '--missing-cameras')
+        result.inputs = inventory(inputs, policies)
+        if on_inputs is not None:
+            on_inputs(result.inputs)
         policy = make_policy(bag)
         planner = Planner(policy)
         planner.reset()
         track = bag.track()
         agents = AgentTrack(list(bag.agents()))
         seen = 0
-        for ready in bag.ready_sets(needs=policy.needs):
+        for ready in bag.ready_sets(policies=policies, needs=policy.needs, max_skew_s=max_skew_s):
             tick = planner.answer(ready)
             seen += tick.observation is not None
             if isinstance(tick.error, MalformedAnswer):  # no plan; on the road the guard's fallback would be driven
@@ -154,6 +167,7 @@ def evaluate_bag(
                     result.samples.append(sample)
         if not seen:
             raise bag.no_observation(result.skipped)
+        result.skipped.update(bag.lost())
         result.rejected, result.calibration = dict(bag.rejected), bag.calibration
     return result
 

@@ -4,13 +4,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from vla_driver.settings.knob import parameter
+from vla_driver.settings.per_camera import per_camera
 from vla_driver.settings.policy import PolicyParameters
 from vla_driver.settings.pruning import PruningParameters
 from vla_driver.settings.shared import NodeParameters, RigParameters
+from vla_driver.types import ANCHOR_CAMERA
 
 #: On which topics a camera's images come.
 TRANSPORTS: Final = ('auto', 'raw', 'compressed')
@@ -65,3 +68,10 @@ class PlannerParameters(PruningParameters, RigParameters, PolicyParameters, Node
     plan_ttl_s: float = parameter(1.0, 'nobody may act on an older plan', low=0.1, high=5.0, live=True, launch=True)
     stale_s: float = parameter(0.5, 'diagnostics call an input missing after this silence', low=0.05, live=True)
     turn_command_required: bool = parameter(True, 'false: FOLLOW at 0 m stands in until one arrives', launch=True)
+
+
+def missing_policies(
+    entries: Sequence[str], cameras: Sequence[str], what: str = 'parameter missing_cameras'
+) -> dict[str, str]:
+    """Return camera -> one of MISSING_POLICIES from the entries of `missing_cameras`; see `per_camera`."""
+    return per_camera(entries, cameras, MISSING_POLICIES, what, ANCHOR_CAMERA)

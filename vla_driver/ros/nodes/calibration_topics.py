@@ -63,9 +63,7 @@ def transform_message_type() -> Any:
 class CalibrationTopics:
     """The subscriptions of camera_info and /tf_static; what comes goes to the assembler and is told in the log."""
 
-    def __init__(
-        self, node: DriverNode[Any], assembler: ObservationAssembler, *, infos: bool, transforms: bool
-    ) -> None:
+    def __init__(self, node: DriverNode[Any], assembler: ObservationAssembler, *, infos: bool) -> None:
         self._node, self._assembler = node, assembler
         self._wants_infos = infos
         topics = {camera: info_topics(node, camera) for camera in assembler.rig.names}

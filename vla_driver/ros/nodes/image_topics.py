@@ -19,7 +19,6 @@ from sensor_msgs.msg import CompressedImage, Image
 
 from vla_driver.ros.wire import qos
 from vla_driver.ros.wire.diagnostics import RateMeter
-from vla_driver.types import InvalidInput
 
 if TYPE_CHECKING:
     from vla_driver.ros.nodes.lifecycle import DriverNode
@@ -29,29 +28,6 @@ _SILENCE_S: Final = 2.0
 
 #: A message that seems to be older than this comes from a clock that is not set like ours.
 _OLDEST_S: Final = 10.0
-
-
-def per_camera(
-    entries: Sequence[str], cameras: Sequence[str], allowed: Sequence[str], parameter: str, spared: str = ''
-) -> dict[str, str]:
-    """Return camera -> choice from a parameter: one choice for all, or entries `camera=choice`.
-
-    Cameras that no entry names are left out of the result (their default applies).  `spared`: a camera
-    that the choice for all does not touch.  Raises InvalidInput naming the entry and what is allowed.
-    """
-    chosen: dict[str, str] = {}
-    for entry in entries:
-        camera, equals, choice = entry.partition('=')
-        if not equals:
-            camera, choice = '', entry
-        if choice not in allowed:
-            raise InvalidInput(f'parameter {parameter}: {entry!r}, allowed: {", ".join(allowed)}')
-        if camera and camera not in cameras:
-            raise InvalidInput(f'parameter {parameter}: {entry!r}, the cameras are: {", ".join(cameras)}')
-        if not camera and len(entries) > 1:
-            raise InvalidInput(f'parameter {parameter}: {list(entries)}: one choice for all, or camera=choice each')
-        chosen.update({camera: choice} if camera else {name: choice for name in cameras if name != spared})
-    return chosen
 
 
 def sent_at(info: Mapping[str, Any]) -> float:

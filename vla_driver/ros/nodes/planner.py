@@ -9,6 +9,7 @@ replace each other, so that it never works on old pictures.
 
 from __future__ import annotations
 
+import json
 import sys
 import threading
 import time
@@ -28,12 +29,13 @@ from vla_driver.msg import TurnCommand as TurnCommandMessage
 from vla_driver.observation.assemble import ObservationAssembler
 from vla_driver.observation.notes import Notes
 from vla_driver.observation.ready import ReadySet
+from vla_driver.observation.reasons import ReasonCounter
 from vla_driver.observation.sync import CameraSync
 from vla_driver.planning.tick import Outcome, Planner, TickLimits
 from vla_driver.policies.pruning_settings import settings_of
 from vla_driver.policies.registry import checkpoint_of, make_policy
 from vla_driver.ros.nodes.calibration_topics import CalibrationTopics, rectified_cameras
-from vla_driver.ros.nodes.image_topics import ImageTopics, per_camera
+from vla_driver.ros.nodes.image_topics import ImageTopics
 from vla_driver.ros.nodes.lifecycle import DriverNode, run
 from vla_driver.ros.nodes.mailbox import Mailbox
 from vla_driver.ros.nodes.openmp import wait_briefly
@@ -44,17 +46,19 @@ from vla_driver.ros.wire.conversions import from_nanoseconds, to_driving_plan, t
 from vla_driver.ros.wire.diagnostics import Level, RateMeter, Status
 from vla_driver.ros.wire.markers import no_plan_markers, plan_markers, token_markers
 from vla_driver.ros.wire.selection import to_token_selection
-from vla_driver.settings.planner import MISSING_POLICIES, TRANSPORTS, PlannerParameters
+from vla_driver.settings.per_camera import per_camera
+from vla_driver.settings.planner import TRANSPORTS, PlannerParameters, missing_policies
 from vla_driver.types import (
-    ANCHOR_CAMERA,
     CameraRig,
     Plan,
     PlanSource,
     Selection,
 )
 
-#: What the diagnostics call the outcomes of ticks that gave no plan of the policy's own.
+#: What the diagnostics call the outcomes of ticks.
 _COUNTED: Final = {
+    Outcome.POLICY: 'policy',
+    Outcome.REFUSED: 'refused_by_guard',
     Outcome.STALE: 'stale',
     Outcome.NOT_READY: 'not_ready',
     Outcome.FAILED: 'failed',
@@ -69,6 +73,7 @@ class PlannerNode(DriverNode[PlannerParameters]):
 
     def __init__(self, **node_arguments: Any) -> None:
         self._counters = dict.fromkeys(('sets', *_COUNTED.values()), 0)
+        self._reasons = ReasonCounter()  # why sets gave no plan of the policy's own
         self._plan_times = RateMeter()
         self._last_plan: Plan | None = None
         self._last_problem = ''
@@ -88,7 +93,7 @@ class PlannerNode(DriverNode[PlannerParameters]):
             rig.names,
             max_skew_s=p.max_skew_s,
             wait_s=p.wait_s,
-            policies=per_camera(p.missing_cameras, rig.names, MISSING_POLICIES, 'missing_cameras', ANCHOR_CAMERA),
+            policies=missing_policies(p.missing_cameras, rig.names),
         )
         self._assembler = ObservationAssembler(
             rig,
@@ -100,7 +105,7 @@ class PlannerNode(DriverNode[PlannerParameters]):
             camera_time_offset_s=p.camera_time_offset_s,
         )
         self._calibration = CalibrationTopics(self, self._assembler, infos=p.use_camera_info)
-        transports = per_camera(p.image_transport, rig.names, TRANSPORTS, 'image_transport')
+        transports = per_camera(p.image_transport, rig.names, TRANSPORTS, 'parameter image_transport')
         self._images = ImageTopics(self, rig.names, transports, self._on_image)
         self._plan_outlet = self.advertise(DrivingPlan, 'plan', qos.RELIABLE)
         self._path_outlet = self.advertise(Path, 'path', qos.RELIABLE)
@@ -224,6 +229,7 @@ class PlannerNode(DriverNode[PlannerParameters]):
             except Exception as error:  # a defect must not silence the planner for good
                 self._counters['failed'] += 1
                 self._last_problem = f'{error!r}'
+                self._reasons.add(self._last_problem)
                 self.get_logger().error(f'planning failed:\n{traceback.format_exc()}', throttle_duration_sec=2.0)
 
     def _tick(self, ready: ReadySet) -> None:
@@ -233,8 +239,8 @@ class PlannerNode(DriverNode[PlannerParameters]):
         if result.jumped:
             self.resets = ready.epoch
             self.get_logger().warning(f'reset: time jumped back to {ready.stamp_s:.3f} s')
-        if result.outcome in _COUNTED:
-            self._counters[_COUNTED[result.outcome]] += 1
+        self._counters[_COUNTED[result.outcome]] += 1
+        self._reasons.update(result.problems)
         if result.outcome in (Outcome.FAILED, Outcome.NOT_READY):
             self.get_logger().warning(f'no plan: {result.problem}', throttle_duration_sec=2.0)
         if result.outcome in (Outcome.FAILED, Outcome.NOT_READY, Outcome.STALE):
@@ -282,6 +288,7 @@ class PlannerNode(DriverNode[PlannerParameters]):
             Level.ERROR if problems else Level.OK,
             f'missing: {"; ".join(problems)}' if problems else 'all inputs fresh',
             {
+                'problems': json.dumps(problems),
                 'turn_command_age_s': self._assembler.turn_command_age_s(now),
                 'notes': '; '.join(self._assembler.notes) or None,
                 **{f'refused {name}': count for name, count in refused.items()},
@@ -313,6 +320,8 @@ class PlannerNode(DriverNode[PlannerParameters]):
             'published': self._plan_times.count,
             **self._counters,
             'replaced_by_newer': self._mailbox.replaced,
+            'not_matched': json.dumps(self._assembler.sync.lost(time.monotonic(), self.parameters.stale_s)),
+            'not_planned': json.dumps(self._reasons.counts()),
             'last_problem': self._last_problem or None,
         }
         if plan is None or age_s is None:
