@@ -26,8 +26,9 @@ from visualization_msgs.msg import MarkerArray
 from vla_driver.geometry.rig import load_rig
 from vla_driver.msg import DrivingPlan, TokenSelection
 from vla_driver.msg import TurnCommand as TurnCommandMessage
-from vla_driver.observation.assemble import ObservationAssembler, ReadySet
+from vla_driver.observation.assemble import ObservationAssembler
 from vla_driver.observation.notes import Notes
+from vla_driver.observation.ready import ReadySet
 from vla_driver.observation.reasons import ReasonCounter, in_words
 from vla_driver.observation.sync import CameraSync
 from vla_driver.planning.tick import Outcome, Planner, TickLimits
@@ -100,10 +101,11 @@ class PlannerNode(DriverNode[PlannerParameters]):
             needs=self._planner.policy.needs,
             turn_command_required=p.turn_command_required,
             rectified=p.rectified or rectified_cameras(self, rig.names),
+            use_tf=p.use_tf,
             camera_time_offset_s=p.camera_time_offset_s,
             odometry_mount=p.odometry_mount,
         )
-        self._calibration = CalibrationTopics(self, self._assembler, infos=p.use_camera_info, transforms=p.use_tf)
+        self._calibration = CalibrationTopics(self, self._assembler, infos=p.use_camera_info)
         transports = per_camera(p.image_transport, rig.names, TRANSPORTS, 'parameter image_transport')
         self._images = ImageTopics(self, rig.names, transports, self._on_image)
         self._plan_outlet = self.advertise(DrivingPlan, 'plan', qos.RELIABLE)
