@@ -88,7 +88,7 @@ def explain(
     offers: topic -> its publishers; published: as in `nearest`.
     """
     reachable = [
-        f'{one.topic} is published by {offer.node}'
+        f'{one.topic} has a publisher, {offer.node}; does it send? ros2 topic hz {one.topic}'
         for one in listened
         for offer in offers.get(one.topic, ())
         if not mismatch(one, offer)
@@ -104,18 +104,30 @@ def explain(
     if reasons:
         return f'not received: {"; ".join(dict.fromkeys(reasons))}'
     topics = ' and '.join(dict.fromkeys(one.topic for one in listened))
-    types = ' or '.join(dict.fromkeys(one.type for one in listened))
+    types = ' or '.join(dict.fromkeys(one.type.rpartition('/')[2] for one in listened))
     others = nearest(listened, published, name)
-    there = f'published there: {", ".join(others)}' if others else 'nobody publishes that type on another one either'
-    return f'nobody publishes on {topics} ({types}); {there}'
+    there = f'there is {", ".join(others)}' if others else f'there is no other topic of {types} either'
+    return f'nobody publishes on {topics}; {there}'
 
 
 def waiting_text(problems: Iterable[tuple[str, str]], about: Mapping[str, str]) -> str:
     """Return the whole message.  problems: (input, what is wrong with it); about: input -> `explain`."""
     listed = list(problems)
-    first = ', '.join(f'{name} ({why})' if why else name for name, why in listed)
+    alike: dict[str, list[str]] = {}  # why -> inputs
+    for name, why in listed:
+        alike.setdefault(why, []).append(name)
+    first = ', '.join(f'{_joined(names)} ({why})' if why else ', '.join(names) for why, names in alike.items())
     lines = [f'  {name}: {about[name]}' for name in dict.fromkeys(name for name, _ in listed) if about.get(name)]
     return '\n'.join([f'waiting for: {first}', *lines])
+
+
+def _joined(names: Sequence[str]) -> str:
+    """Return names as a list in which cameras stand together."""
+    cameras = [name.removeprefix('camera ') for name in names if name.startswith('camera ')]
+    others = [name for name in names if not name.startswith('camera ')]
+    if len(cameras) < 2:
+        return ', '.join(names)
+    return ', '.join([f'cameras {", ".join(cameras)}', *others])
 
 
 class WaitingLog:
