@@ -189,6 +189,8 @@ def offers_of(node: Node, topic: str) -> list[Offer]:
     found = []
     for one in node.get_publishers_info_by_topic(topic):
         name = f'{one.node_namespace.rstrip("/")}/{one.node_name}'
+        if 'UNKNOWN' in one.node_name:  # a publisher is discovered before its node
+            name = 'a node'
         if name != own:
             found.append(Offer(name, one.topic_type, one.qos_profile))
     return found
