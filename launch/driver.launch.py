@@ -29,7 +29,8 @@ TOPICS = {
 def camera_remappings(text):
     """Return remappings of `camera/<name>/...` for entries such as 'front=/carla/hero/front/image', by comma.
 
-    The compressed images are expected below that topic, camera_info beside it, as image_transport has them.
+    The compressed images are expected below that topic, camera_info beside it, as image_transport has them; the planner
+    looks for camera_info below it as well.
     """
     pairs = []
     for entry in filter(None, (part.strip() for part in text.split(','))):

@@ -5,7 +5,11 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +17,7 @@ import pytest
 from vla_driver.bag.read import BagReader
 from vla_driver.bag.write import BagWriter
 from vla_driver.cli import main
+from vla_driver.evaluate import open_loop as evaluation
 from vla_driver.evaluate.displacement import summarise
 from vla_driver.evaluate.open_loop import AgentTrack, RecordedExpert, evaluate_bag, nearest
 from vla_driver.geometry import unicycle
@@ -22,6 +27,7 @@ from vla_driver.policies.constant_velocity import ConstantVelocityPolicy
 from vla_driver.sim.world.scene import Actor, SemanticClass
 from vla_driver.types import (
     CameraFrame,
+    CameraRig,
     EgoState,
     InputNeeds,
     Intent,
@@ -84,6 +90,32 @@ def test_collisions_are_counted_where_agents_were_recorded(braking_bag: Path) ->
     assert others[0].collides is not None
 
 
+def test_a_long_bag_is_scored_while_it_is_read_and_held_for_seconds_only(
+    braking_bag: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Batches of a moment give the figures of one that holds the whole drive."""
+    whole = evaluate_bag(braking_bag, lambda bag: ConstantVelocityPolicy())
+    monkeypatch.setattr(evaluation, '_BATCH_S', 0.0)
+    monkeypatch.setattr(evaluation, '_LATE_S', 0.3)
+    held: list[tuple[int, int]] = []
+    add = evaluation._Scoring.add_odometry
+
+    def watched(scoring: evaluation._Scoring, state: EgoState) -> None:
+        add(scoring, state)
+        held.append((len(scoring._states), len(scoring._result.samples)))
+
+    monkeypatch.setattr(evaluation._Scoring, 'add_odometry', watched)
+    batched = evaluate_bag(braking_bag, lambda bag: ConstantVelocityPolicy())
+    # 3.3 s of odometry at 12 Hz, and half a second to the next plan; the last plans are scored at the end.
+    assert max(states for states, _ in held) < 50 < len(held)
+    assert held[-1][1] >= 5
+    assert batched.without_future == whole.without_future
+    assert [sample.stamp_s for sample in batched.samples] == [sample.stamp_s for sample in whole.samples]
+    for one, other in zip(batched.samples, whole.samples, strict=True):
+        np.testing.assert_allclose(one.error_m, other.error_m, atol=1e-9)
+        np.testing.assert_array_equal(one.collides, other.collides)
+
+
 def test_the_recorded_expert_is_almost_exact(braking_bag: Path) -> None:
     result = evaluate_bag(braking_bag, lambda bag: RecordedExpert(list(bag.expert_trajectories())))
     assert summarise(result.samples)['UniAD']['l2_m']['3s'] < 0.05
@@ -97,7 +129,9 @@ def test_the_command_writes_both_protocols(braking_bag: Path, tmp_path: Path, ca
     assert figures['samples'] == 14
     assert figures['UniAD']['l2_m']['3s'] == pytest.approx(4.5, abs=0.02)
     assert figures['ST-P3/VAD']['l2_m']['3s'] == pytest.approx(0.5 * 91 / 24, abs=0.02)
-    assert set(figures['bags'][0]) == {'bag', 'samples', 'without_future', 'skipped', 'rejected'}
+    assert set(figures['bags'][0]) == {
+        'bag', 'samples', 'without_future', 'skipped', 'rejected', 'inputs', 'calibration', 'unread'
+    }  # fmt: skip
     text = capsys.readouterr().out
     assert 'L2 (m), UniAD' in text
     assert 'N = 14' in text
@@ -206,3 +240,125 @@ def test_answers_that_are_all_malformed_are_told_and_written(
     found = json.loads((tmp_path / 'a').read_text())
     assert found['samples'] == 0
     assert found['bags'][0]['skipped'] == {f'no plan: {AnswerFault.EMPTY.value}': 13}
+
+
+def drive(path: Path, sends: Mapping[str, Callable[[int], bool]], x_m: float = 0.0, shift_s: float = 0.0) -> Path:
+    """Write 4 s of a drive with pictures at 5 Hz.
+
+    sends: camera -> at which ticks it has a picture; x_m: added to the odometry's place; shift_s: to its stamps.
+    """
+    picture = np.full((192, 320, 3), 120, np.uint8)
+    mounted = CameraRig('drive', tuple(replace(RIG['front'], name=name) for name in sends))
+    with BagWriter(path, mounted) as bag:
+        bag.write_route(START_S, [[60.0, 0.0], [90.0, 0.0]])
+        for tick in range(41):
+            ego = ego_at(0.1 * tick)
+            object.__setattr__(ego, 'x_m', ego.x_m + x_m)
+            object.__setattr__(ego, 'stamp_s', ego.stamp_s + shift_s)
+            bag.write_odometry(ego)
+            for name, at in sends.items():
+                if tick % 2 == 0 and at(tick):
+                    bag.write_camera(name, START_S + 0.1 * tick, picture)
+    return path
+
+
+def always(tick: int) -> bool:
+    return tick >= 0
+
+
+ALL_CAMERAS = dict.fromkeys(RIG.names, always)
+
+
+def open_loop(bag: Path, *words: str) -> int:
+    return main(['evaluate', 'open-loop', str(bag), '--policy', 'constant-velocity', '--rig', 'sim', *words])
+
+
+def test_which_topics_are_used_missing_and_unused_is_told_and_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bag = drive(tmp_path / 'bag', {'front': always, 'rear_left': always, 'side': always})
+    assert open_loop(bag, '--json', str(tmp_path / 'a.json')) == 0
+    text = capsys.readouterr().out
+    assert 'front <- /camera/front/image/compressed, back_left <- /camera/rear_left/image/compressed' in text
+    assert 'missing: front_left, front_right, back, back_right (no topic found: sets go on without it)' in text
+    assert 'pictures that nobody uses: /camera/side/image/compressed' in text
+    inputs = json.loads((tmp_path / 'a.json').read_text())['bags'][0]['inputs']
+    assert inputs['missing_cameras'] == dict.fromkeys(('front_left', 'front_right', 'back', 'back_right'), 'skip')
+    assert inputs['unused_pictures'] == ['/camera/side/image/compressed']
+
+
+def test_a_topics_file_maps_and_options_go_before_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bag = drive(tmp_path / 'bag', {'camera0': always, 'camera1': always})
+    assert open_loop(bag) == 2
+    assert 'no camera topics for' in capsys.readouterr().err
+    file = tmp_path / 'topics.yaml'
+    file.write_text('cameras: {front: /camera/camera0/image/compressed}\nodom: /odom\n', encoding='utf-8')
+    assert open_loop(bag, '--topics', str(file), '--json', str(tmp_path / 'a.json')) == 0
+    inputs = json.loads((tmp_path / 'a.json').read_text())['bags'][0]['inputs']
+    assert inputs['cameras'] == {'front': '/camera/camera0/image/compressed'}
+    assert inputs['unused_pictures'] == ['/camera/camera1/image/compressed']
+    option = ['--camera-topic', 'front=/camera/camera1/image/compressed']
+    assert open_loop(bag, '--topics', str(file), *option, '--json', str(tmp_path / 'a.json')) == 0
+    inputs = json.loads((tmp_path / 'a.json').read_text())['bags'][0]['inputs']
+    assert inputs['cameras'] == {'front': '/camera/camera1/image/compressed'}
+
+
+def test_sets_that_a_dead_camera_cost_are_counted_and_the_options_change_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bag = drive(tmp_path / 'bag', {**ALL_CAMERAS, 'back': lambda tick: tick < 10})
+    assert open_loop(bag, '--json', str(tmp_path / 'a.json')) == 0
+    assert '16 sets of images left out: camera back: no frame within 0.06 s of one of front' in capsys.readouterr().out
+    (skipped,) = json.loads((tmp_path / 'a.json').read_text())['bags'][0]['skipped'].values()
+    assert skipped == 16
+    assert open_loop(bag, '--missing-cameras', 'back=skip') == 0
+    assert 'left out' not in capsys.readouterr().out
+    late = drive(tmp_path / 'late', {'front': always, 'back': lambda tick: tick == 0})
+    assert open_loop(late, '--missing-cameras', 'require') == 2
+    assert 'camera front_left is required (missing_cameras), but no topic was found' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ('words', 'message'),
+    [
+        (['front=skip'], "'front=skip': camera front sets the tick"),
+        (['bak=skip'], "'bak=skip', the cameras are: .*did you mean 'back'"),
+        (['back=skp'], "'back=skp', allowed: require, skip, black .did you mean 'skip'"),
+    ],
+)
+def test_missing_cameras_is_checked(braking_bag: Path, words: list[str], message: str) -> None:
+    with pytest.raises(InvalidInput, match=f'--missing-cameras: {message}'):
+        evaluate_bag(braking_bag, lambda bag: ConstantVelocityPolicy(), missing_cameras=words)
+
+
+@pytest.mark.parametrize(
+    ('changes', 'words', 'never'),
+    [
+        (
+            {'sends': dict.fromkeys(RIG.names[1:], always) | {'front': lambda tick: False}},
+            'there is no front camera',
+            '',
+        ),
+        ({'sends': ALL_CAMERAS, 'x_m': np.nan}, '/odom has 41 messages, all of them refused: odometry: x_m is nan', ''),
+        (
+            {'sends': ALL_CAMERAS, 'shift_s': -50.0},
+            r'stamps are 49.10 s ahead of it: .*camera_time_offset_s: -49.10 \(21 times\)',
+            'ahead of it.*ahead of it',
+        ),
+        (
+            {
+                'sends': ALL_CAMERAS | {'back': lambda tick: tick == 0, 'back_left': lambda tick: tick == 0},
+                'shift_s': 9.0,
+            },
+            'cameras back_left, back: no frame within 0.06 s of one of front .20 times',
+            'no pictures',
+        ),
+    ],
+)
+def test_a_bag_that_gives_nothing_says_why_once(
+    tmp_path: Path, changes: dict[str, Any], words: str, never: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert open_loop(drive(tmp_path / 'bag', **changes)) == 2
+    error = capsys.readouterr().err
+    assert re.search(words, error), error
+    assert not never or not re.search(never, error), error

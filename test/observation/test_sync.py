@@ -258,3 +258,52 @@ def test_bad_arguments_and_stamps_are_refused_with_what_is_allowed():
         sync.push('roof', 1.0, None)
     with pytest.raises(InvalidInput, match='finite'):
         sync.push('front', math.nan, None)
+
+
+def test_a_camera_that_is_gone_is_waited_for_no_longer_than_a_second():
+    """Waited for, it would make every tick late by the whole wait, for as long as the drive lasts."""
+    sync = CameraSync(('front', 'back'), policies={'back': 'skip'}, wait_s=0.05)
+    delays = []
+    for k in range(40):
+        for camera in ('back', 'front') if k < 10 else ('front',):
+            stamp_s = 100.0 + k * STEP_S
+            got = sync.push(camera, stamp_s, None, stamp_s)
+            if got is None and camera == 'front':
+                got = sync.poll(stamp_s + 0.05)
+                delays.append(0.05)
+            elif camera == 'front':
+                delays.append(0.0)
+            assert camera == 'back' or got is not None
+    assert delays[:10] == [0.0] * 10
+    assert set(delays[10:19]) == {0.05}
+    assert set(delays[21:]) == {0.0}
+
+
+def test_a_camera_that_never_spoke_is_not_waited_for_either():
+    sync = CameraSync(('front', 'back'), policies={'back': 'black'}, wait_s=0.05)
+    at_once = [sync.push('front', 100.0 + k * STEP_S, None, 100.0 + k * STEP_S) for k in range(12)]
+    assert all(got is not None and got.missing == ('back',) for got in at_once[6:])
+    required = CameraSync(('front', 'back'), wait_s=0.05)
+    assert not any(required.push('front', 100.0 + k * STEP_S, None) for k in range(30))
+
+
+def test_frames_farther_than_the_skew_are_named_with_how_far():
+    """Cameras that fire 70 ms after the front one, at 5 Hz."""
+    sync = CameraSync(('front', 'back'))
+    for k in range(20):
+        sync.push('front', 100.0 + 0.2 * k, None)
+        sync.push('back', 100.07 + 0.2 * k, None)
+    problem = sync.status().cameras['back'].problem
+    assert '0.070 s from those of front' in problem
+    assert 'max_skew_s' in problem
+    wider = CameraSync(('front', 'back'), max_skew_s=0.08)
+    assert (
+        len(
+            run(
+                wider,
+                [(c, 100.0 + 0.2 * k + (0.07 if c == 'back' else 0.0)) for k in range(9) for c in ('front', 'back')],
+            )
+        )
+        == 9
+    )
+    assert wider.status().cameras['back'].problem == ''

@@ -23,6 +23,7 @@ FILES = sorted(
 KNOBS = [knob for table in TABLES.values() for knob in knobs(table).values()]
 #: Options that are called like a knob's, and are about something else.
 OTHERS = {
+    'vla_driver/commands/common.py': {'--topics': 'a file that maps inputs to topics'},
     'vla_driver/commands/evaluate/efficiency.py': {
         '--device': 'also `meta`, which computes nothing',
         '--model': 'whose sizes are measured, with random weights',

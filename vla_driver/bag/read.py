@@ -1,29 +1,49 @@
 # Copyright 2026 The vla_driver authors
 # SPDX-License-Identifier: Apache-2.0
-"""Read drives from bags (mcap or sqlite3), without a ROS installation, as the planner node would see them."""
+"""Read drives from bags, without a ROS installation, as the planner node would see them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import itertools
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Final
 
-import numpy as np
-from rosbags.highlevel import AnyReader, AnyReaderError
 from rosbags.interfaces import Connection
 
 from vla_driver.bag import schema
-from vla_driver.bag.topics import OTHER_INPUTS, InputTopics, describe, find_inputs, route_hint
+from vla_driver.bag.ground_truth import agents_of, trajectory_of_path
+from vla_driver.bag.inventory import policies_for
+from vla_driver.bag.storage.bagfiles import BagFiles
+from vla_driver.bag.storage.notes import warn_once
+from vla_driver.bag.topics import (
+    OPTIONS,
+    OTHER_INPUTS,
+    InputTopics,
+    Naming,
+    describe,
+    find_inputs,
+    require_inputs,
+    transform_topics,
+)
 from vla_driver.bag.track import OdometryTrack
+from vla_driver.geometry.frames import FrameTree
 from vla_driver.geometry.rig import rig_from_yaml
 from vla_driver.observation.assemble import ObservationAssembler, ReadySet
+from vla_driver.observation.calibration import Calibrator, CameraCalibration, mount_by_frames, shows_rectified
 from vla_driver.observation.decode import decode_labels
-from vla_driver.observation.messages import read_odometry, read_route, stamp_seconds, yaw_of
+from vla_driver.observation.messages import read_route, stamp_seconds
+from vla_driver.observation.odometry import OdometryReader
 from vla_driver.observation.ready import NotReady
+from vla_driver.observation.reasons import beside, in_words
 from vla_driver.observation.sync import CameraSync
-from vla_driver.sim.world.scene import Actor, SemanticClass
+from vla_driver.settings.planner import PlannerParameters
+from vla_driver.sim.world.scene import Actor
 from vla_driver.types import (
+    ANCHOR_CAMERA,
     CAMERA_NAMES,
     CameraRig,
     EgoState,
@@ -34,67 +54,87 @@ from vla_driver.types import (
     Trajectory,
 )
 
-_CUBE, _ADD = 1, 0
+#: So many messages of /tf are looked at for joints that are fixed all the same.
+_TF_MESSAGES: Final = 300
+#: A topic that has said nothing by then is taken for silent.
+_FIRST_MESSAGES: Final = 3000
 
 
 class BagReader:
-    """A context manager over one bag: a folder with metadata.yaml, or a single .mcap or .db3 file.
+    """A context manager over one bag: a folder, or a single .mcap, .db3 or ROS 1 .bag file (`storage.bagfiles`).
+
+    A recording that was cut off or damaged is read as far as it goes; `unread` says how far.
 
     topics: camera name, 'odom', 'route' or 'turn_command' -> topic, where the names in the bag are not found by
-    themselves (`bag.topics`).  rig: calibration and mounting of the cameras; by default the one in the bag.
+    themselves (`bag.topics`).  rig: calibration and mounting of the cameras; by default the one in the bag, else that
+    of its tf tree and camera_info.  rectified: the pictures are, also those whose topics are not called so.  naming:
+    how errors say that a topic can be named.  say: is told once what of the bag is not read; by default it is a
+    warning on stderr.
 
     Raises InvalidInput for what is not a bag, and for a bag without camera topics (listing those it has).
     """
 
     def __init__(
-        self, path: str | Path, *, topics: Mapping[str, str] | None = None, rig: CameraRig | None = None
+        self,
+        path: str | Path,
+        *,
+        topics: Mapping[str, str] | None = None,
+        rig: CameraRig | None = None,
+        rectified: bool = False,
+        naming: Naming = OPTIONS,
+        say: Callable[[str], None] = warn_once,
     ) -> None:
-        self._path, self._given = Path(path), dict(topics or {})
-        self._rig = rig
-        self._reader: AnyReader | None = None
+        self._path, self._given, self._naming = Path(path), dict(topics or {}), naming
+        self._rig, self._rectified = rig, rectified
+        self._mounted: dict[str, str] = {}  # camera -> what told where it is, where that is not a rig
+        self._say = say
+        self._files: BagFiles | None = None
         self._skipped: list[NotReady] = []
         self._assembler: ObservationAssembler | None = None  # of the latest `ready_sets`
         self._rejected: dict[str, int] = {}
+        self._frames: FrameTree | None = None
+        self._odometry_refused = ''  # why the latest odometry could not be used
 
     def __enter__(self) -> BagReader:
-        try:
-            reader = AnyReader([self._path], default_typestore=schema.typestore())
-            reader.open()
-        except (AnyReaderError, OSError, ValueError) as error:
-            raise InvalidInput(
-                f'{self._path} is not a readable bag: {error}; '
-                'give a folder with metadata.yaml, or an .mcap or .db3 file'
-            ) from error
-        self._reader = reader
+        self._files = BagFiles(self._path, schema.typestore(), self._say)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        reader, self._reader = self._reader, None
-        if reader is not None:
-            reader.close()
+        files, self._files = self._files, None
+        if files is not None:
+            files.close()
 
     @property
-    def _open(self) -> AnyReader:
-        if self._reader is None:
+    def _open(self) -> BagFiles:
+        if self._files is None:
             raise InvalidInput(f'bag {self._path} is not open: use `with BagReader(...) as bag`')
-        return self._reader
+        return self._files
 
     @property
     def topics(self) -> dict[str, str]:
-        """Topic name -> type of everything in the bag."""
-        return {connection.topic: connection.msgtype for connection in self._open.connections}
+        """Topic name -> type of everything in the bag that can be read."""
+        return self._open.topics
 
     @property
     def connections(self) -> Sequence[Connection]:
-        """What rosbags says of the topics: type, quality of service offered when recorded."""
+        """The topics with type, definition, quality of service offered when recorded, and count of messages."""
         return list(self._open.connections)
+
+    def type_hash(self, connection: Connection) -> str:
+        """Return the hash of a topic's type (RIHS01), for bags that do not record it."""
+        return self._open.definitions.store(connection).hash_rihs01(connection.msgtype)
+
+    @property
+    def unread(self) -> tuple[str, ...]:
+        """What of the bag is not read, and how far it goes, in sentences; more may come while it is read."""
+        return tuple(self._open.notes)
 
     @property
     def duration_s(self) -> float:
         """From the first message to the last, 0 for an empty bag."""
-        return self._open.duration * 1e-9 if self._open.message_count else 0.0
+        return (self._open.end_ns - self._open.start_ns) * 1e-9
 
     @property
     def skipped(self) -> Sequence[NotReady]:
@@ -109,19 +149,86 @@ class BagReader:
             found |= self._assembler.rejected
         return found
 
+    @property
+    def standing(self) -> tuple[str, ...]:
+        """What was missing at the end of the latest `ready_sets`, each input by name."""
+        return self._assembler.problems() if self._assembler is not None else ()
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the latest `ready_sets` has used in place of what the bag holds, in words."""
+        return self._assembler.notes if self._assembler is not None else ()
+
     def rig(self) -> CameraRig:
-        """Return the rig given, or the one in the bag; raise InvalidInput when there is neither."""
+        """Return the rig given, else the one in the bag's metadata, else what its tf tree and camera_info tell.
+
+        Raises InvalidInput when there is none, or only a part of it.
+        """
         if self._rig is not None:
             return self._rig
-        metadata = getattr(getattr(self._open.readers[0], 'storage', None), 'metadata', None)
-        text = (getattr(metadata, 'custom', None) or {}).get(schema.RIG_KEY)
-        if text is None:
+        text = self._open.custom.get(schema.RIG_KEY)
+        if text is not None:
+            self._rig = rig_from_yaml(text, f'bag {self._path}: rig')
+        elif self.frames():
+            self._rig = self._rig_of_frames()
+        else:
             raise InvalidInput(
-                f'bag {self._path} does not say where its cameras are mounted; give a rig: a YAML file or one of the '
-                'shipped ones (sim, nuscenes, bench2drive)'
+                f'bag {self._path} does not say where its cameras are mounted (it has no /tf_static); give a rig: '
+                'a YAML file or one of the shipped ones (sim, nuscenes, bench2drive)'
             )
-        self._rig = rig_from_yaml(text, f'bag {self._path}: rig')
         return self._rig
+
+    def _rig_of_frames(self) -> CameraRig:
+        inputs = find_inputs(self.topics, CAMERA_NAMES, self._given)
+        first = self._first((*inputs.cameras.values(), *inputs.infos.values(), *filter(None, [inputs.odometry])))
+        pictures = {camera: first.get(topic) for camera, topic in inputs.cameras.items()}
+        infos = {camera: first.get(topic) for camera, topic in inputs.infos.items()}
+        vehicle = getattr(first.get(inputs.odometry or ''), 'child_frame_id', '')
+        try:
+            mounted = mount_by_frames(self.frames(), pictures, infos, self._rectified_cameras(inputs), vehicle)
+        except InvalidInput as error:
+            raise InvalidInput(
+                f'bag {self._path}: its tf tree does not say where all its cameras are mounted: {error}; give a rig '
+                '(a YAML file, or sim, nuscenes, bench2drive)'
+            ) from error
+        self._mounted = {camera: place for camera, (_, place) in mounted.items()}
+        return CameraRig('tf', tuple(camera for camera, _ in mounted.values()))
+
+    def _first(self, topics: Iterable[str]) -> dict[str, Any]:
+        """Return topic -> its first message, of those that come within the first messages of the bag."""
+        found: dict[str, Any] = {}
+        wanted = list(dict.fromkeys(topics))
+        for topic, _, message in itertools.islice(self.messages(wanted), _FIRST_MESSAGES):
+            found.setdefault(topic, message)
+            if len(found) == len(wanted):
+                break
+        return found
+
+    def _rectified_cameras(self, inputs: InputTopics) -> list[str]:
+        return [camera for camera, topic in inputs.cameras.items() if self._rectified or shows_rectified(topic)]
+
+    @property
+    def calibration(self) -> Mapping[str, CameraCalibration]:
+        """Camera -> what it is used with: as of the last set read, before any by the first camera_info of each."""
+        if self._assembler is not None:
+            return self._assembler.calibration
+        inputs = self.inputs()
+        known = Calibrator(self.rig(), self._rectified_cameras(inputs), self._mounted)
+        first = self._first(inputs.infos.values())
+        for camera, topic in inputs.infos.items():
+            if topic in first:
+                known.take_info(camera, first[topic])
+        return {camera: known.cameras[camera] for camera in inputs.cameras}
+
+    def frames(self) -> FrameTree:
+        """Return the frames that /tf_static tells, and those that stand still in the first messages on /tf."""
+        if self._frames is None:
+            self._frames = FrameTree()
+            for topics, static in transform_topics(self.topics):
+                most = None if static else _TF_MESSAGES
+                for _, _, message in itertools.islice(self.messages(topics), most):
+                    self._frames.add_message(message, static=static)
+        return self._frames
 
     def inputs(self) -> InputTopics:
         """Return which topic is which input of the driver."""
@@ -130,61 +237,80 @@ class BagReader:
         except InvalidInput:
             # A bag without camera topics is of no use: that is said first, the missing rig afterwards.
             cameras = CAMERA_NAMES
-        return find_inputs(self.topics, cameras, self._given)
+        return find_inputs(self.topics, cameras, self._given, self._naming)
+
+    def require_inputs(self, policies: Mapping[str, str]) -> None:
+        """Raise InvalidInput unless the bag has what a planner cannot do without; policies: of missing cameras."""
+        require_inputs(self.inputs(), self.topics, f'bag {self._path}', policies, self._naming)
 
     def messages(self, topics: Sequence[str] | None = None) -> Iterator[tuple[str, int, Any]]:
-        """Yield (topic, log time in nanoseconds, message) in log order, of some topics or of all."""
-        reader = self._open
+        """Yield (topic, log time in nanoseconds, message) by log time, of some topics or of all.
+
+        A message that cannot be deserialised is left out, which `unread` says.  Raises InvalidInput for a topic whose
+        type neither the bag nor we define.
+        """
+        files = self._open
         for connection, logged_ns, data in self.raw_messages(topics):
-            yield connection.topic, logged_ns, reader.deserialize(data, connection.msgtype)
+            message = files.deserialize(connection, data)
+            if message is not None:
+                yield connection.topic, logged_ns, message
 
     def raw_messages(self, topics: Sequence[str] | None = None) -> Iterator[tuple[Connection, int, bytes]]:
-        """Yield (connection, log time in nanoseconds, CDR bytes) in log order."""
-        reader = self._open
-        wanted = list(reader.connections)
+        """Yield (connection, log time in nanoseconds, CDR bytes) by log time."""
+        files = self._open
         if topics is not None:
             absent = sorted(set(topics) - set(self.topics))
             if absent:
-                raise InvalidInput(f'the bag has no topic {", ".join(absent)}; it has: {describe(self.topics)}')
-            wanted = [connection for connection in wanted if connection.topic in topics]
-        if wanted:
-            yield from reader.messages(connections=wanted)
+                reasons = ''.join(
+                    f'; {topic}: {files.unreadable[topic]}' for topic in absent if topic in files.unreadable
+                )
+                raise InvalidInput(
+                    f'the bag has no topic {", ".join(absent)}; it has: {describe(self.topics)}{reasons}'
+                )
+        yield from files.messages(topics)
 
     def ready_sets(
         self,
         *,
         policies: Mapping[str, str] | None = None,
         needs: InputNeeds | None = None,
-        max_skew_s: float = 0.06,
+        max_skew_s: float = PlannerParameters.max_skew_s,
+        camera_time_offset_s: float = PlannerParameters.camera_time_offset_s,
+        on_odometry: Callable[[EgoState], None] | None = None,
+        on_agents: Callable[[float, list[Actor]], None] | None = None,
     ) -> Iterator[ReadySet]:
         """Yield what the planner node would plan from, tick by tick: the same synchroniser, the same assembling.
 
         policies: camera -> 'require', 'skip' or 'black' when it has no frame; cameras the bag does not have are
-        skipped unless a policy says otherwise.  needs: see ObservationAssembler.
+        skipped unless a policy says otherwise.  needs: see ObservationAssembler.  on_odometry, on_agents: are told what
+        `odometry` and `agents` yield when the reading comes to it, so that a long bag need not be read twice.
 
-        A bag without turn commands is read as "follow the road".  Raises InvalidInput for a bag without odometry.
+        A bag without turn commands is read as "follow the road".  Raises InvalidInput for a bag without front camera,
+        odometry or route.
         """
         inputs = self.inputs()
         rig = self.rig()
-        if inputs.odometry is None:
-            raise InvalidInput(f'no odometry (nav_msgs/Odometry) in the bag; it has: {describe(self.topics)}')
-        chosen = {name: 'skip' for name in rig.names if name not in inputs.cameras}
-        chosen.update(policies or {})
+        chosen = policies_for(inputs, policies or {})
+        self.require_inputs(chosen)
         assembler = ObservationAssembler(
             rig,
             CameraSync(rig.names, policies=chosen, max_skew_s=max_skew_s),
             needs=needs,
             turn_command_required=inputs.turn_command is not None,
+            camera_time_offset_s=camera_time_offset_s,
+            rectified=self._rectified_cameras(inputs),
+            mounted=self._mounted,
         )
         self._assembler = assembler
-        yield from self._assemble(assembler, inputs)
+        yield from self._assemble(assembler, inputs, on_odometry, on_agents)
 
     def observations(
         self,
         *,
         policies: Mapping[str, str] | None = None,
         needs: InputNeeds | None = None,
-        max_skew_s: float = 0.06,
+        max_skew_s: float = PlannerParameters.max_skew_s,
+        camera_time_offset_s: float = PlannerParameters.camera_time_offset_s,
     ) -> Iterator[Observation]:
         """Yield the observations of `ready_sets`.
 
@@ -192,7 +318,9 @@ class BagReader:
         """
         self._skipped = []
         count = 0
-        for ready in self.ready_sets(policies=policies, needs=needs, max_skew_s=max_skew_s):
+        for ready in self.ready_sets(
+            policies=policies, needs=needs, max_skew_s=max_skew_s, camera_time_offset_s=camera_time_offset_s
+        ):
             built = ready.observe()
             if isinstance(built, NotReady):
                 self._skipped.append(built)
@@ -202,36 +330,61 @@ class BagReader:
         if count == 0:
             raise self.no_observation(problem for skipped in self._skipped for problem in skipped.problems)
 
+    def lost(self) -> dict[str, int]:
+        """Return why front pictures of the last `ready_sets` became no set, in words, and how many did not."""
+        return {} if self._assembler is None else self._assembler.sync.lost()
+
     def no_observation(self, problems: Iterable[str]) -> InvalidInput:
         """Return the error for a bag none of whose sets gave an observation; problems: of the sets, in order."""
-        standing = self._assembler.problems() if self._assembler is not None else ()
-        words = '; '.join([*dict.fromkeys(problems), *standing][:8]) or 'no pictures'
-        if self.inputs().route is None and (hint := route_hint(self.topics)):
-            words += f'; {hint}'
-        return InvalidInput(f'bag {self._path} gives no observation: {words}')
+        counts = Counter(problems)
+        counts.update(self.lost())
+        counts.update(beside(counts, self.standing))
+        return InvalidInput(
+            f'bag {self._path} gives no observation: '
+            + (in_words(counts, 8) or f'no pictures on {self.inputs().cameras[ANCHOR_CAMERA]}')
+        )
 
-    def _assemble(self, assembler: ObservationAssembler, inputs: InputTopics) -> Iterator[ReadySet]:
+    def _assemble(
+        self,
+        assembler: ObservationAssembler,
+        inputs: InputTopics,
+        on_odometry: Callable[[EgoState], None] | None,
+        on_agents: Callable[[float, list[Actor]], None] | None,
+    ) -> Iterator[ReadySet]:
         cameras = {topic: camera for camera, topic in inputs.cameras.items()}
         infos = {topic: camera for camera, topic in inputs.infos.items()}
         single = {
             inputs.odometry: assembler.push_odometry,
-            inputs.route: assembler.push_route,
             inputs.turn_command: assembler.push_turn_command,
         }
-        wanted = [topic for topic in (*cameras, *infos, *single) if topic is not None]
+        wanted = [topic for topic in (*cameras, *infos, *single, inputs.route) if topic is not None]
+        if on_agents is not None and schema.AGENTS_TOPIC in self.topics:
+            wanted.append(schema.AGENTS_TOPIC)
+        track_reader = OdometryReader()
         # A latched topic reaches a node before everything else, wherever its message lies in the bag.
         if inputs.route is not None:
             for _, _, message in self.messages([inputs.route]):
                 assembler.push_route(message)
                 break
-        for topic, _, message in self.messages(wanted):
-            if topic in cameras:
-                assembler.push_image(cameras[topic], message)
+        for topic, logged_ns, message in self.messages(wanted):
+            # When it was logged is when it came: what is late waits, and is given up, as in a node that hears the bag.
+            now_s = logged_ns * 1e-9
+            while (ready := assembler.take(now_s)) is not None:
+                yield ready
+            if on_odometry is not None and topic == inputs.odometry:
+                with suppress(InvalidInput):  # the assembler counts it
+                    on_odometry(track_reader.read(message))
+            if topic == schema.AGENTS_TOPIC and on_agents is not None:
+                on_agents(*agents_of(message, logged_ns))
+            elif topic in cameras:
+                assembler.push_image(cameras[topic], message, now_s)
             elif topic in infos:
                 assembler.push_camera_info(infos[topic], message)
+            elif topic in single:
+                single[topic](message, now_s)
             else:
-                single[topic](message)
-            while (ready := assembler.take()) is not None:
+                assembler.push_route(message)
+            while (ready := assembler.take(now_s)) is not None:
                 yield ready
         assembler.flush()
         while (ready := assembler.take()) is not None:
@@ -243,19 +396,26 @@ class BagReader:
         if topic is None:
             raise InvalidInput(f'no odometry (nav_msgs/Odometry) in the bag; it has: {describe(self.topics)}')
         self._rejected.pop('odometry', None)
+        reader = OdometryReader()
         for _, _, message in self.messages([topic]):
             try:
-                yield read_odometry(message)
-            except InvalidInput:
+                yield reader.read(message)
+            except InvalidInput as error:
                 self._rejected['odometry'] = self._rejected.get('odometry', 0) + 1
+                self._odometry_refused = str(error)
 
     def inputs_without_cameras(self) -> InputTopics:
         """Return odometry, route and turn command alone: works for any bag that has odometry."""
-        return find_inputs(self.topics, (), {k: v for k, v in self._given.items() if k in OTHER_INPUTS})
+        return find_inputs(self.topics, (), {k: v for k, v in self._given.items() if k in OTHER_INPUTS}, self._naming)
 
     def track(self) -> OdometryTrack:
         """Return where the vehicle went."""
-        return OdometryTrack(list(self.odometry()))
+        states = list(self.odometry())
+        if not states:
+            topic, count = self.inputs_without_cameras().odometry, self._rejected.get('odometry', 0)
+            words = f'{count} messages, all of them refused: {self._odometry_refused}' if count else 'no message'
+            raise InvalidInput(f'bag {self._path}: no odometry that can be used: {topic} has {words}')
+        return OdometryTrack(states)
 
     def route(self) -> FloatArray | None:
         """Return the first route's points [N, 2] in the odometry frame, None when the bag has none."""
@@ -270,9 +430,7 @@ class BagReader:
         if schema.AGENTS_TOPIC not in self.topics:
             return
         for _, logged_ns, message in self.messages([schema.AGENTS_TOPIC]):
-            cubes = [marker for marker in message.markers if (marker.type, marker.action) == (_CUBE, _ADD)]
-            stamp_s = stamp_seconds(message.markers[0]) if len(message.markers) else logged_ns * 1e-9
-            yield stamp_s, [_actor(marker) for marker in cubes]
+            yield agents_of(message, logged_ns)
 
     def expert_trajectories(self) -> Iterator[tuple[float, Trajectory]]:
         """Yield (t0, what the expert would drive), speeds and controls from the positions' differences."""
@@ -288,51 +446,3 @@ class BagReader:
             return
         for _, _, message in self.messages([topic]):
             yield stamp_seconds(message), decode_labels(message.data)
-
-
-def _actor(marker: Any) -> Actor:
-    try:
-        kind = SemanticClass[marker.ns.upper()]
-    except KeyError:
-        kind = SemanticClass.UNLABELED
-    try:
-        speed_mps = float(marker.text or 0.0)
-    except ValueError:
-        speed_mps = 0.0
-    position, size = marker.pose.position, marker.scale
-    return Actor(
-        actor_id=int(marker.id),
-        kind=kind,
-        x_m=float(position.x),
-        y_m=float(position.y),
-        yaw_rad=yaw_of(marker.pose.orientation, f'agent {marker.id}: orientation'),
-        length_m=float(size.x),
-        width_m=float(size.y),
-        height_m=float(size.z),
-        speed_mps=speed_mps,
-    )
-
-
-def trajectory_of_path(message: Any) -> Trajectory:
-    """Return a nav_msgs/Path of stamped poses in base_link at its header's stamp as a trajectory.
-
-    A Path holds no speeds: speed k is the mean speed of the step to pose k; acceleration and curvature follow from
-    the differences of speed and yaw.  Raises InvalidInput unless the poses' stamps are evenly spaced.
-    """
-    t0 = stamp_seconds(message)
-    times = np.array([stamp_seconds(pose) - t0 for pose in message.poses])
-    if (
-        len(times) == 0
-        or not times[0] > 0
-        or not np.allclose(times, times[0] * np.arange(1, len(times) + 1), atol=1e-5)
-    ):
-        raise InvalidInput(f'path: poses {times.tolist()} s after its own stamp, expected even steps from the first')
-    dt_s = round(float(times[0]), 6)
-    points = np.array([[p.pose.position.x, p.pose.position.y] for p in message.poses], dtype=np.float64)
-    yaw = np.unwrap([0.0] + [yaw_of(p.pose.orientation, 'path: orientation') for p in message.poses])
-    steps = np.diff(np.vstack([[0.0, 0.0], points]), axis=0)
-    distance = np.hypot(steps[:, 0], steps[:, 1])
-    speed = distance / dt_s
-    curvature = np.divide(np.diff(yaw), distance, out=np.zeros_like(distance), where=distance > 0.05)
-    acceleration = np.diff(speed, prepend=speed[0]) / dt_s
-    return Trajectory(points, yaw[1:], speed, acceleration, curvature, dt_s)

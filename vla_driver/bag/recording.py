@@ -15,7 +15,8 @@ import numpy.typing as npt
 
 from vla_driver.bag import schema
 from vla_driver.bag.write import BagWriter
-from vla_driver.types import CameraRig, Plan
+from vla_driver.observation.reasons import beside, grouped
+from vla_driver.types import CameraRig, Plan, PlanSource
 
 #: What a recording of a planner holds: topic -> type.
 RECORDED_TYPES: Final[Mapping[str, str]] = {
@@ -57,13 +58,37 @@ class RawMessage:
 
 @dataclass(frozen=True)
 class Recording:
-    """What a planner published while a bag was played.  images: anchor images that were sent."""
+    """What a planner published while a bag was played.  images: anchor images that were sent.
+
+    sets: what became of the sets of pictures, by the planner's own counters (`sets` of them came); not_planned: why
+    no plan of the policy's own came of them; not_matched: why front images became no set; standing: what was missing
+    in the reports that came while the bag was played.  All of these: reason -> how often.
+    """
 
     plans: Sequence[ReceivedPlan]
     raw: Sequence[RawMessage] = ()
     images: int = 0
     diagnostics: Mapping[str, tuple[int, str]] = field(default_factory=dict)
     tokens: Sequence[ReceivedTokens] = ()
+    sets: Mapping[str, int] = field(default_factory=dict)
+    not_planned: Mapping[str, int] = field(default_factory=dict)
+    not_matched: Mapping[str, int] = field(default_factory=dict)
+    standing: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def own_plans(self) -> int:
+        """How many plans are the policy's own."""
+        return sum(received.plan.source is PlanSource.POLICY for received in self.plans)
+
+    @property
+    def why_not(self) -> dict[str, int]:
+        """Why sets, and pictures that became no set, gave no plan of the policy's own, and how many."""
+        return grouped({**self.not_planned, **self.not_matched})
+
+    @property
+    def meanwhile(self) -> list[str]:
+        """What was missing while the bag was played, as far as it explains more than `why_not`."""
+        return [] if self.own_plans else beside(self.why_not, grouped(self.standing))
 
 
 def spread(values: Sequence[float]) -> dict[str, float]:
@@ -95,9 +120,37 @@ def figures(recording: Recording) -> dict[str, Any]:
         'camera_to_path_ms': spread([p.latency_ms for p in plans if p.latency_ms is not None]),
         'stages_ms': {name: spread(values) for name, values in stages.items()},
         'sources': dict(Counter(p.plan.source.value for p in plans)),
+        'sets': {**recording.sets, 'not_matched': sum(recording.not_matched.values())},
+        'not_planned': recording.why_not,
+        'meanwhile': recording.meanwhile,
         'pruning': _pruning(recording),
         'reasons': dict(Counter(p.plan.reason for p in plans if p.plan.reason).most_common(10)),
     }
+
+
+#: Counter of the planner -> what to call it.
+_OUTCOMES: Final[Mapping[str, str]] = {
+    'policy': 'planned by the policy',
+    'refused_by_guard': 'with a plan that the guard refused',
+    'not_ready': 'not ready',
+    'failed': 'failed',
+    'stale': 'too old',
+    'overtaken_by_jump': 'overtaken by a jump of time',
+    'replaced_by_newer': 'replaced by newer ones while the planner was busy',
+}
+
+
+def what_became(metrics: Mapping[str, Any]) -> list[str]:
+    """Return what `figures` says about the sets of pictures, in lines; nothing where the planner did not tell."""
+    sets = metrics['sets']
+    if 'sets' not in sets:
+        return []
+    told = [f'{sets[name]} {words}' for name, words in _OUTCOMES.items() if sets.get(name)]
+    lines = [f'{sets["sets"]} sets of pictures' + (f': {", ".join(told)}' if told else '')]
+    if sets['not_matched']:
+        lines.append(f'{sets["not_matched"]} front pictures became no set')
+    lines += [f'{count} x {reason}' for reason, count in list(metrics['not_planned'].items())[:5]]
+    return lines + [f'meanwhile: {problem}' for problem in metrics['meanwhile'][:5]]
 
 
 def _pruning(recording: Recording) -> dict[str, Any] | None:

@@ -15,13 +15,18 @@ import time
 from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vla_driver import __version__
 from vla_driver.settings.options import add_options
+from vla_driver.settings.planner import PlannerParameters
 from vla_driver.settings.policy import NODE_POLICIES, PolicyParameters
 from vla_driver.settings.shared import RigParameters
+from vla_driver.settings.topics_file import read_topics_file
 from vla_driver.types import CameraRig, InvalidInput
+
+if TYPE_CHECKING:
+    from vla_driver.observation.calibration import CameraCalibration
 
 
 def positive_int(text: str) -> int:
@@ -51,7 +56,7 @@ def add_policy_arguments(parser: argparse.ArgumentParser, names: tuple[str, ...]
 
 
 def add_bag_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add --camera-topic, --topic and --rig: how a bag from elsewhere is read."""
+    """Add --camera-topic, --topic, --topics, --rig and --rectified: how a bag from elsewhere is read."""
     parser.add_argument(
         '--camera-topic',
         action='append',
@@ -66,18 +71,37 @@ def add_bag_arguments(parser: argparse.ArgumentParser) -> None:
         metavar='NAME=TOPIC',
         help='where odom, route or turn_command is in the bag (repeatable)',
     )
-    add_options(parser, RigParameters, 'rig', instead={'rig': "the bag's own"})
+    parser.add_argument(
+        '--topics',
+        type=Path,
+        metavar='FILE',
+        help='a YAML file that says where all these are, such as config/topics/autoware.yaml; options go before it',
+    )
+    add_options(
+        parser, RigParameters, 'rig', instead={'rig': "the bag's own, else that of its /tf_static and camera_info"}
+    )
+    add_options(parser, PlannerParameters, 'rectified')
+
+
+def add_matching_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add --missing-cameras and --max-skew-s: which pictures make a set."""
+    instead = {'missing_cameras': 'skip those without a topic in the bag, require all others'}
+    add_options(parser, PlannerParameters, 'missing_cameras', 'max_skew_s', instead=instead)
 
 
 def bag_topics(args: argparse.Namespace) -> dict[str, str]:
-    """Return the topics given by --camera-topic and --topic: input name -> topic."""
-    topics: dict[str, str] = {}
-    for text in (*args.camera_topic, *args.topic):
-        name, separator, topic = text.partition('=')
-        if not (name and separator and topic.startswith('/')):
-            raise InvalidInput(f'{text!r}: expected NAME=/TOPIC, such as front=/carla/hero/front/image')
-        topics[name] = topic
-    return topics
+    """Return the topics given by --topics, --camera-topic and --topic: input name -> topic."""
+    topics = {} if args.topics is None else read_topics_file(args.topics)
+    given: dict[str, str] = {}
+    for option, texts in (('--camera-topic', args.camera_topic), ('--topic', args.topic)):
+        for text in texts:
+            name, separator, topic = text.partition('=')
+            if not (name and separator and topic.startswith('/')):
+                raise InvalidInput(f'{option} {text!r}: expected NAME=/TOPIC, such as front=/carla/hero/front/image')
+            if given.get(name, topic) != topic:
+                raise InvalidInput(f'{option} {text!r}: {name} was given {given[name]} already')
+            given[name] = topic
+    return {**topics, **given}
 
 
 def bag_rig(args: argparse.Namespace) -> CameraRig | None:
@@ -87,6 +111,20 @@ def bag_rig(args: argparse.Namespace) -> CameraRig | None:
     from vla_driver.geometry.rig import load_rig
 
     return load_rig(args.rig)
+
+
+def tell_calibration(calibration: Mapping[str, CameraCalibration], bag: Path | str) -> None:
+    """Say on stderr what each camera of a bag was used with, and what was refused or replaced."""
+    print(f'calibration of {bag}:', file=sys.stderr)
+    for camera, used in calibration.items():
+        print(f'  {camera}: {used.describe()}', file=sys.stderr)
+        for warning in used.warnings:
+            print(f'  {camera}: WARNING: {warning}', file=sys.stderr)
+
+
+def calibration_json(calibration: Mapping[str, CameraCalibration]) -> dict[str, Any]:
+    """Return the same for a JSON file: camera -> what it was used with."""
+    return {camera: used.as_json() for camera, used in calibration.items()}
 
 
 def provenance() -> dict[str, Any]:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from vla_driver.commands.common import add_json_argument, add_policy_arguments, provenance, write_json
 from vla_driver.commands.pruning_arguments import add_pruning_arguments, pruning_json, pruning_settings
-from vla_driver.commands.replaying import ReplayRequest, replay, report_replay
+from vla_driver.commands.replaying import ReplayRequest, exit_status, replay, report_replay
 from vla_driver.policies.registry import checkpoint_of
 from vla_driver.settings.bag_player import BagPlayerParameters
 from vla_driver.settings.options import add_options
@@ -56,8 +56,8 @@ def run(args: argparse.Namespace) -> int:
         environment=private_domain(),
         log=print if args.verbose else None,
     )
-    recording = replay(request)
-    metrics = report_replay(request, recording, args.out, 'vla_driver: six cameras to a planned path')
+    replayed = replay(request)
+    metrics = report_replay(request, replayed, args.out, 'vla_driver: six cameras to a planned path')
     metrics |= {
         'policy': args.policy,
         'model': checkpoint_of(args.policy, args.model),
@@ -67,4 +67,4 @@ def run(args: argparse.Namespace) -> int:
     }
     write_json(args.out / 'metrics.json', metrics)
     write_json(args.json, metrics)
-    return 0
+    return exit_status(replayed.recording)

@@ -18,14 +18,17 @@ from pathlib import Path
 from vla_driver.commands.common import (
     add_bag_arguments,
     add_json_argument,
+    add_matching_arguments,
     add_policy_arguments,
     bag_rig,
     bag_topics,
+    calibration_json,
     provenance,
+    tell_calibration,
     write_json,
 )
 from vla_driver.commands.pruning_arguments import add_pruning_arguments, pruning_json, pruning_settings
-from vla_driver.commands.replaying import ReplayRequest, replay, report_replay
+from vla_driver.commands.replaying import ReplayRequest, calibration_of, exit_status, replay, report_replay
 from vla_driver.policies.registry import checkpoint_of
 from vla_driver.settings.bag_player import BagPlayerParameters
 from vla_driver.settings.options import add_options
@@ -42,6 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument('--verbose', action='store_true', help="show the nodes' own output")
     add_bag_arguments(parser)
+    add_matching_arguments(parser)
     add_json_argument(parser)
 
 
@@ -55,20 +59,26 @@ def run(args: argparse.Namespace) -> int:
         pruning=pruning_settings(args),
         topics=bag_topics(args),
         rig=bag_rig(args),
+        rectified=args.rectified,
         rate=args.rate,
         loop=args.loop,
+        missing_cameras=tuple(args.missing_cameras or ()),
+        max_skew_s=args.max_skew_s,
         log=print if args.verbose else None,
     )
-    recording = replay(request)
-    metrics = report_replay(request, recording, args.out, f'Replay of {args.bag.name}')
+    calibration = calibration_of(request)
+    tell_calibration(calibration, request.bag)
+    replayed = replay(request)
+    metrics = report_replay(request, replayed, args.out, f'Replay of {args.bag.name}')
     metrics |= {
         'policy': args.policy,
         'model': checkpoint_of(args.policy, args.model),
         'pruning': pruning_json(request.pruning),
         'rate': args.rate,
+        'calibration': calibration_json(calibration),
         'provenance': provenance(),
     }
     if args.out is not None:
         write_json(args.out / 'metrics.json', metrics)
     write_json(args.json, metrics)
-    return 0
+    return exit_status(replayed.recording)

@@ -5,19 +5,21 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
+from vla_driver.bag.inventory import inventory_lines
 from vla_driver.bag.read import BagReader
-from vla_driver.bag.recording import ReceivedTokens, Recording, figures, write_plan_bag
+from vla_driver.bag.recording import ReceivedTokens, Recording, figures, what_became, write_plan_bag
 from vla_driver.bag.track import OdometryTrack
 from vla_driver.evaluate.displacement import HORIZONS_S, PROTOCOLS, STEP_TIMES_S, Sample, at_horizons, score, summarise
 from vla_driver.evaluate.open_loop import AgentTrack, nearest
 from vla_driver.geometry import se2
+from vla_driver.settings.planner import PlannerParameters, missing_policies
 from vla_driver.show.drawing import Scene
 from vla_driver.show.film import FilmWriter, tick_picture
 from vla_driver.show.report import Report, ReportTick
@@ -40,7 +42,7 @@ _TOKEN_CELL: Final = (320, 192)
 class BagTruth:
     """What a bag knows about the drive itself."""
 
-    track: OdometryTrack
+    track: OdometryTrack | None
     agents: AgentTrack
     expert_stamps: list[float] = field(default_factory=list)
     expert: list[Trajectory] = field(default_factory=list)
@@ -56,6 +58,11 @@ class BagTruth:
             [trajectory for _, trajectory in trajectories],
         )
 
+    @staticmethod
+    def none() -> BagTruth:
+        """Return what is known where nothing is asked for."""
+        return BagTruth(None, AgentTrack([]))
+
     def expert_at(self, stamp_s: float) -> Trajectory | None:
         """Return the expert's trajectory at a time, None where none was recorded."""
         k = nearest(self.expert_stamps, stamp_s)
@@ -70,19 +77,25 @@ def write_replay_report(
     title: str,
     topics: Mapping[str, str] | None = None,
     rig: CameraRig | None = None,
+    missing_cameras: Sequence[str] = (),
+    max_skew_s: float = PlannerParameters.max_skew_s,
+    inputs: Mapping[str, Any] | None = None,
+    rectified: bool = False,
     film: bool = True,
     on_picture: Callable[[], None] | None = None,
 ) -> dict[str, Any]:
     """Write plan.mcap, report.html and (film) drive.webp into `folder`; return the figures for metrics.json.
 
-    Pictures are taken of the plans as received over DDS, on the bag's own images.  Raises InvalidInput if
-    the plans do not belong to the bag (no stamp in common).
+    Pictures are taken of the plans as received over DDS, on the bag's own images; where no plan is the policy's own
+    there may be none, and no film.  missing_cameras, max_skew_s: as they were for the planner.  inputs: the bag's
+    `bag.inventory`, to be shown.  Raises InvalidInput if the plans do not belong to the bag (no stamp in common).
     """
     folder.mkdir(parents=True, exist_ok=True)
     by_stamp = {round(received.plan.stamp_s, 4): received for received in recording.plans}
     to_show = _tokens_to_show(recording)
-    with BagReader(bag_path, topics=topics, rig=rig) as bag:
-        truth = BagTruth.read(bag)
+    with BagReader(bag_path, topics=topics, rig=rig, rectified=rectified) as bag:
+        # Without a plan there is nothing to compare, and the odometry may be what was missing.
+        truth = BagTruth.read(bag) if recording.plans else BagTruth.none()
         calibration = bag.rig()
         samples, ticks = _score(recording, truth, str(bag_path))
         result = figures(recording) | {'open_loop': summarise(samples) if samples else None}
@@ -91,7 +104,7 @@ def write_replay_report(
             _subtitle(recording, bag_path, bag.duration_s),
             ticks,
             tiles=_tiles(recording, result),
-            tables=_tables(result),
+            tables=_tables(result, inputs),
             notes=_notes(pruned=bool(to_show)),
             latency_p99_ms=result['camera_to_path_ms'].get('p99'),
         )
@@ -100,7 +113,7 @@ def write_replay_report(
         film_every = max(1, round(1.0 / (_FILM_HZ * step_s)))
         writer = FilmWriter(folder / 'drive.webp', 1.0 / (step_s * film_every), width=_FILM_WIDTH) if film else None
         shown = 0
-        for observation in bag.observations():
+        for observation in _observations(bag, recording, missing_cameras, max_skew_s):
             received = by_stamp.get(round(observation.stamp_s, 4))
             if received is None:
                 continue
@@ -125,13 +138,27 @@ def write_replay_report(
             shown += 1
             if on_picture is not None:
                 on_picture()
-        if shown == 0:
+        if shown == 0 and recording.own_plans:
             raise InvalidInput(f'none of the {len(recording.plans)} plans has a stamp of an image in {bag_path}')
-        if writer is not None:
+        if writer is not None and shown:
             writer.close()
     report.write(folder / 'report.html')
     _replace_bag(folder / 'plan.mcap', calibration, recording)
     return result
+
+
+def _observations(
+    bag: BagReader, recording: Recording, missing_cameras: Sequence[str], max_skew_s: float
+) -> Iterator[Observation]:
+    """Yield the bag's observations; where it gives none, that is why the policy has planned nothing."""
+    if not recording.plans:
+        return
+    policies = missing_policies(missing_cameras, bag.rig().names)
+    try:
+        yield from bag.observations(policies=policies, max_skew_s=max_skew_s)
+    except InvalidInput:
+        if recording.own_plans:
+            raise
 
 
 def _tokens_to_show(recording: Recording) -> dict[float, ReceivedTokens]:
@@ -160,6 +187,7 @@ def _score(recording: Recording, truth: BagTruth, name: str) -> tuple[list[Sampl
     samples, ticks = [], []
     for received in sorted(recording.plans, key=lambda r: r.plan.stamp_s):
         plan = received.plan
+        assert truth.track is not None
         driven = truth.track.at(plan.stamp_s + STEP_TIMES_S)
         error: tuple[float | None, float | None, float | None] = (None, None, None)
         if np.isfinite(driven).all():
@@ -201,6 +229,7 @@ def _scene(observation: Observation, truth: BagTruth) -> Scene:
     boxes = np.zeros((0, 5)) if agents is None else agents.copy()
     if len(boxes):
         boxes[:, :3] = se2.relative(ego.pose, boxes[:, :3])
+    assert truth.track is not None
     driven = truth.track.future_poses(observation.stamp_s)[:, :2]
     expert = truth.expert_at(observation.stamp_s)
     navigation = observation.navigation
@@ -221,8 +250,8 @@ def _caption(plan: Plan) -> str:
 
 
 def _subtitle(recording: Recording, bag_path: Path, seconds: float) -> str:
-    policy = recording.plans[0].plan.policy
-    return f'{bag_path.name}, {seconds:.1f} s; policy {policy}; images and plans went between processes over DDS'
+    policy = f'policy {recording.plans[0].plan.policy}' if recording.plans else 'no plan was published'
+    return f'{bag_path.name}, {seconds:.1f} s; {policy}; images and plans went between processes over DDS'
 
 
 def _tiles(recording: Recording, result: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -247,8 +276,16 @@ def _tiles(recording: Recording, result: Mapping[str, Any]) -> list[tuple[str, s
     return tiles
 
 
-def _tables(result: Mapping[str, Any]) -> dict[str, list[list[str]]]:
+def _tables(result: Mapping[str, Any], inputs: Mapping[str, Any] | None) -> dict[str, list[list[str]]]:
     tables = {}
+    became = what_became(result)
+    if became:
+        tables['What became of the pictures'] = [
+            ['sets, and why others gave no plan of the policy'],
+            *([line] for line in became),
+        ]
+    if inputs is not None:
+        tables['Inputs'] = [['topics of the bag'], *([line] for line in inventory_lines(inputs))]
     stages = [['stage', 'median', '99 %', 'worst']]
     for name, values in {**result['stages_ms'], 'camera to path': result['camera_to_path_ms']}.items():
         if values:

@@ -19,7 +19,7 @@ from __future__ import annotations
 import math
 import threading
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -27,25 +27,27 @@ from typing import Any, Final
 
 import numpy as np
 
-from vla_driver.geometry.rig import rig_from_camera_infos
-from vla_driver.observation.calibration import check_aspect, same_calibration
-from vla_driver.observation.decode import decode_message
+from vla_driver.observation.calibration import Calibrator, CameraCalibration, check_aspect
+from vla_driver.observation.clocks import ClockOffset
+from vla_driver.observation.decode import PictureDecoder
 from vla_driver.observation.driven import WayDriven
 from vla_driver.observation.history import History
 from vla_driver.observation.messages import (
     ego_at,
     frame_of,
     frame_problem,
-    read_odometry,
     read_route,
     read_turn_command,
+    stamp_nanoseconds,
     stamp_problem,
     stamp_seconds,
 )
+from vla_driver.observation.odometry import OdometryReader
 from vla_driver.observation.problems import RHYTHM, InputState, Refusals, name_problems
 from vla_driver.observation.ready import NotReady
 from vla_driver.observation.route import RouteTracker, target_points
 from vla_driver.observation.sync import CameraSync, SyncedSet
+from vla_driver.observation.undistort import Undistorter
 from vla_driver.types import (
     ANCHOR_CAMERA,
     CameraFrame,
@@ -77,7 +79,9 @@ class ReadySet:
     """The `Ready` of messages: matched inputs, not decoded yet.
 
     problems: what is missing in words (then `observe` gives NotReady); epoch: counts the jumps of time, so that
-    whoever remembers earlier ticks forgets them when it changes; source: where the set was matched.
+    whoever remembers earlier ticks forgets them when it changes; source: where the set was matched; offset_ns: what was
+    added to the pictures' own stamps (`camera_time_offset_s`); lenses: of `rig`'s cameras, those whose pictures are
+    undistorted.
     """
 
     synced: SyncedSet
@@ -88,11 +92,18 @@ class ReadySet:
     epoch: int
     source: ObservationAssembler = field(repr=False, compare=False)
     trail: tuple[EgoState, ...] = ()
+    offset_ns: int = 0
+    lenses: Mapping[str, Undistorter] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def stamp_s(self) -> float:
         """t0 in seconds."""
         return self.synced.stamp_s
+
+    @property
+    def stamp_ns(self) -> int:
+        """t0 in whole nanoseconds."""
+        return stamp_nanoseconds(self.message(ANCHOR_CAMERA)) + self.offset_ns
 
     @property
     def missing(self) -> tuple[str, ...]:
@@ -130,8 +141,9 @@ class ObservationAssembler:
     rig: the cameras to match.  needs: what the policy looks at, for scaled decoding and for the ego's trail; None:
     everything as it comes.
     sync: with its own policies for missing cameras; by default all are required.  turn_command_required: if not,
-    TurnCommand.FOLLOW at 0 m stands in until a command arrives.  rectified: the pictures are, so that CameraInfo's P
-    holds their intrinsics.
+    TurnCommand.FOLLOW at 0 m stands in until a command arrives.  rectified, mounted: see `Calibrator`.
+    camera_time_offset_s: added to the pictures' stamps, where their clock is known to differ from the odometry's by so
+    much.
 
     Messages that cannot be read are dropped, counted in `rejected` and named by `problems`; nothing raises, so
     that one bad message neither kills a callback nor passes in silence.
@@ -144,9 +156,11 @@ class ObservationAssembler:
         *,
         needs: InputNeeds | None = None,
         turn_command_required: bool = True,
-        rectified: bool = False,
+        rectified: bool | Collection[str] = False,
+        mounted: Mapping[str, str] | None = None,
+        camera_time_offset_s: float = 0.0,
     ) -> None:
-        self._base_rig = self._rig = rig
+        self._calibrator = Calibrator(rig, rectified, mounted)
         self._sync = sync if sync is not None else CameraSync(rig.names)
         if set(self._sync.names) != set(rig.names):
             raise InvalidInput(
@@ -156,8 +170,11 @@ class ObservationAssembler:
         self._at_least = {} if needs is None else dict(needs.image_sizes)
         self._trail_s = TRAIL_S if needs is None else min(needs.trail_s, TRAIL_S)
         self._command_required = turn_command_required
-        self._rectified = rectified
-        self._infos: dict[str, Any] = {}
+        self._pictures = PictureDecoder()
+        self._offset_s = camera_time_offset_s
+        self._offset_ns = round(camera_time_offset_s * 1e9)
+        self._clocks = ClockOffset(ODOMETRY_REACH_S, camera_time_offset_s)
+        self._odometry_reader = OdometryReader()
         self._odometry: History[EgoState] = History(_ODOMETRY_SIZE)
         self._commands: History[tuple[TurnCommand, float]] = History()
         self._command_arrivals_s: deque[float] = deque(maxlen=RHYTHM)
@@ -182,7 +199,12 @@ class ObservationAssembler:
     @property
     def rig(self) -> CameraRig:
         """The rig with the calibration received so far."""
-        return self._rig
+        return self._calibrator.rig
+
+    @property
+    def calibration(self) -> Mapping[str, CameraCalibration]:
+        """Camera -> what it is used with, and why not with what its camera_info says."""
+        return self._calibrator.cameras
 
     @property
     def epoch(self) -> int:
@@ -196,11 +218,17 @@ class ObservationAssembler:
             return self._refused.counts
 
     def push_image(self, camera: str, message: Any, now_s: float | None = None) -> None:
-        """Add a sensor_msgs/Image or CompressedImage of `camera`; now_s: arrival by any steady clock."""
+        """Add a picture of `camera`, in any message that `decode` reads; now_s: arrival by any steady clock."""
         with self._lock:
             stamp_s = stamp_seconds(message)
             if not self._stamped(f'camera {camera}', stamp_s):
                 return
+            if not self._pictures.push(camera, message):
+                return
+            stamp_s += self._offset_s
+            if camera == ANCHOR_CAMERA:
+                self._clocks.compare(stamp_s, self._odometry.newest_s)
+            self._calibrator.take_frame(camera, message)
             resets = self._sync.resets
             synced = self._sync.push(camera, stamp_s, message, now_s)
             if self._sync.resets != resets:
@@ -208,34 +236,35 @@ class ObservationAssembler:
             self._hold(synced, now_s)
 
     def push_camera_info(self, camera: str, message: Any) -> bool:
-        """Take size and K of `camera` from a sensor_msgs/CameraInfo; where it is mounted stays the rig file's.
+        """Take size and intrinsics of `camera` from a sensor_msgs/CameraInfo; `calibration` says what became of it.
 
-        Returns whether it could be used.
+        Returns whether it could be used.  Where not, what was in use before stays.
         """
         with self._lock:
-            known = self._infos.get(camera)
-            if known is not None and same_calibration(known, message):
+            if self._calibrator.take_info(camera, message):
                 return True
-            try:
-                self._rig = rig_from_camera_infos({**self._infos, camera: message}, self._base_rig, self._rectified)
-                self._infos[camera] = message
-                self._refused.accept(f'camera_info {camera}')
-            except InvalidInput as error:
-                self._refused.refuse(f'camera_info {camera}', str(error))
-                return False
-            return True
+            # Counted, but no problem by name: pictures are planned from with what was in use before.
+            self._refused.refuse(f'camera_info {camera}', '')
+            self._refused.accept(f'camera_info {camera}')
+            return False
+
+    def push_transforms(self, message: Any) -> bool:
+        """Take where cameras are mounted from a tf2_msgs/TFMessage of /tf_static; return whether any was moved."""
+        with self._lock:
+            return self._calibrator.take_transforms(message)
 
     def push_odometry(self, message: Any, now_s: float | None = None) -> None:
         """Add a nav_msgs/Odometry."""
         with self._lock:
             try:
-                ego = read_odometry(message)
+                ego = self._odometry_reader.read(message)
             except InvalidInput as error:
                 self._refused.refuse('odometry', str(error))
                 return
             if not self._stamped('odometry', ego.stamp_s):
                 return
             self._refused.accept('odometry')
+            self._calibrator.take_vehicle_frame(getattr(message, 'child_frame_id', ''))
             self._odometry_arrival_s, self._odometry_frame = now_s, frame_of(message)
             if ego.stamp_s < self._odometry.newest_s - self._sync.jump_s:
                 self._sync.rewind(ego.stamp_s)
@@ -303,10 +332,13 @@ class ObservationAssembler:
 
     def _time_jumped_to(self, stamp_s: float) -> None:
         limit_s = stamp_s + self._sync.max_skew_s
+        self._pictures.rewind(limit_s - self._offset_s)  # whose stamps are the messages' own
         self._odometry.forget_after(limit_s)
         self._commands.forget_after(limit_s)
         self._command_arrivals_s.clear()
         self._driven.reset()
+        self._odometry_reader.reset()
+        self._clocks.reset()
         if self._route is not None:
             self._route.reset()
         self._held = None
@@ -334,6 +366,8 @@ class ObservationAssembler:
         ego = None if found is None else ego_at(found[1], synced.stamp_s)
         if ego is None:
             problems.append(self._odometry_problem(synced.stamp_s))
+        elif self._clocks.problem:
+            problems.append(self._clocks.problem)
         command = self._commands.at(synced.stamp_s)
         if command is None and not self._command_required:
             command = (synced.stamp_s, (TurnCommand.FOLLOW, 0.0))
@@ -351,11 +385,18 @@ class ObservationAssembler:
             distance_m = max(0.0, distance_m - self._driven.metres(command[0], ego, self._odometry))
             navigation = self._route.navigation(ego, turn, distance_m)
         trail = self._odometry.before(synced.stamp_s, self._trail_s, _TRAIL_SPACING_S) if self._trail_s else ()
-        self._ready.append(ReadySet(synced, self._rig, ego, navigation, tuple(problems), self._epoch, self, trail))
+        rig, lenses = self._calibrator.rig, self._calibrator.lenses
+        words = tuple(problems)
+        self._ready.append(
+            ReadySet(synced, rig, ego, navigation, words, self._epoch, self, trail, self._offset_ns, lenses)
+        )
 
     def _odometry_problem(self, stamp_s: float) -> str:
         if not len(self._odometry):
-            return 'odometry: none received'
+            refused = self._refused.reasons.get('odometry')
+            return f'odometry: none that can be used: {refused[1]}' if refused else 'odometry: none received'
+        if self._clocks.problem:
+            return self._clocks.problem
         return (
             f'odometry: none within {ODOMETRY_REACH_S} s of the images at {stamp_s:.3f} s '
             f'(newest: {self._odometry.newest_s:.3f} s)'
@@ -398,8 +439,10 @@ class ObservationAssembler:
         """Return the camera's picture, or why there is none."""
         frame = ready.synced.frames[name]
         try:
-            image = decode_message(frame.payload, self._at_least.get(name))
+            image = self._pictures.picture(name, frame.payload, self._at_least.get(name))
             check_aspect(image, frame.payload, ready.rig[name])
+            if (undistort := ready.lenses.get(name)) is not None:
+                image = undistort(image)
         except InvalidInput as error:
             return error
         return CameraFrame(name, frame.stamp_s, image)
@@ -414,6 +457,7 @@ class ObservationAssembler:
                     odometry_arrival_s=self._odometry_arrival_s,
                     no_route=self._no_route if self._route is None else '',
                     frames=frame_problem(self._route_frame, self._odometry_frame),
+                    clocks=self._clocks.problem,
                     command_missing=self._command_required and not len(self._commands),
                     command_arrivals_s=tuple(self._command_arrivals_s),
                     refused=self._refused.reasons,
@@ -421,6 +465,13 @@ class ObservationAssembler:
                 now_s,
                 stale_s,
             )
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is used in place of what was sent, in words; for whoever drives to be told of once."""
+        with self._lock:
+            odometry = self._odometry_reader.note
+            return tuple(filter(None, [f'odometry: {odometry}' if odometry else '', self._clocks.note]))
 
     def turn_command_age_s(self, now_s: float) -> float | None:
         """Return how long ago (seconds) the last turn command came; None if none has, or its arrival was not told."""

@@ -49,6 +49,7 @@ class InputState:
     """What has come and what has not.
 
     no_route: why there is no route, '' where there is one; frames: what is wrong with its frame, '' if nothing is;
+    clocks: what is wrong between the pictures' clock and the odometry's;
     *_arrival(s)_s: by any steady clock; refused: `Refusals.reasons`.
     """
 
@@ -57,6 +58,7 @@ class InputState:
     odometry_arrival_s: float | None
     no_route: str
     frames: str
+    clocks: str
     command_missing: bool
     command_arrivals_s: Sequence[float]
     refused: Mapping[str, tuple[int, str]]
@@ -74,6 +76,8 @@ def name_problems(state: InputState, now_s: float | None, stale_s: float) -> tup
         age_s = now_s - state.odometry_arrival_s
         if age_s > stale_s:
             found.append(f'odometry: last one {age_s:.2f} s ago')
+    if state.clocks:
+        found.append(state.clocks)
     if state.no_route:
         found.append(state.no_route)
     elif state.frames:

@@ -10,7 +10,8 @@ The choice is settled when no nearer frame can come: the camera has shown one at
 by its own rhythm, would be farther away.  A set leaves
   - as soon as all cameras have settled frames, or
   - when it has waited long enough (`wait_s` after the anchor's arrival where arrival times are given, and in
-    any case once an anchor frame `wait_s` newer has been seen) and every camera without a frame may be missing.
+    any case once an anchor frame `wait_s` newer has been seen) and every camera without a frame may be missing;
+    one that has long been silent, or never spoke, is not waited for.
 Of several sets that could leave, the newest does; older ones are dropped and counted.  An anchor frame whose
 required cameras are late stays a candidate until a newer set has left, so a camera that is always late delays
 the sets, but never stops them.  Buffers are bounded, and so is the work per call.
@@ -21,6 +22,7 @@ from __future__ import annotations
 import bisect
 import math
 import threading
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -32,6 +34,10 @@ from vla_driver.types import ANCHOR_CAMERA, InvalidInput
 _EPSILON_S = 1e-6
 #: The next frame is expected no earlier than this share of the camera's last interval after the newest one.
 _EARLIEST = 0.75
+#: A camera that may be missing is not waited for after so much silence, or when the anchor has sent so many frames and
+#: it none: each tick would be late by the whole wait.
+_SILENCE_S = 1.0
+_ANCHORS_BEFORE = 5
 
 
 @dataclass(frozen=True)
@@ -71,6 +77,8 @@ class SyncStatus:
     """Counters since the start.
 
     dropped: anchor frames that never became a set; resets: backward jumps of the stamps.
+    dropped_for: required cameras that had no frame -> how many anchor frames that cost, those included which wait for
+    one longer than a camera may be silent.
     """
 
     cameras: Mapping[str, CameraStatus]
@@ -78,6 +86,7 @@ class SyncStatus:
     incomplete: int
     dropped: int
     resets: int
+    dropped_for: Mapping[tuple[str, ...], int] = field(default_factory=dict)
 
     @property
     def missing(self) -> tuple[str, ...]:
@@ -116,6 +125,16 @@ class _Camera:
         around = self.frames[max(0, at - 1) : at + 1]
         best = min(reversed(around), key=lambda frame: abs(frame.stamp_s - stamp_s), default=None)
         return best if best is not None and abs(best.stamp_s - stamp_s) <= reach_s + _EPSILON_S else None
+
+    def is_silent(self, stamp_s: float, anchors: int) -> bool:
+        """Whether nobody waits for its frames any more at an anchor's stamp: it has stopped, or never begun.
+
+        anchors: frames of the anchor so far.
+        """
+        if self.count == 0:
+            return anchors > _ANCHORS_BEFORE
+        interval_s = self.interval_s if math.isfinite(self.interval_s) else 0.0
+        return stamp_s - self.newest_s > max(_SILENCE_S, 2.0 * interval_s)
 
     def is_settled(self, stamp_s: float, reach_s: float) -> bool:
         """Whether no frame nearer to `stamp_s` than the nearest one can come any more."""
@@ -170,6 +189,10 @@ class CameraSync:
         self._cameras = {name: _Camera(policies.get(name, 'require')) for name in cameras}
         self._emitted_s = -math.inf
         self._sets = self._incomplete = self._dropped = self._resets = 0
+        #: Anchor stamp -> required cameras that had no frame, and how far away their nearest one was.
+        self._blocked: dict[float, dict[str, float]] = {}
+        self._dropped_for: Counter[tuple[str, ...]] = Counter()
+        self._away_s: dict[str, tuple[float, float]] = {}  # of dropped sets: least, most
         self._lock = threading.Lock()
 
     @property
@@ -253,6 +276,7 @@ class CameraSync:
         for camera in self._cameras.values():
             camera.forget_after(stamp_s)
         self._emitted_s = -math.inf
+        self._blocked.clear()
         self._resets += 1
 
     def _insert(self, name: str, entry: _Camera, frame: StampedPayload) -> None:
@@ -266,7 +290,7 @@ class CameraSync:
             entry.newest_s = frame.stamp_s
         if len(entry.frames) > self._buffer:
             if name == self.anchor and entry.stamps[0] > self._emitted_s:
-                self._dropped += 1
+                self._drop([entry.stamps[0]])
             del entry.frames[0], entry.stamps[0]
 
     def _match(self, now_s: float | None) -> SyncedSet | None:
@@ -279,7 +303,7 @@ class CameraSync:
             synced = self._set_at(anchor, anchors.newest_s, now_s)
             if synced is not None:
                 passed = bisect.bisect_right(anchors.stamps, self._emitted_s)
-                self._dropped += index - passed
+                self._drop(anchors.stamps[passed:index])
                 self._sets += 1
                 self._incomplete += bool(synced.missing)
                 self._emitted_s = anchor.stamp_s
@@ -297,9 +321,13 @@ class CameraSync:
             else:
                 frames[name] = frame
                 settled = settled and (name == self.anchor or camera.is_settled(anchor.stamp_s, self.max_skew_s))
-        if any(self._cameras[name].policy == 'require' for name in missing):
+        required = tuple(name for name in missing if self._cameras[name].policy == 'require')
+        if required:
+            self._block(anchor.stamp_s, required)
             return None
-        if missing or not settled:
+        self._blocked.pop(anchor.stamp_s, None)
+        anchors = self._cameras[self.anchor].count
+        if not settled or not all(self._cameras[name].is_silent(anchor.stamp_s, anchors) for name in missing):
             waited = newest_anchor_s - anchor.stamp_s >= self.wait_s - _EPSILON_S or now_s == math.inf
             if now_s is not None and anchor.arrival_s is not None:
                 waited = waited or now_s - anchor.arrival_s >= self.wait_s - _EPSILON_S
@@ -307,6 +335,61 @@ class CameraSync:
                 return None
         skew_s = max(abs(frame.stamp_s - anchor.stamp_s) for frame in frames.values())
         return SyncedSet(anchor.stamp_s, frames, tuple(missing), skew_s)
+
+    def _block(self, stamp_s: float, cameras: Sequence[str]) -> None:
+        """Take note of the cameras without which the set at `stamp_s` cannot leave."""
+        before = self._blocked.get(stamp_s)
+        # A camera that had a frame is not the reason, though its short buffer has lost that since.
+        always = [name for name in cameras if before is None or name in before] or cameras
+        self._blocked[stamp_s] = {
+            name: min(
+                (abs(stamp - stamp_s) for stamp in self._cameras[name].stamps),
+                default=math.inf,
+            )
+            for name in always
+        }
+        for name, away_s in (before or {}).items():
+            if name in self._blocked[stamp_s]:
+                self._blocked[stamp_s][name] = min(away_s, self._blocked[stamp_s][name])
+
+    def _drop(self, stamps: Sequence[float]) -> None:
+        """Count anchor frames that will not become a set, and the cameras that each of them waited for."""
+        self._dropped += len(stamps)
+        for stamp_s in stamps:
+            if blocked := self._blocked.pop(stamp_s, None):
+                self._dropped_for[tuple(blocked)] += 1
+                for name, away_s in blocked.items():
+                    least_s, most_s = self._away_s.get(name, (math.inf, 0.0))
+                    self._away_s[name] = min(least_s, away_s), max(most_s, away_s)
+
+    def _dropped_by(self, now_s: float | None, stale_s: float) -> dict[tuple[str, ...], int]:
+        total = Counter(self._dropped_for)
+        for frame in self._cameras[self.anchor].frames:
+            silent = now_s is None or frame.arrival_s is None or now_s - frame.arrival_s > stale_s
+            if silent and frame.stamp_s > self._emitted_s and frame.stamp_s in self._blocked:
+                total[tuple(self._blocked[frame.stamp_s])] += 1
+        return dict(total.most_common())
+
+    def lost(self, now_s: float | None = None, stale_s: float = 0.5) -> dict[str, int]:
+        """Return why anchor frames did not become a set, in words, and how many did not: see `SyncStatus.dropped_for`.
+
+        now_s: as in `status`; None counts all that still wait (at the end of a bag).
+        """
+        found = {}
+        for cameras, count in self.status(now_s, stale_s).dropped_for.items():
+            words = f'no frame within {self.max_skew_s:g} s of one of {self.anchor}{self._away(cameras)}'
+            found[f'camera{"s" if len(cameras) > 1 else ""} {", ".join(cameras)}: {words}'] = count
+        return found
+
+    def _away(self, cameras: Sequence[str]) -> str:
+        """Return how far the nearest frames were, where that was about the same always: another phase or clock."""
+        spans = [self._away_s[name] for name in cameras if name in self._away_s]
+        if not spans or math.isinf(min(span[0] for span in spans)):
+            return ''
+        least_s, most_s = min(span[0] for span in spans), max(span[1] for span in spans)
+        if most_s > 1.5 * least_s:
+            return ''
+        return f' (the nearest was {least_s:.3f} s away: max_skew_s allows more, if the clocks agree)'
 
     def status(self, now_s: float | None = None, stale_s: float = 0.5) -> SyncStatus:
         """Return what has arrived, and in words what is wrong with each camera.
@@ -319,7 +402,15 @@ class CameraSync:
             cameras = {
                 name: self._camera_status(camera, newest_s, now_s, stale_s) for name, camera in self._cameras.items()
             }
-            return SyncStatus(cameras, self._sets, self._incomplete, self._dropped, self._resets)
+            dropped_for = self._dropped_by(now_s, stale_s)
+            return SyncStatus(cameras, self._sets, self._incomplete, self._dropped, self._resets, dropped_for)
+
+    def _apart_s(self, camera: _Camera) -> float:
+        """Return how far the camera's frames lie from the waiting ones of the anchor at least; 0 where unknown."""
+        settled = [s for s in self._cameras[self.anchor].stamps if self._emitted_s < s <= camera.newest_s]
+        if len(settled) < 2 or not camera.stamps:
+            return 0.0
+        return min(abs(stamp - anchor) for stamp in camera.stamps for anchor in settled)
 
     def _camera_status(self, camera: _Camera, newest_s: float, now_s: float | None, stale_s: float) -> CameraStatus:
         if camera.newest_s == -math.inf:
@@ -337,4 +428,9 @@ class CameraSync:
         elif anchor_s > -math.inf and abs(offset_s) > max(stale_s, self.max_skew_s):
             side = 'ahead of' if offset_s > 0 else 'behind'
             problem = f'stamps {abs(offset_s):.2f} s {side} those of {self.anchor}: do the clocks agree?'
+        elif (apart_s := self._apart_s(camera)) > self.max_skew_s:
+            problem = (
+                f'its frames lie {apart_s:.3f} s from those of {self.anchor}, farther than max_skew_s allows '
+                f'({self.max_skew_s:g} s): give a larger one, or let the camera be missing (missing_cameras)'
+            )
         return CameraStatus(camera.count, camera.newest_s, age_s, problem)

@@ -4,16 +4,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from vla_driver.settings.knob import parameter
+from vla_driver.settings.per_camera import per_camera
 from vla_driver.settings.policy import PolicyParameters
 from vla_driver.settings.pruning import PruningParameters
 from vla_driver.settings.shared import NodeParameters, RigParameters
+from vla_driver.types import ANCHOR_CAMERA
 
 #: On which topics a camera's images come.
-TRANSPORTS: Final = ('auto', 'raw', 'compressed')
+VIDEO_TRANSPORTS: Final = ('ffmpeg', 'foxglove')
+TRANSPORTS: Final = ('auto', 'raw', 'compressed', *VIDEO_TRANSPORTS)
 #: What happens when a camera has no frame: no set at all, a set without it, or a black picture instead.
 MISSING_POLICIES: Final = ('require', 'skip', 'black')
 
@@ -27,11 +31,18 @@ class PlannerParameters(PruningParameters, RigParameters, PolicyParameters, Node
 
     use_camera_info: bool = parameter(
         True,
-        'take size and intrinsics from camera_info where it is published; read once, and again after a jump of time',
+        'take size, intrinsics and distortion from camera_info where it is published',
         launch=True,
     )
     rectified: bool = parameter(
-        False, "the pictures are rectified (image_rect): take intrinsics from camera_info's P", launch=True
+        False,
+        "all pictures are rectified: take intrinsics from camera_info's P; topics called image_rect* are known to be",
+        launch=True,
+    )
+    use_tf: bool = parameter(
+        True,
+        'take where a camera is mounted from /tf_static, where that connects its frame to base_link; else from the rig',
+        launch=True,
     )
     image_transport: tuple[str, ...] = parameter(
         ('auto',), f'{", ".join(TRANSPORTS)} for all cameras, or entries camera=transport', launch=True
@@ -44,6 +55,13 @@ class PlannerParameters(PruningParameters, RigParameters, PolicyParameters, Node
     max_skew_s: float = parameter(
         0.06, 'farthest a frame may lie from the front image in time', low=0.0, high=1.0, launch=True
     )
+    camera_time_offset_s: float = parameter(
+        0.0,
+        "added to the pictures' stamps, where their clock differs from the odometry's by a constant",
+        low=-1e6,
+        high=1e6,
+        launch=True,
+    )
     wait_s: float = parameter(0.05, 'longest wait for inputs that are late', low=0.0, high=1.0)
     max_age_s: float = parameter(
         0.5, 'images published longer ago are dropped, never planned from', low=0.02, high=10.0, live=True, launch=True
@@ -51,3 +69,10 @@ class PlannerParameters(PruningParameters, RigParameters, PolicyParameters, Node
     plan_ttl_s: float = parameter(1.0, 'nobody may act on an older plan', low=0.1, high=5.0, live=True, launch=True)
     stale_s: float = parameter(0.5, 'diagnostics call an input missing after this silence', low=0.05, live=True)
     turn_command_required: bool = parameter(True, 'false: FOLLOW at 0 m stands in until one arrives', launch=True)
+
+
+def missing_policies(
+    entries: Sequence[str], cameras: Sequence[str], what: str = 'parameter missing_cameras'
+) -> dict[str, str]:
+    """Return camera -> one of MISSING_POLICIES from the entries of `missing_cameras`; see `per_camera`."""
+    return per_camera(entries, cameras, MISSING_POLICIES, what, ANCHOR_CAMERA)

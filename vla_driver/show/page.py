@@ -149,6 +149,7 @@ document.addEventListener('keydown', (event) => {
 });
 report.charts.forEach((chart) => draw(chart, document.getElementById('charts')));
 slider.max = frames.length - 1;
+if (!frames.length) document.querySelector('.player').remove();
 show(report.opening || 0);
 """
 

@@ -69,20 +69,24 @@ class Report:
         self._figures.append((data_uri(picture), name, words))
 
     def write(self, path: Path) -> None:
-        """Write the page.  Raises InvalidInput without plans or pictures: an empty report shows nothing."""
-        if not self.ticks or not self._frames:
+        """Write the page.  Raises InvalidInput where there is nothing to show: no plans, no pictures, no tables.
+
+        Tables alone say why there are no plans.
+        """
+        if not (self.ticks and self._frames) and not self.tables:
             raise InvalidInput(
                 f'report: {len(self.ticks)} plans and {len(self._frames)} pictures, expected at least one of each; '
                 'did the planner get all it needs? (see its diagnostics)'
             )
-        start = min(tick.stamp_s for tick in self.ticks)
+        stamps = [tick.stamp_s for tick in self.ticks] or [0.0]
+        start = min(stamps)
         frames = [
             {'t': frame['stamp_s'] - start, 'src': frame['src'], 'caption': frame['caption']} for frame in self._frames
         ]
         data = {
             'frames': frames,
             'opening': len(frames) // 3,
-            'duration': max(tick.stamp_s for tick in self.ticks) - start,
+            'duration': max(stamps) - start,
             'fallbacks': [
                 {'t': tick.stamp_s - start, 'colour': _css(_FALLBACK_COLOURS[tick.source])}
                 for tick in self.ticks

@@ -6,7 +6,8 @@ import time
 
 import pytest
 
-from vla_driver.ros.nodes.image_topics import per_camera, sent_at
+from vla_driver.ros.nodes.image_topics import sent_at
+from vla_driver.settings.per_camera import per_camera
 from vla_driver.settings.planner import TRANSPORTS
 from vla_driver.types import InvalidInput
 

@@ -15,22 +15,30 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from tqdm import tqdm
 
+from vla_driver.bag.inventory import inventory_lines
 from vla_driver.commands.common import (
     add_bag_arguments,
     add_json_argument,
+    add_matching_arguments,
     add_policy_arguments,
     bag_rig,
     bag_topics,
+    calibration_json,
     progress,
     provenance,
+    tell_calibration,
     write_json,
 )
 from vla_driver.commands.pruning_arguments import add_pruning_arguments, pruning_json, pruning_settings
+from vla_driver.observation.reasons import grouped, in_words
 from vla_driver.policies.registry import POLICY_NAMES, checkpoint_of, make_policy
 from vla_driver.settings.options import add_options
 from vla_driver.settings.policy import PolicyParameters
@@ -47,6 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_policy_arguments(parser, POLICY_NAMES)
     add_options(parser, PolicyParameters, 'prompt')
     add_bag_arguments(parser)
+    add_matching_arguments(parser)
     add_pruning_arguments(parser)
     add_json_argument(parser)
 
@@ -70,10 +79,25 @@ def run(args: argparse.Namespace) -> int:
         return loaded[0]
 
     results = []
+    told: list[str] = []
     with progress(None, 'plan', args.policy) as bar:
         for path in args.bags:
             bar.set_postfix_str(str(path), refresh=False)
-            results.append(evaluate_bag(path, policy_for, topics=topics, rig=rig, on_sample=bar.update))
+            results.append(
+                evaluate_bag(
+                    path,
+                    policy_for,
+                    topics=topics,
+                    rig=rig,
+                    rectified=args.rectified,
+                    missing_cameras=args.missing_cameras or (),
+                    max_skew_s=args.max_skew_s,
+                    on_inputs=partial(_tell_inputs, path, told),
+                    on_sample=bar.update,
+                )
+            )
+    for result in results:
+        tell_calibration(result.calibration, result.bag)
     samples = [sample for result in results for sample in result.samples]
     skipped: Counter[str] = Counter()
     for result in results:
@@ -82,10 +106,9 @@ def run(args: argparse.Namespace) -> int:
     ends = {'bags': [_of_bag(result) for result in results], 'provenance': provenance()}
     if not samples:
         write_json(args.json, {**about, 'samples': 0, **ends})
-        reasons = [f'{problem} ({count} times)' for problem, count in skipped.most_common(5)]
         raise InvalidInput(
             'open loop: no plan could be scored: '
-            + ('; '.join(reasons) or 'every plan needs 3 s of driving after it, and no recording goes on for so long')
+            + (in_words(skipped) or 'every plan needs 3 s of driving after it, and no recording goes on for so long')
         )
     summary = summarise(samples)
 
@@ -93,7 +116,7 @@ def run(args: argparse.Namespace) -> int:
         f'{args.policy}: N = {summary["samples"]} plans in {summary["segments"]} segments of {len(results)} bags; '
         f'{sum(result.without_future for result in results)} at the ends have no 3 s of future'
     )
-    for problem, count in skipped.most_common(5):
+    for problem, count in list(grouped(skipped).items())[:5]:
         print(f'  {count} sets of images left out: {problem}')
     if any(problem.startswith(NO_PLAN) for problem in skipped):
         print(
@@ -115,11 +138,22 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+def _tell_inputs(path: Path, told: list[str], found: Mapping[str, Any]) -> None:
+    """Print which topics of a bag are used; of several bags in a row with the same topics, once."""
+    lines = inventory_lines(found)
+    if lines != told:
+        tqdm.write(f'{path}\n' + '\n'.join(f'  {line}' for line in lines))
+        told[:] = lines
+
+
 def _of_bag(result: BagResult) -> dict[str, Any]:
     return {
         'bag': result.bag,
         'samples': len(result.samples),
         'without_future': result.without_future,
-        'skipped': dict(result.skipped),
+        'inputs': dict(result.inputs),
+        'skipped': grouped(result.skipped),
         'rejected': dict(result.rejected),
+        'calibration': calibration_json(result.calibration),
+        'unread': list(result.unread),
     }

@@ -22,7 +22,7 @@ from rclpy.publisher import Publisher
 
 from vla_driver.msg import ControlCommand as ControlCommandMessage
 from vla_driver.msg import DrivingPlan
-from vla_driver.observation.messages import read_odometry
+from vla_driver.observation.odometry import OdometryReader
 from vla_driver.planning.control import ControlCommand, TrajectoryController, describe_age
 from vla_driver.ros.nodes.lifecycle import DriverNode, StampWatch
 from vla_driver.ros.nodes.process import run
@@ -43,6 +43,7 @@ class ControllerNode(DriverNode[ControllerParameters]):
         self._plan_stamp = Time()
         self._ego: EgoState | None = None
         self._odometry_stamp = Time()
+        self._odometry_reader = OdometryReader()
         self._odometry_times = RateMeter()
         self._odometry_watch = StampWatch()
         self._repeated = 0
@@ -80,6 +81,7 @@ class ControllerNode(DriverNode[ControllerParameters]):
         self._plan, self._ego = None, None
         self._plan_stamp = Time()
         self._odometry_watch.clear()
+        self._odometry_reader.reset()
         self._controller.reset()
 
     def _reject(self, what: str, error: InvalidInput) -> None:
@@ -101,7 +103,7 @@ class ControllerNode(DriverNode[ControllerParameters]):
 
     def _on_odometry(self, message: Odometry) -> None:
         try:
-            ego = read_odometry(message)
+            ego = self._odometry_reader.read(message)
         except InvalidInput as error:
             self._reject('odometry', error)
             return

@@ -9,6 +9,7 @@ replace each other, so that it never works on old pictures.
 
 from __future__ import annotations
 
+import json
 import sys
 import threading
 import time
@@ -21,18 +22,20 @@ from builtin_interfaces.msg import Time
 from nav_msgs.msg import Odometry, Path
 from rclpy.subscription import Subscription
 from rclpy.timer import Timer
-from sensor_msgs.msg import CameraInfo
 from visualization_msgs.msg import MarkerArray
 
 from vla_driver.geometry.rig import load_rig
 from vla_driver.msg import DrivingPlan, TokenSelection
 from vla_driver.msg import TurnCommand as TurnCommandMessage
 from vla_driver.observation.assemble import ObservationAssembler, ReadySet
+from vla_driver.observation.notes import Notes
+from vla_driver.observation.reasons import ReasonCounter
 from vla_driver.observation.sync import CameraSync
 from vla_driver.planning.tick import Outcome, Planner, TickLimits
 from vla_driver.policies.pruning_settings import settings_of
 from vla_driver.policies.registry import checkpoint_of, make_policy
-from vla_driver.ros.nodes.image_topics import ImageTopics, per_camera
+from vla_driver.ros.nodes.calibration_topics import CalibrationTopics, rectified_cameras
+from vla_driver.ros.nodes.image_topics import ImageTopics
 from vla_driver.ros.nodes.lifecycle import DriverNode
 from vla_driver.ros.nodes.mailbox import Mailbox
 from vla_driver.ros.nodes.openmp import wait_briefly
@@ -42,21 +45,23 @@ from vla_driver.ros.nodes.pruning_control import PruningControl
 from vla_driver.ros.nodes.repeats import Repeats
 from vla_driver.ros.nodes.waiting import WaitingLog, describe_inputs
 from vla_driver.ros.wire import qos
-from vla_driver.ros.wire.conversions import to_driving_plan, to_path
+from vla_driver.ros.wire.conversions import from_nanoseconds, to_driving_plan, to_path
 from vla_driver.ros.wire.diagnostics import Level, RateMeter, Status
 from vla_driver.ros.wire.markers import no_plan_markers, plan_markers, token_markers
 from vla_driver.ros.wire.selection import to_token_selection
-from vla_driver.settings.planner import MISSING_POLICIES, TRANSPORTS, PlannerParameters
+from vla_driver.settings.per_camera import per_camera
+from vla_driver.settings.planner import TRANSPORTS, PlannerParameters, missing_policies
 from vla_driver.types import (
-    ANCHOR_CAMERA,
     CameraRig,
     Plan,
     PlanSource,
     Selection,
 )
 
-#: What the diagnostics call the outcomes of ticks that gave no plan of the policy's own.
+#: What the diagnostics call the outcomes of ticks.
 _COUNTED: Final = {
+    Outcome.POLICY: 'policy',
+    Outcome.REFUSED: 'refused_by_guard',
     Outcome.STALE: 'stale',
     Outcome.NOT_READY: 'not_ready',
     Outcome.FAILED: 'failed',
@@ -71,11 +76,11 @@ class PlannerNode(DriverNode[PlannerParameters]):
 
     def __init__(self, **node_arguments: Any) -> None:
         self._counters = dict.fromkeys(('sets', *_COUNTED.values()), 0)
+        self._reasons = ReasonCounter()  # why sets gave no plan of the policy's own
         self._plan_times = RateMeter()
         self._last_plan: Plan | None = None
         self._last_problem = ''
         self._mailbox: Mailbox[ReadySet] = Mailbox()
-        self._infos: dict[str, Subscription] = {}  # cameras whose calibration is still awaited
         self._info_epoch = 0
         self._own_threads: int | None = None  # torch's own choice, once the parameter has overruled it
         self._late: Timer | None = None  # runs while something waits for an input that is late
@@ -96,16 +101,18 @@ class PlannerNode(DriverNode[PlannerParameters]):
             rig.names,
             max_skew_s=p.max_skew_s,
             wait_s=p.wait_s,
-            policies=per_camera(p.missing_cameras, rig.names, MISSING_POLICIES, 'missing_cameras', ANCHOR_CAMERA),
+            policies=missing_policies(p.missing_cameras, rig.names),
         )
         self._assembler = ObservationAssembler(
             rig,
             sync,
             needs=self._planner.policy.needs,
             turn_command_required=p.turn_command_required,
-            rectified=p.rectified,
+            rectified=p.rectified or rectified_cameras(self, rig.names),
+            camera_time_offset_s=p.camera_time_offset_s,
         )
-        transports = per_camera(p.image_transport, rig.names, TRANSPORTS, 'image_transport')
+        self._calibration = CalibrationTopics(self, self._assembler, infos=p.use_camera_info, transforms=p.use_tf)
+        transports = per_camera(p.image_transport, rig.names, TRANSPORTS, 'parameter image_transport')
         self._images = ImageTopics(self, rig.names, transports, self._on_image)
         self._plan_outlet = self.advertise(DrivingPlan, 'plan', qos.RELIABLE)
         self._path_outlet = self.advertise(Path, 'path', qos.RELIABLE)
@@ -148,9 +155,11 @@ class PlannerNode(DriverNode[PlannerParameters]):
                 self.listen(TurnCommandMessage, 'turn_command', self._on_turn_command, qos.STATE_SUBSCRIPTION)
             ],
         }
-        self._infos.clear()
-        self._listen_to_camera_info()
+        self._info_epoch = self._assembler.epoch
+        self._calibration.start()
         self._images.start()
+        self._notes = Notes()
+        self.every(1.0, self._say_notes)
         # Sets that wait for a late input must leave in time although no message comes.
         self._late = self.every(0.01, self._pump)
         self._waiting = WaitingLog(partial(describe_inputs, self))
@@ -160,6 +169,7 @@ class PlannerNode(DriverNode[PlannerParameters]):
         """Let the worker finish its plan, and wipe the path off the screens."""
         self._late = None  # the node removes it
         self._images.stop()
+        self._calibration.stop()
         self._mailbox.close()
         if self._worker is not None:
             # Whoever is told to stop does not wait for a plan that takes long.
@@ -200,21 +210,6 @@ class PlannerNode(DriverNode[PlannerParameters]):
         self._assembler.push_image(camera, message, sent_s)
         self._pump()
 
-    def _listen_to_camera_info(self) -> None:
-        """Listen until every camera has told its calibration, and again after a jump of time (another bag, maybe).
-
-        A calibration does not change on the way, and every message costs the executor a millisecond.
-        """
-        self._info_epoch = self._assembler.epoch
-        for camera in self._assembler.rig.names if self.parameters.use_camera_info else ():
-            if camera not in self._infos:
-                topic, take = f'camera/{camera}/camera_info', partial(self._on_camera_info, camera)
-                self._infos[camera] = self.listen(CameraInfo, topic, take, qos.SENSOR_SUBSCRIPTION)
-
-    def _on_camera_info(self, camera: str, message: CameraInfo) -> None:
-        if self._assembler.push_camera_info(camera, message) and camera in self._infos:
-            self.silence(self._infos.pop(camera))
-
     def _on_odometry(self, message: Odometry) -> None:
         now = time.monotonic()
         self._assembler.push_odometry(message, now)
@@ -234,12 +229,18 @@ class PlannerNode(DriverNode[PlannerParameters]):
         if self._late is None:
             return  # stopped while this message was under way
         if self._assembler.epoch != self._info_epoch:
-            self._listen_to_camera_info()
+            self._info_epoch = self._assembler.epoch
+            self._calibration.listen_again()
         waiting = self._assembler.waiting
         if waiting and self._late.is_canceled():
             self._late.reset()
         elif not waiting and not self._late.is_canceled():
             self._late.cancel()
+
+    def _say_notes(self) -> None:
+        """Say once what is used in place of what was sent."""
+        for note in self._notes.new(self._assembler.notes):
+            self.get_logger().warning(note)
 
     # The worker's thread.
 
@@ -249,6 +250,7 @@ class PlannerNode(DriverNode[PlannerParameters]):
                 self._tick(ready)
             except Exception as error:  # a defect must not silence the planner for good
                 self._counters['failed'] += 1
+                self._reasons.add(f'{error!r}')
                 self._on_defect(error)
 
     def _on_defect(self, error: Exception) -> None:
@@ -263,8 +265,8 @@ class PlannerNode(DriverNode[PlannerParameters]):
         if result.jumped:
             self._tell_jump(ready)
         self._last_answer = (ready.epoch, ready.stamp_s)
-        if result.outcome in _COUNTED:
-            self._counters[_COUNTED[result.outcome]] += 1
+        self._counters[_COUNTED[result.outcome]] += 1
+        self._reasons.update(result.problems)
         if result.outcome in (Outcome.FAILED, Outcome.NOT_READY):
             self._warn(f'no plan of the policy: {result.problem}')
         if result.outcome in (Outcome.FAILED, Outcome.NOT_READY, Outcome.STALE):
@@ -320,7 +322,7 @@ class PlannerNode(DriverNode[PlannerParameters]):
         return ready.stamp_s + time.monotonic() - sent_s
 
     def _publish(self, plan: Plan, ready: ReadySet, missing: tuple[str, ...], selection: Selection | None) -> None:
-        stamp: Time = ready.message(ANCHOR_CAMERA).header.stamp
+        stamp: Time = from_nanoseconds(ready.stamp_ns)
         self._path_outlet.publish(to_path(plan, stamp))
         self._plan_outlet.publish(to_driving_plan(plan, stamp, missing, ready.synced.skew_s))
         if self._marker_outlet.get_subscription_count():
@@ -340,27 +342,30 @@ class PlannerNode(DriverNode[PlannerParameters]):
         now, p = time.monotonic(), self.parameters
         cameras = self._assembler.sync.status(now, p.stale_s).cameras
         problems = self._assembler.problems(now, p.stale_s)
-        refused = self._assembler.rejected
+        refused, calibration = self._assembler.rejected, self._assembler.calibration
         yield Status(
             'inputs',
             Level.ERROR if problems else Level.OK,
             f'missing: {"; ".join(problems)}' if problems else 'all inputs fresh',
             {
+                'problems': json.dumps(problems),
                 'turn_command_age_s': self._assembler.turn_command_age_s(now),
+                'notes': '; '.join(self._assembler.notes) or None,
                 **{f'refused {name}': count for name, count in refused.items()},
             },
         )
         for name, camera in cameras.items():
             yield Status(
                 f'camera {name}',
-                Level.ERROR if camera.problem else Level.OK,
-                camera.problem or 'fresh',
+                Level.ERROR if camera.problem else Level.WARN if calibration[name].warnings else Level.OK,
+                camera.problem or '; '.join(calibration[name].warnings) or 'fresh',
                 {
                     'rate_hz': self._images.rate_hz(name),
                     'age_s': camera.age_s,
                     'frames': camera.frames,
                     'transport': self._images.transport(name),
                     'refused': refused.get(f'camera {name}', 0),
+                    'calibration': calibration[name].describe(),
                 },
             )
         about = {'policy': p.policy, 'model': p.model, 'pruning': self._pruning.settings.describe()}
@@ -375,6 +380,8 @@ class PlannerNode(DriverNode[PlannerParameters]):
             'published': self._plan_times.count,
             **self._counters,
             'replaced_by_newer': self._mailbox.replaced,
+            'not_matched': json.dumps(self._assembler.sync.lost(time.monotonic(), self.parameters.stale_s)),
+            'not_planned': json.dumps(self._reasons.counts()),
             'last_problem': self._last_problem or None,
         }
         if plan is None or age_s is None:

@@ -9,6 +9,7 @@ path is received here.  Both clocks are this machine's.
 
 from __future__ import annotations
 
+import json
 import os
 import threading
 import time
@@ -26,22 +27,29 @@ from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.serialization import deserialize_message
 from rclpy.signals import SignalHandlerOptions
-from sensor_msgs.msg import CompressedImage, Image
 from visualization_msgs.msg import MarkerArray
 
 from vla_driver.bag.recording import RawMessage, ReceivedPlan, ReceivedTokens, Recording
+from vla_driver.bag.schema import PICTURES
 from vla_driver.msg import DrivingPlan, TokenSelection
+from vla_driver.observation.messages import stamp_of
+from vla_driver.observation.reasons import ReasonCounter
 from vla_driver.ros.nodes.lifecycle import StampWatch
 from vla_driver.ros.wire import qos
 from vla_driver.ros.wire.conversions import from_driving_plan
 from vla_driver.ros.wire.domain import domain_id
 from vla_driver.ros.wire.selection import from_token_selection
+from vla_driver.ros.wire.transports import picture_class
 from vla_driver.types import VlaDriverError
 
 #: Plans kept of a replay that loops on and on: an hour at 10 Hz.
 _KEPT: Final = 36_000
 _CLASSES: Final = {'plan': DrivingPlan, 'path': Path, 'markers': MarkerArray, 'tokens': TokenSelection}
-_PICTURES: Final = {'sensor_msgs/msg/Image': Image, 'sensor_msgs/msg/CompressedImage': CompressedImage}
+#: What a planner's diagnostics are called, and the counters that they hold.
+_PLAN_STATUS, _INPUTS_STATUS = 'planner: plan', 'planner: inputs'
+_COUNTERS: Final = (
+    *('sets', 'policy', 'refused_by_guard', 'not_ready', 'failed', 'stale', 'overtaken_by_jump', 'replaced_by_newer'),
+)
 
 
 #: How often a replay has started over, and a stamp in nanoseconds, which comes again in every round.
@@ -77,6 +85,9 @@ class PlanRecorder:
         self._count = 0
         self._diagnostics: dict[str, tuple[int, str]] = {}
         self._values: dict[str, dict[str, str]] = {}
+        self._reports = 0  # of a planner
+        self._playing = True
+        self._standing = ReasonCounter()
         self._lock = threading.Lock()
         self._stamped_at_publication = anchor is None
         self._anchor_matched = threading.Event()
@@ -103,7 +114,7 @@ class PlanRecorder:
             topic, type_name = anchor
             self._subscriptions.append(
                 self._node.create_subscription(
-                    _PICTURES[type_name],
+                    picture_class(PICTURES[type_name]),
                     topic,
                     self._on_image,
                     qos.SENSOR_SUBSCRIPTION,
@@ -209,15 +220,31 @@ class PlanRecorder:
 
     def _on_image(self, message: Any, info: Mapping[str, int]) -> None:
         with self._lock:
-            self._sent_s[self._rounds['image'].key(message.header.stamp)] = info['source_timestamp'] * 1e-9
+            self._sent_s[self._rounds['image'].key(stamp_of(message))] = info['source_timestamp'] * 1e-9
 
     def _on_diagnostics(self, message: DiagnosticArray) -> None:
         with self._lock:
             for status in message.status:
                 self._diagnostics[status.name] = (int.from_bytes(status.level, 'little'), status.message)
-                self._values[status.name] = {entry.key: entry.value for entry in status.values}
+                values = self._values[status.name] = {entry.key: entry.value for entry in status.values}
+                self._reports += status.name == _PLAN_STATUS
+                if status.name == _INPUTS_STATUS and self._playing and self._sent_s:
+                    self._standing.update(json.loads(values.get('problems', '[]')))
 
     # What was recorded.
+
+    def ended(self) -> None:
+        """Take note that the bag has ended: what is missing from now on is missing because nothing is played."""
+        with self._lock:
+            self._playing = False
+
+    def wait_for_report(self, timeout_s: float = 3.0) -> None:
+        """Wait for a report of the planner that was made from now on: it has counted everything."""
+        before = self._reports
+        deadline = time.monotonic() + timeout_s
+        # The first one may have been under way already.
+        while self._reports < before + 2 and time.monotonic() < deadline:
+            time.sleep(0.02)
 
     @property
     def count(self) -> int:
@@ -246,13 +273,24 @@ class PlanRecorder:
         with self._lock:
             received, raw, tokens = list(self._plans), list(self._raw), list(self._tokens)
             paths, sent, diagnostics = dict(self._paths), dict(self._sent_s), dict(self._diagnostics)
+            values, standing = dict(self._values.get(_PLAN_STATUS, {})), self._standing.counts()
         plans = []
         for key, message, plan_s in received:
             path_s = paths.get(key, plan_s)
             sent_s = key[1] * 1e-9 if self._stamped_at_publication else sent.get(key)
             latency = None if sent_s is None else 1e3 * (path_s - sent_s)
             plans.append(ReceivedPlan(from_driving_plan(message), tuple(message.missing_cameras), path_s, latency))
-        return Recording(plans, raw, len(sent), diagnostics, tokens)
+        return Recording(
+            plans,
+            raw,
+            len(sent),
+            diagnostics,
+            tokens,
+            sets={name: int(values[name]) for name in _COUNTERS if name in values},
+            not_planned=json.loads(values.get('not_planned', '{}')),
+            not_matched=json.loads(values.get('not_matched', '{}')),
+            standing=standing,
+        )
 
 
 def _nanoseconds(stamp: Any) -> int:

@@ -1,0 +1,51 @@
+# Copyright 2026 The vla_driver authors
+# SPDX-License-Identifier: Apache-2.0
+"""What a bag has for the driver, in words and for JSON: inputs used, cameras missing, pictures that nobody uses."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from vla_driver.bag.topics import OPTIONS, InputTopics, Naming
+
+#: What becomes of a camera without a topic, by its policy (`missing_cameras`).
+_FATE: Final = {
+    'require': 'required, so that nothing is planned',
+    'skip': 'sets go on without it',
+    'black': 'a black picture stands in',
+}
+
+
+def policies_for(inputs: InputTopics, given: Mapping[str, str]) -> dict[str, str]:
+    """Return camera -> policy: cameras without a topic are skipped, unless `given` says otherwise."""
+    return {**dict.fromkeys(inputs.missing, 'skip'), **given}
+
+
+def inventory(inputs: InputTopics, policies: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """Return the inputs for JSON: cameras used (with topics), missing (with what happens), unused picture topics."""
+    policies = policies_for(inputs, policies or {})
+    return {
+        'cameras': dict(inputs.cameras),
+        'missing_cameras': {name: policies[name] for name in inputs.missing},
+        'unused_pictures': list(inputs.unused),
+        'camera_info': dict(inputs.infos),
+        'odom': inputs.odometry,
+        'route': inputs.route,
+        'turn_command': inputs.turn_command,
+    }
+
+
+def inventory_lines(found: Mapping[str, Any], naming: Naming = OPTIONS) -> list[str]:
+    """Return an `inventory` in lines; nothing is left out, so that nothing is dropped without a word."""
+    cameras = found['cameras']
+    lines = ['cameras: ' + (', '.join(f'{name} <- {topic}' for name, topic in cameras.items()) or 'none')]
+    for policy, fate in _FATE.items():
+        names = [name for name, its in found['missing_cameras'].items() if its == policy]
+        if names:
+            lines.append(f'missing: {", ".join(names)} (no topic found: {fate}); name one: {naming(names[0])}')
+    if found['unused_pictures']:
+        lines.append(f'pictures that nobody uses: {", ".join(found["unused_pictures"])}')
+    others = [f'{name} <- {found[name] or "none"}' for name in ('odom', 'route', 'turn_command')]
+    lines.append(', '.join(others) + ('' if found['turn_command'] else ' ("follow the road" stands in)'))
+    return lines

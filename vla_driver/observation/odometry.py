@@ -1,0 +1,286 @@
+# Copyright 2026 The vla_driver authors
+# SPDX-License-Identifier: Apache-2.0
+"""Odometry as it is really published: twists in the wrong frame, twists that nobody fills in, sensors beside base_link.
+
+nav_msgs/Odometry demands its twist in `child_frame_id`.  Many localisers give it in the parent frame instead, and say
+so (`child_frame_id: odom`) or do not; others leave it at zero.  A driver that believes them stands while it drives
+north at 8 m/s.  So three readings of a message compete:
+
+    vehicle   as the standard says: forward speed = twist.linear.x
+    parent    the twist is in header.frame_id: forward speed = its part along the heading
+    poses     the twist is not to be believed: speed and yaw rate from the poses of the last `_DERIVED_S`
+
+The frames' names say which one counts at first.  When it contradicts the poses for a second, the first of the three
+that does not takes its place, and `note` says so.
+"""
+
+from __future__ import annotations
+
+import enum
+import math
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import numpy as np
+
+from vla_driver.geometry import se2
+from vla_driver.observation.messages import frame_of, read_odometry
+from vla_driver.types import EgoState, FloatArray
+
+#: Frames that are the vehicle's own, or are taken for it where nobody says where they are.
+BASE_FRAMES: Final = ('base_link', 'base_footprint')
+#: Frames that stand still: a twist in one of them is no vehicle's.
+_WORLD_FRAMES: Final = ('odom', 'map', 'world', 'earth', 'utm', 'enu', 'local_enu')
+
+#: The record is compared piece by piece: a pose that jumps once (a correction) spoils one piece, poses that come in
+#: steps (10 Hz in messages of 50 Hz) none.
+_PIECE_S: Final = 0.25
+_PIECES: Final = 4
+#: A twist of zeros is contradicted by this many pieces already: it was never filled in.
+_PIECES_OF_ZEROS: Final = 2
+#: Speeds, and yaw rates, that differ by no more than this, or this share, agree.
+_TOLERANCE_MPS: Final = 0.7
+_TOLERANCE_RPS: Final = 0.08
+_TOLERANCE: Final = 0.3
+_DERIVED_S: Final = 0.3
+#: After a silence this long, what came before tells nothing about the twist now.
+_GAP_S: Final = 2.0
+
+
+class Reading(str, enum.Enum):
+    """How the twist is read."""
+
+    VEHICLE = 'vehicle'
+    PARENT = 'parent'
+    POSES = 'poses'
+
+    __str__ = str.__str__
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """One message: the pose, and the forward speed by each reading of the twist.  zero: nothing in it is filled in."""
+
+    ego: EgoState
+    vehicle_mps: float
+    parent_mps: float
+    zero: bool
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """Mean forward speeds and yaw rates over a quarter of a second: by the poses, and by each reading of the twist."""
+
+    poses_mps: float
+    vehicle_mps: float
+    parent_mps: float
+    poses_rps: float
+    twist_rps: float
+    zero: bool
+
+
+class OdometryReader:
+    """Reads one odometry topic, message after message.
+
+    lever: frame -> where it is in base_link ([4, 4]), None where nobody says; a pose of another frame than base_link
+    (an antenna, an IMU) is moved to base_link, and its speed with it.
+    """
+
+    def __init__(self, lever: Callable[[str], FloatArray | None] = lambda _: None) -> None:
+        self._lever = lever
+        self._seen: deque[_Seen] = deque()
+        self._pieces: deque[_Piece] = deque(maxlen=_PIECES)
+        self._piece: list[_Seen] = []
+        self._reading: Reading | None = None
+        self._turns_by_poses = False
+        self._frames: tuple[str, str] | None = None
+        self._moved = ''
+
+    @property
+    def note(self) -> str:
+        """What is made of the messages that the standard does not say; '' while they are read as they are."""
+        if self._frames is None:
+            return ''
+        parent, child = self._frames
+        words = []
+        if self._reading is Reading.PARENT:
+            why = f'child_frame_id is {child!r}' if self._in_parent() else 'only so does it fit the poses'
+            words.append(f"its twist is in the frame {parent!r} ({why}): turned into the vehicle's")
+        elif self._reading is Reading.POSES:
+            zero = bool(self._pieces) and self._pieces[-1].zero
+            what = 'is all zeros' if zero else 'does not fit the poses, read in either frame'
+            words.append(f'its twist {what}, while the poses move: speed and yaw rate are taken from the poses')
+        if self._turns_by_poses and self._reading is not Reading.POSES:
+            words.append('twist.angular.z does not fit the headings: the yaw rate is taken from the poses')
+        elif self._reading is Reading.VEHICLE and self._in_parent():
+            words.append(f'child_frame_id is {child!r}, but the twist fits the poses only in the frame of the vehicle')
+        if self._moved:
+            words.append(f'its poses are those of {self._moved!r}: moved to base_link by /tf_static')
+        return '; '.join(words)
+
+    def reset(self) -> None:
+        """Forget the messages so far (time has jumped); how the twist is read stays."""
+        self._seen.clear()
+        self._pieces.clear()
+        self._piece = []
+
+    def read(self, message: Any) -> EgoState:
+        """Return the state of base_link; raise InvalidInput as `read_odometry` does."""
+        ego = read_odometry(message)
+        frames = frame_of(message), str(getattr(message, 'child_frame_id', '')).removeprefix('/')
+        if frames != self._frames:
+            self.reset()
+            self._frames = frames
+            self._reading, self._turns_by_poses = self._named(), False
+        linear = message.twist.twist.linear
+        x_mps, y_mps = float(linear.x), float(getattr(linear, 'y', 0.0))
+        if not math.isfinite(y_mps):
+            y_mps = 0.0  # not filled in; x was checked
+        zero = x_mps == y_mps == ego.yaw_rate_rps == 0.0
+        lever = self._lever_of(frames[1])
+        turned, left_m = 0.0, 0.0
+        if lever is not None:
+            turned, left_m = math.atan2(lever[1, 0], lever[0, 0]), float(lever[1, 3])
+            ego = _at_base(ego, lever, turned)
+        # v_base = v_child - omega x r, r from base_link to the child; forward, that adds omega times r's left part.
+        about_mps = ego.yaw_rate_rps * left_m
+        vehicle_mps = x_mps * math.cos(turned) - y_mps * math.sin(turned) + about_mps
+        parent_mps = x_mps * math.cos(ego.yaw_rad) + y_mps * math.sin(ego.yaw_rad) + about_mps
+        seen = _Seen(ego, vehicle_mps, parent_mps, zero)
+        self._take(seen)
+        return self._read_as(seen)
+
+    def _named(self) -> Reading:
+        """Return how the twist is to be read by the frames' names."""
+        return Reading.PARENT if self._in_parent() else Reading.VEHICLE
+
+    def _in_parent(self) -> bool:
+        assert self._frames is not None
+        parent, child = self._frames
+        return bool(child) and (child == parent or child.rpartition('/')[2] in _WORLD_FRAMES)
+
+    def _take(self, seen: _Seen) -> None:
+        stamp_s = seen.ego.stamp_s
+        if self._seen and not 0.0 < stamp_s - self._seen[-1].ego.stamp_s < _GAP_S:
+            if stamp_s == self._seen[-1].ego.stamp_s:
+                return
+            self.reset()
+        self._seen.append(seen)
+        while self._seen[-1].ego.stamp_s - self._seen[0].ego.stamp_s > max(1.0, _DERIVED_S) and len(self._seen) > 2:
+            self._seen.popleft()
+        self._piece.append(seen)
+        first, last = self._piece[0].ego, self._piece[-1].ego
+        if last.stamp_s - first.stamp_s < _PIECE_S - 1e-6:
+            return
+        inside = self._piece
+        self._pieces.append(
+            _Piece(
+                _forward_mps(first, last),
+                float(np.mean([one.vehicle_mps for one in inside])),
+                float(np.mean([one.parent_mps for one in inside])),
+                _turned_rad(first, last) / (last.stamp_s - first.stamp_s),
+                float(np.mean([one.ego.yaw_rate_rps for one in inside])),
+                all(one.zero for one in inside),
+            )
+        )
+        self._piece = [seen]
+        self._judge()
+        self._judge_turning()
+
+    def _judge(self) -> None:
+        """Change the reading when it has contradicted the poses for a second and another one has not."""
+        zeros = all(piece.zero for piece in self._pieces)
+        if len(self._pieces) < (_PIECES_OF_ZEROS if zeros else _PIECES):
+            return
+        by_poses = [piece.poses_mps for piece in self._pieces]
+        readings = {
+            Reading.VEHICLE: [piece.vehicle_mps for piece in self._pieces],
+            Reading.PARENT: [piece.parent_mps for piece in self._pieces],
+        }
+        if self._reading in readings and not _contradict(readings[self._reading], by_poses):
+            return
+        fitting = [reading for reading, speeds in readings.items() if _agree(speeds, by_poses)]
+        # While the vehicle stands, a twist that nobody fills in fits, too.
+        moving = float(np.median(np.abs(by_poses))) > 2.0 * _TOLERANCE_MPS
+        if self._reading is Reading.POSES and not moving:
+            return
+        self._reading = self._named() if self._named() in fitting else fitting[0] if fitting else Reading.POSES
+
+    def _judge_turning(self) -> None:
+        if len(self._pieces) < _PIECES:
+            return
+        twist, poses = ([getattr(p, name) for p in self._pieces] for name in ('twist_rps', 'poses_rps'))
+        if not self._turns_by_poses:
+            self._turns_by_poses = _contradict(twist, poses, _TOLERANCE_RPS)
+        elif float(np.median(np.abs(poses))) > 2.0 * _TOLERANCE_RPS:
+            self._turns_by_poses = not _agree(twist, poses, _TOLERANCE_RPS)
+
+    def _read_as(self, seen: _Seen) -> EgoState:
+        speed_mps = seen.parent_mps if self._reading is Reading.PARENT else seen.vehicle_mps
+        if self._reading is not Reading.POSES and not self._turns_by_poses:
+            return replace(seen.ego, speed_mps=speed_mps)
+        newest_s = seen.ego.stamp_s
+        recent = [one.ego for one in self._seen if newest_s - one.ego.stamp_s <= _DERIVED_S + 1e-6]
+        if len(recent) < 2:
+            recent = [one.ego for one in self._seen][-2:]
+        if len(recent) < 2 or recent[-1].stamp_s != newest_s:
+            return replace(seen.ego, speed_mps=self._pieces[-1].poses_mps if self._pieces else speed_mps)
+        first, last = recent[0], recent[-1]
+        return replace(
+            seen.ego,
+            speed_mps=_forward_mps(first, last) if self._reading is Reading.POSES else speed_mps,
+            yaw_rate_rps=_turned_rad(first, last) / (last.stamp_s - first.stamp_s),
+        )
+
+    def _lever_of(self, child: str) -> FloatArray | None:
+        """Return where a message's frame is in base_link; None where it is that itself, or nobody says."""
+        self._moved = ''
+        if not child or self._in_parent() or child.rpartition('/')[2] in BASE_FRAMES:
+            return None
+        lever = self._lever(child)
+        if lever is None or np.allclose(lever, np.eye(4), atol=1e-6):
+            return None
+        self._moved = child
+        return lever
+
+
+def _at_base(ego: EgoState, lever: FloatArray, turned: float) -> EgoState:
+    """Return the pose of base_link where the message's is that of another frame of the vehicle."""
+    yaw = ego.yaw_rad - turned
+    x_m, y_m = float(lever[0, 3]), float(lever[1, 3])
+    return replace(
+        ego,
+        x_m=ego.x_m - (x_m * math.cos(yaw) - y_m * math.sin(yaw)),
+        y_m=ego.y_m - (x_m * math.sin(yaw) + y_m * math.cos(yaw)),
+        yaw_rad=yaw,
+    )
+
+
+def _forward_mps(first: EgoState, last: EgoState) -> float:
+    """Return the mean speed from one pose to another along the heading between them."""
+    heading = first.yaw_rad + 0.5 * _turned_rad(first, last)
+    forward_m = (last.x_m - first.x_m) * math.cos(heading) + (last.y_m - first.y_m) * math.sin(heading)
+    return forward_m / (last.stamp_s - first.stamp_s)
+
+
+def _turned_rad(first: EgoState, last: EgoState) -> float:
+    return float(se2.wrap(last.yaw_rad - first.yaw_rad))
+
+
+def _differences(values: list[float], by_poses: list[float], tolerance: float) -> FloatArray:
+    """Return [N] how far each pair of values lies apart, in tolerances."""
+    ours, theirs = np.array(values), np.array(by_poses)
+    return np.asarray((ours - theirs) / np.maximum(tolerance, _TOLERANCE * np.abs(theirs)))
+
+
+def _contradict(values: list[float], by_poses: list[float], tolerance: float = _TOLERANCE_MPS) -> bool:
+    """Whether all pieces but one differ, to the same side."""
+    differences = _differences(values, by_poses, tolerance)
+    allowed = 1 if len(differences) >= _PIECES else 0
+    return max(int((differences > 1.0).sum()), int((differences < -1.0).sum())) >= len(differences) - allowed
+
+
+def _agree(values: list[float], by_poses: list[float], tolerance: float = _TOLERANCE_MPS) -> bool:
+    return bool(np.median(np.abs(_differences(values, by_poses, tolerance))) <= 1.0)
