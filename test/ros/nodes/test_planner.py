@@ -385,7 +385,7 @@ def test_a_defect_leaves_the_guards_plan_and_is_logged_once(probe, vehicle, plan
             raise AttributeError('_ARRAY_API not found')
 
         with monkeypatch.context() as patch:
-            patch.setattr('vla_driver.observation.assemble.decode_message', broken)
+            patch.setattr('vla_driver.observation.assemble.ObservationAssembler._decode', broken)
             for _ in range(3):
                 bridged = send()
                 assert bridged.source == 'shifted_previous'
