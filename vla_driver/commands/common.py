@@ -125,13 +125,20 @@ def bag_rig(args: argparse.Namespace) -> CameraRig | None:
     return load_rig(args.rig)
 
 
-def tell_calibration(calibration: Mapping[str, CameraCalibration], bag: Path | str) -> None:
-    """Say on stderr what each camera of a bag was used with, and what was refused or replaced."""
-    print(f'calibration of {bag}:', file=sys.stderr)
-    for camera, used in calibration.items():
-        print(f'  {camera}: {used.describe()}', file=sys.stderr)
-        for warning in used.warnings:
-            print(f'  {camera}: WARNING: {warning}', file=sys.stderr)
+def tell_calibration(calibrations: Mapping[str, Mapping[str, CameraCalibration]]) -> None:
+    """Say on stderr what each camera of a bag was used with, and what was refused or replaced.
+
+    calibrations: bag -> camera -> its calibration; bags with the same are told of once.
+    """
+    told: dict[str, list[str]] = {}
+    for bag, cameras in calibrations.items():
+        lines = []
+        for camera, used in cameras.items():
+            lines += [f'  {camera}: {used.describe()}', *(f'  {camera}: WARNING: {text}' for text in used.warnings)]
+        told.setdefault('\n'.join(lines), []).append(bag)
+    for text, bags in told.items():
+        others = f' and {len(bags) - 1} more' if len(bags) > 1 else ''
+        print(f'calibration of {bags[0]}{others}:\n{text}', file=sys.stderr)
 
 
 def calibration_json(calibration: Mapping[str, CameraCalibration]) -> dict[str, Any]:

@@ -77,9 +77,9 @@ def write_replay_report(
     title: str,
     topics: Mapping[str, str] | None = None,
     rig: CameraRig | None = None,
+    rectified: bool = False,
     matching: Matching = Matching(),  # noqa: B008 - it is frozen
     inputs: Mapping[str, Any] | None = None,
-    rectified: bool = False,
     film: bool = True,
     on_picture: Callable[[], None] | None = None,
 ) -> dict[str, Any]:

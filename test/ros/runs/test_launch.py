@@ -69,7 +69,7 @@ def test_arguments_that_are_not_given_leave_the_parameter_file_alone(
         if (name, node) == ('replay', 'planner'):
             assert given.pop('rig').endswith('rig.yaml')
             assert len(given.pop('image_transport')) == 6
-            assert given == FOUND
+            assert {name: given[name] for name in FOUND} == FOUND
             continue
         assert given == ({} if name != 'sim' else of_sim[node])
     for started in run.started.values():

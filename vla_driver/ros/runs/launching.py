@@ -74,7 +74,14 @@ def description(*parts: Any) -> LaunchDescription:
         if started_by(sys.argv, _PACKAGE, file):
             refuse_unknown(context.argv, [argument.name for argument in made.get_launch_arguments()])
 
-    opened = [entry for part in parts for entry in (part if isinstance(part, list) else [part])]
+    opened: list[Any] = []
+    declared = set()
+    for entry in (entry for part in parts for entry in (part if isinstance(part, list) else [part])):
+        # Two nodes may have the same knob: one argument sets both.
+        if not isinstance(entry, DeclareLaunchArgument) or entry.name not in declared:
+            opened.append(entry)
+        if isinstance(entry, DeclareLaunchArgument):
+            declared.add(entry.name)
     made = LaunchDescription([OpaqueFunction(function=check_names), *_common(), *opened])
     return made
 
@@ -149,7 +156,8 @@ def node(
 def _typed(value: Any) -> ParameterValue:
     """Return a parameter's value with its type: launch would read a text such as '1.5' as the YAML it looks like."""
     if isinstance(value, tuple):
-        return ParameterValue(list(value), value_type=List[str])  # noqa: UP006
+        kind = List[float] if isinstance(value[0], float) else List[str]  # noqa: UP006
+        return ParameterValue(list(value), value_type=kind)
     return ParameterValue(value, value_type=type(value))
 
 

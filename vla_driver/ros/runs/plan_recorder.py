@@ -228,7 +228,9 @@ class PlanRecorder:
 
     def _on_image(self, message: Any, info: Mapping[str, int]) -> None:
         with self._lock:
-            self._sent_s[self._rounds['image'].key(stamp_of(message), self._offset_ns)] = info['source_timestamp'] * 1e-9
+            self._sent_s[self._rounds['image'].key(stamp_of(message), self._offset_ns)] = (
+                info['source_timestamp'] * 1e-9
+            )
 
     def _on_diagnostics(self, message: DiagnosticArray) -> None:
         with self._lock:
