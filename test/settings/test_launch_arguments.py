@@ -20,6 +20,7 @@ from vla_driver.settings.launch_arguments import (
     refuse_unknown,
     started_by,
 )
+from vla_driver.settings.planner import PlannerParameters
 from vla_driver.types import InvalidInput
 
 
