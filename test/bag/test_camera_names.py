@@ -98,6 +98,8 @@ def test_two_topics_for_one_camera_are_asked_for_with_the_option() -> None:
     assert dict(found.cameras) == {'front': '/front/image', 'back_left': '/rear/image', 'back': '/back/image'}
     with pytest.raises(InvalidInput, match='cameras front and back are both on /rear/image'):
         find_inputs(topics, CAMERA_NAMES, {'front': '/rear/image', 'back': '/rear/image'})
+    with pytest.raises(InvalidInput, match='or all in a file: --topics FILE'):
+        find_inputs({'/camera0/image': RAW}, CAMERA_NAMES)
     with pytest.raises(InvalidInput, match=r"'bakc' .did you mean 'back'"):
         find_inputs(topics, CAMERA_NAMES, {'bakc': '/rear/image'})
 
@@ -133,6 +135,7 @@ def test_the_inventory_leaves_nothing_out() -> None:
     assert found['cameras'] == {'front': '/front/image', 'back': '/rear/image'}
     assert found['missing_cameras'] == {'back_left': 'skip', 'roof': 'require'}
     assert found['unused_pictures'] == ['/side/image']
+    assert inventory(find_inputs({'/rear/image': RAW}, ('front', 'back')))['missing_cameras'] == {'front': 'require'}
     text = '\n'.join(inventory_lines(found))
     for words in ('front <- /front/image, back <- /rear/image', 'missing: back_left', 'missing: roof', '/side/image'):
         assert words in text

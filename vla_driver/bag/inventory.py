@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from vla_driver.bag.topics import OPTIONS, InputTopics, Naming
+from vla_driver.types import ANCHOR_CAMERA
 
 #: What becomes of a camera without a topic, by its policy (`missing_cameras`).
 _FATE: Final = {
@@ -18,8 +19,8 @@ _FATE: Final = {
 
 
 def policies_for(inputs: InputTopics, given: Mapping[str, str]) -> dict[str, str]:
-    """Return camera -> policy: cameras without a topic are skipped, unless `given` says otherwise."""
-    return {**dict.fromkeys(inputs.missing, 'skip'), **given}
+    """Return camera -> policy: cameras without a topic are skipped, unless `given` says otherwise; never the front."""
+    return {name: 'require' if name == ANCHOR_CAMERA else 'skip' for name in inputs.missing} | dict(given)
 
 
 def inventory(inputs: InputTopics, policies: Mapping[str, str] | None = None) -> dict[str, Any]:

@@ -28,11 +28,13 @@ _WORDS: Final = {'odom': 'odometry (nav_msgs/Odometry)', 'route': 'route (nav_ms
 
 @dataclass(frozen=True)
 class Naming:
-    """How a user names a topic: templates with {name} and {topic}; rig: how a rig is given."""
+    """How a user names a topic: templates with {name} and {topic}; rig, file: how a
+    rig and a file of topics are given."""
 
     camera: str
     other: str
     rig: str
+    file: str
 
     def __call__(self, name: str, topic: str = '/TOPIC') -> str:
         """Return what to write for an input."""
@@ -40,8 +42,8 @@ class Naming:
 
 
 #: On the command line, and to `ros2 launch`.
-OPTIONS: Final = Naming('--camera-topic {name}={topic}', '--topic {name}={topic}', '--rig RIG')
-ARGUMENTS: Final = Naming('camera_topics:={name}={topic}', '{name}_topic:={topic}', 'rig:=RIG')
+OPTIONS: Final = Naming('--camera-topic {name}={topic}', '--topic {name}={topic}', '--rig RIG', '--topics FILE')
+ARGUMENTS: Final = Naming('camera_topics:={name}={topic}', '{name}_topic:={topic}', 'rig:=RIG', 'topics_file:=FILE')
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,7 @@ def find_inputs(
     if cameras and not found:
         raise InvalidInput(
             f'no camera topics for {", ".join(cameras)}; the bag has: {describe(topics)}; '
-            f'name them, for example {naming(ANCHOR_CAMERA, "/my/front/image")}'
+            f'name them, for example {naming(ANCHOR_CAMERA, "/my/front/image")}, or all in a file: {naming.file}'
         )
     infos = {camera: info for camera, topic in found.items() if (info := _info_topic(topic, topics)) is not None}
     # One that lies beside the pictures of several cameras may be any camera's.
