@@ -221,7 +221,11 @@ def _records(data: bytes) -> list[tuple[int, _Fields, int, int]]:
         if at + 8 + size > len(data):
             found.append((0, {}, 0, at + 8 + size))
             break
-        fields = _fields(data[at + 4 : at + 4 + size])
+        try:
+            fields = _fields(data[at + 4 : at + 4 + size])
+        except DamagedError:
+            found.append((0, {}, 0, len(data) + 1))
+            break
         (length,) = _U32.unpack_from(data, at + 4 + size)
         begin = at + 8 + size
         at = begin + length
