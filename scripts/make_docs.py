@@ -38,7 +38,10 @@ _NOTE: Final = '<!-- Written by `make docs` from the code. Change the code, not 
 MEANINGS: Final[Mapping[str, str]] = {
     'camera/NAME/image': 'raw pictures of a camera',
     'camera/NAME/image/compressed': 'the same as JPEG or PNG',
-    'camera/NAME/camera_info': 'size and intrinsics; the planner reads it once, and again after a jump of time',
+    'camera/NAME/camera_info': 'size, intrinsics, distortion; the planner reads one every few seconds, and again after '
+    'a jump of time',
+    'camera/NAME/image/camera_info': 'the same, where a driver publishes it below its pictures',
+    '/tf_static': 'where cameras are mounted; only where `tf2_msgs` is installed and `use_tf` is true',
     'odom': 'pose and speed of the vehicle',
     'route': 'where to go: points in the frame of the odometry. The planner thins a dense line to one point every '
     '25 m; an empty path withdraws the route',
@@ -332,6 +335,7 @@ def recorded_topics() -> dict[str, list[Topic]]:
 @contextmanager
 def recording() -> Iterator[list[tuple[str, str, Any, Any]]]:
     """Let nodes ask for publishers and subscriptions without getting real ones; yield what they asked for."""
+    from vla_driver.ros.nodes import calibration_topics
     from vla_driver.ros.nodes.lifecycle import DriverNode
     from vla_driver.ros.wire import carla
 
@@ -345,12 +349,14 @@ def recording() -> Iterator[list[tuple[str, str, Any, Any]]]:
         asked.append(('subscribes', topic, message_type, profile))
         return MagicMock()
 
-    # The CARLA bridge's message is seldom installed; the page names its topic all the same.
+    # These messages come with other packages; the page names their topics all the same.
+    transforms_type = type('TFMessage', (MagicMock,), {'__module__': 'tf2_msgs.msg'})
     carla_type = type('CarlaEgoVehicleControl', (MagicMock,), {'__module__': 'carla_msgs.msg'})
     with (
         patch.object(DriverNode, 'advertise', advertise),
         patch.object(DriverNode, 'listen', listen),
         patch.object(carla, 'control_message_type', lambda: carla_type),
+        patch.object(calibration_topics, 'transform_message_type', lambda: transforms_type),
     ):
         yield asked
 

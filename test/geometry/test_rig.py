@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,7 +14,6 @@ from vla_driver.geometry.rig import (
     intrinsics_from_fov,
     load_rig,
     mount,
-    rig_from_camera_infos,
     rig_from_yaml,
     rig_to_yaml,
     viewing_angles,
@@ -82,59 +80,6 @@ def test_field_of_view():
     for fov in (0.0, 180.0, -5.0, math.nan):
         with pytest.raises(InvalidInput, match='fov_deg'):
             intrinsics_from_fov(100, 100, fov)
-
-
-def _info(k=(500, 0, 160, 0, 510, 96, 0, 0, 1), width=320, height=192, d=(0,) * 5, **rest) -> SimpleNamespace:
-    return SimpleNamespace(k=np.array(k, dtype=float), d=np.array(d, dtype=float), width=width, height=height, **rest)
-
-
-def test_camera_info_gives_k_and_size_and_the_file_the_mounting():
-    rig = load_rig('sim')
-    got = rig_from_camera_infos({'back': _info(width=640, height=384)}, rig)
-    assert (got['back'].width, got['back'].height) == (640, 384)
-    assert got['back'].intrinsics.ravel() == pytest.approx([500, 0, 160, 0, 510, 96, 0, 0, 1])
-    assert got['back'].base_from_camera == pytest.approx(rig['back'].base_from_camera)
-    assert got['front'] is rig['front']
-
-
-def test_rectified_pictures_have_the_intrinsics_of_p():
-    """image_proc publishes image_rect beside the raw camera's CameraInfo, distortion and all."""
-    p = np.array([480, 0, 158, 0, 0, 490, 97, 0, 0, 0, 1, 0], dtype=float)
-    info = _info(d=(-0.3, 0.1, 0, 0, 0), p=p)
-    got = rig_from_camera_infos({'front': info}, load_rig('sim'), rectified=True)['front']
-    assert got.intrinsics.ravel() == pytest.approx([480, 0, 158, 0, 490, 97, 0, 0, 1])
-    with pytest.raises(InvalidInput, match='parameter rectified of the planner'):
-        rig_from_camera_infos({'front': info}, load_rig('sim'))
-    with pytest.raises(InvalidInput, match='P is'):
-        rig_from_camera_infos({'front': _info(p=np.zeros(12))}, load_rig('sim'), rectified=True)
-
-
-def test_binning_and_region_of_interest_are_applied():
-    roi = SimpleNamespace(x_offset=20, y_offset=10, width=280, height=160)
-    got = rig_from_camera_infos({'front': _info(roi=roi, binning_x=2, binning_y=2)}, load_rig('sim'))['front']
-    assert (got.width, got.height) == (140, 80)
-    assert got.intrinsics.ravel() == pytest.approx([250, 0, 70, 0, 255, 43, 0, 0, 1])
-
-
-@pytest.mark.parametrize(
-    ('info', 'words'),
-    [
-        (_info(k=(0,) * 9), 'not calibrated'),
-        (_info(d=(-0.3, 0.1, 0, 0, 0)), 'rectify'),
-        (_info(k=(500, 0, 160, 0, 510, 96, 0, 0, 2)), 'expected'),
-        (_info(k=(-500, 0, 160, 0, 510, 96, 0, 0, 1)), 'focal'),
-        (_info(k=(math.nan, 0, 160, 0, 510, 96, 0, 0, 1)), 'finite'),
-        (_info(width=0), '0x192'),
-    ],
-)
-def test_unusable_camera_infos_are_refused(info: SimpleNamespace, words: str):
-    with pytest.raises(InvalidInput, match=words):
-        rig_from_camera_infos({'front': info}, load_rig('sim'))
-
-
-def test_a_camera_that_is_not_mounted_is_refused():
-    with pytest.raises(InvalidInput, match='roof'):
-        rig_from_camera_infos({'roof': _info()}, load_rig('sim'))
 
 
 @pytest.mark.parametrize(

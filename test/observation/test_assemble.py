@@ -240,7 +240,10 @@ def test_camera_info_replaces_the_calibration():
     assert seen.rig['front'].intrinsics[0, 0] == 600.0
     assert seen.rig['back'].intrinsics == pytest.approx(load_rig('sim')['back'].intrinsics)
     assert not assembler.push_camera_info('front', SimpleNamespace(**{**vars(info), 'd': np.array([0.3, 0, 0, 0, 0])}))
-    assert any('rectify' in problem for problem in assembler.problems())
+    assert 'name the model' in assembler.calibration['front'].warnings[0]
+    assert '640x384, fx 600.0' in assembler.calibration['front'].warnings[0]
+    assert assembler.rejected['camera_info front'] == 1
+    assert not any('camera_info' in problem for problem in assembler.problems())
     assert assembler.rig['front'].intrinsics[0, 0] == 600.0
 
 

@@ -17,6 +17,7 @@ from rosbags.interfaces import Connection
 from vla_driver.bag import schema
 from vla_driver.bag.ground_truth import agents_of, trajectory_of_path
 from vla_driver.bag.inventory import policies_for
+from vla_driver.bag.mounted import first_infos, rig_of_frames
 from vla_driver.bag.storage.bagfiles import BagFiles
 from vla_driver.bag.storage.notes import warn_once
 from vla_driver.bag.topics import (
@@ -30,13 +31,14 @@ from vla_driver.bag.topics import (
     transform_topics,
 )
 from vla_driver.bag.track import OdometryTrack
-from vla_driver.geometry.frames import FrameTree
+from vla_driver.geometry.frames import BASE_FRAMES, FrameTree, frame_name
 from vla_driver.geometry.rig import rig_from_yaml
-from vla_driver.observation.assemble import ObservationAssembler, ReadySet
+from vla_driver.observation.assemble import ObservationAssembler
+from vla_driver.observation.calibration import Calibrator, CameraCalibration, shows_rectified
 from vla_driver.observation.decode import decode_labels
 from vla_driver.observation.messages import read_route, stamp_seconds
-from vla_driver.observation.odometry import OdometryReader
-from vla_driver.observation.ready import NotReady
+from vla_driver.observation.odometry import NO_MOUNT, OdometryReader, lever_of, planar
+from vla_driver.observation.ready import NotReady, ReadySet
 from vla_driver.observation.reasons import beside, in_words
 from vla_driver.observation.sync import CameraSync
 from vla_driver.settings.planner import PlannerParameters
@@ -63,7 +65,8 @@ class BagReader:
     A recording that was cut off or damaged is read as far as it goes; `unread` says how far.
 
     topics: camera name, 'odom', 'route' or 'turn_command' -> topic, where the names in the bag are not found by
-    themselves (`bag.topics`).  rig: calibration and mounting of the cameras; by default the one in the bag.  naming:
+    themselves (`bag.topics`).  rig: calibration and mounting of the cameras; by default the one in the bag, else that
+    of its tf tree and camera_info.  rectified: the pictures are, also those whose topics are not called so.  naming:
     how errors say that a topic can be named.  say: is told once what of the bag is not read; by default it is a
     warning on stderr.
 
@@ -76,11 +79,14 @@ class BagReader:
         *,
         topics: Mapping[str, str] | None = None,
         rig: CameraRig | None = None,
+        rectified: bool = False,
         naming: Naming = OPTIONS,
         say: Callable[[str], None] = warn_once,
     ) -> None:
         self._path, self._given, self._naming = Path(path), dict(topics or {}), naming
-        self._rig, self._say = rig, say
+        self._rig, self._rectified = rig, rectified
+        self._mounted: dict[str, str] = {}  # camera -> what told where it is, where that is not a rig
+        self._say = say
         self._files: BagFiles | None = None
         self._skipped: list[NotReady] = []
         self._assembler: ObservationAssembler | None = None  # of the latest `ready_sets`
@@ -104,6 +110,11 @@ class BagReader:
         if self._files is None:
             raise InvalidInput(f'bag {self._path} is not open: use `with BagReader(...) as bag`')
         return self._files
+
+    @property
+    def path(self) -> Path:
+        """Where the bag lies."""
+        return self._path
 
     @property
     def topics(self) -> dict[str, str]:
@@ -153,20 +164,46 @@ class BagReader:
         return self._assembler.notes if self._assembler is not None else ()
 
     def rig(self) -> CameraRig:
-        """Return the rig given, or the one in the bag; raise InvalidInput when there is neither."""
+        """Return the rig given, else the one in the bag's metadata, else what its tf tree and camera_info tell.
+
+        Raises InvalidInput when there is none, or only a part of it.
+        """
         if self._rig is not None:
             return self._rig
         text = self._open.custom.get(schema.RIG_KEY)
-        if text is None:
+        if text is not None:
+            self._rig = rig_from_yaml(text, f'bag {self._path}: rig')
+        elif self.frames():
+            inputs = find_inputs(self.topics, CAMERA_NAMES, self._given, self._naming)
+            self._rig, self._mounted = rig_of_frames(self, inputs, self._rectified_cameras(inputs))
+        else:
             raise InvalidInput(
-                f'bag {self._path} does not say where its cameras are mounted; give a rig: a YAML file or one of the '
-                'shipped ones (sim, nuscenes, bench2drive)'
+                f'bag {self._path} does not say where its cameras are mounted (it has no /tf_static); give a rig: '
+                f'{self._naming.rig}, a YAML file or one of the shipped ones (sim, nuscenes, bench2drive)'
             )
-        self._rig = rig_from_yaml(text, f'bag {self._path}: rig')
         return self._rig
 
+    def _rectified_cameras(self, inputs: InputTopics) -> list[str]:
+        return [camera for camera, topic in inputs.cameras.items() if self._rectified or shows_rectified(topic)]
+
+    @property
+    def rectified(self) -> bool:
+        """Whether all pictures were said to be rectified."""
+        return self._rectified
+
+    @property
+    def calibration(self) -> Mapping[str, CameraCalibration]:
+        """Camera -> what it is used with: as of the last set read, before any by the first camera_info of each."""
+        if self._assembler is not None:
+            return self._assembler.calibration
+        inputs = self.inputs()
+        known = Calibrator(self.rig(), self._rectified_cameras(inputs), self._mounted)
+        for camera, message in first_infos(self, inputs).items():
+            known.take_info(camera, message)
+        return {camera: known.cameras[camera] for camera in inputs.cameras}
+
     def frames(self) -> FrameTree:
-        """Return the frames that the bag's /tf_static tells, and the first messages on /tf; empty without any."""
+        """Return the frames that /tf_static tells, and those that stand still in the first messages on /tf."""
         if self._frames is None:
             self._frames = FrameTree()
             for topics, static in transform_topics(self.topics):
@@ -243,6 +280,10 @@ class BagReader:
             needs=needs,
             turn_command_required=inputs.turn_command is not None,
             camera_time_offset_s=camera_time_offset_s,
+            rectified=self._rectified_cameras(inputs),
+            mounted=self._mounted,
+            use_tf=False,  # the rig has been made of it already, where none was given
+            frames=self.frames(),
         )
         self._assembler = assembler
         yield from self._assemble(assembler, inputs, on_odometry, on_agents)
@@ -303,7 +344,7 @@ class BagReader:
         wanted = [topic for topic in (*cameras, *infos, *single, inputs.route) if topic is not None]
         if on_agents is not None and schema.AGENTS_TOPIC in self.topics:
             wanted.append(schema.AGENTS_TOPIC)
-        track_reader = OdometryReader()
+        track_reader = self._odometry_reader()
         # A latched topic reaches a node before everything else, wherever its message lies in the bag.
         if inputs.route is not None:
             for _, _, message in self.messages([inputs.route]):
@@ -339,13 +380,24 @@ class BagReader:
         if topic is None:
             raise InvalidInput(f'no odometry (nav_msgs/Odometry) in the bag; it has: {describe(self.topics)}')
         self._rejected.pop('odometry', None)
-        reader = OdometryReader()
+        reader = self._odometry_reader()
         for _, _, message in self.messages([topic]):
             try:
                 yield reader.read(message)
             except InvalidInput as error:
                 self._rejected['odometry'] = self._rejected.get('odometry', 0) + 1
                 self._odometry_refused = str(error)
+
+    def _odometry_reader(self) -> OdometryReader:
+        return OdometryReader(lever_of(NO_MOUNT, self.frames()))
+
+    def odometry_mount(self) -> tuple[float, float, float]:
+        """Return where the tf tree has the odometry's frame in base_link: x [m], y [m], yaw [rad]; zeros without."""
+        topic = self.inputs_without_cameras().odometry
+        message = None if topic is None else first_messages(self, [topic]).get(topic)
+        frame = frame_name(getattr(message, 'child_frame_id', ''))
+        lever = None if not frame or frame in BASE_FRAMES else lever_of(NO_MOUNT, self.frames())(frame)
+        return NO_MOUNT if lever is None else planar(lever)
 
     def inputs_without_cameras(self) -> InputTopics:
         """Return odometry, route and turn command alone: works for any bag that has odometry."""

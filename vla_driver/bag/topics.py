@@ -21,17 +21,18 @@ from vla_driver.settings.topics_file import OTHER_INPUTS, refuse_twice
 from vla_driver.types import ANCHOR_CAMERA, InvalidInput
 
 #: Types of messages that hold pictures.
-PICTURES: Final = (schema.IMAGE, schema.COMPRESSED_IMAGE)
+PICTURES: Final = tuple(schema.PICTURES)
 #: Input besides the cameras -> what it is, for messages.
 _WORDS: Final = {'odom': 'odometry (nav_msgs/Odometry)', 'route': 'route (nav_msgs/Path)'}
 
 
 @dataclass(frozen=True)
 class Naming:
-    """How a user names a topic: templates with {name} and {topic}."""
+    """How a user names a topic: templates with {name} and {topic}; rig: how a rig is given."""
 
     camera: str
     other: str
+    rig: str
 
     def __call__(self, name: str, topic: str = '/TOPIC') -> str:
         """Return what to write for an input."""
@@ -39,8 +40,8 @@ class Naming:
 
 
 #: On the command line, and to `ros2 launch`.
-OPTIONS: Final = Naming('--camera-topic {name}={topic}', '--topic {name}={topic}')
-ARGUMENTS: Final = Naming('camera_topics:={name}={topic}', '{name}_topic:={topic}')
+OPTIONS: Final = Naming('--camera-topic {name}={topic}', '--topic {name}={topic}', '--rig RIG')
+ARGUMENTS: Final = Naming('camera_topics:={name}={topic}', '{name}_topic:={topic}', 'rig:=RIG')
 
 
 @dataclass(frozen=True)
@@ -102,6 +103,8 @@ def find_inputs(
             f'name them, for example {naming(ANCHOR_CAMERA, "/my/front/image")}'
         )
     infos = {camera: info for camera, topic in found.items() if (info := _info_topic(topic, topics)) is not None}
+    # One that lies beside the pictures of several cameras may be any camera's.
+    infos = {camera: info for camera, info in infos.items() if [*infos.values()].count(info) == 1}
     others = {
         'odom': (schema.ODOMETRY_TOPIC, schema.ODOMETRY),
         'route': (schema.ROUTE_TOPIC, schema.PATH),
@@ -201,18 +204,20 @@ def _camera_topic(camera: str, cameras: Sequence[str], pictures: Mapping[str, st
         fitting = {topic: kind for topic, kind in pictures.items() if direction_of_topic(topic) == towards}
     else:
         fitting = {topic: kind for topic, kind in pictures.items() if same_name(camera, topic)}
-    # The same pictures are often there twice; the compressed ones are cheaper to read.
+    # The same pictures are often there twice; the compressed ones are cheaper to read, and video comes last: it has no
+    # picture before its first key frame.
     compressed = [topic for topic, kind in fitting.items() if kind == schema.COMPRESSED_IMAGE]
+    compressed = compressed or [topic for topic, kind in fitting.items() if kind == schema.IMAGE]
     return _only(camera, compressed or fitting, naming)
 
 
 def _info_topic(topic: str, topics: Mapping[str, str]) -> str | None:
-    """Return the CameraInfo beside a picture topic: in the same folder, or one or two up for transports."""
+    """Return the CameraInfo of a picture topic: below it, in the same folder, or one or two up for transports."""
     folder = topic
-    for _ in range(3):
-        folder = folder.rpartition('/')[0]
+    for _ in range(4):
         if topics.get(f'{folder}/camera_info') == schema.CAMERA_INFO:
             return f'{folder}/camera_info'
+        folder = folder.rpartition('/')[0]
     return None
 
 

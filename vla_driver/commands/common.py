@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vla_driver import __version__
 from vla_driver.settings.options import add_options
@@ -24,6 +24,9 @@ from vla_driver.settings.policy import NODE_POLICIES, PolicyParameters
 from vla_driver.settings.shared import RigParameters
 from vla_driver.settings.topics_file import read_topics_file
 from vla_driver.types import CameraRig, InvalidInput
+
+if TYPE_CHECKING:
+    from vla_driver.observation.calibration import CameraCalibration
 
 
 def positive_int(text: str) -> int:
@@ -53,7 +56,7 @@ def add_policy_arguments(parser: argparse.ArgumentParser, names: tuple[str, ...]
 
 
 def add_bag_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add --camera-topic, --topic, --topics and --rig: how a bag from elsewhere is read."""
+    """Add --camera-topic, --topic, --topics, --rig and --rectified: how a bag from elsewhere is read."""
     parser.add_argument(
         '--camera-topic',
         action='append',
@@ -74,13 +77,22 @@ def add_bag_arguments(parser: argparse.ArgumentParser) -> None:
         metavar='FILE',
         help='a YAML file that says where all these are, such as config/topics/autoware.yaml; options go before it',
     )
-    add_options(parser, RigParameters, 'rig', instead={'rig': "the bag's own"})
+    add_options(
+        parser, RigParameters, 'rig', instead={'rig': "the bag's own, else that of its /tf_static and camera_info"}
+    )
+    add_options(parser, PlannerParameters, 'rectified')
 
 
 def add_matching_arguments(parser: argparse.ArgumentParser) -> None:
     """Add --missing-cameras and --max-skew-s: which pictures make a set."""
+    add_missing_cameras(parser)
+    add_options(parser, PlannerParameters, 'max_skew_s')
+
+
+def add_missing_cameras(parser: argparse.ArgumentParser) -> None:
+    """Add --missing-cameras."""
     instead = {'missing_cameras': 'skip those without a topic in the bag, require all others'}
-    add_options(parser, PlannerParameters, 'missing_cameras', 'max_skew_s', instead=instead)
+    add_options(parser, PlannerParameters, 'missing_cameras', instead=instead)
 
 
 def bag_topics(args: argparse.Namespace) -> dict[str, str]:
@@ -105,6 +117,27 @@ def bag_rig(args: argparse.Namespace) -> CameraRig | None:
     from vla_driver.geometry.rig import load_rig
 
     return load_rig(args.rig)
+
+
+def tell_calibration(calibrations: Mapping[str, Mapping[str, CameraCalibration]]) -> None:
+    """Say on stderr what each camera of a bag was used with, and what was refused or replaced.
+
+    calibrations: bag -> camera -> its calibration; bags with the same are told of once.
+    """
+    told: dict[str, list[str]] = {}
+    for bag, cameras in calibrations.items():
+        lines = []
+        for camera, used in cameras.items():
+            lines += [f'  {camera}: {used.describe()}', *(f'  {camera}: WARNING: {text}' for text in used.warnings)]
+        told.setdefault('\n'.join(lines), []).append(bag)
+    for text, bags in told.items():
+        others = f' and {len(bags) - 1} more' if len(bags) > 1 else ''
+        print(f'calibration of {bags[0]}{others}:\n{text}', file=sys.stderr)
+
+
+def calibration_json(calibration: Mapping[str, CameraCalibration]) -> dict[str, Any]:
+    """Return the same for a JSON file: camera -> what it was used with."""
+    return {camera: used.as_json() for camera, used in calibration.items()}
 
 
 def provenance() -> dict[str, Any]:

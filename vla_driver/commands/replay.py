@@ -22,6 +22,7 @@ from vla_driver.commands.common import (
     add_policy_arguments,
     bag_rig,
     bag_topics,
+    calibration_json,
     provenance,
     write_json,
 )
@@ -57,6 +58,7 @@ def run(args: argparse.Namespace) -> int:
         pruning=pruning_settings(args),
         topics=bag_topics(args),
         rig=bag_rig(args),
+        rectified=args.rectified,
         rate=args.rate,
         loop=args.loop,
         missing_cameras=tuple(args.missing_cameras or ()),
@@ -70,6 +72,7 @@ def run(args: argparse.Namespace) -> int:
         'model': checkpoint_of(args.policy, args.model),
         'pruning': pruning_json(request.pruning),
         'rate': args.rate,
+        'calibration': calibration_json(replayed.wiring.calibration),
         'provenance': provenance(),
     }
     if args.out is not None:

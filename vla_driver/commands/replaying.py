@@ -17,7 +17,7 @@ from vla_driver.bag.inventory import inventory_lines
 from vla_driver.bag.read import BagReader
 from vla_driver.bag.recording import Recording, figures, what_became
 from vla_driver.bag.wiring import Wiring, wire
-from vla_driver.commands.common import follow, progress
+from vla_driver.commands.common import follow, progress, tell_calibration
 from vla_driver.commands.pruning_arguments import planner_parameters
 from vla_driver.geometry.rig import rig_to_yaml
 from vla_driver.observation.reasons import in_words
@@ -44,6 +44,7 @@ class ReplayRequest:
     pruning: PruningSettings = field(default_factory=PruningSettings)
     topics: Mapping[str, str] = field(default_factory=dict)
     rig: CameraRig | None = None
+    rectified: bool = False
     rate: float = BagPlayerParameters.rate
     loop: bool = BagPlayerParameters.loop
     missing_cameras: tuple[str, ...] = ()
@@ -71,6 +72,7 @@ def replay(request: ReplayRequest) -> Replayed:
     wiring, checkpoint = _prepare(request)
     for line in inventory_lines(wiring.inputs):
         print(f'  {line}')
+    tell_calibration({str(request.bag): wiring.calibration})
     # The recorder in this process must be in the nodes' domain, with their transport; afterwards nothing stays set.
     environment = {**os.environ, **request.environment}
     use_shared_memory_profile(environment)
@@ -86,7 +88,7 @@ def _prepare(request: ReplayRequest) -> tuple[Wiring, str]:
         raise InvalidInput(f'rate {request.rate}: expected a positive number')
     checkpoint = require_checkpoint(request.policy, request.model)
     load_pruner(request.pruning.pruner, checkpoint)  # an unknown one is named before processes are started
-    with BagReader(request.bag, topics=request.topics, rig=request.rig) as bag:
+    with BagReader(request.bag, topics=request.topics, rig=request.rig, rectified=request.rectified) as bag:
         return wire(bag, request.missing_cameras), checkpoint or ''
 
 
@@ -104,6 +106,7 @@ def _play(request: ReplayRequest, setup: Wiring, checkpoint: str) -> Recording:
         parameters = {
             **setup.parameters,
             'rig': str(rig_file),
+            'rectified': request.rectified,
             'max_skew_s': request.max_skew_s,
             'policy': request.policy,
             'model': checkpoint,
@@ -170,6 +173,7 @@ def report_replay(request: ReplayRequest, replayed: Replayed, out: Path | None, 
                 title=title,
                 topics=request.topics,
                 rig=request.rig,
+                rectified=request.rectified,
                 missing_cameras=request.missing_cameras,
                 max_skew_s=request.max_skew_s,
                 inputs=inputs,

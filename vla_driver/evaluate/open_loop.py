@@ -21,6 +21,7 @@ from vla_driver.bag.inventory import inventory
 from vla_driver.bag.read import BagReader
 from vla_driver.bag.track import OdometryTrack
 from vla_driver.evaluate.displacement import STEP_TIMES_S, Boxes, Sample, score
+from vla_driver.observation.calibration import CameraCalibration
 from vla_driver.planning.tick import Planner
 from vla_driver.settings.planner import PlannerParameters, missing_policies
 from vla_driver.sim.world.scene import Actor
@@ -59,6 +60,7 @@ class BagResult:
     without_future: int = 0
     skipped: Counter[str] = field(default_factory=Counter)
     rejected: Mapping[str, int] = field(default_factory=dict)
+    calibration: Mapping[str, CameraCalibration] = field(default_factory=dict)
     plan_ms: list[float] = field(default_factory=list)
     inputs: Mapping[str, Any] = field(default_factory=dict)
     unread: Sequence[str] = ()
@@ -124,6 +126,7 @@ def evaluate_bag(
     *,
     topics: Mapping[str, str] | None = None,
     rig: CameraRig | None = None,
+    rectified: bool = False,
     missing_cameras: Sequence[str] = (),
     max_skew_s: float = PlannerParameters.max_skew_s,
     on_inputs: Callable[[Mapping[str, Any]], None] | None = None,
@@ -131,13 +134,14 @@ def evaluate_bag(
 ) -> BagResult:
     """Plan at every set of images in a bag and score each plan whose 3 s of future were recorded.
 
+    topics, rig, rectified: see `BagReader`.
     make_policy: given the open bag, so that an expert can be made of what it recorded; the policy is reset first.
     missing_cameras, max_skew_s: which pictures make a set, as the planner node's parameters; cameras without a topic
     are skipped where nothing else is said.  on_inputs: told which topics are used (`bag.inventory`) before planning.
     Where a language model's answer is malformed there is no plan: counted in `skipped`, by its fault.  Raises
     InvalidInput for a bag that cannot be used (no cameras, odometry or route).
     """
-    with BagReader(path, topics=topics, rig=rig) as bag:
+    with BagReader(path, topics=topics, rig=rig, rectified=rectified) as bag:
         result = BagResult(str(path))
         # Cameras first: "no camera topics, but these" is the message for a bag of another kind.
         inputs = bag.inputs()
@@ -177,7 +181,7 @@ def evaluate_bag(
                 bag.track()  # says why none of the odometry can be used
             raise bag.no_observation(result.skipped)
         result.skipped.update(bag.lost())
-        result.rejected = dict(bag.rejected)
+        result.rejected, result.calibration = dict(bag.rejected), bag.calibration
         result.unread = bag.unread
     return result
 

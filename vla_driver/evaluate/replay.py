@@ -77,6 +77,7 @@ def write_replay_report(
     title: str,
     topics: Mapping[str, str] | None = None,
     rig: CameraRig | None = None,
+    rectified: bool = False,
     missing_cameras: Sequence[str] = (),
     max_skew_s: float = PlannerParameters.max_skew_s,
     inputs: Mapping[str, Any] | None = None,
@@ -92,7 +93,7 @@ def write_replay_report(
     folder.mkdir(parents=True, exist_ok=True)
     by_stamp = {round(received.plan.stamp_s, 4): received for received in recording.plans}
     to_show = _tokens_to_show(recording)
-    with BagReader(bag_path, topics=topics, rig=rig) as bag:
+    with BagReader(bag_path, topics=topics, rig=rig, rectified=rectified) as bag:
         # Without a plan there is nothing to compare, and the odometry may be what was missing.
         truth = BagTruth.read(bag) if recording.plans else BagTruth.none()
         calibration = bag.rig()

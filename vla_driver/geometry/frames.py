@@ -1,6 +1,6 @@
 # Copyright 2026 The vla_driver authors
 # SPDX-License-Identifier: Apache-2.0
-"""The tree of frames that /tf_static tells (tf2_msgs/TFMessage), and where a camera sits in it (REP-103, REP-105).
+"""The tree of coordinate frames that /tf_static tells (tf2_msgs/TFMessage; REP-105).
 
 What is asked of it is fixed: how sensors are mounted.  A joint that moves is found out (two values of it differ) and
 named, never taken for a mounting.  Frames are called as tf2 calls them; a leading slash, as ROS 1 had it, is dropped.

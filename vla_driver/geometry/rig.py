@@ -1,6 +1,6 @@
 # Copyright 2026 The vla_driver authors
 # SPDX-License-Identifier: Apache-2.0
-"""Camera rigs from YAML files and from CameraInfo messages.
+"""Camera rigs from YAML files (`geometry.camera_info` has CameraInfo messages, `geometry.mounting` tf trees).
 
 A rig file:
 
@@ -26,9 +26,8 @@ Pixel coordinates: the picture spans [0, width] x [0, height], so pixel (0, 0) h
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -43,15 +42,6 @@ BODY_FROM_OPTICAL.setflags(write=False)
 
 _REQUIRED = ('width', 'height', 'position_m')
 _OPTIONAL = ('fov_deg', 'k', 'yaw_deg', 'pitch_deg', 'roll_deg')
-
-
-class CameraInfoLike(Protocol):
-    """What is read of sensor_msgs/CameraInfo, whoever deserialised it."""
-
-    width: int
-    height: int
-    k: Any
-    d: Any
 
 
 def intrinsics_from_fov(width: int, height: int, fov_deg: float) -> FloatArray:
@@ -177,62 +167,3 @@ def rig_to_yaml(rig: CameraRig) -> str:
             'roll_deg': roll,
         }
     return yaml.safe_dump({'name': rig.name, 'cameras': cameras}, sort_keys=False, default_flow_style=None)
-
-
-def camera_from_info(
-    info: CameraInfoLike, name: str, base_from_camera: FloatArray, rectified: bool = False
-) -> CameraModel:
-    """Return the camera of a CameraInfo, mounted at `base_from_camera` [4, 4].
-
-    A region of interest and binning are applied, as CameraInfo's K speaks of the full sensor.  rectified: the
-    pictures are (image_proc's image_rect shares the CameraInfo of the raw ones, D and all); their intrinsics are the
-    left part of P.  Raises InvalidInput for an uncalibrated camera (zeros) and, where the pictures are not rectified,
-    for lens distortion, which a pinhole cannot express.
-    """
-    where = f'camera {name}: CameraInfo'
-    matrix = 'P' if rectified else 'K'
-    k = np.asarray(info.k, dtype=np.float64).ravel()
-    if rectified:
-        p = np.asarray(getattr(info, 'p', ()), dtype=np.float64).ravel()
-        k = p.reshape(3, 4)[:, :3].ravel() if p.size == 12 else p
-    if k.size != 9 or not k.any():
-        raise InvalidInput(
-            f'{where}: {matrix} is {k.tolist()}: not calibrated; publish its numbers, or use the rig file only'
-        )
-    distortion = np.asarray(info.d, dtype=np.float64)
-    if not rectified and distortion.size and np.abs(distortion).max() > 1e-3:
-        raise InvalidInput(
-            f'{where}: distortion {distortion.tolist()}, expected a rectified picture (D of zeros); rectify with '
-            'image_proc, give its image_rect topic, and set the parameter rectified of the planner'
-        )
-    intrinsics = _intrinsics(f'{where}: {matrix}', k)
-    width, height = int(info.width), int(info.height)
-    roi = getattr(info, 'roi', None)
-    if roi is not None and roi.width and roi.height:
-        intrinsics[0, 2] -= roi.x_offset
-        intrinsics[1, 2] -= roi.y_offset
-        width, height = int(roi.width), int(roi.height)
-    camera = CameraModel(name, width, height, intrinsics, base_from_camera)
-    bin_x, bin_y = (max(1, int(getattr(info, f'binning_{axis}', 0))) for axis in 'xy')
-    return camera.resized(width // bin_x, height // bin_y) if (bin_x, bin_y) != (1, 1) else camera
-
-
-def rig_from_camera_infos(
-    infos: Mapping[str, CameraInfoLike], extrinsics: CameraRig, rectified: bool = False
-) -> CameraRig:
-    """Return `extrinsics` with the size and K of each camera that has a CameraInfo in `infos` (by camera name).
-
-    rectified: P instead of K (see `camera_from_info`).
-    CameraInfo says nothing about where a camera is mounted: that always comes from the rig file.
-    """
-    unknown = sorted(set(infos) - set(extrinsics.names))
-    if unknown:
-        raise InvalidInput(
-            f'CameraInfo of {", ".join(unknown)}, but the rig {extrinsics.name} mounts only '
-            f'{", ".join(extrinsics.names)}; add the camera to the rig file'
-        )
-    cameras = tuple(
-        camera_from_info(infos[c.name], c.name, c.base_from_camera, rectified) if c.name in infos else c
-        for c in extrinsics
-    )
-    return CameraRig(extrinsics.name, cameras)

@@ -19,18 +19,18 @@ from __future__ import annotations
 import math
 import threading
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
 import numpy as np
 
-from vla_driver.geometry.rig import rig_from_camera_infos
-from vla_driver.observation.calibration import check_aspect, same_calibration
+from vla_driver.geometry.frames import FrameTree
+from vla_driver.observation.calibration import Calibrator, CameraCalibration, check_aspect
 from vla_driver.observation.clocks import ClockOffset
-from vla_driver.observation.decode import decode_message
+from vla_driver.observation.decode import PictureDecoder
 from vla_driver.observation.driven import WayDriven
 from vla_driver.observation.history import History
 from vla_driver.observation.messages import (
@@ -39,13 +39,12 @@ from vla_driver.observation.messages import (
     frame_problem,
     read_route,
     read_turn_command,
-    stamp_nanoseconds,
     stamp_problem,
     stamp_seconds,
 )
-from vla_driver.observation.odometry import OdometryReader
+from vla_driver.observation.odometry import NO_MOUNT, OdometryReader, lever_of
 from vla_driver.observation.problems import RHYTHM, InputState, Refusals, name_problems
-from vla_driver.observation.ready import NotReady
+from vla_driver.observation.ready import NotReady, ReadySet
 from vla_driver.observation.route import RouteTracker, target_points
 from vla_driver.observation.sync import CameraSync, SyncedSet
 from vla_driver.types import (
@@ -55,7 +54,6 @@ from vla_driver.types import (
     EgoState,
     InputNeeds,
     InvalidInput,
-    Navigation,
     Observation,
     TurnCommand,
 )
@@ -74,59 +72,6 @@ _ROUTE_WITHDRAWN: Final = 'route: withdrawn by an empty path'
 _DECODERS = ThreadPoolExecutor(max_workers=2, thread_name_prefix='decode')
 
 
-@dataclass(frozen=True)
-class ReadySet:
-    """The `Ready` of messages: matched inputs, not decoded yet.
-
-    problems: what is missing in words (then `observe` gives NotReady); epoch: counts the jumps of time, so that
-    whoever remembers earlier ticks forgets them when it changes; source: where the set was matched; offset_ns: what was
-    added to the pictures' own stamps (`camera_time_offset_s`).
-    """
-
-    synced: SyncedSet
-    rig: CameraRig
-    ego: EgoState | None
-    navigation: Navigation | None
-    problems: tuple[str, ...]
-    epoch: int
-    source: ObservationAssembler = field(repr=False, compare=False)
-    trail: tuple[EgoState, ...] = ()
-    offset_ns: int = 0
-
-    @property
-    def stamp_s(self) -> float:
-        """t0 in seconds."""
-        return self.synced.stamp_s
-
-    @property
-    def stamp_ns(self) -> int:
-        """t0 in whole nanoseconds."""
-        return stamp_nanoseconds(self.message(ANCHOR_CAMERA)) + self.offset_ns
-
-    @property
-    def missing(self) -> tuple[str, ...]:
-        """The cameras without a frame."""
-        return self.synced.missing
-
-    @property
-    def arrival_s(self) -> float | None:
-        """When the anchor's image came, by the clock that `push_image` was told; None without one."""
-        return self.synced.frames[ANCHOR_CAMERA].arrival_s
-
-    @property
-    def overtaken(self) -> bool:
-        """Whether time has jumped since."""
-        return self.source.epoch != self.epoch
-
-    def observe(self) -> Observation | NotReady:
-        """Decode; see `ObservationAssembler.build`."""
-        return self.source.build(self)
-
-    def message(self, camera: str) -> Any:
-        """Return the image message of `camera` (its header's stamp is exact to the nanosecond)."""
-        return self.synced.frames[camera].payload
-
-
 @dataclass
 class _Held:
     synced: SyncedSet
@@ -139,9 +84,9 @@ class ObservationAssembler:
     rig: the cameras to match.  needs: what the policy looks at, for scaled decoding and for the ego's trail; None:
     everything as it comes.
     sync: with its own policies for missing cameras; by default all are required.  turn_command_required: if not,
-    TurnCommand.FOLLOW at 0 m stands in until a command arrives.  rectified: the pictures are, so that CameraInfo's P
-    holds their intrinsics.  camera_time_offset_s: added to the pictures' stamps, where their clock is known to differ
-    from the odometry's by so much.
+    TurnCommand.FOLLOW at 0 m stands in until a command arrives.  rectified, mounted, use_tf: see `Calibrator`.
+    camera_time_offset_s: added to the pictures' stamps, where their clock is known to differ from the odometry's by so
+    much.  odometry_mount, frames: where the odometry's frame is in base_link, in numbers or by a tf tree (`lever_of`).
 
     Messages that cannot be read are dropped, counted in `rejected` and named by `problems`; nothing raises, so
     that one bad message neither kills a callback nor passes in silence.
@@ -154,10 +99,14 @@ class ObservationAssembler:
         *,
         needs: InputNeeds | None = None,
         turn_command_required: bool = True,
-        rectified: bool = False,
+        rectified: bool | Collection[str] = False,
+        mounted: Mapping[str, str] | None = None,
+        use_tf: bool = True,
         camera_time_offset_s: float = 0.0,
+        odometry_mount: Sequence[float] = NO_MOUNT,
+        frames: FrameTree | None = None,
     ) -> None:
-        self._base_rig = self._rig = rig
+        self._calibrator = Calibrator(rig, rectified, mounted, use_tf)
         self._sync = sync if sync is not None else CameraSync(rig.names)
         if set(self._sync.names) != set(rig.names):
             raise InvalidInput(
@@ -167,12 +116,12 @@ class ObservationAssembler:
         self._at_least = {} if needs is None else dict(needs.image_sizes)
         self._trail_s = TRAIL_S if needs is None else min(needs.trail_s, TRAIL_S)
         self._command_required = turn_command_required
-        self._rectified = rectified
-        self._infos: dict[str, Any] = {}
+        self._pictures = PictureDecoder()
         self._offset_s = camera_time_offset_s
         self._offset_ns = round(camera_time_offset_s * 1e9)
         self._clocks = ClockOffset(ODOMETRY_REACH_S, camera_time_offset_s)
-        self._odometry_reader = OdometryReader()
+        lever = lever_of(odometry_mount, frames or FrameTree(), self._calibrator.frames)
+        self._odometry_reader = OdometryReader(lever)
         self._odometry: History[EgoState] = History(_ODOMETRY_SIZE)
         self._commands: History[tuple[TurnCommand, float]] = History()
         self._command_arrivals_s: deque[float] = deque(maxlen=RHYTHM)
@@ -197,7 +146,17 @@ class ObservationAssembler:
     @property
     def rig(self) -> CameraRig:
         """The rig with the calibration received so far."""
-        return self._rig
+        return self._calibrator.rig
+
+    @property
+    def calibration(self) -> Mapping[str, CameraCalibration]:
+        """Camera -> what it is used with, and why not with what its camera_info says."""
+        return self._calibrator.cameras
+
+    @property
+    def frames(self) -> FrameTree:
+        """The frames that `push_transforms` was told of."""
+        return self._calibrator.frames
 
     @property
     def epoch(self) -> int:
@@ -211,14 +170,17 @@ class ObservationAssembler:
             return self._refused.counts
 
     def push_image(self, camera: str, message: Any, now_s: float | None = None) -> None:
-        """Add a sensor_msgs/Image or CompressedImage of `camera`; now_s: arrival by any steady clock."""
+        """Add a picture of `camera`, in any message that `decode` reads; now_s: arrival by any steady clock."""
         with self._lock:
             stamp_s = stamp_seconds(message)
             if not self._stamped(f'camera {camera}', stamp_s):
                 return
+            if not self._pictures.push(camera, message):
+                return
             stamp_s += self._offset_s
             if camera == ANCHOR_CAMERA:
                 self._clocks.compare(stamp_s, self._odometry.newest_s)
+            self._calibrator.take_frame(camera, message)
             resets = self._sync.resets
             synced = self._sync.push(camera, stamp_s, message, now_s)
             if self._sync.resets != resets:
@@ -226,22 +188,22 @@ class ObservationAssembler:
             self._hold(synced, now_s)
 
     def push_camera_info(self, camera: str, message: Any) -> bool:
-        """Take size and K of `camera` from a sensor_msgs/CameraInfo; where it is mounted stays the rig file's.
+        """Take size and intrinsics of `camera` from a sensor_msgs/CameraInfo; `calibration` says what became of it.
 
-        Returns whether it could be used.
+        Returns whether it could be used.  Where not, what was in use before stays.
         """
         with self._lock:
-            known = self._infos.get(camera)
-            if known is not None and same_calibration(known, message):
+            if self._calibrator.take_info(camera, message):
                 return True
-            try:
-                self._rig = rig_from_camera_infos({**self._infos, camera: message}, self._base_rig, self._rectified)
-                self._infos[camera] = message
-                self._refused.accept(f'camera_info {camera}')
-            except InvalidInput as error:
-                self._refused.refuse(f'camera_info {camera}', str(error))
-                return False
-            return True
+            # Counted, but no problem by name: pictures are planned from with what was in use before.
+            self._refused.refuse(f'camera_info {camera}', '')
+            self._refused.accept(f'camera_info {camera}')
+            return False
+
+    def push_transforms(self, message: Any) -> bool:
+        """Take where cameras are mounted from a tf2_msgs/TFMessage of /tf_static; return whether any was moved."""
+        with self._lock:
+            return self._calibrator.take_transforms(message)
 
     def push_odometry(self, message: Any, now_s: float | None = None) -> None:
         """Add a nav_msgs/Odometry."""
@@ -254,6 +216,7 @@ class ObservationAssembler:
             if not self._stamped('odometry', ego.stamp_s):
                 return
             self._refused.accept('odometry')
+            self._calibrator.take_vehicle_frame(getattr(message, 'child_frame_id', ''))
             self._odometry_arrival_s, self._odometry_frame = now_s, frame_of(message)
             if ego.stamp_s < self._odometry.newest_s - self._sync.jump_s:
                 self._sync.rewind(ego.stamp_s)
@@ -321,6 +284,7 @@ class ObservationAssembler:
 
     def _time_jumped_to(self, stamp_s: float) -> None:
         limit_s = stamp_s + self._sync.max_skew_s
+        self._pictures.rewind(limit_s - self._offset_s)  # whose stamps are the messages' own
         self._odometry.forget_after(limit_s)
         self._commands.forget_after(limit_s)
         self._command_arrivals_s.clear()
@@ -373,10 +337,9 @@ class ObservationAssembler:
             distance_m = max(0.0, distance_m - self._driven.metres(command[0], ego, self._odometry))
             navigation = self._route.navigation(ego, turn, distance_m)
         trail = self._odometry.before(synced.stamp_s, self._trail_s, _TRAIL_SPACING_S) if self._trail_s else ()
+        rig, lenses = self._calibrator.rig, self._calibrator.lenses
         self._ready.append(
-            ReadySet(
-                synced, self._rig, ego, navigation, tuple(problems), self._epoch, self, trail, offset_ns=self._offset_ns
-            )
+            ReadySet(synced, rig, ego, navigation, tuple(problems), self._epoch, self, trail, lenses, self._offset_ns)
         )
 
     def _odometry_problem(self, stamp_s: float) -> str:
@@ -427,8 +390,10 @@ class ObservationAssembler:
         """Return the camera's picture, or why there is none."""
         frame = ready.synced.frames[name]
         try:
-            image = decode_message(frame.payload, self._at_least.get(name))
+            image = self._pictures.picture(name, frame.payload, self._at_least.get(name))
             check_aspect(image, frame.payload, ready.rig[name])
+            if (undistort := ready.lenses.get(name)) is not None:
+                image = undistort(image)
         except InvalidInput as error:
             return error
         return CameraFrame(name, frame.stamp_s, image)
@@ -457,7 +422,11 @@ class ObservationAssembler:
         """What is used in place of what was sent, in words; for whoever drives to be told of once."""
         with self._lock:
             odometry = self._odometry_reader.note
-            return tuple(filter(None, [f'odometry: {odometry}' if odometry else '', self._clocks.note]))
+            said = [f'odometry: {odometry}' if odometry else '', self._clocks.note]
+            calibrated = [
+                f'camera {name}: {note}' for name, used in self._calibrator.cameras.items() for note in used.said
+            ]
+            return tuple(filter(None, [*said, *calibrated]))
 
     def turn_command_age_s(self, now_s: float) -> float | None:
         """Return how long ago (seconds) the last turn command came; None if none has, or its arrival was not told."""

@@ -1,29 +1,288 @@
 # Copyright 2026 The vla_driver authors
 # SPDX-License-Identifier: Apache-2.0
-"""Whether a calibration is the one known already, and whether a picture fits it."""
+"""Which calibration each camera is used with: the rig's, camera_info's, tf's; and why another one was refused.
+
+Nothing is replaced in silence: `Calibrator.cameras` states for every camera what its rays are made of.
+"""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any, Final
 
 import numpy as np
 
-from vla_driver.types import CameraModel, Image, InvalidInput
+from vla_driver.geometry.camera_info import read_camera_info
+from vla_driver.geometry.frames import FrameTree, frame_name
+from vla_driver.geometry.mounting import mounting
+from vla_driver.observation.undistort import Undistorter
+from vla_driver.types import CameraModel, CameraRig, Image, InvalidInput
 
 #: A picture's proportions may differ from its calibration's by this share (scaled decoding rounds up).
 _ASPECT_TOLERANCE: Final = 0.02
+#: What a part of a topic's name says of rectified pictures: image_rect, image_rect_color, rect, image_rectified ...
+_RECTIFIED: Final = re.compile(r'(^|_)(rect|rectified|undistorted)(_|$)')
+
+
+@dataclass(frozen=True)
+class CameraCalibration:
+    """What one camera is used with.
+
+    camera: size, K and mounting in use, a pinhole's; source: where size and K are from; undistorted: the model of the
+    lens that pictures are undistorted from, '' where they are taken as they are; mounted: where the mounting is from;
+    refused: why the last camera_info is not used, '' if it is; notes: what else was used in place of what was asked.
+    """
+
+    camera: CameraModel
+    source: str
+    mounted: str
+    undistorted: str = ''
+    refused: str = ''
+    notes: tuple[str, ...] = ()
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What a user should know: a refused calibration, a frame that was not what it seemed."""
+        why = self.refused.removeprefix(f'camera {self.camera.name}: ')
+        refused = f'{why}; {self._in_use()} of {self.source} stay in use' if why else ''
+        return tuple(filter(None, (refused, *self.notes)))
+
+    @property
+    def said(self) -> tuple[str, ...]:
+        """What is used in place of what was sent: `warnings`, and undistorted pictures."""
+        undistorted = f'its pictures are undistorted from {self.undistorted}: {self._in_use()}'
+        return (*([undistorted] if self.undistorted else []), *self.warnings)
+
+    def describe(self) -> str:
+        """Return what is in use, on one line."""
+        undistorted = f', undistorted from {self.undistorted}' if self.undistorted else ''
+        return f'{self._in_use()} from {self.source}{undistorted}; mounted as {self.mounted} says'
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the same as an object of JSON."""
+        k = self.camera.intrinsics
+        return {
+            'source': self.source,
+            'width': self.camera.width,
+            'height': self.camera.height,
+            'fx': float(k[0, 0]),
+            'fy': float(k[1, 1]),
+            'cx': float(k[0, 2]),
+            'cy': float(k[1, 2]),
+            'undistorted_from': self.undistorted or None,
+            'mounted': self.mounted,
+            'base_from_camera': self.camera.base_from_camera.tolist(),
+            'warnings': list(self.warnings),
+        }
+
+    def _in_use(self) -> str:
+        k = self.camera.intrinsics
+        size = f'{self.camera.width}x{self.camera.height}'
+        return f'{size}, fx {k[0, 0]:.1f}, fy {k[1, 1]:.1f}, cx {k[0, 2]:.1f}, cy {k[1, 2]:.1f}'
+
+
+class Calibrator:
+    """Keeps the rig in use up to date with CameraInfo and tf messages; not safe against calls at once.
+
+    rectified: the cameras whose pictures are, so that P holds their intrinsics; True: all.  mounted: camera -> what
+    told where it is mounted, where that is not the rig itself.  use_tf: whether transforms move cameras; `frames` has
+    them in any case.
+
+    `rig`, `lenses` and `cameras` are replaced as wholes, never changed: whoever holds one has a consistent state.
+    """
+
+    def __init__(
+        self,
+        rig: CameraRig,
+        rectified: bool | Collection[str] = False,
+        mounted: Mapping[str, str] | None = None,
+        use_tf: bool = True,
+    ) -> None:
+        self._base, self._use_tf = rig, use_tf
+        self._rectified = set(rig.names) if rectified is True else set(rectified or ())
+        self._mounted = dict(mounted or {})
+        self._tree = FrameTree()
+        self._infos: dict[str, Any] = {}  # the last that could be used
+        self._seen: dict[str, Any] = {}  # the last that came
+        self._refused: dict[str, str] = {}
+        self._frames: dict[str, str] = {}  # what pictures name, else camera_info
+        self._of_picture: set[str] = set()
+        self._vehicle = ''  # what the odometry calls the vehicle
+        self.rig = rig
+        self.lenses: Mapping[str, Undistorter] = MappingProxyType({})
+        self.cameras: Mapping[str, CameraCalibration] = MappingProxyType({})
+        for name in rig.names:
+            self._update(name)
+
+    def take_info(self, camera: str, message: Any) -> bool:
+        """Take size and intrinsics from a sensor_msgs/CameraInfo; return whether it can be used.
+
+        What was in use before stays where it cannot, and `cameras` says why.
+        Raises InvalidInput for a camera that the rig does not have.
+        """
+        model = self._base[camera]
+        frame = frame_named(message)
+        moved = bool(frame) and camera not in self._of_picture and self._frames.get(camera) != frame
+        if moved:
+            self._frames[camera] = frame
+        known = self._seen.get(camera)
+        if known is not None and not moved and same_calibration(known, message):
+            return camera not in self._refused
+        self._seen[camera] = message
+        try:
+            read_camera_info(message, camera, model.base_from_camera, camera in self._rectified)
+            self._infos[camera] = message
+            self._refused.pop(camera, None)
+        except InvalidInput as error:
+            self._refused[camera] = str(error)
+        except (TypeError, ValueError, AttributeError) as error:  # numbers that are none
+            self._refused[camera] = f'camera {camera}: CameraInfo cannot be read: {error}'
+        self._update(camera)
+        return camera not in self._refused
+
+    def take_frame(self, camera: str, picture: Any) -> None:
+        """Take note of the frame that a camera's pictures name; what they say goes before camera_info's."""
+        frame = frame_named(picture)
+        if not frame or (camera in self._of_picture and self._frames.get(camera) == frame):
+            return
+        self._of_picture.add(camera)
+        if self._frames.get(camera) != frame:
+            self._frames[camera] = frame
+            if self._tree and self._use_tf:
+                self._update(camera)
+
+    def take_transforms(self, message: Any, *, static: bool = True) -> bool:
+        """Take mountings from a tf2_msgs/TFMessage; return whether any camera's changed."""
+        if not self._tree.add_message(message, static=static) or not self._use_tf:
+            return False
+        return self._remount()
+
+    def take_vehicle_frame(self, frame: str) -> None:
+        """Take note of what odometry calls the vehicle (child_frame_id), where it is not base_link."""
+        frame = frame_name(frame)
+        if frame and frame != self._vehicle:
+            self._vehicle = frame
+            if self._tree and self._use_tf:
+                self._remount()
+
+    def _remount(self) -> bool:
+        before = self.rig
+        for name in self._base.names:
+            self._update(name)
+        return any(
+            not np.array_equal(before[name].base_from_camera, self.rig[name].base_from_camera)
+            for name in self.rig.names
+        )
+
+    @property
+    def frames(self) -> FrameTree:
+        """The tree of what came by `take_transforms`."""
+        return self._tree
+
+    def _update(self, name: str) -> None:
+        base = self._base[name]
+        notes: tuple[str, ...] = ()
+        pose, mounted = base.base_from_camera, self._mounted.get(name, f'rig {self._base.name}')
+        if self._use_tf and self._tree and name in self._frames:
+            try:
+                vehicle = self._tree.base(list(self._frames.values()), filter(None, [self._vehicle]))
+                found = mounting(self._tree, vehicle, self._frames[name])
+                pose, mounted = found.base_from_camera, f'tf ({found.frame} in {vehicle})'
+                notes = (found.note,) if found.note else ()
+            except InvalidInput:
+                mounted += f' (tf does not connect its frame {self._frames[name]!r})'
+        camera, lens, source = replace(base, base_from_camera=pose), None, f'rig {self._base.name}'
+        message = self._infos.get(name)
+        if message is not None:
+            read = read_camera_info(message, name, pose, name in self._rectified)
+            camera, lens = read.model, read.lens
+            source = f'camera_info {read.matrix}' + (' (rectified)' if name in self._rectified else '')
+        lenses, cameras = dict(self.lenses), dict(self.cameras)
+        if lens is None:
+            lenses.pop(name, None)
+        elif message is not None and not (name in lenses and _same_lens(lenses[name], lens, camera)):
+            lenses[name] = Undistorter(lens, camera.intrinsics)
+        model = lens.model if lens is not None else ''
+        cameras[name] = CameraCalibration(camera, source, mounted, model, self._refused.get(name, ''), notes)
+        self.lenses, self.cameras = MappingProxyType(lenses), MappingProxyType(cameras)
+        self.rig = CameraRig(self._base.name, tuple(camera if c.name == name else c for c in self.rig))
+
+
+def _same_lens(known: Undistorter, lens: Any, camera: CameraModel) -> bool:
+    """Whether the tables that were made serve further (tf has moved the camera, say)."""
+    return (
+        (known.lens.model, known.lens.width, known.lens.height) == (lens.model, lens.width, lens.height)
+        and np.array_equal(known.lens.matrix, lens.matrix)
+        and np.array_equal(known.lens.coefficients, lens.coefficients)
+        and np.array_equal(known.matrix, camera.intrinsics)
+    )
+
+
+def mount_by_frames(
+    tree: FrameTree,
+    pictures: Mapping[str, Any],
+    infos: Mapping[str, Any],
+    rectified: Collection[str] = (),
+    vehicle: str = '',
+) -> dict[str, tuple[CameraModel, str]]:
+    """Return camera -> (the camera by its CameraInfo and the tf tree, what told where it is mounted).
+
+    pictures, infos: a message of each camera, None where none came; a picture's header.frame_id goes before its
+    camera_info's.  vehicle: what the odometry calls the vehicle.
+    Raises InvalidInput naming the first camera that lacks camera_info or is not connected to the vehicle.
+    """
+    frames = {}
+    for camera, picture in pictures.items():
+        frames[camera] = frame_named(picture) or frame_named(infos.get(camera))
+    base = tree.base([frame for frame in frames.values() if frame], filter(None, [frame_name(vehicle)]))
+    found = {}
+    for camera, frame in frames.items():
+        try:
+            place = mounting(tree, base, frame)
+        except InvalidInput as error:
+            raise InvalidInput(f'camera {camera}: {error}') from error
+        info = infos.get(camera)
+        if info is None:
+            raise InvalidInput(f'camera {camera}: no camera_info tells its intrinsics')
+        # Not turned by R: that is done where CameraInfo is taken into use.
+        read = read_camera_info(info, camera, place.base_from_camera, camera in rectified)
+        model = replace(read.model, base_from_camera=place.base_from_camera)
+        found[camera] = (model, f'tf ({place.frame} in {base})' + (f': {place.note}' if place.note else ''))
+    return found
+
+
+def shows_rectified(topic: str) -> bool:
+    """Whether a picture topic's name says that its pictures are rectified: /left/image_rect_color, /rgb/rect/image."""
+    return any(_RECTIFIED.search(part.lower()) for part in topic.split('/'))
 
 
 def same_calibration(a: Any, b: Any) -> bool:
-    """Whether two sensor_msgs/CameraInfo tell the same: size, matrix, distortion and projection."""
-    numbers = ((getattr(a, name, ()), getattr(b, name, ())) for name in 'kdp')
-    return (a.width, a.height) == (b.width, b.height) and all(np.array_equal(*pair) for pair in numbers)
+    """Whether two sensor_msgs/CameraInfo tell the same: size, part of the sensor, model and all matrices."""
+    plain = ('width', 'height', 'distortion_model', 'binning_x', 'binning_y')
+    if any(getattr(a, name, None) != getattr(b, name, None) for name in plain) or _roi(a) != _roi(b):
+        return False
+    numbers = ([np.asarray(getattr(m, name, ()), dtype=np.float64) for m in (a, b)] for name in 'kdrp')
+    # Two messages with NaN at the same place are the same message.
+    return all(np.array_equal(one, other, equal_nan=True) for one, other in numbers)
+
+
+def frame_named(message: Any) -> str:
+    """Return the frame that a message's header names; '' where nobody filled it in, and for None."""
+    return frame_name(getattr(getattr(message, 'header', None), 'frame_id', ''))
+
+
+def _roi(message: Any) -> tuple[int, ...]:
+    roi = getattr(message, 'roi', None)
+    return () if roi is None else tuple(int(getattr(roi, n)) for n in ('x_offset', 'y_offset', 'width', 'height'))
 
 
 def check_aspect(image: Image, message: Any, camera: CameraModel) -> None:
     """Refuse a picture whose proportions are not its calibration's: its rays would point elsewhere."""
     height, width = image.shape[:2]
-    if hasattr(message, 'width'):
+    if hasattr(message, 'step'):  # raw; a packet of video may leave its size unfilled
         width, height = int(message.width), int(message.height)
     # One pixel of rounding is allowed for on small pictures.
     tolerance = _ASPECT_TOLERANCE + 1.0 / min(width, height)

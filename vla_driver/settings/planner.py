@@ -12,11 +12,12 @@ from vla_driver.settings.knob import parameter
 from vla_driver.settings.per_camera import per_camera
 from vla_driver.settings.policy import PolicyParameters
 from vla_driver.settings.pruning import PruningParameters
-from vla_driver.settings.shared import NodeParameters, RigParameters
+from vla_driver.settings.shared import NodeParameters, OdometryParameters, RigParameters
 from vla_driver.types import ANCHOR_CAMERA
 
 #: On which topics a camera's images come.
-TRANSPORTS: Final = ('auto', 'raw', 'compressed')
+VIDEO_TRANSPORTS: Final = ('ffmpeg', 'foxglove')
+TRANSPORTS: Final = ('auto', 'raw', 'compressed', *VIDEO_TRANSPORTS)
 #: What happens when a camera has no frame: no set at all, a set without it, or a black picture instead.
 MISSING_POLICIES: Final = ('require', 'skip', 'black')
 
@@ -25,16 +26,23 @@ START_S: Final = 120.0
 
 
 @dataclass(frozen=True)
-class PlannerParameters(PruningParameters, RigParameters, PolicyParameters, NodeParameters):
+class PlannerParameters(PruningParameters, OdometryParameters, RigParameters, PolicyParameters, NodeParameters):
     """From which cameras the planner plans, and how old things may be."""
 
     use_camera_info: bool = parameter(
         True,
-        'take size and intrinsics from camera_info where it is published; read once, and again after a jump of time',
+        'take size, intrinsics and distortion from camera_info where it is published',
         launch=True,
     )
     rectified: bool = parameter(
-        False, "the pictures are rectified (image_rect): take intrinsics from camera_info's P", launch=True
+        False,
+        "all pictures are rectified: take intrinsics from camera_info's P; topics called image_rect* are known to be",
+        launch=True,
+    )
+    use_tf: bool = parameter(
+        True,
+        'take where a camera is mounted from /tf_static, where that connects its frame to base_link; else from the rig',
+        launch=True,
     )
     image_transport: tuple[str, ...] = parameter(
         ('auto',), f'{", ".join(TRANSPORTS)} for all cameras, or entries camera=transport', launch=True

@@ -14,6 +14,7 @@ from nav_msgs.msg import Path
 from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from rosgraph_msgs.msg import Clock
+from sensor_msgs.msg import CameraInfo
 from visualization_msgs.msg import MarkerArray
 from vla_driver.msg import DrivingPlan
 
@@ -22,6 +23,7 @@ from vla_driver.ros.nodes.own_thread import in_own_thread
 from vla_driver.ros.nodes.planner import PlannerNode
 from vla_driver.ros.runs.processes import NodeProcessError
 from vla_driver.ros.wire import conversions as convert
+from vla_driver.ros.wire import qos
 from vla_driver.ros.wire.diagnostics import Level
 from vla_driver.types import TurnCommand
 
@@ -106,7 +108,7 @@ def test_raw_and_compressed_cameras_may_be_mixed(probe, nodes, make_vehicle, pla
     assert report('planner: camera back')['transport'] == 'compressed'
 
 
-def test_calibration_is_read_once_and_again_after_a_jump_of_time(probe, nodes, vehicle, plans):
+def test_calibration_is_read_from_one_message_and_now_and_then_again(probe, nodes, vehicle, plans, report):
     start(nodes, vehicle)
     told = {name: convert.to_camera_info(vehicle.rig[name], vehicle.stamp) for name in vehicle.rig.names}
 
@@ -117,12 +119,48 @@ def test_calibration_is_read_once_and_again_after_a_jump_of_time(probe, nodes, v
     def listeners():
         return sum(outlet.get_subscription_count() for outlet in vehicle.infos.values())
 
+    def shown(name, words):
+        return lambda: words in (report(f'planner: camera {name}') or {}).get('calibration', '')
+
     probe.until(lambda: listeners() == 6)
     probe.until(lambda: listeners() == 0, act=tell)
     drive(vehicle, 3, plans)
+    probe.until(shown('back', 'from camera_info K'))
     vehicle.stamp_ns -= 5_000_000_000
     drive(vehicle, 2)
     probe.until(lambda: listeners() == 6)
+    # Another one in the middle of the drive is noticed, and one that cannot be is said.
+    told['back'].k[0] = told['back'].k[4] = 150.0
+    told['front'].distortion_model = 'double_sphere'
+    probe.until(shown('back', 'fx 150.0'), act=tell)
+    probe.until(says(report, 'camera front', "'double_sphere' is not known here", Level.WARN), act=vehicle.tick)
+    assert 'from camera_info K' in report('planner: camera front')['calibration']
+
+
+def test_calibration_is_found_below_the_pictures_and_if_it_was_published_once(probe, nodes, vehicle, plans, report):
+    front, back = convert.to_camera_info(vehicle.rig['front'], vehicle.stamp), vehicle.rig['back']
+    below = probe.publisher(CameraInfo, 'camera/front/image/camera_info')
+    kept = probe.publisher(CameraInfo, 'camera/back/camera_info/once', qos.LATCHED)
+    kept.publish(convert.to_camera_info(back, vehicle.stamp))
+    planner = nodes.start('planner', FAST, remappings={'camera/back/camera_info': '/camera/back/camera_info/once'})
+    nodes.wait_active(planner)
+    for name in ('front', 'back'):
+        found = lambda: 'from camera_info K' in (report(f'planner: camera {name}') or {}).get('calibration', '')  # noqa: B023, E731
+        probe.until(found, act=lambda: below.publish(front))
+
+
+def test_pictures_called_rectified_have_the_intrinsics_of_p(probe, nodes, vehicle, report):
+    info = convert.to_camera_info(vehicle.rig['front'], vehicle.stamp)
+    info.d, info.p[0], info.p[5] = [-0.3, 0.1, 0.0, 0.0, 0.0], 200.0, 200.0
+    topics = {
+        'camera/front/image': '/cam/front/image_rect_color',
+        'camera/front/image/compressed': '/cam/front/image_rect_color/compressed',
+    }
+    beside = probe.publisher(CameraInfo, '/cam/front/camera_info')
+    nodes.wait_active(nodes.start('planner', FAST, remappings=topics))
+    shown = lambda: (report('planner: camera front') or {}).get('calibration', '')  # noqa: E731
+    probe.until(lambda: 'fx 200.0' in shown(), act=lambda: beside.publish(info))
+    assert 'camera_info P (rectified)' in shown()
 
 
 def test_a_camera_that_is_missing_or_stops_is_named_and_nothing_is_planned(probe, nodes, vehicle, plans, report):

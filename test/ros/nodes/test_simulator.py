@@ -15,7 +15,8 @@ from visualization_msgs.msg import MarkerArray
 from vla_driver.msg import ControlCommand as ControlMessage
 from vla_driver.msg import DrivingPlan, TurnCommand
 
-from vla_driver.geometry.rig import load_rig, rig_from_camera_infos
+from vla_driver.geometry.camera_info import rig_from_camera_infos
+from vla_driver.geometry.rig import load_rig
 from vla_driver.observation.decode import decode_message
 from vla_driver.planning.control import ControlCommand
 from vla_driver.policies.constant_velocity import ConstantVelocityPolicy

@@ -14,7 +14,8 @@ from vla_driver.msg import DrivingPlan
 from vla_driver.msg import TurnCommand as TurnCommandMessage
 
 from vla_driver.geometry import unicycle
-from vla_driver.geometry.rig import load_rig, rig_from_camera_infos
+from vla_driver.geometry.camera_info import rig_from_camera_infos
+from vla_driver.geometry.rig import load_rig
 from vla_driver.observation import messages as inputs
 from vla_driver.observation.decode import decode_message
 from vla_driver.ros.wire import conversions as convert

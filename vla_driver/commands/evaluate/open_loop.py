@@ -31,8 +31,10 @@ from vla_driver.commands.common import (
     add_policy_arguments,
     bag_rig,
     bag_topics,
+    calibration_json,
     progress,
     provenance,
+    tell_calibration,
     write_json,
 )
 from vla_driver.commands.pruning_arguments import add_pruning_arguments, pruning_json, pruning_settings
@@ -89,12 +91,14 @@ def run(args: argparse.Namespace) -> int:
                     policy_for,
                     topics=topics,
                     rig=rig,
+                    rectified=args.rectified,
                     missing_cameras=args.missing_cameras or (),
                     max_skew_s=args.max_skew_s,
                     on_inputs=partial(_tell_inputs, path, told),
                     on_sample=bar.update,
                 )
             )
+    tell_calibration({result.bag: result.calibration for result in results})
     samples = [sample for result in results for sample in result.samples]
     skipped: Counter[str] = Counter()
     for result in results:
@@ -151,5 +155,6 @@ def _of_bag(result: BagResult) -> dict[str, Any]:
         'inputs': dict(result.inputs),
         'skipped': grouped(result.skipped),
         'rejected': dict(result.rejected),
+        'calibration': calibration_json(result.calibration),
         'unread': list(result.unread),
     }

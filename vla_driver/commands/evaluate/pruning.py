@@ -198,7 +198,7 @@ def _jobs(args: argparse.Namespace, model: str, settings: tuple[PruningSettings,
         pictured = _spread(len(args.bags)) if args.report is not None else set()
         topics, rig = bag_topics(args), bag_rig(args)
         return [
-            OpenLoopJob(bag, model, settings, None, topics, rig, limit=args.ticks, show=k in pictured)
+            OpenLoopJob(bag, model, settings, None, topics, rig, args.rectified, limit=args.ticks, show=k in pictured)
             for k, bag in enumerate(args.bags)
         ]
     from vla_driver.data.recorded_drive import record_scenarios

@@ -37,6 +37,7 @@ class OpenLoopJob:
     network: Path | None = None
     topics: Mapping[str, str] = field(default_factory=dict)
     rig: CameraRig | None = None
+    rectified: bool = False
     limit: int | None = None
     show: bool = False
 
@@ -101,7 +102,10 @@ def run_open_loop(job: OpenLoopJob) -> OpenLoopResult:
     torch.set_num_threads(1)
     policy: Any = make_policy('model', job.model)
     ticks: list[TickTruth] = []
-    for tick in read_ticks(job.bag, network=job.network, topics=job.topics, rig=job.rig, needs=policy.needs):
+    read = read_ticks(
+        job.bag, network=job.network, topics=job.topics, rig=job.rig, rectified=job.rectified, needs=policy.needs
+    )
+    for tick in read:
         ticks.append(tick)
         if job.limit is not None and len(ticks) >= job.limit:
             break

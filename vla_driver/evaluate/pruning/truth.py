@@ -94,15 +94,16 @@ def read_ticks(
     network: Path | None = None,
     topics: Mapping[str, str] | None = None,
     rig: CameraRig | None = None,
+    rectified: bool = False,
     needs: InputNeeds | None = None,
 ) -> Iterator[TickTruth]:
     """Yield every tick of a bag up to the last one with 3 s of driving after it.
 
-    needs: of the policy (`ObservationAssembler`).  network: the SUMO network of the bag's world, whose frame is the
-    odometry's; None: nothing is off the road.
+    topics, rig, rectified: see `BagReader`.  needs: of the policy (`ObservationAssembler`).
+    network: the SUMO network of the bag's world, whose frame is the odometry's; None: nothing is off the road.
     Raises InvalidInput for a bag that cannot be used (no cameras, odometry or route).
     """
-    with BagReader(path, topics=topics, rig=rig) as bag:
+    with BagReader(path, topics=topics, rig=rig, rectified=rectified) as bag:
         bag.inputs()
         track, agents = bag.track(), AgentTrack(list(bag.agents()))
         area = RoadArea(network) if network is not None else None

@@ -20,21 +20,21 @@ from typing import Any, Final
 
 from builtin_interfaces.msg import Time
 from nav_msgs.msg import Odometry, Path
-from rclpy.subscription import Subscription
 from rclpy.timer import Timer
-from sensor_msgs.msg import CameraInfo
 from visualization_msgs.msg import MarkerArray
 
 from vla_driver.geometry.rig import load_rig
 from vla_driver.msg import DrivingPlan, TokenSelection
 from vla_driver.msg import TurnCommand as TurnCommandMessage
-from vla_driver.observation.assemble import ObservationAssembler, ReadySet
+from vla_driver.observation.assemble import ObservationAssembler
 from vla_driver.observation.notes import Notes
-from vla_driver.observation.reasons import ReasonCounter
+from vla_driver.observation.ready import ReadySet
+from vla_driver.observation.reasons import ReasonCounter, in_words
 from vla_driver.observation.sync import CameraSync
 from vla_driver.planning.tick import Outcome, Planner, TickLimits
 from vla_driver.policies.pruning_settings import settings_of
 from vla_driver.policies.registry import checkpoint_of, make_policy
+from vla_driver.ros.nodes.calibration_topics import CalibrationTopics, rectified_cameras
 from vla_driver.ros.nodes.image_topics import ImageTopics
 from vla_driver.ros.nodes.lifecycle import DriverNode, run
 from vla_driver.ros.nodes.mailbox import Mailbox
@@ -78,7 +78,6 @@ class PlannerNode(DriverNode[PlannerParameters]):
         self._last_plan: Plan | None = None
         self._last_problem = ''
         self._mailbox: Mailbox[ReadySet] = Mailbox()
-        self._infos: dict[str, Subscription] = {}  # cameras whose calibration is still awaited
         self._info_epoch = 0
         self._own_threads: int | None = None  # torch's own choice, once the parameter has overruled it
         self._late: Timer | None = None  # runs while something waits for an input that is late
@@ -101,9 +100,12 @@ class PlannerNode(DriverNode[PlannerParameters]):
             sync,
             needs=self._planner.policy.needs,
             turn_command_required=p.turn_command_required,
-            rectified=p.rectified,
+            rectified=p.rectified or rectified_cameras(self, rig.names),
+            use_tf=p.use_tf,
             camera_time_offset_s=p.camera_time_offset_s,
+            odometry_mount=p.odometry_mount,
         )
+        self._calibration = CalibrationTopics(self, self._assembler, infos=p.use_camera_info)
         transports = per_camera(p.image_transport, rig.names, TRANSPORTS, 'parameter image_transport')
         self._images = ImageTopics(self, rig.names, transports, self._on_image)
         self._plan_outlet = self.advertise(DrivingPlan, 'plan', qos.RELIABLE)
@@ -138,8 +140,8 @@ class PlannerNode(DriverNode[PlannerParameters]):
         self.listen(Odometry, 'odom', self._on_odometry, qos.STATE_SUBSCRIPTION)
         self.listen(Path, 'route', self._assembler.push_route, qos.LATCHED)
         self.listen(TurnCommandMessage, 'turn_command', self._on_turn_command, qos.STATE_SUBSCRIPTION)
-        self._infos.clear()
-        self._listen_to_camera_info()
+        self._info_epoch = self._assembler.epoch
+        self._calibration.start()
         self._images.start()
         self._notes = Notes()
         self.every(1.0, self._say_notes)
@@ -150,11 +152,22 @@ class PlannerNode(DriverNode[PlannerParameters]):
         """Let the worker finish its plan, and wipe the path off the screens."""
         self._late = None  # the node removes it
         self._images.stop()
+        self._calibration.stop()
         self._mailbox.close()
         if self._worker is not None:
             self._worker.join(timeout=10.0)
             self._worker = None
+        self._tell_what_became()
         self._marker_outlet.publish(no_plan_markers(self.get_clock().now().to_msg()))
+
+    def _tell_what_became(self) -> None:
+        """Log what became of the pictures: whoever launched this node sees whether the plans were the policy's."""
+        lost = self._assembler.sync.lost(time.monotonic(), self.parameters.stale_s)
+        counters = ', '.join(f'{count} {name}' for name, count in self._counters.items() if count)
+        why = in_words({**self._reasons.counts(), **lost})
+        standing = '' if self._counters['policy'] else '; '.join(self._assembler.problems())
+        log = self.get_logger().info if self._counters['policy'] and not lost else self.get_logger().warning
+        log(f'pictures: {counters or "no complete set"}' + (f'; no plan: {why or standing}' if why or standing else ''))
 
     def parameters_wanted(self, wanted: PlannerParameters) -> None:
         """Change the pruning, or say why not."""
@@ -186,21 +199,6 @@ class PlannerNode(DriverNode[PlannerParameters]):
         self._assembler.push_image(camera, message, sent_s)
         self._pump()
 
-    def _listen_to_camera_info(self) -> None:
-        """Listen until every camera has told its calibration, and again after a jump of time (another bag, maybe).
-
-        A calibration does not change on the way, and every message costs the executor a millisecond.
-        """
-        self._info_epoch = self._assembler.epoch
-        for camera in self._assembler.rig.names if self.parameters.use_camera_info else ():
-            if camera not in self._infos:
-                topic, take = f'camera/{camera}/camera_info', partial(self._on_camera_info, camera)
-                self._infos[camera] = self.listen(CameraInfo, topic, take, qos.SENSOR_SUBSCRIPTION)
-
-    def _on_camera_info(self, camera: str, message: CameraInfo) -> None:
-        if self._assembler.push_camera_info(camera, message) and camera in self._infos:
-            self.silence(self._infos.pop(camera))
-
     def _on_odometry(self, message: Odometry) -> None:
         now = time.monotonic()
         self._assembler.push_odometry(message, now)
@@ -220,7 +218,8 @@ class PlannerNode(DriverNode[PlannerParameters]):
         if self._late is None:
             return  # stopped while this message was under way
         if self._assembler.epoch != self._info_epoch:
-            self._listen_to_camera_info()
+            self._info_epoch = self._assembler.epoch
+            self._calibration.listen_again()
         waiting = self._assembler.waiting
         if waiting and self._late.is_canceled():
             self._late.reset()
@@ -294,7 +293,7 @@ class PlannerNode(DriverNode[PlannerParameters]):
         now, p = time.monotonic(), self.parameters
         cameras = self._assembler.sync.status(now, p.stale_s).cameras
         problems = self._assembler.problems(now, p.stale_s)
-        refused = self._assembler.rejected
+        refused, calibration = self._assembler.rejected, self._assembler.calibration
         yield Status(
             'inputs',
             Level.ERROR if problems else Level.OK,
@@ -309,14 +308,15 @@ class PlannerNode(DriverNode[PlannerParameters]):
         for name, camera in cameras.items():
             yield Status(
                 f'camera {name}',
-                Level.ERROR if camera.problem else Level.OK,
-                camera.problem or 'fresh',
+                Level.ERROR if camera.problem else Level.WARN if calibration[name].warnings else Level.OK,
+                camera.problem or '; '.join(calibration[name].warnings) or 'fresh',
                 {
                     'rate_hz': self._images.rate_hz(name),
                     'age_s': camera.age_s,
                     'frames': camera.frames,
                     'transport': self._images.transport(name),
                     'refused': refused.get(f'camera {name}', 0),
+                    'calibration': calibration[name].describe(),
                 },
             )
         about = {'policy': p.policy, 'model': p.model, 'pruning': self._pruning.settings.describe()}

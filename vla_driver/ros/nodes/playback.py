@@ -67,9 +67,9 @@ def message_class(type_name: str) -> Any:
 
 
 def has_header(message_type: Any) -> bool:
-    """Whether the first field is a std_msgs/Header, so that its stamp lies at a known place."""
+    """Whether the first field is a std_msgs/Header, or Foxglove's stamp: either way it lies at the same place."""
     first = next(iter(message_type.get_fields_and_field_types().items()), None)
-    return first == ('header', 'std_msgs/Header')
+    return first in (('header', 'std_msgs/Header'), ('timestamp', 'builtin_interfaces/Time'))
 
 
 def _byte_order(data: bytes) -> str:

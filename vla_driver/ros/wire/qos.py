@@ -18,6 +18,14 @@ SENSOR_SUBSCRIPTION = QoSProfile(
     durability=DurabilityPolicy.VOLATILE,
 )
 
+#: Packets of video, subscribed: small, and each is needed by those after it, so that more of them may wait.
+VIDEO_SUBSCRIPTION = QoSProfile(
+    history=HistoryPolicy.KEEP_LAST,
+    depth=60,
+    reliability=ReliabilityPolicy.BEST_EFFORT,
+    durability=DurabilityPolicy.VOLATILE,
+)
+
 #: Camera images, published: reliable serves subscribers of both kinds.
 SENSOR_PUBLICATION = QoSProfile(
     history=HistoryPolicy.KEEP_LAST,
@@ -46,6 +54,14 @@ RELIABLE = QoSProfile(
 LATCHED = QoSProfile(
     history=HistoryPolicy.KEEP_LAST,
     depth=1,
+    reliability=ReliabilityPolicy.RELIABLE,
+    durability=DurabilityPolicy.TRANSIENT_LOCAL,
+)
+
+#: /tf_static: every publisher's last message is wanted, and there are several publishers.
+LATCHED_BY_MANY = QoSProfile(
+    history=HistoryPolicy.KEEP_LAST,
+    depth=100,
     reliability=ReliabilityPolicy.RELIABLE,
     durability=DurabilityPolicy.TRANSIENT_LOCAL,
 )
