@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -122,6 +123,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         args = _parser(_wanted(words)).parse_args(words)
         return int(args.run(args) or 0)
     except KeyboardInterrupt:
+        if argv is None:  # the process ends now: another Ctrl-C must not change its status
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
         print('interrupted', file=sys.stderr)
         return 130
     except BrokenPipeError:

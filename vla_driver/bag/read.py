@@ -17,7 +17,7 @@ from rosbags.interfaces import Connection
 from vla_driver.bag import schema
 from vla_driver.bag.ground_truth import agents_of, trajectory_of_path
 from vla_driver.bag.inventory import policies_for
-from vla_driver.bag.mounted import first_infos, rig_of_frames
+from vla_driver.bag.mounted import first_infos, first_messages, rig_of_frames
 from vla_driver.bag.storage.bagfiles import BagFiles
 from vla_driver.bag.storage.notes import warn_once
 from vla_driver.bag.topics import (

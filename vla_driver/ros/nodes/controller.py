@@ -27,7 +27,8 @@ from vla_driver.observation.notes import Notes
 from vla_driver.observation.odometry import OdometryReader, lever_of
 from vla_driver.planning.control import ControlCommand, TrajectoryController, describe_age
 from vla_driver.ros.nodes.calibration_topics import transform_message_type
-from vla_driver.ros.nodes.lifecycle import DriverNode, StampWatch, run
+from vla_driver.ros.nodes.lifecycle import DriverNode, StampWatch
+from vla_driver.ros.nodes.process import run
 from vla_driver.ros.wire import carla, qos
 from vla_driver.ros.wire.conversions import BASE_FRAME, from_driving_plan
 from vla_driver.ros.wire.diagnostics import Level, RateMeter, Status
