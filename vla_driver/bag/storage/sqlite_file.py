@@ -179,6 +179,8 @@ class SqliteFile:
             for number, topic, log_ns, _ in database.execute(
                 'SELECT id, topic_id, timestamp, length(data) FROM messages NOT INDEXED ORDER BY id'
             ):
+                if not (isinstance(log_ns, int) and isinstance(topic, int)):
+                    continue
                 self._rows.append((log_ns, number))
                 counts[topic] = counts.get(topic, 0) + 1
                 self._span(log_ns, log_ns)
