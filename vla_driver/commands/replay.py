@@ -35,7 +35,7 @@ from vla_driver.settings.options import add_options
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
-    parser.add_argument('bag', type=Path, metavar='BAG', help='a rosbag2 folder, .mcap or .db3 file')
+    parser.add_argument('bag', type=Path, metavar='BAG', help='a rosbag2 folder, .mcap, .db3 or ROS 1 .bag file')
     add_policy_arguments(parser)
     add_pruning_arguments(parser)
     add_options(parser, BagPlayerParameters, 'rate', 'loop')

@@ -51,7 +51,9 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
-    parser.add_argument('bags', nargs='+', type=Path, metavar='BAG', help='a rosbag2 folder, .mcap or .db3 file')
+    parser.add_argument(
+        'bags', nargs='+', type=Path, metavar='BAG', help='a rosbag2 folder, .mcap, .db3 or ROS 1 .bag file'
+    )
     add_policy_arguments(parser, POLICY_NAMES)
     add_options(parser, PolicyParameters, 'prompt')
     add_bag_arguments(parser)
