@@ -210,7 +210,7 @@ class _Decoder:
         self.begin(packet.epoch)
         if packet.codec != self._codec:
             self._open(packet.codec)
-        if packet.lost:
+        if packet.lost and not self._waiting:
             self._wait(_awaited('a packet was lost'))
         if packet.key:
             self._waiting = ''
