@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """How long six cameras of video take to decode, beside JPEG: the table of docs/how-to/pictures.md.
 
-Makes the streams itself, with the encoders of PyAV.  delay: how many pictures later one comes out; ms: a tick's, of which
-every tenth has key frames.
+Makes the streams itself, with the encoders of PyAV.  delay: how many pictures later one comes out; ms: a tick's, of
+which every tenth has key frames.
 """
 
 from __future__ import annotations
@@ -51,7 +51,8 @@ def encoded(codec: str, frames: list[Image]) -> list[bytes]:
 
 def main() -> None:
     """Print the table."""
-    print('| size | codec | kB a packet | delay | queueing, us | six cameras, ms | 95 % |\n|---|---|---|---|---|---|---|')
+    print('| size | codec | kB a packet | delay in pictures | queueing, us | six cameras, ms | 95 % |')
+    print('|---|---|---|---|---|---|---|')
     with ThreadPoolExecutor(2) as pool:
         for width, height in ((320, 180), (1600, 900)):
             frames = pictures(width, height)
