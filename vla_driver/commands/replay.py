@@ -23,6 +23,7 @@ from vla_driver.commands.common import (
     bag_rig,
     bag_topics,
     calibration_json,
+    matching_of,
     provenance,
     write_json,
 )
@@ -61,8 +62,7 @@ def run(args: argparse.Namespace) -> int:
         rectified=args.rectified,
         rate=args.rate,
         loop=args.loop,
-        missing_cameras=tuple(args.missing_cameras or ()),
-        max_skew_s=args.max_skew_s,
+        matching=matching_of(args),
         log=print if args.verbose else None,
     )
     replayed = replay(request)

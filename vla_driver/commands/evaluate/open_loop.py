@@ -32,6 +32,7 @@ from vla_driver.commands.common import (
     bag_rig,
     bag_topics,
     calibration_json,
+    matching_of,
     progress,
     provenance,
     tell_calibration,
@@ -92,8 +93,7 @@ def run(args: argparse.Namespace) -> int:
                     topics=topics,
                     rig=rig,
                     rectified=args.rectified,
-                    missing_cameras=args.missing_cameras or (),
-                    max_skew_s=args.max_skew_s,
+                    matching=matching_of(args),
                     on_inputs=partial(_tell_inputs, path, told),
                     on_sample=bar.update,
                 )
