@@ -132,6 +132,7 @@ def test_the_command_writes_both_protocols(braking_bag: Path, tmp_path: Path, ca
     assert set(figures['bags'][0]) == {
         'bag', 'samples', 'without_future', 'skipped', 'rejected', 'inputs', 'calibration', 'unread'
     }  # fmt: skip
+    assert figures['bags'][0]['calibration']['front']['source'] == 'camera_info K'
     text = capsys.readouterr().out
     assert 'L2 (m), UniAD' in text
     assert 'N = 14' in text

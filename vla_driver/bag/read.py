@@ -17,6 +17,7 @@ from rosbags.interfaces import Connection
 from vla_driver.bag import schema
 from vla_driver.bag.ground_truth import agents_of, trajectory_of_path
 from vla_driver.bag.inventory import policies_for
+from vla_driver.bag.mounted import first_infos, first_messages, rig_of_frames
 from vla_driver.bag.storage.bagfiles import BagFiles
 from vla_driver.bag.storage.notes import warn_once
 from vla_driver.bag.topics import (
@@ -30,14 +31,14 @@ from vla_driver.bag.topics import (
     transform_topics,
 )
 from vla_driver.bag.track import OdometryTrack
-from vla_driver.geometry.frames import FrameTree
+from vla_driver.geometry.frames import BASE_FRAMES, FrameTree, frame_name
 from vla_driver.geometry.rig import rig_from_yaml
-from vla_driver.observation.assemble import ObservationAssembler, ReadySet
-from vla_driver.observation.calibration import Calibrator, CameraCalibration, mount_by_frames, shows_rectified
+from vla_driver.observation.assemble import ObservationAssembler
+from vla_driver.observation.calibration import Calibrator, CameraCalibration, shows_rectified
 from vla_driver.observation.decode import decode_labels
 from vla_driver.observation.messages import read_route, stamp_seconds
-from vla_driver.observation.odometry import OdometryReader
-from vla_driver.observation.ready import NotReady
+from vla_driver.observation.odometry import NO_MOUNT, OdometryReader, lever_of, planar
+from vla_driver.observation.ready import NotReady, ReadySet
 from vla_driver.observation.reasons import beside, in_words
 from vla_driver.observation.sync import CameraSync
 from vla_driver.settings.planner import PlannerParameters
@@ -56,8 +57,6 @@ from vla_driver.types import (
 
 #: So many messages of /tf are looked at for joints that are fixed all the same.
 _TF_MESSAGES: Final = 300
-#: A topic that has said nothing by then is taken for silent.
-_FIRST_MESSAGES: Final = 3000
 
 
 class BagReader:
@@ -111,6 +110,11 @@ class BagReader:
         if self._files is None:
             raise InvalidInput(f'bag {self._path} is not open: use `with BagReader(...) as bag`')
         return self._files
+
+    @property
+    def path(self) -> Path:
+        """Where the bag lies."""
+        return self._path
 
     @property
     def topics(self) -> dict[str, str]:
@@ -170,42 +174,22 @@ class BagReader:
         if text is not None:
             self._rig = rig_from_yaml(text, f'bag {self._path}: rig')
         elif self.frames():
-            self._rig = self._rig_of_frames()
+            inputs = find_inputs(self.topics, CAMERA_NAMES, self._given, self._naming)
+            self._rig, self._mounted = rig_of_frames(self, inputs, self._rectified_cameras(inputs))
         else:
             raise InvalidInput(
                 f'bag {self._path} does not say where its cameras are mounted (it has no /tf_static); give a rig: '
-                'a YAML file or one of the shipped ones (sim, nuscenes, bench2drive)'
+                f'{self._naming.rig}, a YAML file or one of the shipped ones (sim, nuscenes, bench2drive)'
             )
         return self._rig
 
-    def _rig_of_frames(self) -> CameraRig:
-        inputs = find_inputs(self.topics, CAMERA_NAMES, self._given)
-        first = self._first((*inputs.cameras.values(), *inputs.infos.values(), *filter(None, [inputs.odometry])))
-        pictures = {camera: first.get(topic) for camera, topic in inputs.cameras.items()}
-        infos = {camera: first.get(topic) for camera, topic in inputs.infos.items()}
-        vehicle = getattr(first.get(inputs.odometry or ''), 'child_frame_id', '')
-        try:
-            mounted = mount_by_frames(self.frames(), pictures, infos, self._rectified_cameras(inputs), vehicle)
-        except InvalidInput as error:
-            raise InvalidInput(
-                f'bag {self._path}: its tf tree does not say where all its cameras are mounted: {error}; give a rig '
-                '(a YAML file, or sim, nuscenes, bench2drive)'
-            ) from error
-        self._mounted = {camera: place for camera, (_, place) in mounted.items()}
-        return CameraRig('tf', tuple(camera for camera, _ in mounted.values()))
-
-    def _first(self, topics: Iterable[str]) -> dict[str, Any]:
-        """Return topic -> its first message, of those that come within the first messages of the bag."""
-        found: dict[str, Any] = {}
-        wanted = list(dict.fromkeys(topics))
-        for topic, _, message in itertools.islice(self.messages(wanted), _FIRST_MESSAGES):
-            found.setdefault(topic, message)
-            if len(found) == len(wanted):
-                break
-        return found
-
     def _rectified_cameras(self, inputs: InputTopics) -> list[str]:
         return [camera for camera, topic in inputs.cameras.items() if self._rectified or shows_rectified(topic)]
+
+    @property
+    def rectified(self) -> bool:
+        """Whether all pictures were said to be rectified."""
+        return self._rectified
 
     @property
     def calibration(self) -> Mapping[str, CameraCalibration]:
@@ -214,10 +198,8 @@ class BagReader:
             return self._assembler.calibration
         inputs = self.inputs()
         known = Calibrator(self.rig(), self._rectified_cameras(inputs), self._mounted)
-        first = self._first(inputs.infos.values())
-        for camera, topic in inputs.infos.items():
-            if topic in first:
-                known.take_info(camera, first[topic])
+        for camera, message in first_infos(self, inputs).items():
+            known.take_info(camera, message)
         return {camera: known.cameras[camera] for camera in inputs.cameras}
 
     def frames(self) -> FrameTree:
@@ -300,6 +282,8 @@ class BagReader:
             camera_time_offset_s=camera_time_offset_s,
             rectified=self._rectified_cameras(inputs),
             mounted=self._mounted,
+            use_tf=False,  # the rig has been made of it already, where none was given
+            frames=self.frames(),
         )
         self._assembler = assembler
         yield from self._assemble(assembler, inputs, on_odometry, on_agents)
@@ -360,7 +344,7 @@ class BagReader:
         wanted = [topic for topic in (*cameras, *infos, *single, inputs.route) if topic is not None]
         if on_agents is not None and schema.AGENTS_TOPIC in self.topics:
             wanted.append(schema.AGENTS_TOPIC)
-        track_reader = OdometryReader()
+        track_reader = self._odometry_reader()
         # A latched topic reaches a node before everything else, wherever its message lies in the bag.
         if inputs.route is not None:
             for _, _, message in self.messages([inputs.route]):
@@ -396,13 +380,24 @@ class BagReader:
         if topic is None:
             raise InvalidInput(f'no odometry (nav_msgs/Odometry) in the bag; it has: {describe(self.topics)}')
         self._rejected.pop('odometry', None)
-        reader = OdometryReader()
+        reader = self._odometry_reader()
         for _, _, message in self.messages([topic]):
             try:
                 yield reader.read(message)
             except InvalidInput as error:
                 self._rejected['odometry'] = self._rejected.get('odometry', 0) + 1
                 self._odometry_refused = str(error)
+
+    def _odometry_reader(self) -> OdometryReader:
+        return OdometryReader(lever_of(NO_MOUNT, self.frames()))
+
+    def odometry_mount(self) -> tuple[float, float, float]:
+        """Return where the tf tree has the odometry's frame in base_link: x [m], y [m], yaw [rad]; zeros without."""
+        topic = self.inputs_without_cameras().odometry
+        message = None if topic is None else first_messages(self, [topic]).get(topic)
+        frame = frame_name(getattr(message, 'child_frame_id', ''))
+        lever = None if not frame or frame in BASE_FRAMES else lever_of(NO_MOUNT, self.frames())(frame)
+        return NO_MOUNT if lever is None else planar(lever)
 
     def inputs_without_cameras(self) -> InputTopics:
         """Return odometry, route and turn command alone: works for any bag that has odometry."""

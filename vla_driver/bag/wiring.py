@@ -17,6 +17,7 @@ from vla_driver.bag.inventory import inventory, policies_for
 from vla_driver.bag.outputs import live_name
 from vla_driver.bag.read import BagReader
 from vla_driver.bag.topics import InputTopics
+from vla_driver.observation.calibration import CameraCalibration
 from vla_driver.settings.planner import missing_policies
 from vla_driver.types import ANCHOR_CAMERA, CameraRig
 
@@ -27,7 +28,8 @@ class Wiring:
 
     inputs: `bag.inventory`; parameters, remappings: of the planner; moved: topics of the bag that the player plays
     under another name; anchor: topic and type of the front camera as played; needed: topics that the player waits to be
-    heard on; read: topics that the planner reads; seconds: how long the bag is.
+    heard on; read: topics that the planner reads; seconds: how long the bag is; calibration: camera -> what it is used
+    with, by the first camera_info of each.
     """
 
     inputs: Mapping[str, Any]
@@ -39,6 +41,7 @@ class Wiring:
     needed: tuple[str, ...]
     read: tuple[str, ...]
     seconds: float
+    calibration: Mapping[str, CameraCalibration]
 
 
 def wire(bag: BagReader, missing_cameras: Sequence[str] = (), what: str = '--missing-cameras') -> Wiring:
@@ -69,6 +72,8 @@ def wire(bag: BagReader, missing_cameras: Sequence[str] = (), what: str = '--mis
             'image_transport': transports,
             'missing_cameras': [f'{name}={policy}' for name, policy in policies.items()] or ['require'],
             'turn_command_required': inputs.turn_command is not None,
+            'odometry_mount': list(bag.odometry_mount()),
+            'rectified': bag.rectified,
             'use_tf': False,  # the rig has been made of it already, where none was given
         },
         {own: topic for own, topic in played.items() if f'/{own}' != topic},
@@ -77,6 +82,7 @@ def wire(bag: BagReader, missing_cameras: Sequence[str] = (), what: str = '--mis
         needed,
         read,
         bag.duration_s,
+        bag.calibration,
     )
 
 

@@ -85,8 +85,14 @@ def add_bag_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_matching_arguments(parser: argparse.ArgumentParser) -> None:
     """Add --missing-cameras and --max-skew-s: which pictures make a set."""
+    add_missing_cameras(parser)
+    add_options(parser, PlannerParameters, 'max_skew_s')
+
+
+def add_missing_cameras(parser: argparse.ArgumentParser) -> None:
+    """Add --missing-cameras."""
     instead = {'missing_cameras': 'skip those without a topic in the bag, require all others'}
-    add_options(parser, PlannerParameters, 'missing_cameras', 'max_skew_s', instead=instead)
+    add_options(parser, PlannerParameters, 'missing_cameras', instead=instead)
 
 
 def bag_topics(args: argparse.Namespace) -> dict[str, str]:
@@ -113,13 +119,20 @@ def bag_rig(args: argparse.Namespace) -> CameraRig | None:
     return load_rig(args.rig)
 
 
-def tell_calibration(calibration: Mapping[str, CameraCalibration], bag: Path | str) -> None:
-    """Say on stderr what each camera of a bag was used with, and what was refused or replaced."""
-    print(f'calibration of {bag}:', file=sys.stderr)
-    for camera, used in calibration.items():
-        print(f'  {camera}: {used.describe()}', file=sys.stderr)
-        for warning in used.warnings:
-            print(f'  {camera}: WARNING: {warning}', file=sys.stderr)
+def tell_calibration(calibrations: Mapping[str, Mapping[str, CameraCalibration]]) -> None:
+    """Say on stderr what each camera of a bag was used with, and what was refused or replaced.
+
+    calibrations: bag -> camera -> its calibration; bags with the same are told of once.
+    """
+    told: dict[str, list[str]] = {}
+    for bag, cameras in calibrations.items():
+        lines = []
+        for camera, used in cameras.items():
+            lines += [f'  {camera}: {used.describe()}', *(f'  {camera}: WARNING: {text}' for text in used.warnings)]
+        told.setdefault('\n'.join(lines), []).append(bag)
+    for text, bags in told.items():
+        others = f' and {len(bags) - 1} more' if len(bags) > 1 else ''
+        print(f'calibration of {bags[0]}{others}:\n{text}', file=sys.stderr)
 
 
 def calibration_json(calibration: Mapping[str, CameraCalibration]) -> dict[str, Any]:

@@ -24,11 +24,10 @@ from vla_driver.commands.common import (
     bag_topics,
     calibration_json,
     provenance,
-    tell_calibration,
     write_json,
 )
 from vla_driver.commands.pruning_arguments import add_pruning_arguments, pruning_json, pruning_settings
-from vla_driver.commands.replaying import ReplayRequest, calibration_of, exit_status, replay, report_replay
+from vla_driver.commands.replaying import ReplayRequest, exit_status, replay, report_replay
 from vla_driver.policies.registry import checkpoint_of, merged_adapter
 from vla_driver.settings.bag_player import BagPlayerParameters
 from vla_driver.settings.options import add_options
@@ -66,8 +65,6 @@ def run(args: argparse.Namespace) -> int:
         max_skew_s=args.max_skew_s,
         log=print if args.verbose else None,
     )
-    calibration = calibration_of(request)
-    tell_calibration(calibration, request.bag)
     replayed = replay(request)
     metrics = report_replay(request, replayed, args.out, f'Replay of {args.bag.name}')
     metrics |= {
@@ -76,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
         'adapter': merged_adapter(checkpoint_of(args.policy, args.model)),
         'pruning': pruning_json(request.pruning),
         'rate': args.rate,
-        'calibration': calibration_json(calibration),
+        'calibration': calibration_json(replayed.wiring.calibration),
         'provenance': provenance(),
     }
     if args.out is not None:

@@ -17,10 +17,9 @@ from vla_driver.bag.inventory import inventory_lines
 from vla_driver.bag.read import BagReader
 from vla_driver.bag.recording import Recording, figures, what_became
 from vla_driver.bag.wiring import Wiring, wire
-from vla_driver.commands.common import follow, progress
+from vla_driver.commands.common import follow, progress, tell_calibration
 from vla_driver.commands.pruning_arguments import planner_parameters
 from vla_driver.geometry.rig import rig_to_yaml
-from vla_driver.observation.calibration import CameraCalibration
 from vla_driver.observation.reasons import in_words
 from vla_driver.policies.pruning_settings import PruningSettings, load_pruner
 from vla_driver.policies.registry import require_checkpoint
@@ -73,21 +72,12 @@ def replay(request: ReplayRequest) -> Replayed:
     wiring, checkpoint = _prepare(request)
     for line in inventory_lines(wiring.inputs):
         print(f'  {line}')
+    tell_calibration({str(request.bag): wiring.calibration})
     # The recorder in this process must be in the nodes' domain, with their transport; afterwards nothing stays set.
     environment = {**os.environ, **request.environment}
     use_shared_memory_profile(environment)
     with environment_variables({k: v for k, v in environment.items() if os.environ.get(k) != v}):
         return Replayed(_play(request, wiring, checkpoint), wiring)
-
-
-def _reader(request: ReplayRequest) -> BagReader:
-    return BagReader(request.bag, topics=request.topics, rig=request.rig, rectified=request.rectified)
-
-
-def calibration_of(request: ReplayRequest) -> Mapping[str, CameraCalibration]:
-    """Return camera -> what the planner will use it with, by the first camera_info of each."""
-    with _reader(request) as bag:
-        return bag.calibration
 
 
 def _prepare(request: ReplayRequest) -> tuple[Wiring, str]:
@@ -98,7 +88,7 @@ def _prepare(request: ReplayRequest) -> tuple[Wiring, str]:
         raise InvalidInput(f'rate {request.rate}: expected a positive number')
     checkpoint = require_checkpoint(request.policy, request.model)
     load_pruner(request.pruning.pruner, checkpoint)  # an unknown one is named before processes are started
-    with _reader(request) as bag:
+    with BagReader(request.bag, topics=request.topics, rig=request.rig, rectified=request.rectified) as bag:
         return wire(bag, request.missing_cameras), checkpoint or ''
 
 
@@ -183,10 +173,10 @@ def report_replay(request: ReplayRequest, replayed: Replayed, out: Path | None, 
                 title=title,
                 topics=request.topics,
                 rig=request.rig,
+                rectified=request.rectified,
                 missing_cameras=request.missing_cameras,
                 max_skew_s=request.max_skew_s,
                 inputs=inputs,
-                rectified=request.rectified,
                 on_picture=bar.update,
             )
     sources = ', '.join(f'{count} {source}' for source, count in metrics['sources'].items())

@@ -126,10 +126,10 @@ def evaluate_bag(
     *,
     topics: Mapping[str, str] | None = None,
     rig: CameraRig | None = None,
+    rectified: bool = False,
     missing_cameras: Sequence[str] = (),
     max_skew_s: float = PlannerParameters.max_skew_s,
     on_inputs: Callable[[Mapping[str, Any]], None] | None = None,
-    rectified: bool = False,
     on_sample: Callable[[], None] | None = None,
 ) -> BagResult:
     """Plan at every set of images in a bag and score each plan whose 3 s of future were recorded.

@@ -77,10 +77,10 @@ def write_replay_report(
     title: str,
     topics: Mapping[str, str] | None = None,
     rig: CameraRig | None = None,
+    rectified: bool = False,
     missing_cameras: Sequence[str] = (),
     max_skew_s: float = PlannerParameters.max_skew_s,
     inputs: Mapping[str, Any] | None = None,
-    rectified: bool = False,
     film: bool = True,
     on_picture: Callable[[], None] | None = None,
 ) -> dict[str, Any]:

@@ -19,14 +19,15 @@ from __future__ import annotations
 import math
 import threading
 from collections import deque
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
 import numpy as np
 
+from vla_driver.geometry.frames import FrameTree
 from vla_driver.observation.calibration import Calibrator, CameraCalibration, check_aspect
 from vla_driver.observation.clocks import ClockOffset
 from vla_driver.observation.decode import PictureDecoder
@@ -38,16 +39,14 @@ from vla_driver.observation.messages import (
     frame_problem,
     read_route,
     read_turn_command,
-    stamp_nanoseconds,
     stamp_problem,
     stamp_seconds,
 )
-from vla_driver.observation.odometry import OdometryReader
+from vla_driver.observation.odometry import NO_MOUNT, OdometryReader, lever_of
 from vla_driver.observation.problems import RHYTHM, InputState, Refusals, name_problems
-from vla_driver.observation.ready import NotReady
+from vla_driver.observation.ready import NotReady, ReadySet
 from vla_driver.observation.route import RouteTracker, target_points
 from vla_driver.observation.sync import CameraSync, SyncedSet
-from vla_driver.observation.undistort import Undistorter
 from vla_driver.types import (
     ANCHOR_CAMERA,
     CameraFrame,
@@ -55,7 +54,6 @@ from vla_driver.types import (
     EgoState,
     InputNeeds,
     InvalidInput,
-    Navigation,
     Observation,
     TurnCommand,
 )
@@ -74,61 +72,6 @@ _ROUTE_WITHDRAWN: Final = 'route: withdrawn by an empty path'
 _DECODERS = ThreadPoolExecutor(max_workers=2, thread_name_prefix='decode')
 
 
-@dataclass(frozen=True)
-class ReadySet:
-    """The `Ready` of messages: matched inputs, not decoded yet.
-
-    problems: what is missing in words (then `observe` gives NotReady); epoch: counts the jumps of time, so that
-    whoever remembers earlier ticks forgets them when it changes; source: where the set was matched; offset_ns: what was
-    added to the pictures' own stamps (`camera_time_offset_s`); lenses: of `rig`'s cameras, those whose pictures are
-    undistorted.
-    """
-
-    synced: SyncedSet
-    rig: CameraRig
-    ego: EgoState | None
-    navigation: Navigation | None
-    problems: tuple[str, ...]
-    epoch: int
-    source: ObservationAssembler = field(repr=False, compare=False)
-    trail: tuple[EgoState, ...] = ()
-    offset_ns: int = 0
-    lenses: Mapping[str, Undistorter] = field(default_factory=dict, repr=False, compare=False)
-
-    @property
-    def stamp_s(self) -> float:
-        """t0 in seconds."""
-        return self.synced.stamp_s
-
-    @property
-    def stamp_ns(self) -> int:
-        """t0 in whole nanoseconds."""
-        return stamp_nanoseconds(self.message(ANCHOR_CAMERA)) + self.offset_ns
-
-    @property
-    def missing(self) -> tuple[str, ...]:
-        """The cameras without a frame."""
-        return self.synced.missing
-
-    @property
-    def arrival_s(self) -> float | None:
-        """When the anchor's image came, by the clock that `push_image` was told; None without one."""
-        return self.synced.frames[ANCHOR_CAMERA].arrival_s
-
-    @property
-    def overtaken(self) -> bool:
-        """Whether time has jumped since."""
-        return self.source.epoch != self.epoch
-
-    def observe(self) -> Observation | NotReady:
-        """Decode; see `ObservationAssembler.build`."""
-        return self.source.build(self)
-
-    def message(self, camera: str) -> Any:
-        """Return the image message of `camera` (its header's stamp is exact to the nanosecond)."""
-        return self.synced.frames[camera].payload
-
-
 @dataclass
 class _Held:
     synced: SyncedSet
@@ -141,9 +84,9 @@ class ObservationAssembler:
     rig: the cameras to match.  needs: what the policy looks at, for scaled decoding and for the ego's trail; None:
     everything as it comes.
     sync: with its own policies for missing cameras; by default all are required.  turn_command_required: if not,
-    TurnCommand.FOLLOW at 0 m stands in until a command arrives.  rectified, mounted: see `Calibrator`.
+    TurnCommand.FOLLOW at 0 m stands in until a command arrives.  rectified, mounted, use_tf: see `Calibrator`.
     camera_time_offset_s: added to the pictures' stamps, where their clock is known to differ from the odometry's by so
-    much.
+    much.  odometry_mount, frames: where the odometry's frame is in base_link, in numbers or by a tf tree (`lever_of`).
 
     Messages that cannot be read are dropped, counted in `rejected` and named by `problems`; nothing raises, so
     that one bad message neither kills a callback nor passes in silence.
@@ -158,9 +101,12 @@ class ObservationAssembler:
         turn_command_required: bool = True,
         rectified: bool | Collection[str] = False,
         mounted: Mapping[str, str] | None = None,
+        use_tf: bool = True,
         camera_time_offset_s: float = 0.0,
+        odometry_mount: Sequence[float] = NO_MOUNT,
+        frames: FrameTree | None = None,
     ) -> None:
-        self._calibrator = Calibrator(rig, rectified, mounted)
+        self._calibrator = Calibrator(rig, rectified, mounted, use_tf)
         self._sync = sync if sync is not None else CameraSync(rig.names)
         if set(self._sync.names) != set(rig.names):
             raise InvalidInput(
@@ -174,7 +120,8 @@ class ObservationAssembler:
         self._offset_s = camera_time_offset_s
         self._offset_ns = round(camera_time_offset_s * 1e9)
         self._clocks = ClockOffset(ODOMETRY_REACH_S, camera_time_offset_s)
-        self._odometry_reader = OdometryReader()
+        lever = lever_of(odometry_mount, frames or FrameTree(), self._calibrator.frames)
+        self._odometry_reader = OdometryReader(lever)
         self._odometry: History[EgoState] = History(_ODOMETRY_SIZE)
         self._commands: History[tuple[TurnCommand, float]] = History()
         self._command_arrivals_s: deque[float] = deque(maxlen=RHYTHM)
@@ -205,6 +152,11 @@ class ObservationAssembler:
     def calibration(self) -> Mapping[str, CameraCalibration]:
         """Camera -> what it is used with, and why not with what its camera_info says."""
         return self._calibrator.cameras
+
+    @property
+    def frames(self) -> FrameTree:
+        """The frames that `push_transforms` was told of."""
+        return self._calibrator.frames
 
     @property
     def epoch(self) -> int:
@@ -386,9 +338,8 @@ class ObservationAssembler:
             navigation = self._route.navigation(ego, turn, distance_m)
         trail = self._odometry.before(synced.stamp_s, self._trail_s, _TRAIL_SPACING_S) if self._trail_s else ()
         rig, lenses = self._calibrator.rig, self._calibrator.lenses
-        words = tuple(problems)
         self._ready.append(
-            ReadySet(synced, rig, ego, navigation, words, self._epoch, self, trail, self._offset_ns, lenses)
+            ReadySet(synced, rig, ego, navigation, tuple(problems), self._epoch, self, trail, lenses, self._offset_ns)
         )
 
     def _odometry_problem(self, stamp_s: float) -> str:
@@ -471,7 +422,11 @@ class ObservationAssembler:
         """What is used in place of what was sent, in words; for whoever drives to be told of once."""
         with self._lock:
             odometry = self._odometry_reader.note
-            return tuple(filter(None, [f'odometry: {odometry}' if odometry else '', self._clocks.note]))
+            said = [f'odometry: {odometry}' if odometry else '', self._clocks.note]
+            calibrated = [
+                f'camera {name}: {note}' for name, used in self._calibrator.cameras.items() for note in used.said
+            ]
+            return tuple(filter(None, [*said, *calibrated]))
 
     def turn_command_age_s(self, now_s: float) -> float | None:
         """Return how long ago (seconds) the last turn command came; None if none has, or its arrival was not told."""

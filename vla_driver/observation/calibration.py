@@ -50,6 +50,12 @@ class CameraCalibration:
         refused = f'{why}; {self._in_use()} of {self.source} stay in use' if why else ''
         return tuple(filter(None, (refused, *self.notes)))
 
+    @property
+    def said(self) -> tuple[str, ...]:
+        """What is used in place of what was sent: `warnings`, and undistorted pictures."""
+        undistorted = f'its pictures are undistorted from {self.undistorted}: {self._in_use()}'
+        return (*([undistorted] if self.undistorted else []), *self.warnings)
+
     def describe(self) -> str:
         """Return what is in use, on one line."""
         undistorted = f', undistorted from {self.undistorted}' if self.undistorted else ''
@@ -82,7 +88,8 @@ class Calibrator:
     """Keeps the rig in use up to date with CameraInfo and tf messages; not safe against calls at once.
 
     rectified: the cameras whose pictures are, so that P holds their intrinsics; True: all.  mounted: camera -> what
-    told where it is mounted, where that is not the rig itself.
+    told where it is mounted, where that is not the rig itself.  use_tf: whether transforms move cameras; `frames` has
+    them in any case.
 
     `rig`, `lenses` and `cameras` are replaced as wholes, never changed: whoever holds one has a consistent state.
     """
@@ -92,8 +99,9 @@ class Calibrator:
         rig: CameraRig,
         rectified: bool | Collection[str] = False,
         mounted: Mapping[str, str] | None = None,
+        use_tf: bool = True,
     ) -> None:
-        self._base = rig
+        self._base, self._use_tf = rig, use_tf
         self._rectified = set(rig.names) if rectified is True else set(rectified or ())
         self._mounted = dict(mounted or {})
         self._tree = FrameTree()
@@ -143,12 +151,12 @@ class Calibrator:
         self._of_picture.add(camera)
         if self._frames.get(camera) != frame:
             self._frames[camera] = frame
-            if self._tree:
+            if self._tree and self._use_tf:
                 self._update(camera)
 
     def take_transforms(self, message: Any, *, static: bool = True) -> bool:
         """Take mountings from a tf2_msgs/TFMessage; return whether any camera's changed."""
-        if not self._tree.add_message(message, static=static):
+        if not self._tree.add_message(message, static=static) or not self._use_tf:
             return False
         return self._remount()
 
@@ -157,7 +165,7 @@ class Calibrator:
         frame = frame_name(frame)
         if frame and frame != self._vehicle:
             self._vehicle = frame
-            if self._tree:
+            if self._tree and self._use_tf:
                 self._remount()
 
     def _remount(self) -> bool:
@@ -178,7 +186,7 @@ class Calibrator:
         base = self._base[name]
         notes: tuple[str, ...] = ()
         pose, mounted = base.base_from_camera, self._mounted.get(name, f'rig {self._base.name}')
-        if self._tree and name in self._frames:
+        if self._use_tf and self._tree and name in self._frames:
             try:
                 vehicle = self._tree.base(list(self._frames.values()), filter(None, [self._vehicle]))
                 found = mounting(self._tree, vehicle, self._frames[name])

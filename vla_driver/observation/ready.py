@@ -4,10 +4,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
-from vla_driver.types import EgoState, Observation
+from vla_driver.observation.messages import stamp_nanoseconds
+from vla_driver.observation.sync import SyncedSet
+from vla_driver.observation.undistort import Undistorter
+from vla_driver.types import ANCHOR_CAMERA, CameraRig, EgoState, Navigation, Observation
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,72 @@ class Ready(Protocol):
 
     def observe(self) -> Observation | NotReady:
         """Decode."""
+
+
+class Source(Protocol):
+    """Where a `ReadySet` was matched: the assembler."""
+
+    @property
+    def epoch(self) -> int:
+        """How often time has jumped back."""
+
+    def build(self, ready: ReadySet) -> Observation | NotReady:
+        """Decode a set."""
+
+
+@dataclass(frozen=True)
+class ReadySet:
+    """The `Ready` of messages: matched inputs, not decoded yet.
+
+    problems: what is missing in words (then `observe` gives NotReady); epoch: counts the jumps of time, so that
+    whoever remembers earlier ticks forgets them when it changes; source: where the set was matched; lenses: of `rig`'s
+    cameras, those whose pictures are undistorted; offset_ns: what was added to the pictures' own stamps
+    (`camera_time_offset_s`).
+    """
+
+    synced: SyncedSet
+    rig: CameraRig
+    ego: EgoState | None
+    navigation: Navigation | None
+    problems: tuple[str, ...]
+    epoch: int
+    source: Source = field(repr=False, compare=False)
+    trail: tuple[EgoState, ...] = ()
+    lenses: Mapping[str, Undistorter] = field(default_factory=dict, repr=False, compare=False)
+    offset_ns: int = 0
+
+    @property
+    def stamp_s(self) -> float:
+        """t0 in seconds."""
+        return self.synced.stamp_s
+
+    @property
+    def stamp_ns(self) -> int:
+        """t0 in whole nanoseconds."""
+        return stamp_nanoseconds(self.message(ANCHOR_CAMERA)) + self.offset_ns
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """The cameras without a frame."""
+        return self.synced.missing
+
+    @property
+    def arrival_s(self) -> float | None:
+        """When the anchor's image came, by the clock that `push_image` was told; None without one."""
+        return self.synced.frames[ANCHOR_CAMERA].arrival_s
+
+    @property
+    def overtaken(self) -> bool:
+        """Whether time has jumped since."""
+        return self.source.epoch != self.epoch
+
+    def observe(self) -> Observation | NotReady:
+        """Decode; see `Source.build`."""
+        return self.source.build(self)
+
+    def message(self, camera: str) -> Any:
+        """Return the image message of `camera` (its header's stamp is exact to the nanosecond)."""
+        return self.synced.frames[camera].payload
 
 
 @dataclass(frozen=True)

@@ -96,8 +96,7 @@ def run(args: argparse.Namespace) -> int:
                     on_sample=bar.update,
                 )
             )
-    for result in results:
-        tell_calibration(result.calibration, result.bag)
+    tell_calibration({result.bag: result.calibration for result in results})
     samples = [sample for result in results for sample in result.samples]
     skipped: Counter[str] = Counter()
     for result in results:

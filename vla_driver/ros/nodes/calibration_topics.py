@@ -63,18 +63,16 @@ def transform_message_type() -> Any:
 class CalibrationTopics:
     """The subscriptions of camera_info and /tf_static; what comes goes to the assembler and is told in the log."""
 
-    def __init__(
-        self, node: DriverNode[Any], assembler: ObservationAssembler, *, infos: bool, transforms: bool
-    ) -> None:
+    def __init__(self, node: DriverNode[Any], assembler: ObservationAssembler, *, infos: bool) -> None:
         self._node, self._assembler = node, assembler
-        self._wants_infos, self._wants_transforms = infos, transforms
+        self._wants_infos = infos
         topics = {camera: info_topics(node, camera) for camera in assembler.rig.names}
         # One that lies beside the pictures of several cameras may be any camera's.
         counts = Counter(topic for found in topics.values() for topic in found)
         self._topics = {camera: [t for t in found if counts[t] == 1] for camera, found in topics.items()}
         self._open: dict[str, dict[str, Subscription]] = {}  # camera -> topic -> subscription
         self._heard: set[str] = set()
-        self._told: dict[str, tuple[str, ...]] = {}
+        self._told: dict[str, str] = {}
         self._turn = itertools.cycle(assembler.rig.names)
         self._looks = 0
 
@@ -84,8 +82,7 @@ class CalibrationTopics:
         if self._wants_infos:
             for camera in self._topics:
                 self._listen(camera)
-        if self._wants_transforms:
-            self._listen_to_transforms()
+        self._listen_to_transforms()
         self._node.every(_LOOK_S, self._look)
 
     def stop(self) -> None:
@@ -155,14 +152,10 @@ class CalibrationTopics:
         return durability is not None and durability != self._profile(topic).durability
 
     def _tell(self) -> None:
-        """Say once for every camera, and again when it changes, what it is used with."""
+        """Say once for every camera, and again when it changes, what it is used with; the planner says its notes."""
         for camera, used in self._assembler.calibration.items():
             waiting = self._wants_infos and camera not in self._heard and self._looks * _LOOK_S < _PATIENCE_S
-            words = (used.describe(), *used.warnings)
-            if waiting or self._told.get(camera) == words:
-                continue
-            before, self._told[camera] = self._told.get(camera, ()), words
-            self._node.get_logger().info(f'camera {camera}: {used.describe()}')
-            for warning in used.warnings:
-                if warning not in before:
-                    self._node.get_logger().warning(f'camera {camera}: {warning}')
+            words = used.describe()
+            if not waiting and self._told.get(camera) != words:
+                self._told[camera] = words
+                self._node.get_logger().info(f'camera {camera}: {words}')

@@ -27,9 +27,10 @@ from visualization_msgs.msg import MarkerArray
 from vla_driver.geometry.rig import load_rig
 from vla_driver.msg import DrivingPlan, TokenSelection
 from vla_driver.msg import TurnCommand as TurnCommandMessage
-from vla_driver.observation.assemble import ObservationAssembler, ReadySet
+from vla_driver.observation.assemble import ObservationAssembler
 from vla_driver.observation.notes import Notes
-from vla_driver.observation.reasons import ReasonCounter
+from vla_driver.observation.ready import ReadySet
+from vla_driver.observation.reasons import ReasonCounter, in_words
 from vla_driver.observation.sync import CameraSync
 from vla_driver.planning.tick import Outcome, Planner, TickLimits
 from vla_driver.policies.pruning_settings import settings_of
@@ -109,9 +110,11 @@ class PlannerNode(DriverNode[PlannerParameters]):
             needs=self._planner.policy.needs,
             turn_command_required=p.turn_command_required,
             rectified=p.rectified or rectified_cameras(self, rig.names),
+            use_tf=p.use_tf,
             camera_time_offset_s=p.camera_time_offset_s,
+            odometry_mount=p.odometry_mount,
         )
-        self._calibration = CalibrationTopics(self, self._assembler, infos=p.use_camera_info, transforms=p.use_tf)
+        self._calibration = CalibrationTopics(self, self._assembler, infos=p.use_camera_info)
         transports = per_camera(p.image_transport, rig.names, TRANSPORTS, 'parameter image_transport')
         self._images = ImageTopics(self, rig.names, transports, self._on_image)
         self._plan_outlet = self.advertise(DrivingPlan, 'plan', qos.RELIABLE)
@@ -177,7 +180,17 @@ class PlannerNode(DriverNode[PlannerParameters]):
             if self._worker.is_alive():
                 give_up(self._worker)
             self._worker = None
+        self._tell_what_became()
         self._marker_outlet.publish(no_plan_markers(self.get_clock().now().to_msg()))
+
+    def _tell_what_became(self) -> None:
+        """Log what became of the pictures: whoever launched this node sees whether the plans were the policy's."""
+        lost = self._assembler.sync.lost(time.monotonic(), self.parameters.stale_s)
+        counters = ', '.join(f'{count} {name}' for name, count in self._counters.items() if count)
+        why = in_words({**self._reasons.counts(), **lost})
+        standing = '' if self._counters['policy'] else '; '.join(self._assembler.problems())
+        log = self.get_logger().info if self._counters['policy'] and not lost else self.get_logger().warning
+        log(f'pictures: {counters or "no complete set"}' + (f'; no plan: {why or standing}' if why or standing else ''))
 
     def parameters_wanted(self, wanted: PlannerParameters) -> None:
         """Change the pruning, or say why not."""

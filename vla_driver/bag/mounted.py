@@ -1,0 +1,69 @@
+# Copyright 2026 The vla_driver authors
+# SPDX-License-Identifier: Apache-2.0
+"""What a bag tells of its cameras: their camera_info, and by its tf tree where they are mounted."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+from vla_driver.bag.topics import InputTopics
+from vla_driver.geometry.frames import FrameTree
+from vla_driver.observation.calibration import mount_by_frames
+from vla_driver.types import CameraRig, InvalidInput
+
+#: A topic that has said nothing by then is taken for silent.
+_FIRST_MESSAGES: Final = 3000
+
+
+class Recorded(Protocol):
+    """What is read of a `BagReader`."""
+
+    @property
+    def path(self) -> Path:
+        """Where it lies."""
+
+    def frames(self) -> FrameTree:
+        """The tf tree."""
+
+    def messages(self, topics: Sequence[str] | None = None) -> Iterator[tuple[str, int, Any]]:
+        """(topic, log time, message) in log order."""
+
+
+def first_messages(bag: Recorded, topics: Iterable[str]) -> dict[str, Any]:
+    """Return topic -> its first message, of those that come soon."""
+    found: dict[str, Any] = {}
+    wanted = list(dict.fromkeys(topics))
+    for topic, _, message in itertools.islice(bag.messages(wanted), _FIRST_MESSAGES) if wanted else ():
+        found.setdefault(topic, message)
+        if len(found) == len(wanted):
+            break
+    return found
+
+
+def first_infos(bag: Recorded, inputs: InputTopics) -> dict[str, Any]:
+    """Return camera -> its first CameraInfo, of the cameras that have one."""
+    first = first_messages(bag, inputs.infos.values())
+    return {camera: first[topic] for camera, topic in inputs.infos.items() if topic in first}
+
+
+def rig_of_frames(bag: Recorded, inputs: InputTopics, rectified: Collection[str]) -> tuple[CameraRig, dict[str, str]]:
+    """Return the rig of a bag's CameraInfo and tf tree, and camera -> what told where it is mounted.
+
+    Raises InvalidInput naming a camera that lacks either.
+    """
+    first = first_messages(bag, (*inputs.cameras.values(), *inputs.infos.values(), *filter(None, [inputs.odometry])))
+    pictures = {camera: first.get(topic) for camera, topic in inputs.cameras.items()}
+    infos = {camera: first.get(topic) for camera, topic in inputs.infos.items()}
+    vehicle = getattr(first.get(inputs.odometry or ''), 'child_frame_id', '')
+    try:
+        mounted = mount_by_frames(bag.frames(), pictures, infos, rectified, vehicle)
+    except InvalidInput as error:
+        raise InvalidInput(
+            f'bag {bag.path}: its tf tree and camera_info do not tell the rig: {error}; give a rig (a YAML file, sim, '
+            'nuscenes or bench2drive)'
+        ) from error
+    rig = CameraRig('tf', tuple(camera for camera, _ in mounted.values()))
+    return rig, {camera: place for camera, (_, place) in mounted.items()}
