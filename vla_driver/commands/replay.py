@@ -29,14 +29,14 @@ from vla_driver.commands.common import (
 )
 from vla_driver.commands.pruning_arguments import add_pruning_arguments, pruning_json, pruning_settings
 from vla_driver.commands.replaying import ReplayRequest, exit_status, replay, report_replay
-from vla_driver.policies.registry import checkpoint_of
+from vla_driver.policies.registry import checkpoint_of, merged_adapter
 from vla_driver.settings.bag_player import BagPlayerParameters
 from vla_driver.settings.options import add_options
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
-    parser.add_argument('bag', type=Path, metavar='BAG', help='a rosbag2 folder, .mcap or .db3 file')
+    parser.add_argument('bag', type=Path, metavar='BAG', help='a rosbag2 folder, .mcap, .db3 or ROS 1 .bag file')
     add_policy_arguments(parser)
     add_pruning_arguments(parser)
     add_options(parser, BagPlayerParameters, 'rate', 'loop')
@@ -70,6 +70,7 @@ def run(args: argparse.Namespace) -> int:
     metrics |= {
         'policy': args.policy,
         'model': checkpoint_of(args.policy, args.model),
+        'adapter': merged_adapter(checkpoint_of(args.policy, args.model)),
         'pruning': pruning_json(request.pruning),
         'rate': args.rate,
         'calibration': calibration_json(replayed.wiring.calibration),
