@@ -29,7 +29,8 @@ _WORDS: Final = {'odom': 'odometry (nav_msgs/Odometry)', 'route': 'route (nav_ms
 @dataclass(frozen=True)
 class Naming:
     """How a user names a topic: templates with {name} and {topic}; rig, file: how a
-    rig and a file of topics are given."""
+    rig and a file of topics are given.
+    """
 
     camera: str
     other: str
