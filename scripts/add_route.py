@@ -67,7 +67,7 @@ def add_route(source: Path, target: Path, odometry: str = schema.ODOMETRY_TOPIC)
                     c.topic,
                     c.msgtype,
                     msgdef=c.msgdef.data,
-                    rihs01=c.digest,
+                    rihs01=c.digest or bag.type_hash(c),
                     offered_qos_profiles=getattr(c.ext, 'offered_qos_profiles', ()),
                 )
                 for c in bag.connections

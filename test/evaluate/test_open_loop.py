@@ -17,6 +17,7 @@ import pytest
 from vla_driver.bag.read import BagReader
 from vla_driver.bag.write import BagWriter
 from vla_driver.cli import main
+from vla_driver.evaluate import open_loop as evaluation
 from vla_driver.evaluate.displacement import summarise
 from vla_driver.evaluate.open_loop import AgentTrack, RecordedExpert, evaluate_bag, nearest
 from vla_driver.geometry import unicycle
@@ -89,6 +90,32 @@ def test_collisions_are_counted_where_agents_were_recorded(braking_bag: Path) ->
     assert others[0].collides is not None
 
 
+def test_a_long_bag_is_scored_while_it_is_read_and_held_for_seconds_only(
+    braking_bag: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Batches of a moment give the figures of one that holds the whole drive."""
+    whole = evaluate_bag(braking_bag, lambda bag: ConstantVelocityPolicy())
+    monkeypatch.setattr(evaluation, '_BATCH_S', 0.0)
+    monkeypatch.setattr(evaluation, '_LATE_S', 0.3)
+    held: list[tuple[int, int]] = []
+    add = evaluation._Scoring.add_odometry
+
+    def watched(scoring: evaluation._Scoring, state: EgoState) -> None:
+        add(scoring, state)
+        held.append((len(scoring._states), len(scoring._result.samples)))
+
+    monkeypatch.setattr(evaluation._Scoring, 'add_odometry', watched)
+    batched = evaluate_bag(braking_bag, lambda bag: ConstantVelocityPolicy())
+    # 3.3 s of odometry at 12 Hz, and half a second to the next plan; the last plans are scored at the end.
+    assert max(states for states, _ in held) < 50 < len(held)
+    assert held[-1][1] >= 5
+    assert batched.without_future == whole.without_future
+    assert [sample.stamp_s for sample in batched.samples] == [sample.stamp_s for sample in whole.samples]
+    for one, other in zip(batched.samples, whole.samples, strict=True):
+        np.testing.assert_allclose(one.error_m, other.error_m, atol=1e-9)
+        np.testing.assert_array_equal(one.collides, other.collides)
+
+
 def test_the_recorded_expert_is_almost_exact(braking_bag: Path) -> None:
     result = evaluate_bag(braking_bag, lambda bag: RecordedExpert(list(bag.expert_trajectories())))
     assert summarise(result.samples)['UniAD']['l2_m']['3s'] < 0.05
@@ -103,14 +130,8 @@ def test_the_command_writes_both_protocols(braking_bag: Path, tmp_path: Path, ca
     assert figures['UniAD']['l2_m']['3s'] == pytest.approx(4.5, abs=0.02)
     assert figures['ST-P3/VAD']['l2_m']['3s'] == pytest.approx(0.5 * 91 / 24, abs=0.02)
     assert set(figures['bags'][0]) == {
-        'bag',
-        'samples',
-        'without_future',
-        'skipped',
-        'rejected',
-        'calibration',
-        'inputs',
-    }
+        'bag', 'samples', 'without_future', 'skipped', 'rejected', 'inputs', 'calibration', 'unread'
+    }  # fmt: skip
     assert figures['bags'][0]['calibration']['front']['source'] == 'camera_info K'
     text = capsys.readouterr().out
     assert 'L2 (m), UniAD' in text

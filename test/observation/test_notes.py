@@ -4,7 +4,8 @@
 
 from __future__ import annotations
 
-from vla_driver.observation.notes import Notes, without_figures
+from vla_driver.observation.notes import Notes
+from vla_driver.observation.reasons import without_figures
 
 
 def test_what_differs_by_figures_alone_is_said_once():

@@ -114,7 +114,7 @@ def test_broken_routes_and_commands_are_refused():
     ('spoil', 'words'),
     [
         (lambda m: setattr(m, 'data', m.data[: len(m.data) // 2]), 'truncated'),
-        (lambda m: setattr(m, 'format', 'h264'), 'allowed: jpeg, png'),
+        (lambda m: setattr(m, 'format', '16UC1; compressedDepth png'), 'depth'),
         (lambda m: m.__dict__.update(vars(image(200_000_000, width=300, height=300))), '300x300'),
     ],
 )

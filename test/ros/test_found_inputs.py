@@ -18,7 +18,7 @@ from fixtures.found_cases import CASES, Case
 
 from vla_driver.bag.read import BagReader
 from vla_driver.geometry.rig import load_rig, rig_to_yaml
-from vla_driver.observation.notes import without_figures
+from vla_driver.observation.reasons import without_figures
 from vla_driver.planning.tick import Planner, TickResult
 from vla_driver.policies.loading import load_policy
 

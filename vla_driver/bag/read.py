@@ -1,23 +1,25 @@
 # Copyright 2026 The vla_driver authors
 # SPDX-License-Identifier: Apache-2.0
-"""Read drives from bags (mcap or sqlite3), without a ROS installation, as the planner node would see them."""
+"""Read drives from bags, without a ROS installation, as the planner node would see them."""
 
 from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
 
-import numpy as np
-from rosbags.highlevel import AnyReader, AnyReaderError
 from rosbags.interfaces import Connection
 
 from vla_driver.bag import schema
+from vla_driver.bag.ground_truth import agents_of, trajectory_of_path
 from vla_driver.bag.inventory import policies_for
 from vla_driver.bag.mounted import first_infos, rig_of_frames
+from vla_driver.bag.storage.bagfiles import BagFiles
+from vla_driver.bag.storage.notes import warn_once
 from vla_driver.bag.topics import (
     OPTIONS,
     OTHER_INPUTS,
@@ -34,13 +36,13 @@ from vla_driver.geometry.rig import rig_from_yaml
 from vla_driver.observation.assemble import ObservationAssembler
 from vla_driver.observation.calibration import Calibrator, CameraCalibration, shows_rectified
 from vla_driver.observation.decode import decode_labels
-from vla_driver.observation.messages import read_route, stamp_seconds, yaw_of
+from vla_driver.observation.messages import read_route, stamp_seconds
 from vla_driver.observation.odometry import OdometryReader
 from vla_driver.observation.ready import NotReady, ReadySet
 from vla_driver.observation.reasons import beside, in_words
 from vla_driver.observation.sync import CameraSync
 from vla_driver.settings.planner import PlannerParameters
-from vla_driver.sim.world.scene import Actor, SemanticClass
+from vla_driver.sim.world.scene import Actor
 from vla_driver.types import (
     ANCHOR_CAMERA,
     CAMERA_NAMES,
@@ -53,18 +55,20 @@ from vla_driver.types import (
     Trajectory,
 )
 
-_CUBE, _ADD = 1, 0
 #: So many messages of /tf are looked at for joints that are fixed all the same.
 _TF_MESSAGES: Final = 300
 
 
 class BagReader:
-    """A context manager over one bag: a folder with metadata.yaml, or a single .mcap or .db3 file.
+    """A context manager over one bag: a folder, or a single .mcap, .db3 or ROS 1 .bag file (`storage.bagfiles`).
+
+    A recording that was cut off or damaged is read as far as it goes; `unread` says how far.
 
     topics: camera name, 'odom', 'route' or 'turn_command' -> topic, where the names in the bag are not found by
     themselves (`bag.topics`).  rig: calibration and mounting of the cameras; by default the one in the bag, else that
-    of its tf tree and camera_info.  rectified: the pictures are, also those whose topics are not called so.
-    naming: how errors say that a topic can be named.
+    of its tf tree and camera_info.  rectified: the pictures are, also those whose topics are not called so.  naming:
+    how errors say that a topic can be named.  say: is told once what of the bag is not read; by default it is a
+    warning on stderr.
 
     Raises InvalidInput for what is not a bag, and for a bag without camera topics (listing those it has).
     """
@@ -77,11 +81,13 @@ class BagReader:
         rig: CameraRig | None = None,
         rectified: bool = False,
         naming: Naming = OPTIONS,
+        say: Callable[[str], None] = warn_once,
     ) -> None:
         self._path, self._given, self._naming = Path(path), dict(topics or {}), naming
         self._rig, self._rectified = rig, rectified
         self._mounted: dict[str, str] = {}  # camera -> what told where it is, where that is not a rig
-        self._reader: AnyReader | None = None
+        self._say = say
+        self._files: BagFiles | None = None
         self._skipped: list[NotReady] = []
         self._assembler: ObservationAssembler | None = None  # of the latest `ready_sets`
         self._rejected: dict[str, int] = {}
@@ -89,29 +95,21 @@ class BagReader:
         self._odometry_refused = ''  # why the latest odometry could not be used
 
     def __enter__(self) -> BagReader:
-        try:
-            reader = AnyReader([self._path], default_typestore=schema.typestore())
-            reader.open()
-        except (AnyReaderError, OSError, ValueError) as error:
-            raise InvalidInput(
-                f'{self._path} is not a readable bag: {error}; '
-                'give a folder with metadata.yaml, or an .mcap or .db3 file'
-            ) from error
-        self._reader = reader
+        self._files = BagFiles(self._path, schema.typestore(), self._say)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        reader, self._reader = self._reader, None
-        if reader is not None:
-            reader.close()
+        files, self._files = self._files, None
+        if files is not None:
+            files.close()
 
     @property
-    def _open(self) -> AnyReader:
-        if self._reader is None:
+    def _open(self) -> BagFiles:
+        if self._files is None:
             raise InvalidInput(f'bag {self._path} is not open: use `with BagReader(...) as bag`')
-        return self._reader
+        return self._files
 
     @property
     def path(self) -> Path:
@@ -120,18 +118,27 @@ class BagReader:
 
     @property
     def topics(self) -> dict[str, str]:
-        """Topic name -> type of everything in the bag."""
-        return {connection.topic: connection.msgtype for connection in self._open.connections}
+        """Topic name -> type of everything in the bag that can be read."""
+        return self._open.topics
 
     @property
     def connections(self) -> Sequence[Connection]:
-        """What rosbags says of the topics: type, quality of service offered when recorded."""
+        """The topics with type, definition, quality of service offered when recorded, and count of messages."""
         return list(self._open.connections)
+
+    def type_hash(self, connection: Connection) -> str:
+        """Return the hash of a topic's type (RIHS01), for bags that do not record it."""
+        return self._open.definitions.store(connection).hash_rihs01(connection.msgtype)
+
+    @property
+    def unread(self) -> tuple[str, ...]:
+        """What of the bag is not read, and how far it goes, in sentences; more may come while it is read."""
+        return tuple(self._open.notes)
 
     @property
     def duration_s(self) -> float:
         """From the first message to the last, 0 for an empty bag."""
-        return self._open.duration * 1e-9 if self._open.message_count else 0.0
+        return (self._open.end_ns - self._open.start_ns) * 1e-9
 
     @property
     def skipped(self) -> Sequence[NotReady]:
@@ -163,8 +170,7 @@ class BagReader:
         """
         if self._rig is not None:
             return self._rig
-        metadata = getattr(getattr(self._open.readers[0], 'storage', None), 'metadata', None)
-        text = (getattr(metadata, 'custom', None) or {}).get(schema.RIG_KEY)
+        text = self._open.custom.get(schema.RIG_KEY)
         if text is not None:
             self._rig = rig_from_yaml(text, f'bag {self._path}: rig')
         elif self.frames():
@@ -220,22 +226,30 @@ class BagReader:
         require_inputs(self.inputs(), self.topics, f'bag {self._path}', policies, self._naming)
 
     def messages(self, topics: Sequence[str] | None = None) -> Iterator[tuple[str, int, Any]]:
-        """Yield (topic, log time in nanoseconds, message) in log order, of some topics or of all."""
-        reader = self._open
+        """Yield (topic, log time in nanoseconds, message) by log time, of some topics or of all.
+
+        A message that cannot be deserialised is left out, which `unread` says.  Raises InvalidInput for a topic whose
+        type neither the bag nor we define.
+        """
+        files = self._open
         for connection, logged_ns, data in self.raw_messages(topics):
-            yield connection.topic, logged_ns, reader.deserialize(data, connection.msgtype)
+            message = files.deserialize(connection, data)
+            if message is not None:
+                yield connection.topic, logged_ns, message
 
     def raw_messages(self, topics: Sequence[str] | None = None) -> Iterator[tuple[Connection, int, bytes]]:
-        """Yield (connection, log time in nanoseconds, CDR bytes) in log order."""
-        reader = self._open
-        wanted = list(reader.connections)
+        """Yield (connection, log time in nanoseconds, CDR bytes) by log time."""
+        files = self._open
         if topics is not None:
             absent = sorted(set(topics) - set(self.topics))
             if absent:
-                raise InvalidInput(f'the bag has no topic {", ".join(absent)}; it has: {describe(self.topics)}')
-            wanted = [connection for connection in wanted if connection.topic in topics]
-        if wanted:
-            yield from reader.messages(connections=wanted)
+                reasons = ''.join(
+                    f'; {topic}: {files.unreadable[topic]}' for topic in absent if topic in files.unreadable
+                )
+                raise InvalidInput(
+                    f'the bag has no topic {", ".join(absent)}; it has: {describe(self.topics)}{reasons}'
+                )
+        yield from files.messages(topics)
 
     def ready_sets(
         self,
@@ -244,11 +258,14 @@ class BagReader:
         needs: InputNeeds | None = None,
         max_skew_s: float = PlannerParameters.max_skew_s,
         camera_time_offset_s: float = PlannerParameters.camera_time_offset_s,
+        on_odometry: Callable[[EgoState], None] | None = None,
+        on_agents: Callable[[float, list[Actor]], None] | None = None,
     ) -> Iterator[ReadySet]:
         """Yield what the planner node would plan from, tick by tick: the same synchroniser, the same assembling.
 
         policies: camera -> 'require', 'skip' or 'black' when it has no frame; cameras the bag does not have are
-        skipped unless a policy says otherwise.  needs: see ObservationAssembler.
+        skipped unless a policy says otherwise.  needs: see ObservationAssembler.  on_odometry, on_agents: are told what
+        `odometry` and `agents` yield when the reading comes to it, so that a long bag need not be read twice.
 
         A bag without turn commands is read as "follow the road".  Raises InvalidInput for a bag without front camera,
         odometry or route.
@@ -268,7 +285,7 @@ class BagReader:
             camera_time_offset_s=camera_time_offset_s,
         )
         self._assembler = assembler
-        yield from self._assemble(assembler, inputs)
+        yield from self._assemble(assembler, inputs, on_odometry, on_agents)
 
     def observations(
         self,
@@ -310,7 +327,13 @@ class BagReader:
             + (in_words(counts, 8) or f'no pictures on {self.inputs().cameras[ANCHOR_CAMERA]}')
         )
 
-    def _assemble(self, assembler: ObservationAssembler, inputs: InputTopics) -> Iterator[ReadySet]:
+    def _assemble(
+        self,
+        assembler: ObservationAssembler,
+        inputs: InputTopics,
+        on_odometry: Callable[[EgoState], None] | None,
+        on_agents: Callable[[float, list[Actor]], None] | None,
+    ) -> Iterator[ReadySet]:
         cameras = {topic: camera for camera, topic in inputs.cameras.items()}
         infos = {topic: camera for camera, topic in inputs.infos.items()}
         single = {
@@ -318,6 +341,9 @@ class BagReader:
             inputs.turn_command: assembler.push_turn_command,
         }
         wanted = [topic for topic in (*cameras, *infos, *single, inputs.route) if topic is not None]
+        if on_agents is not None and schema.AGENTS_TOPIC in self.topics:
+            wanted.append(schema.AGENTS_TOPIC)
+        track_reader = OdometryReader()
         # A latched topic reaches a node before everything else, wherever its message lies in the bag.
         if inputs.route is not None:
             for _, _, message in self.messages([inputs.route]):
@@ -328,7 +354,12 @@ class BagReader:
             now_s = logged_ns * 1e-9
             while (ready := assembler.take(now_s)) is not None:
                 yield ready
-            if topic in cameras:
+            if on_odometry is not None and topic == inputs.odometry:
+                with suppress(InvalidInput):  # the assembler counts it
+                    on_odometry(track_reader.read(message))
+            if topic == schema.AGENTS_TOPIC and on_agents is not None:
+                on_agents(*agents_of(message, logged_ns))
+            elif topic in cameras:
                 assembler.push_image(cameras[topic], message, now_s)
             elif topic in infos:
                 assembler.push_camera_info(infos[topic], message)
@@ -382,9 +413,7 @@ class BagReader:
         if schema.AGENTS_TOPIC not in self.topics:
             return
         for _, logged_ns, message in self.messages([schema.AGENTS_TOPIC]):
-            cubes = [marker for marker in message.markers if (marker.type, marker.action) == (_CUBE, _ADD)]
-            stamp_s = stamp_seconds(message.markers[0]) if len(message.markers) else logged_ns * 1e-9
-            yield stamp_s, [_actor(marker) for marker in cubes]
+            yield agents_of(message, logged_ns)
 
     def expert_trajectories(self) -> Iterator[tuple[float, Trajectory]]:
         """Yield (t0, what the expert would drive), speeds and controls from the positions' differences."""
@@ -400,51 +429,3 @@ class BagReader:
             return
         for _, _, message in self.messages([topic]):
             yield stamp_seconds(message), decode_labels(message.data)
-
-
-def _actor(marker: Any) -> Actor:
-    try:
-        kind = SemanticClass[marker.ns.upper()]
-    except KeyError:
-        kind = SemanticClass.UNLABELED
-    try:
-        speed_mps = float(marker.text or 0.0)
-    except ValueError:
-        speed_mps = 0.0
-    position, size = marker.pose.position, marker.scale
-    return Actor(
-        actor_id=int(marker.id),
-        kind=kind,
-        x_m=float(position.x),
-        y_m=float(position.y),
-        yaw_rad=yaw_of(marker.pose.orientation, f'agent {marker.id}: orientation'),
-        length_m=float(size.x),
-        width_m=float(size.y),
-        height_m=float(size.z),
-        speed_mps=speed_mps,
-    )
-
-
-def trajectory_of_path(message: Any) -> Trajectory:
-    """Return a nav_msgs/Path of stamped poses in base_link at its header's stamp as a trajectory.
-
-    A Path holds no speeds: speed k is the mean speed of the step to pose k; acceleration and curvature follow from
-    the differences of speed and yaw.  Raises InvalidInput unless the poses' stamps are evenly spaced.
-    """
-    t0 = stamp_seconds(message)
-    times = np.array([stamp_seconds(pose) - t0 for pose in message.poses])
-    if (
-        len(times) == 0
-        or not times[0] > 0
-        or not np.allclose(times, times[0] * np.arange(1, len(times) + 1), atol=1e-5)
-    ):
-        raise InvalidInput(f'path: poses {times.tolist()} s after its own stamp, expected even steps from the first')
-    dt_s = round(float(times[0]), 6)
-    points = np.array([[p.pose.position.x, p.pose.position.y] for p in message.poses], dtype=np.float64)
-    yaw = np.unwrap([0.0] + [yaw_of(p.pose.orientation, 'path: orientation') for p in message.poses])
-    steps = np.diff(np.vstack([[0.0, 0.0], points]), axis=0)
-    distance = np.hypot(steps[:, 0], steps[:, 1])
-    speed = distance / dt_s
-    curvature = np.divide(np.diff(yaw), distance, out=np.zeros_like(distance), where=distance > 0.05)
-    acceleration = np.diff(speed, prepend=speed[0]) / dt_s
-    return Trajectory(points, yaw[1:], speed, acceleration, curvature, dt_s)

@@ -38,6 +38,10 @@ ODOM_FRAME, BASE_FRAME = 'odom', 'base_link'
 
 COMPRESSED_IMAGE, IMAGE = 'sensor_msgs/msg/CompressedImage', 'sensor_msgs/msg/Image'
 CAMERA_INFO, ODOMETRY, PATH = 'sensor_msgs/msg/CameraInfo', 'nav_msgs/msg/Odometry', 'nav_msgs/msg/Path'
+#: Foxglove's and ffmpeg_image_transport's messages of video.
+VIDEO, FFMPEG = 'foxglove_msgs/msg/CompressedVideo', 'ffmpeg_image_transport_msgs/msg/FFMPEGPacket'
+#: Everything that a camera's topic may hold -> image_transport's name for it.
+PICTURES = {IMAGE: 'raw', COMPRESSED_IMAGE: 'compressed', FFMPEG: 'ffmpeg', VIDEO: 'foxglove'}
 #: Of /tf and /tf_static; the second is ROS 1's older one.
 TRANSFORMS = ('tf2_msgs/msg/TFMessage', 'tf/msg/tfMessage')
 MARKERS, TURN_COMMAND = 'visualization_msgs/msg/MarkerArray', 'vla_driver/msg/TurnCommand'
@@ -52,6 +56,16 @@ RIG_KEY = 'rig'
 _MESSAGES = (
     'TurnCommand', 'TrajectoryPoint', 'Trajectory', 'DrivingPlan', 'ControlCommand', 'CameraTokens', 'TokenSelection'
 )  # fmt: skip
+
+
+#: Messages of packages that are not on PyPI, for bags that do not bring their definitions.
+_FOREIGN = {
+    VIDEO: 'builtin_interfaces/Time timestamp\nstring frame_id\nuint8[] data\nstring format\n',
+    FFMPEG: (
+        'std_msgs/Header header\nint32 width\nint32 height\nstring encoding\nuint64 pts\nuint8 flags\n'
+        'bool is_bigendian\nuint8[] data\n'
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -109,11 +123,13 @@ def optical_frame(camera: str) -> str:
 
 @cache
 def typestore() -> Typestore:
-    """Return ROS 2 Jazzy's message types and this package's own (from the .msg files themselves)."""
+    """Return ROS 2 Jazzy's message types and this package's own (from the .msg files themselves), and video's."""
     store = get_typestore(Stores.ROS2_JAZZY)
     types = {}
     for name in _MESSAGES:
         text = resource('msg', f'{name}.msg').read_text(encoding='utf-8')
         types.update(get_types_from_msg(text, f'vla_driver/msg/{name}'))
+    for name, text in _FOREIGN.items():
+        types.update(get_types_from_msg(text, name))
     store.register(types)
     return store

@@ -21,7 +21,7 @@ from vla_driver.settings.topics_file import OTHER_INPUTS, refuse_twice
 from vla_driver.types import ANCHOR_CAMERA, InvalidInput
 
 #: Types of messages that hold pictures.
-PICTURES: Final = (schema.IMAGE, schema.COMPRESSED_IMAGE)
+PICTURES: Final = tuple(schema.PICTURES)
 #: Input besides the cameras -> what it is, for messages.
 _WORDS: Final = {'odom': 'odometry (nav_msgs/Odometry)', 'route': 'route (nav_msgs/Path)'}
 
@@ -203,8 +203,10 @@ def _camera_topic(camera: str, cameras: Sequence[str], pictures: Mapping[str, st
         fitting = {topic: kind for topic, kind in pictures.items() if direction_of_topic(topic) == towards}
     else:
         fitting = {topic: kind for topic, kind in pictures.items() if same_name(camera, topic)}
-    # The same pictures are often there twice; the compressed ones are cheaper to read.
+    # The same pictures are often there twice; the compressed ones are cheaper to read, and video comes last: it has no
+    # picture before its first key frame.
     compressed = [topic for topic, kind in fitting.items() if kind == schema.COMPRESSED_IMAGE]
+    compressed = compressed or [topic for topic, kind in fitting.items() if kind == schema.IMAGE]
     return _only(camera, compressed or fitting, naming)
 
 

@@ -89,9 +89,9 @@ def _cameras(inputs: InputTopics, types: Mapping[str, str]) -> tuple[dict[str, s
     """Return the cameras' remappings, and the entries of `image_transport`."""
     remappings, transports = {}, []
     for camera, topic in inputs.cameras.items():
-        raw = types[topic] == schema.IMAGE
-        own = f'camera/{camera}/image' if raw else f'camera/{camera}/image/compressed'
-        transports.append(f'{camera}={"raw" if raw else "compressed"}')
+        transport = schema.PICTURES[types[topic]]
+        own = f'camera/{camera}/image' + ('' if transport == 'raw' else f'/{transport}')
+        transports.append(f'{camera}={transport}')
         remappings[own] = topic
         if camera in inputs.infos:
             remappings[f'camera/{camera}/camera_info'] = inputs.infos[camera]

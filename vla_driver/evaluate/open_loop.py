@@ -28,6 +28,7 @@ from vla_driver.sim.world.scene import Actor
 from vla_driver.types import (
     NO_PICTURES,
     CameraRig,
+    EgoState,
     Intent,
     InvalidInput,
     MalformedAnswer,
@@ -40,13 +41,19 @@ from vla_driver.types import (
 #: A recorded value belongs to a time if it is this close: half a tick of 0.1 s and a little jitter.
 _MATCH_S = 0.06
 
+#: Odometry and agents come at most this late after a plan's future; and plans are scored in batches this long.
+_LATE_S, _BATCH_S = 5.0, 20.0
+
 #: What `BagResult.skipped` calls a malformed answer, before its fault.
 NO_PLAN = 'no plan: '
 
 
 @dataclass
 class BagResult:
-    """One bag: the scored plans, what could not be scored and why; inputs: `bag.inventory`."""
+    """One bag: the scored plans, what could not be scored and why.
+
+    inputs: `bag.inventory`.  unread: what of the bag could not be read.
+    """
 
     bag: str
     samples: list[Sample] = field(default_factory=list)
@@ -56,6 +63,7 @@ class BagResult:
     calibration: Mapping[str, CameraCalibration] = field(default_factory=dict)
     plan_ms: list[float] = field(default_factory=list)
     inputs: Mapping[str, Any] = field(default_factory=dict)
+    unread: Sequence[str] = ()
 
 
 class RecordedExpert:
@@ -144,10 +152,16 @@ def evaluate_bag(
         policy = make_policy(bag)
         planner = Planner(policy)
         planner.reset()
-        track = bag.track()
-        agents = AgentTrack(list(bag.agents()))
+        scoring = _Scoring(result)
         seen = 0
-        for ready in bag.ready_sets(policies=policies, needs=policy.needs, max_skew_s=max_skew_s):
+        sets = bag.ready_sets(
+            policies=policies,
+            needs=policy.needs,
+            max_skew_s=max_skew_s,
+            on_odometry=scoring.add_odometry,
+            on_agents=scoring.add_agents,
+        )
+        for ready in sets:
             tick = planner.answer(ready)
             seen += tick.observation is not None
             if isinstance(tick.error, MalformedAnswer):  # no plan; on the road the guard's fallback would be driven
@@ -160,16 +174,70 @@ def evaluate_bag(
                 result.plan_ms.append(tick.proposed_ms)
                 if on_sample is not None:
                     on_sample()
-                sample = _sample(tick.proposed, str(path), track, agents)
-                if sample is None:
-                    result.without_future += 1
-                else:
-                    result.samples.append(sample)
+                scoring.add_plan(tick.proposed)
+        scoring.finish()
         if not seen:
+            if not scoring.heard:
+                bag.track()  # says why none of the odometry can be used
             raise bag.no_observation(result.skipped)
         result.skipped.update(bag.lost())
         result.rejected, result.calibration = dict(bag.rejected), bag.calibration
+        result.unread = bag.unread
     return result
+
+
+class _Scoring:
+    """Scores plans as soon as what was driven after them has been read, and forgets both.
+
+    A long bag is read once, and held for some seconds of it.
+    """
+
+    def __init__(self, result: BagResult) -> None:
+        self._result = result
+        self._plans: list[Plan] = []
+        self._states: list[EgoState] = []
+        self._agents: list[tuple[float, Sequence[Actor]]] = []
+        self._newest_s = -np.inf
+        self.heard = False  # any odometry
+
+    def add_odometry(self, state: EgoState) -> None:
+        """Take in what was driven next."""
+        if state.stamp_s < self._newest_s - _LATE_S:  # time has jumped: what comes is no future of what was
+            self.finish()
+        self._states.append(state)
+        self.heard = True
+        self._newest_s = max(self._newest_s, state.stamp_s)
+        oldest_s = self._plans[0].stamp_s if self._plans else self._states[0].stamp_s + _BATCH_S
+        if oldest_s + _BATCH_S < self._newest_s:
+            self._score_until(self._newest_s - float(STEP_TIMES_S[-1]) - _LATE_S)
+
+    def add_agents(self, stamp_s: float, actors: Sequence[Actor]) -> None:
+        """Take in where the others were."""
+        self._agents.append((stamp_s, actors))
+
+    def add_plan(self, plan: Plan) -> None:
+        """Take in a plan; those before it may get their score."""
+        self._plans.append(plan)
+
+    def finish(self) -> None:
+        """Score what is left: nothing more of the future comes."""
+        self._score_until(np.inf)
+        self._states, self._agents, self._newest_s = [], [], -np.inf
+
+    def _score_until(self, stamp_s: float) -> None:
+        due = [plan for plan in self._plans if plan.stamp_s <= stamp_s]
+        self._plans = [plan for plan in self._plans if plan.stamp_s > stamp_s]
+        if due:
+            track, agents = OdometryTrack(self._states), AgentTrack(self._agents)
+            for plan in due:
+                sample = _sample(plan, self._result.bag, track, agents)
+                if sample is None:
+                    self._result.without_future += 1
+                else:
+                    self._result.samples.append(sample)
+        begin_s = min((plan.stamp_s for plan in self._plans), default=self._newest_s - _BATCH_S) - _LATE_S
+        self._states = [state for state in self._states if state.stamp_s >= begin_s]
+        self._agents = [item for item in self._agents if item[0] >= begin_s]
 
 
 def _sample(plan: Plan, bag: str, track: OdometryTrack, agents: AgentTrack) -> Sample | None:

@@ -30,7 +30,7 @@ import numpy as np
 from vla_driver.geometry.frames import FrameTree
 from vla_driver.observation.calibration import Calibrator, CameraCalibration, check_aspect
 from vla_driver.observation.clocks import ClockOffset
-from vla_driver.observation.decode import decode_message
+from vla_driver.observation.decode import PictureDecoder
 from vla_driver.observation.driven import WayDriven
 from vla_driver.observation.history import History
 from vla_driver.observation.messages import (
@@ -113,6 +113,7 @@ class ObservationAssembler:
         self._at_least = {} if needs is None else dict(needs.image_sizes)
         self._trail_s = TRAIL_S if needs is None else min(needs.trail_s, TRAIL_S)
         self._command_required = turn_command_required
+        self._pictures = PictureDecoder()
         self._offset_s = camera_time_offset_s
         self._offset_ns = round(camera_time_offset_s * 1e9)
         self._clocks = ClockOffset(ODOMETRY_REACH_S, camera_time_offset_s)
@@ -165,15 +166,17 @@ class ObservationAssembler:
             return self._refused.counts
 
     def push_image(self, camera: str, message: Any, now_s: float | None = None) -> None:
-        """Add a sensor_msgs/Image or CompressedImage of `camera`; now_s: arrival by any steady clock."""
+        """Add a picture of `camera`, in any message that `decode` reads; now_s: arrival by any steady clock."""
         with self._lock:
             stamp_s = stamp_seconds(message)
             if not self._stamped(f'camera {camera}', stamp_s):
                 return
-            self._calibrator.take_frame(camera, message)
+            if not self._pictures.push(camera, message):
+                return
             stamp_s += self._offset_s
             if camera == ANCHOR_CAMERA:
                 self._clocks.compare(stamp_s, self._odometry.newest_s)
+            self._calibrator.take_frame(camera, message)
             resets = self._sync.resets
             synced = self._sync.push(camera, stamp_s, message, now_s)
             if self._sync.resets != resets:
@@ -277,6 +280,7 @@ class ObservationAssembler:
 
     def _time_jumped_to(self, stamp_s: float) -> None:
         limit_s = stamp_s + self._sync.max_skew_s
+        self._pictures.rewind(limit_s - self._offset_s)  # whose stamps are the messages' own
         self._odometry.forget_after(limit_s)
         self._commands.forget_after(limit_s)
         self._command_arrivals_s.clear()
@@ -330,8 +334,9 @@ class ObservationAssembler:
             navigation = self._route.navigation(ego, turn, distance_m)
         trail = self._odometry.before(synced.stamp_s, self._trail_s, _TRAIL_SPACING_S) if self._trail_s else ()
         rig, lenses = self._calibrator.rig, self._calibrator.lenses
+        words = tuple(problems)
         self._ready.append(
-            ReadySet(synced, rig, ego, navigation, tuple(problems), self._epoch, self, trail, lenses, self._offset_ns)
+            ReadySet(synced, rig, ego, navigation, words, self._epoch, self, trail, self._offset_ns, lenses)
         )
 
     def _odometry_problem(self, stamp_s: float) -> str:
@@ -382,7 +387,7 @@ class ObservationAssembler:
         """Return the camera's picture, or why there is none."""
         frame = ready.synced.frames[name]
         try:
-            image = decode_message(frame.payload, self._at_least.get(name))
+            image = self._pictures.picture(name, frame.payload, self._at_least.get(name))
             check_aspect(image, frame.payload, ready.rig[name])
             if (undistort := ready.lenses.get(name)) is not None:
                 image = undistort(image)

@@ -282,7 +282,7 @@ def _roi(message: Any) -> tuple[int, ...]:
 def check_aspect(image: Image, message: Any, camera: CameraModel) -> None:
     """Refuse a picture whose proportions are not its calibration's: its rays would point elsewhere."""
     height, width = image.shape[:2]
-    if hasattr(message, 'width'):
+    if hasattr(message, 'step'):  # raw; a packet of video may leave its size unfilled
         width, height = int(message.width), int(message.height)
     # One pixel of rounding is allowed for on small pictures.
     tolerance = _ASPECT_TOLERANCE + 1.0 / min(width, height)

@@ -16,15 +16,20 @@ import numpy as np
 from vla_driver.types import EgoState, FloatArray, InvalidInput, TurnCommand
 
 
+def stamp_of(message: Any) -> Any:
+    """Return the stamp (builtin_interfaces/Time) of a message: its header's; Foxglove's have a `timestamp` instead."""
+    return message.timestamp if hasattr(message, 'timestamp') else message.header.stamp
+
+
 def stamp_seconds(message: Any) -> float:
-    """Return the header's stamp in seconds (exact to about 0.2 microseconds for today's dates)."""
-    stamp = message.header.stamp
+    """Return the message's stamp in seconds (exact to about 0.2 microseconds for today's dates)."""
+    stamp = stamp_of(message)
     return float(stamp.sec) + float(stamp.nanosec) * 1e-9
 
 
 def stamp_nanoseconds(message: Any) -> int:
-    """Return the header's stamp in whole nanoseconds."""
-    stamp = message.header.stamp
+    """Return the message's stamp in whole nanoseconds."""
+    stamp = stamp_of(message)
     return int(stamp.sec) * 1_000_000_000 + int(stamp.nanosec)
 
 

@@ -4,15 +4,9 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 
-_NUMBER = re.compile(r'-?\d+(\.\d+)?')
-
-
-def without_figures(text: str) -> str:
-    """Return the text with every number as `#`: what is the same but for its figures becomes equal."""
-    return _NUMBER.sub('#', text)
+from vla_driver.observation.reasons import without_figures
 
 
 class Notes:

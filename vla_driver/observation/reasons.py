@@ -14,6 +14,11 @@ _FIGURE: Final = re.compile(r'(?<!\w)-?\d+(?:\.\d+)?(?:e[+-]?\d+)?(?!\w)')
 _OF_CAMERA: Final = re.compile(r'cameras? (?P<names>[\w, ]+): (?P<what>.*)', re.DOTALL)
 
 
+def without_figures(text: str) -> str:
+    """Return the text with every number as `#`: what is the same but for its figures becomes equal."""
+    return _FIGURE.sub('#', text)
+
+
 class ReasonCounter:
     """Counts reasons; the latest wording stands for all that say the same with other figures."""
 
@@ -24,7 +29,7 @@ class ReasonCounter:
 
     def add(self, reason: str, count: int = 1) -> None:
         """Count a reason."""
-        key = _FIGURE.sub('#', reason)
+        key = without_figures(reason)
         if key in self._counts or len(self._counts) < _MOST:
             self._counts[key] = self._counts.get(key, (0, ''))[0] + count, reason
 
@@ -49,7 +54,7 @@ def grouped(counts: Mapping[str, int]) -> dict[str, int]:
     for reason, count in ReasonCounter(counts).counts().items():
         match = _OF_CAMERA.fullmatch(reason)
         what = match['what'] if match else reason
-        key = (_FIGURE.sub('#', what) if match else f'\n{what}'), count
+        key = (without_figures(what) if match else f'\n{what}'), count
         names, _ = groups.setdefault(key, ([], what))
         if match:
             names += [name.strip() for name in match['names'].split(',')]

@@ -16,7 +16,8 @@ from vla_driver.settings.shared import NodeParameters, RigParameters
 from vla_driver.types import ANCHOR_CAMERA
 
 #: On which topics a camera's images come.
-TRANSPORTS: Final = ('auto', 'raw', 'compressed')
+VIDEO_TRANSPORTS: Final = ('ffmpeg', 'foxglove')
+TRANSPORTS: Final = ('auto', 'raw', 'compressed', *VIDEO_TRANSPORTS)
 #: What happens when a camera has no frame: no set at all, a set without it, or a black picture instead.
 MISSING_POLICIES: Final = ('require', 'skip', 'black')
 

@@ -147,7 +147,7 @@ def test_a_file_that_is_no_bag_is_refused(nodes, tmp_path):
     (tmp_path / 'notes.mcap').write_text('not a recording')
     player = nodes.start('bag_player', {'bag': str(tmp_path / 'notes.mcap')})
     assert player.wait(20.0) == 1
-    assert 'not readable as a rosbag2 recording' in player.output
+    assert 'notes.mcap is text, not a recording' in player.output
 
 
 @pytest.mark.parametrize(

@@ -154,4 +154,5 @@ def _of_bag(result: BagResult) -> dict[str, Any]:
         'skipped': grouped(result.skipped),
         'rejected': dict(result.rejected),
         'calibration': calibration_json(result.calibration),
+        'unread': list(result.unread),
     }

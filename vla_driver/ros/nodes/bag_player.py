@@ -21,6 +21,7 @@ from rclpy.publisher import Publisher
 from rosgraph_msgs.msg import Clock as ClockMessage
 
 from vla_driver.bag.outputs import outputs
+from vla_driver.bag.schema import PICTURES
 from vla_driver.ros.nodes.lifecycle import DriverNode, run
 from vla_driver.ros.nodes.playback import Bag, Channel, Letter, restamped, stamp_ns
 from vla_driver.ros.wire import qos
@@ -33,7 +34,6 @@ from vla_driver.types import InvalidInput
 _GLOBAL_TOPICS: Final = ('/clock', '/tf', '/tf_static', '/diagnostics', '/rosout', '/parameter_events')
 #: Discovery is not symmetric: a subscriber that is known here may not know this publisher yet, and would drop messages.
 _SETTLE_S: Final = 0.5
-_PICTURES: Final = ('sensor_msgs/msg/Image', 'sensor_msgs/msg/CompressedImage')
 
 
 class BagPlayerNode(DriverNode[BagPlayerParameters]):
@@ -56,7 +56,7 @@ class BagPlayerNode(DriverNode[BagPlayerParameters]):
         """Open the bag and make one publisher per topic."""
         if not self.parameters.bag:
             raise InvalidInput('parameter bag is empty; name a recording, e.g. -p bag:=PATH')
-        self._bag = Bag(self.parameters.bag)
+        self._bag = Bag(self.parameters.bag, say=self.get_logger().warning)
         self._channels = self._chosen(self._bag)
         if self.parameters.start_offset_s > self._bag.duration_s:
             raise InvalidInput(
@@ -173,7 +173,7 @@ class BagPlayerNode(DriverNode[BagPlayerParameters]):
         wanted = [t for t in self.parameters.wait_for_subscribers if t]
         enough = len(wanted)
         if not wanted and self.parameters.wait_for_images:
-            wanted = [t for t, channel in self._channels.items() if channel.type_name in _PICTURES]
+            wanted = [t for t, channel in self._channels.items() if channel.type_name in PICTURES]
             enough = min(1, len(wanted))
         while not self._halt.is_set():
             absent = [t for t in wanted if self._outlets[t].get_subscription_count() == 0]

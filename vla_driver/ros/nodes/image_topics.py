@@ -1,10 +1,10 @@
 # Copyright 2026 The vla_driver authors
 # SPDX-License-Identifier: Apache-2.0
-"""Camera topics, raw or compressed, chosen per camera.
+"""Camera topics, raw, compressed or video, chosen per camera.
 
-`camera/<name>/image` carries sensor_msgs/Image, `camera/<name>/image/compressed` CompressedImage.  With
-'auto' a camera listens to both until a first image comes, then gives the other one up: taking both would
-cost twice.  When it falls silent it listens to both again.
+`camera/<name>/image` carries sensor_msgs/Image, topics below it the other transports (`ros.wire.transports`).  With
+'auto' a camera listens to all of them whose messages are installed until a first image comes, then gives the others up:
+taking two would cost twice.  When it falls silent it listens to all again.
 """
 
 from __future__ import annotations
@@ -15,10 +15,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from rclpy.subscription import Subscription
-from sensor_msgs.msg import CompressedImage, Image
 
 from vla_driver.ros.wire import qos
 from vla_driver.ros.wire.diagnostics import RateMeter
+from vla_driver.ros.wire.transports import picture_class, picture_topic
+from vla_driver.settings.planner import TRANSPORTS, VIDEO_TRANSPORTS
+from vla_driver.types import InvalidInput
 
 if TYPE_CHECKING:
     from vla_driver.ros.nodes.lifecycle import DriverNode
@@ -45,7 +47,10 @@ def sent_at(info: Mapping[str, Any]) -> float:
 
 
 class ImageTopics:
-    """The image subscriptions of a node; `on_image(camera, message, sent_s)` gets what arrives."""
+    """The image subscriptions of a node; `on_image(camera, message, sent_s)` gets what arrives.
+
+    Raises InvalidInput where a transport is asked for by name and its messages are not installed.
+    """
 
     def __init__(
         self,
@@ -59,6 +64,13 @@ class ImageTopics:
         self._on_image = on_image
         self._open: dict[str, dict[str, Subscription]] = {camera: {} for camera in cameras}
         self._times = {camera: RateMeter() for camera in cameras}
+        self._messages: dict[str, Any] = {}
+        for transport in TRANSPORTS[1:]:
+            try:
+                self._messages[transport] = picture_class(transport)
+            except InvalidInput as error:
+                if transport in self._wanted.values():
+                    raise InvalidInput(f'parameter image_transport: {error}') from error
 
     def start(self) -> None:
         """Subscribe."""
@@ -82,13 +94,11 @@ class ImageTopics:
     def _listen(self, camera: str) -> None:
         wanted = self._wanted[camera]
         opened = self._open[camera]
-        for transport, kind, topic in (
-            ('raw', Image, f'camera/{camera}/image'),
-            ('compressed', CompressedImage, f'camera/{camera}/image/compressed'),
-        ):
+        for transport, kind in self._messages.items():
             if wanted in ('auto', transport) and transport not in opened:
                 take = partial(self._take, camera, transport)
-                opened[transport] = self._node.listen(kind, topic, take, qos.SENSOR_SUBSCRIPTION)
+                profile = qos.VIDEO_SUBSCRIPTION if transport in VIDEO_TRANSPORTS else qos.SENSOR_SUBSCRIPTION
+                opened[transport] = self._node.listen(kind, picture_topic(camera, transport), take, profile)
 
     def _take(self, camera: str, transport: str, message: Any, info: Mapping[str, Any]) -> None:
         opened = self._open[camera]
@@ -100,7 +110,7 @@ class ImageTopics:
         self._on_image(camera, message, sent_at(info))
 
     def _look_again(self) -> None:
-        """Let silent 'auto' cameras listen to both topics."""
+        """Let silent 'auto' cameras listen to all topics."""
         for camera, times in self._times.items():
             age_s = times.age_s
             if self._wanted[camera] == 'auto' and age_s is not None and age_s > _SILENCE_S:

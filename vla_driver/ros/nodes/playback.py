@@ -10,19 +10,23 @@ from __future__ import annotations
 
 import importlib
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from rclpy.qos import QoSProfile
-from rosbags.rosbag2 import Reader, ReaderError
+from rosbags.interfaces import Connection
 
-from vla_driver.bag.schema import PATH
+from vla_driver.bag.schema import PATH, typestore
+from vla_driver.bag.storage.bagfiles import BagFiles
+from vla_driver.bag.storage.entries import FOREVER_NS
 from vla_driver.ros.wire import qos
 from vla_driver.types import InvalidInput
 
 _NANO = 1_000_000_000
+#: Topics that are published once for all who come later, whatever the bag says of them.
+_KEPT: Final = ('/tf_static', '/robot_description')
 
 
 @dataclass(frozen=True)
@@ -63,9 +67,9 @@ def message_class(type_name: str) -> Any:
 
 
 def has_header(message_type: Any) -> bool:
-    """Whether the first field is a std_msgs/Header, so that its stamp lies at a known place."""
+    """Whether the first field is a std_msgs/Header, or Foxglove's stamp: either way it lies at the same place."""
     first = next(iter(message_type.get_fields_and_field_types().items()), None)
-    return first == ('header', 'std_msgs/Header')
+    return first in (('header', 'std_msgs/Header'), ('timestamp', 'builtin_interfaces/Time'))
 
 
 def _byte_order(data: bytes) -> str:
@@ -89,42 +93,35 @@ def restamped(data: bytes, stamp: int) -> bytes:
 
 
 class Bag:
-    """An opened bag: its channels, and its messages in the order they were logged."""
+    """An opened bag: its channels, and its messages in the order they were logged.
 
-    def __init__(self, path: str | Path) -> None:
+    say: is told, once each, what of the bag cannot be read.  Raises InvalidInput for what is no bag.
+    """
+
+    def __init__(self, path: str | Path, say: Callable[[str], None] | None = None) -> None:
         self.path = Path(path)
-        if not self.path.exists():
-            raise InvalidInput(f'bag {self.path}: no such file or folder; give a rosbag2 folder, .mcap or .db3 file')
-        try:
-            self._reader = Reader(self.path)
-            self._reader.open()
-        except (ReaderError, OSError) as error:
-            raise InvalidInput(f'bag {self.path}: not readable as a rosbag2 recording: {error}') from error
+        self._files = BagFiles(self.path, typestore(), say)
         #: Topic -> message type of everything in the bag.
-        self.types: dict[str, str] = {c.topic: c.msgtype for c in self._reader.connections}
+        self.types: dict[str, str] = self._files.topics
         self.channels: dict[str, Channel] = {}
         #: Topics that cannot be published here -> why.
-        self.skipped: dict[str, str] = {}
-        for connection in self._reader.connections:
-            if connection.topic in self.channels:
-                continue
+        self.skipped: dict[str, str] = dict(self._files.unreadable)
+        for connection in self._files.connections:
             try:
-                kind = message_class(connection.msgtype)
+                self.channels[connection.topic] = self._channel(connection)
             except ImportError as error:
                 self.skipped[connection.topic] = str(error)
-                continue
-            profile = qos.from_bag(getattr(connection.ext, 'offered_qos_profiles', []))
-            if connection.msgtype == PATH:
-                # A route may have been recorded from a publisher that keeps nothing; the planner asks for a kept one.
-                profile = qos.latched(profile)
-            self.channels[connection.topic] = Channel(
-                connection.topic,
-                connection.msgtype,
-                kind,
-                profile,
-                connection.msgcount,
-                has_header(kind),
-            )
+
+    def _channel(self, connection: Connection) -> Channel:
+        """Return how a topic is played; raise ImportError where it cannot be, saying why."""
+        kind = message_class(connection.msgtype)
+        if self._files.definitions.differs(connection):
+            raise ImportError(f'it was recorded with another definition of {connection.msgtype} than the one here')
+        profile = qos.from_bag(getattr(connection.ext, 'offered_qos_profiles', []))
+        if connection.msgtype == PATH or connection.topic.endswith(_KEPT):
+            # A route may have been recorded from a publisher that keeps nothing; the planner asks for a kept one.
+            profile = qos.latched(profile)
+        return Channel(connection.topic, connection.msgtype, kind, profile, connection.msgcount, has_header(kind))
 
     def __enter__(self) -> Bag:
         return self
@@ -134,17 +131,22 @@ class Bag:
 
     def close(self) -> None:
         """Close the files."""
-        self._reader.close()
+        self._files.close()
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """Sentences about what of the bag is not read and how far; more may come while it is played."""
+        return tuple(self._files.notes)
 
     @property
     def start_ns(self) -> int:
         """Log time of the first message."""
-        return int(self._reader.start_time)
+        return self._files.start_ns
 
     @property
     def duration_s(self) -> float:
         """Seconds from the first message to the last."""
-        return max(0.0, (self._reader.duration - 1) / _NANO)
+        return (self._files.end_ns - self._files.start_ns) / _NANO
 
     def letters(
         self, channels: Mapping[str, Channel], start_offset_s: float = 0.0, duration_s: float | None = None
@@ -155,17 +157,13 @@ class Bag:
         the offset's time: a route that was published once must not be cut away.
         """
         begin = self.start_ns + round(start_offset_s * _NANO)
-        end = None if duration_s is None else begin + round(duration_s * _NANO)
-        wanted = [c for c in self._reader.connections if c.topic in channels]
-        if not wanted:
-            return
+        end = FOREVER_NS if duration_s is None else begin + round(duration_s * _NANO)
         if start_offset_s > 0:
-            latched = [c for c in wanted if channels[c.topic].latched]
             last: dict[str, bytes] = {}
-            if latched:
-                for connection, _, data in self._reader.messages(latched, stop=begin):
-                    last[connection.topic] = bytes(data)
+            latched = [topic for topic, channel in channels.items() if channel.latched]
+            for connection, _, data in self._files.messages(latched, stop_ns=begin):
+                last[connection.topic] = data
             for topic, data in last.items():
                 yield Letter(begin, channels[topic], data)
-        for connection, time_ns, data in self._reader.messages(wanted, start=begin, stop=end):
-            yield Letter(int(time_ns), channels[connection.topic], bytes(data))
+        for connection, time_ns, data in self._files.messages(channels, begin, end):
+            yield Letter(time_ns, channels[connection.topic], data)

@@ -27,17 +27,19 @@ from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.serialization import deserialize_message
 from rclpy.signals import SignalHandlerOptions
-from sensor_msgs.msg import CompressedImage, Image
 from visualization_msgs.msg import MarkerArray
 
 from vla_driver.bag.recording import RawMessage, ReceivedPlan, ReceivedTokens, Recording
+from vla_driver.bag.schema import PICTURES
 from vla_driver.msg import DrivingPlan, TokenSelection
+from vla_driver.observation.messages import stamp_of
 from vla_driver.observation.reasons import ReasonCounter
 from vla_driver.ros.nodes.lifecycle import StampWatch
 from vla_driver.ros.wire import qos
 from vla_driver.ros.wire.conversions import from_driving_plan
 from vla_driver.ros.wire.domain import domain_id
 from vla_driver.ros.wire.selection import from_token_selection
+from vla_driver.ros.wire.transports import picture_class
 from vla_driver.types import VlaDriverError
 
 #: Plans kept of a replay that loops on and on: an hour at 10 Hz.
@@ -48,7 +50,6 @@ _PLAN_STATUS, _INPUTS_STATUS = 'planner: plan', 'planner: inputs'
 _COUNTERS: Final = (
     *('sets', 'policy', 'refused_by_guard', 'not_ready', 'failed', 'stale', 'overtaken_by_jump', 'replaced_by_newer'),
 )
-_PICTURES: Final = {'sensor_msgs/msg/Image': Image, 'sensor_msgs/msg/CompressedImage': CompressedImage}
 
 
 #: How often a replay has started over, and a stamp in nanoseconds, which comes again in every round.
@@ -113,7 +114,7 @@ class PlanRecorder:
             topic, type_name = anchor
             self._subscriptions.append(
                 self._node.create_subscription(
-                    _PICTURES[type_name],
+                    picture_class(PICTURES[type_name]),
                     topic,
                     self._on_image,
                     qos.SENSOR_SUBSCRIPTION,
@@ -219,7 +220,7 @@ class PlanRecorder:
 
     def _on_image(self, message: Any, info: Mapping[str, int]) -> None:
         with self._lock:
-            self._sent_s[self._rounds['image'].key(message.header.stamp)] = info['source_timestamp'] * 1e-9
+            self._sent_s[self._rounds['image'].key(stamp_of(message))] = info['source_timestamp'] * 1e-9
 
     def _on_diagnostics(self, message: DiagnosticArray) -> None:
         with self._lock:

@@ -18,6 +18,14 @@ SENSOR_SUBSCRIPTION = QoSProfile(
     durability=DurabilityPolicy.VOLATILE,
 )
 
+#: Packets of video, subscribed: small, and each is needed by those after it, so that more of them may wait.
+VIDEO_SUBSCRIPTION = QoSProfile(
+    history=HistoryPolicy.KEEP_LAST,
+    depth=60,
+    reliability=ReliabilityPolicy.BEST_EFFORT,
+    durability=DurabilityPolicy.VOLATILE,
+)
+
 #: Camera images, published: reliable serves subscribers of both kinds.
 SENSOR_PUBLICATION = QoSProfile(
     history=HistoryPolicy.KEEP_LAST,
