@@ -10,6 +10,7 @@ import time
 import numpy as np
 import pytest
 import torch
+from geometry_msgs.msg import TransformStamped
 from nav_msgs.msg import Path
 from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.parameter import Parameter
@@ -161,6 +162,26 @@ def test_pictures_called_rectified_have_the_intrinsics_of_p(probe, nodes, vehicl
     shown = lambda: (report('planner: camera front') or {}).get('calibration', '')  # noqa: E731
     probe.until(lambda: 'fx 200.0' in shown(), act=lambda: beside.publish(info))
     assert 'camera_info P (rectified)' in shown()
+
+
+@pytest.mark.parametrize('use_tf', [True, False])
+def test_cameras_are_mounted_where_tf_static_says(probe, nodes, vehicle, report, use_tf):
+    """Only where a ROS distribution brings tf2_msgs; `test/observation/test_calibration.py` has the rest."""
+    tf2_msgs = pytest.importorskip('tf2_msgs.msg')
+    frame = convert.to_camera_info(vehicle.rig['front'], vehicle.stamp).header.frame_id
+    told = TransformStamped(child_frame_id=frame)
+    told.header.frame_id = 'base_link'
+    told.transform.translation.x = 2.5
+    turn = told.transform.rotation
+    turn.x, turn.y, turn.z, turn.w = -0.5, 0.5, -0.5, 0.5  # an optical frame that looks ahead
+    probe.publisher(tf2_msgs.TFMessage, '/tf_static', qos.LATCHED).publish(tf2_msgs.TFMessage(transforms=[told]))
+    start(nodes, vehicle, use_tf=use_tf)
+    words = f'mounted as tf ({frame} in base_link) says' if use_tf else 'mounted as rig sim says'
+    shown = lambda: (report('planner: camera front') or {}).get('calibration', '')  # noqa: E731
+    probe.until(lambda: words in shown(), act=vehicle.tick)
+    if not use_tf:
+        probe.spin(1.0)
+        assert words in shown()
 
 
 def test_a_camera_that_is_missing_or_stops_is_named_and_nothing_is_planned(probe, nodes, vehicle, plans, report):
