@@ -99,7 +99,7 @@ class ObservationAssembler:
         needs: InputNeeds | None = None,
         turn_command_required: bool = True,
         rectified: bool | Collection[str] = False,
-        mounted: Mapping[str, str] | None = None,
+        mounted: Mapping[str, tuple[str, str]] | None = None,
         use_tf: bool = True,
         camera_time_offset_s: float = 0.0,
     ) -> None:
