@@ -17,39 +17,23 @@ from vla_driver.settings.controller import ControllerParameters
 from vla_driver.settings.planner import PlannerParameters
 
 #: Topics that an argument `<name>_topic` renames.
-TOPICS = {
+INPUTS = {
     'odom': 'nav_msgs/Odometry of the vehicle',
     'route': 'nav_msgs/Path in the odometry frame, latched; a dense one is thinned',
     'turn_command': 'vla_driver/TurnCommand of the navigation',
+}
+OUTPUTS = {
     'control': 'vla_driver/ControlCommand, the output',
     'vehicle_control_cmd': "the same for CARLA's bridge",
 }
 
 
-def camera_remappings(text):
-    """Return remappings of `camera/<name>/...` for entries such as 'front=/carla/hero/front/image', by comma.
-
-    The compressed images are expected below that topic, camera_info beside it, as image_transport has them; the planner
-    looks for camera_info below it as well.
-    """
-    pairs = []
-    for entry in filter(None, (part.strip() for part in text.split(','))):
-        camera, separator, topic = (part.strip() for part in entry.partition('='))
-        if not (camera and separator and topic):
-            raise ValueError(f'camera_topics: {entry!r}, expected CAMERA=TOPIC, such as front=/carla/hero/front/image')
-        topic = topic.removesuffix('/compressed')
-        pairs += [
-            (f'camera/{camera}/image', topic),
-            (f'camera/{camera}/image/compressed', f'{topic}/compressed'),
-            (f'camera/{camera}/camera_info', f'{topic.rpartition("/")[0]}/camera_info'),
-        ]
-    return pairs
-
-
 def remappings(context):
     """Return the remappings of both nodes."""
-    cameras = camera_remappings(context.launch_configurations['camera_topics'])
-    return [(name, LaunchConfiguration(f'{name}_topic')) for name in TOPICS] + cameras
+    return [
+        *launching.input_remappings(context),
+        *((name, LaunchConfiguration(f'{name}_topic')) for name in OUTPUTS),
+    ]
 
 
 def generate_launch_description():
@@ -59,8 +43,9 @@ def generate_launch_description():
     return launching.description(
         launching.arguments(PlannerParameters),
         launching.arguments(ControllerParameters),
-        [launching.argument(f'{name}_topic', name, what) for name, what in TOPICS.items()],
+        [launching.argument(f'{name}_topic', name, what) for name, what in {**INPUTS, **OUTPUTS}.items()],
         launching.argument('camera_topics', '', cameras),
+        launching.argument('topics_file', '', 'a YAML file of all these, such as config/topics/autoware.yaml'),
         launching.argument('use_sim_time', '', 'take time from /clock', ['', 'true', 'false']),
         launching.knob_argument(PlannerParameters, 'autostart'),
         launching.node('planner', also=switches, remappings=remappings),

@@ -4,8 +4,10 @@
 
 usage: ros2 launch vla_driver replay.launch.py bag:=PATH
 
-What an earlier run of the nodes published (plans, controls, diagnostics) is not played unless `include` names it:
-include:="['/path']" with route_topic:=/path.
+Cameras, odometry, route and rig are found in the bag, as `vla_driver replay` finds them; arguments go before:
+    ros2 launch vla_driver replay.launch.py bag:=PATH rig:=nuscenes camera_topics:=front=/my/front/image
+What an earlier run of the nodes published (plans, controls, diagnostics) is not played unless it is named, as by
+route_topic:=/path.
 """
 
 from vla_driver.ros.runs import launching
@@ -18,8 +20,9 @@ def generate_launch_description():
     return launching.description(
         # A planner listens to nothing while it loads its checkpoint.
         launching.arguments(BagPlayerParameters, defaults={'bag': None, 'wait_s': START_S}),
+        launching.topics_of_bag(),
         launching.driver(),
-        launching.node('bag_player', fixed={'wait_for_images': True}),
+        launching.node('bag_player', remappings=launching.played_remappings),
         launching.shut_down_after('bag_player', 'the bag has ended'),
         launching.shut_down_without_planner(),
     )

@@ -345,7 +345,9 @@ def recording() -> Iterator[list[tuple[str, str, Any, Any]]]:
         asked.append(('publishes', topic, message_type, profile))
         return MagicMock(qos_profile=profile)
 
-    def listen(self: Any, message_type: type, topic: str, callback: Any, profile: Any) -> MagicMock:
+    def listen(
+        self: Any, message_type: type, topic: str, callback: Any, profile: Any, *, strict: bool = True
+    ) -> MagicMock:
         asked.append(('subscribes', topic, message_type, profile))
         return MagicMock()
 

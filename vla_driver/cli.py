@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -47,6 +48,7 @@ COMMANDS: Final = (
     Command(('evaluate', 'latency'), 'camera-to-path latency of the nodes over DDS'),
     Command(('evaluate', 'pruning'), 'driving and foreground kept, pruner by pruner'),
     Command(('evaluate', 'tick-time'), "the model's tick, pruned and not, in one run"),
+    Command(('inspect',), 'say what the driver finds in a bag, and what it lacks'),
     Command(('record',), 'let the expert drive and write a bag'),
     Command(('replay',), 'replay a bag through the nodes over DDS'),
     Command(('train', 'collect'), 'collect labelled episodes in the simulator'),
@@ -121,6 +123,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         args = _parser(_wanted(words)).parse_args(words)
         return int(args.run(args) or 0)
     except KeyboardInterrupt:
+        if argv is None:  # the process ends now: another Ctrl-C must not change its status
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
         print('interrupted', file=sys.stderr)
         return 130
     except BrokenPipeError:

@@ -99,6 +99,7 @@ def test_odometry_that_is_all_nan_gives_an_error_that_names_it(tmp_path: Path, s
         list(bag.observations())
     assert 'odometry: none that can be used' in str(caught.value)
     assert 'speed_mps is nan' in str(caught.value)
+    assert str(caught.value).count('speed_mps is nan') == 1
 
 
 def test_a_truncated_jpeg_costs_its_tick_or_its_camera(tmp_path: Path, sample: SimpleNamespace):

@@ -81,6 +81,7 @@ def test_other_defects_are_named(checkpoint: Path) -> None:
     weights.write_bytes(b'not safetensors at all')
     with pytest.raises(InvalidInput, match='does not load'):
         load_model(checkpoint)
+    save_file({**tensors, 'language.norm.weight': lost}, weights, metadata={'format': 'pt'})
     config = checkpoint / 'config.json'
     config.write_text(json.dumps({'model_type': 'qwen2_5_vl'}))
     with pytest.raises(InvalidInput, match=r"'qwen2_5_vl' model, expected 'vla_driver'"):

@@ -43,7 +43,12 @@ def test_cameras_that_say_the_same_equally_often_are_one_reason() -> None:
 
 
 def test_what_stands_is_said_where_it_says_more() -> None:
-    standing = ['camera back: last message refused (4 so far): x', 'odometry: last message refused (2 so far): y']
+    standing = [
+        'camera back: last message refused (4 so far): x',
+        'odometry: last message refused (2 so far): speed is nan',
+    ]
     assert beside({}, standing) == standing
     assert beside({'odometry: none received': 3}, standing) == standing[1:]
+    assert beside({'odometry: none received': 3}, ['cameras back, front: last message refused (4 so far): x']) == []
+    assert beside({'odometry: none that can be used: speed is nan': 3}, standing) == []
     assert beside({'route: none received (publish)': 3}, ['route: none received']) == []

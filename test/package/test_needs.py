@@ -163,8 +163,9 @@ def test_nodes_of_a_vehicle_do_without_the_simulator_extra() -> None:
     pytest.importorskip('rclpy', reason='needs ROS 2')
     absent = sorted(name for name in IMPORTED if pip_name_of(name) in SIMULATOR)
     executable = (ROOT / 'scripts' / 'node_executable.in').read_text(encoding='utf-8')
-    module = re.findall(r'^from (\S+) import main$', executable, re.MULTILINE)[0]
-    nodes = [module.replace('@node@', node) for node in ('planner', 'controller', 'bag_player')]
+    assert "start('@node@')" in executable
+    starts = re.findall(r'^from (\S+) import start$', executable, re.MULTILINE)[0]
+    nodes = [starts, *(f'vla_driver.ros.nodes.{node}' for node in ('planner', 'controller', 'bag_player'))]
     code = f'import sys\nfor name in {absent}: sys.modules[name] = None\nimport vla_driver.cli, {", ".join(nodes)}'
     done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr

@@ -104,6 +104,31 @@ def test_a_plan_of_the_policy_may_be_driven(observation_at: Observe) -> None:
     assert policy.intents == [intent]
 
 
+class Broken(Incomplete):
+    """Inputs whose decoding meets a defect, as with a cv_bridge built for another numpy."""
+
+    def observe(self) -> NotReady:
+        raise AttributeError('_ARRAY_API not found')
+
+
+def test_a_defect_is_let_through_unless_somebody_wants_to_hear_of_it(observation_at: Observe) -> None:
+    good, ego = Observed(observation_at(3.0)), observation_at(3.1).ego
+    for broken, ready in ((StraightOn(), Broken(3.1, ego)), (StraightOn(), Observed(observation_at(3.1)))):
+        heard: list[Exception] = []
+        strict, tolerant = Planner(broken), Planner(broken, on_defect=heard.append)
+        assert strict.answer(good).outcome == tolerant.answer(good).outcome == Outcome.POLICY
+        broken.error = ZeroDivisionError('no such layer')
+        with pytest.raises((AttributeError, ZeroDivisionError)):
+            strict.answer(ready)
+        result = tolerant.answer(ready)
+        assert len(heard) == 1 and heard[0].__traceback__ is not None
+        assert result.outcome is Outcome.FAILED and 'failed by a defect' in result.problem
+        assert result.plan is not None and result.plan.source is PlanSource.SHIFTED
+        assert 'failed by a defect' in result.plan.reason
+    nowhere = Planner(StraightOn(), on_defect=heard.append).answer(Broken(3.1, None))
+    assert nowhere.plan is None and 'decoding failed by a defect' in nowhere.problem
+
+
 def test_what_the_policy_cannot_plan_becomes_a_stop_with_its_cause(observation_at: Observe) -> None:
     result = Planner(StraightOn(InvalidInput('no front image'))).answer(Observed(observation_at(3.0)))
     assert (result.outcome, result.problem) == (Outcome.FAILED, 'policy failed: no front image')

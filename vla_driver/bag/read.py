@@ -17,7 +17,7 @@ from rosbags.interfaces import Connection
 from vla_driver.bag import schema
 from vla_driver.bag.ground_truth import agents_of, trajectory_of_path
 from vla_driver.bag.inventory import policies_for
-from vla_driver.bag.mounted import first_infos, rig_of_frames
+from vla_driver.bag.mounted import first_infos, first_messages, rig_of_frames
 from vla_driver.bag.storage.bagfiles import BagFiles
 from vla_driver.bag.storage.notes import warn_once
 from vla_driver.bag.topics import (
@@ -31,13 +31,13 @@ from vla_driver.bag.topics import (
     transform_topics,
 )
 from vla_driver.bag.track import OdometryTrack
-from vla_driver.geometry.frames import FrameTree
+from vla_driver.geometry.frames import BASE_FRAMES, FrameTree, frame_name
 from vla_driver.geometry.rig import rig_from_yaml
 from vla_driver.observation.assemble import ObservationAssembler
 from vla_driver.observation.calibration import Calibrator, CameraCalibration, shows_rectified
 from vla_driver.observation.decode import decode_labels
 from vla_driver.observation.messages import read_route, stamp_seconds
-from vla_driver.observation.odometry import OdometryReader
+from vla_driver.observation.odometry import NO_MOUNT, OdometryReader, lever_of, planar
 from vla_driver.observation.ready import NotReady, ReadySet
 from vla_driver.observation.reasons import beside, in_words
 from vla_driver.observation.sync import CameraSync
@@ -179,7 +179,7 @@ class BagReader:
         else:
             raise InvalidInput(
                 f'bag {self._path} does not say where its cameras are mounted (it has no /tf_static); give a rig: '
-                'a YAML file or one of the shipped ones (sim, nuscenes, bench2drive)'
+                f'{self._naming.rig}, a YAML file or one of the shipped ones (sim, nuscenes, bench2drive)'
             )
         return self._rig
 
@@ -279,10 +279,11 @@ class BagReader:
             CameraSync(rig.names, policies=chosen, max_skew_s=max_skew_s),
             needs=needs,
             turn_command_required=inputs.turn_command is not None,
+            camera_time_offset_s=camera_time_offset_s,
             rectified=self._rectified_cameras(inputs),
             mounted=self._mounted,
             use_tf=False,  # the rig has been made of it already, where none was given
-            camera_time_offset_s=camera_time_offset_s,
+            frames=self.frames(),
         )
         self._assembler = assembler
         yield from self._assemble(assembler, inputs, on_odometry, on_agents)
@@ -343,7 +344,7 @@ class BagReader:
         wanted = [topic for topic in (*cameras, *infos, *single, inputs.route) if topic is not None]
         if on_agents is not None and schema.AGENTS_TOPIC in self.topics:
             wanted.append(schema.AGENTS_TOPIC)
-        track_reader = OdometryReader()
+        track_reader = self._odometry_reader()
         # A latched topic reaches a node before everything else, wherever its message lies in the bag.
         if inputs.route is not None:
             for _, _, message in self.messages([inputs.route]):
@@ -379,13 +380,24 @@ class BagReader:
         if topic is None:
             raise InvalidInput(f'no odometry (nav_msgs/Odometry) in the bag; it has: {describe(self.topics)}')
         self._rejected.pop('odometry', None)
-        reader = OdometryReader()
+        reader = self._odometry_reader()
         for _, _, message in self.messages([topic]):
             try:
                 yield reader.read(message)
             except InvalidInput as error:
                 self._rejected['odometry'] = self._rejected.get('odometry', 0) + 1
                 self._odometry_refused = str(error)
+
+    def _odometry_reader(self) -> OdometryReader:
+        return OdometryReader(lever_of(NO_MOUNT, self.frames()))
+
+    def odometry_mount(self) -> tuple[float, float, float]:
+        """Return where the tf tree has the odometry's frame in base_link: x [m], y [m], yaw [rad]; zeros without."""
+        topic = self.inputs_without_cameras().odometry
+        message = None if topic is None else first_messages(self, [topic]).get(topic)
+        frame = frame_name(getattr(message, 'child_frame_id', ''))
+        lever = None if not frame or frame in BASE_FRAMES else lever_of(NO_MOUNT, self.frames())(frame)
+        return NO_MOUNT if lever is None else planar(lever)
 
     def inputs_without_cameras(self) -> InputTopics:
         """Return odometry, route and turn command alone: works for any bag that has odometry."""

@@ -28,10 +28,11 @@ _WORDS: Final = {'odom': 'odometry (nav_msgs/Odometry)', 'route': 'route (nav_ms
 
 @dataclass(frozen=True)
 class Naming:
-    """How a user names a topic: templates with {name} and {topic}."""
+    """How a user names a topic: templates with {name} and {topic}; rig: how a rig is given."""
 
     camera: str
     other: str
+    rig: str
 
     def __call__(self, name: str, topic: str = '/TOPIC') -> str:
         """Return what to write for an input."""
@@ -39,8 +40,8 @@ class Naming:
 
 
 #: On the command line, and to `ros2 launch`.
-OPTIONS: Final = Naming('--camera-topic {name}={topic}', '--topic {name}={topic}')
-ARGUMENTS: Final = Naming('camera_topics:={name}={topic}', '{name}_topic:={topic}')
+OPTIONS: Final = Naming('--camera-topic {name}={topic}', '--topic {name}={topic}', '--rig RIG')
+ARGUMENTS: Final = Naming('camera_topics:={name}={topic}', '{name}_topic:={topic}', 'rig:=RIG')
 
 
 @dataclass(frozen=True)

@@ -72,6 +72,7 @@ def wire(bag: BagReader, missing_cameras: Sequence[str] = (), what: str = '--mis
             'image_transport': transports,
             'missing_cameras': [f'{name}={policy}' for name, policy in policies.items()] or ['require'],
             'turn_command_required': inputs.turn_command is not None,
+            'odometry_mount': list(bag.odometry_mount()),
             'rectified': bag.rectified,
             'use_tf': False,  # the rig has been made of it already, where none was given
         },

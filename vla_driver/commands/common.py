@@ -85,8 +85,14 @@ def add_bag_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_matching_arguments(parser: argparse.ArgumentParser) -> None:
     """Add --missing-cameras and --max-skew-s: which pictures make a set."""
+    add_missing_cameras(parser)
+    add_options(parser, PlannerParameters, 'max_skew_s')
+
+
+def add_missing_cameras(parser: argparse.ArgumentParser) -> None:
+    """Add --missing-cameras."""
     instead = {'missing_cameras': 'skip those without a topic in the bag, require all others'}
-    add_options(parser, PlannerParameters, 'missing_cameras', 'max_skew_s', instead=instead)
+    add_options(parser, PlannerParameters, 'missing_cameras', instead=instead)
 
 
 def bag_topics(args: argparse.Namespace) -> dict[str, str]:

@@ -8,7 +8,6 @@ FastDriveVLA (arXiv 2507.23318) made nuScenes-FG this way; its words and thresho
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,9 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from vla_driver.data.foreground import Foreground, Mask
+from vla_driver.model.checkpoint import weight_files
+from vla_driver.model.files import read_headers, read_json
+from vla_driver.model.quantised import refuse_quantised
 from vla_driver.types import Image, InvalidInput
 
 #: What Grounding DINO is asked for.
@@ -138,14 +140,13 @@ def _check_folder(folder: Path, kind: str, name: str) -> None:
     config = folder / 'config.json'
     if not config.is_file():
         raise InvalidInput(f'{folder} holds no config.json; give the local folder of a {name} checkpoint')
-    try:
-        there = json.loads(config.read_text(encoding='utf-8')).get('model_type')
-    except (json.JSONDecodeError, UnicodeDecodeError, AttributeError) as error:
-        raise InvalidInput(f'{config} is no valid configuration: {error}') from error
+    entries = read_json(config)
+    there = entries.get('model_type')
     if there != kind:
         raise InvalidInput(f'{folder} holds a {there!r} model, expected {kind!r} ({name})')
     if not any(folder.glob('*.safetensors')):
         raise InvalidInput(f'{folder} holds no *.safetensors; pickled weights are refused')
+    refuse_quantised(config, entries, read_headers(weight_files(folder)))
 
 
 def _load(kind: Any, folder: Path, **options: Any) -> Any:

@@ -19,7 +19,7 @@ from __future__ import annotations
 import math
 import threading
 from collections import deque
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -42,7 +42,7 @@ from vla_driver.observation.messages import (
     stamp_problem,
     stamp_seconds,
 )
-from vla_driver.observation.odometry import OdometryReader
+from vla_driver.observation.odometry import NO_MOUNT, OdometryReader, lever_of
 from vla_driver.observation.problems import RHYTHM, InputState, Refusals, name_problems
 from vla_driver.observation.ready import NotReady, ReadySet
 from vla_driver.observation.route import RouteTracker, target_points
@@ -85,7 +85,8 @@ class ObservationAssembler:
     everything as it comes.
     sync: with its own policies for missing cameras; by default all are required.  turn_command_required: if not,
     TurnCommand.FOLLOW at 0 m stands in until a command arrives.  rectified, mounted, use_tf: see `Calibrator`.
-    camera_time_offset_s: added to the pictures' stamps, where their clock is known to differ from the odometry's.
+    camera_time_offset_s: added to the pictures' stamps, where their clock is known to differ from the odometry's by so
+    much.  odometry_mount, frames: where the odometry's frame is in base_link, in numbers or by a tf tree (`lever_of`).
 
     Messages that cannot be read are dropped, counted in `rejected` and named by `problems`; nothing raises, so
     that one bad message neither kills a callback nor passes in silence.
@@ -102,6 +103,8 @@ class ObservationAssembler:
         mounted: Mapping[str, tuple[str, str]] | None = None,
         use_tf: bool = True,
         camera_time_offset_s: float = 0.0,
+        odometry_mount: Sequence[float] = NO_MOUNT,
+        frames: FrameTree | None = None,
     ) -> None:
         self._calibrator = Calibrator(rig, rectified, mounted, use_tf)
         self._sync = sync if sync is not None else CameraSync(rig.names)
@@ -117,7 +120,8 @@ class ObservationAssembler:
         self._offset_s = camera_time_offset_s
         self._offset_ns = round(camera_time_offset_s * 1e9)
         self._clocks = ClockOffset(ODOMETRY_REACH_S, camera_time_offset_s)
-        self._odometry_reader = OdometryReader()
+        lever = lever_of(odometry_mount, frames or FrameTree(), self._calibrator.frames)
+        self._odometry_reader = OdometryReader(lever)
         self._odometry: History[EgoState] = History(_ODOMETRY_SIZE)
         self._commands: History[tuple[TurnCommand, float]] = History()
         self._command_arrivals_s: deque[float] = deque(maxlen=RHYTHM)
@@ -334,9 +338,9 @@ class ObservationAssembler:
             navigation = self._route.navigation(ego, turn, distance_m)
         trail = self._odometry.before(synced.stamp_s, self._trail_s, _TRAIL_SPACING_S) if self._trail_s else ()
         rig, lenses = self._calibrator.rig, self._calibrator.lenses
-        words = tuple(problems)
+        words, offset_ns = tuple(problems), self._offset_ns
         self._ready.append(
-            ReadySet(synced, rig, ego, navigation, words, self._epoch, self, trail, self._offset_ns, lenses)
+            ReadySet(synced, rig, ego, navigation, words, self._epoch, self, trail, offset_ns=offset_ns, lenses=lenses)
         )
 
     def _odometry_problem(self, stamp_s: float) -> str:

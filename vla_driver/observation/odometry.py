@@ -19,18 +19,17 @@ from __future__ import annotations
 import enum
 import math
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
 
 from vla_driver.geometry import se2
+from vla_driver.geometry.frames import BASE_FRAMES, FrameTree
 from vla_driver.observation.messages import frame_of, read_odometry
-from vla_driver.types import EgoState, FloatArray
+from vla_driver.types import EgoState, FloatArray, InvalidInput
 
-#: Frames that are the vehicle's own, or are taken for it where nobody says where they are.
-BASE_FRAMES: Final = ('base_link', 'base_footprint')
 #: Frames that stand still: a twist in one of them is no vehicle's.
 _WORLD_FRAMES: Final = ('odom', 'map', 'world', 'earth', 'utm', 'enu', 'local_enu')
 
@@ -47,6 +46,49 @@ _TOLERANCE: Final = 0.3
 _DERIVED_S: Final = 0.3
 #: After a silence this long, what came before tells nothing about the twist now.
 _GAP_S: Final = 2.0
+
+
+#: A mount that says nothing.
+NO_MOUNT: Final = (0.0, 0.0, 0.0)
+
+Lever = Callable[[str], 'FloatArray | None']
+
+
+def lever_of(mount: Sequence[float], *trees: FrameTree) -> Lever:
+    """Return what tells where a frame is in base_link ([4, 4]), None where nobody does.
+
+    mount: x and y in metres, yaw in radians, of whatever frame odometry is given in; zeros: the first of `trees` that
+    connects the frame with base_link says it.  Raises InvalidInput unless there are three finite numbers.
+    """
+    if len(mount) != 3 or not all(map(math.isfinite, mount)):
+        raise InvalidInput(f'odometry_mount is {list(mount)}, expected three finite numbers: x [m], y [m], yaw [rad]')
+    x_m, y_m, yaw = mount
+    given = np.array(
+        [
+            [math.cos(yaw), -math.sin(yaw), 0.0, x_m],
+            [math.sin(yaw), math.cos(yaw), 0.0, y_m],
+            [0.0, 0.0, 1.0, 0.0],
+            [0.0, 0.0, 0.0, 1.0],
+        ]
+    )
+
+    def lever(frame: str) -> FloatArray | None:
+        if any(mount):
+            return given
+        for tree in trees:
+            try:
+                return tree.lookup(tree.base([frame]), frame)
+            except InvalidInput:
+                continue
+        return None
+
+    return lever
+
+
+def planar(base_from_frame: FloatArray) -> tuple[float, float, float]:
+    """Return x [m], y [m] and yaw [rad] of a pose [4, 4]: a mount as `lever_of` takes it."""
+    yaw = math.atan2(base_from_frame[1, 0], base_from_frame[0, 0])
+    return float(base_from_frame[0, 3]), float(base_from_frame[1, 3]), yaw
 
 
 class Reading(str, enum.Enum):
@@ -85,10 +127,10 @@ class OdometryReader:
     """Reads one odometry topic, message after message.
 
     lever: frame -> where it is in base_link ([4, 4]), None where nobody says; a pose of another frame than base_link
-    (an antenna, an IMU) is moved to base_link, and its speed with it.
+    (an antenna, an IMU) is moved to base_link, and its speed with it (`lever_of`).
     """
 
-    def __init__(self, lever: Callable[[str], FloatArray | None] = lambda _: None) -> None:
+    def __init__(self, lever: Lever = lambda _: None) -> None:
         self._lever = lever
         self._seen: deque[_Seen] = deque()
         self._pieces: deque[_Piece] = deque(maxlen=_PIECES)
@@ -117,7 +159,7 @@ class OdometryReader:
         elif self._reading is Reading.VEHICLE and self._in_parent():
             words.append(f'child_frame_id is {child!r}, but the twist fits the poses only in the frame of the vehicle')
         if self._moved:
-            words.append(f'its poses are those of {self._moved!r}: moved to base_link by /tf_static')
+            words.append(f'its poses are those of {self._moved!r}: moved to base_link')
         return '; '.join(words)
 
     def reset(self) -> None:

@@ -80,5 +80,11 @@ def beside(counts: Mapping[str, int], standing: Iterable[str]) -> list[str]:
     """
     if not counts:
         return list(standing)
-    said = [problem for problem in standing if not problem.startswith('camera ')]
-    return [problem for problem in said if 'refused' in problem and not any(problem in reason for reason in counts)]
+    found = []
+    for problem in standing:
+        what, refused, why = problem.partition(' refused ')
+        if refused and not what.startswith(('camera ', 'cameras ')):
+            # "(2 so far): the reason": the sets may have told the same.
+            reason = why.partition(': ')[2]
+            found += [problem] if not any(reason in told for told in counts) else []
+    return found

@@ -12,7 +12,9 @@ of bags all call it, so that what is measured is what drives:
     guard     the plan is admitted, or replaced by a named fallback
     overtaken a plan from before a jump of time that came meanwhile is dropped
 
-Errors that this package raises on purpose become fallbacks; a defect (any other exception) is let through.
+Errors that this package raises on purpose become fallbacks.  A defect (any other exception) is let through, so that an
+evaluation does not count it, unless somebody wants to hear of it (`on_defect`), as a node does, which must go on: then
+it becomes a fallback as well.
 """
 
 from __future__ import annotations
@@ -101,11 +103,19 @@ class Planner:
     """A policy behind its guard, tick by tick.
 
     limits: may be replaced between two ticks.  between_ticks: hold it to change the policy while another thread calls
-    `answer`.  One thread at a time may call `answer`.
+    `answer`.  One thread at a time may call `answer`.  on_defect: told of every defect in decoding and in the policy,
+    from within its handling; None lets them through.
     """
 
-    def __init__(self, policy: Policy, guard: PlanGuard | None = None, limits: TickLimits | None = None) -> None:
+    def __init__(
+        self,
+        policy: Policy,
+        guard: PlanGuard | None = None,
+        limits: TickLimits | None = None,
+        on_defect: Callable[[Exception], None] | None = None,
+    ) -> None:
         self.policy = policy
+        self._on_defect = on_defect
         self.guard = guard or PlanGuard()
         self.limits = limits or TickLimits()
         self.between_ticks = threading.Lock()
@@ -148,9 +158,15 @@ class Planner:
             problem = f'images published {age_s:.2f} s ago, limit {self.limits.max_age_s:g} s: dropped'
             return TickResult(Outcome.STALE, (problem,), jumped=jumped)
         tick.begin()
-        observation = ready.observe()
+        observation: Observation | NotReady | TickResult
+        try:
+            observation = ready.observe()
+        except Exception as error:
+            observation = dataclasses.replace(self._defect('decoding', error), unseen=ready.missing, jumped=jumped)
         tick.decoded()
-        if isinstance(observation, NotReady):
+        if isinstance(observation, TickResult):
+            result = observation
+        elif isinstance(observation, NotReady):
             result = TickResult(Outcome.NOT_READY, observation.problems, unseen=ready.missing, jumped=jumped)
         else:
             result = self._plan(observation, intent, select)
@@ -178,9 +194,18 @@ class Planner:
                     selection = self.policy.last_selection
         except VlaDriverError as error:
             return TickResult(Outcome.FAILED, (f'policy failed: {error}',), error=error)
+        except Exception as error:
+            return self._defect('the policy', error)
         if self.limits.plan_ttl_s is not None:
             proposed = dataclasses.replace(proposed, ttl_s=self.limits.plan_ttl_s)
         return TickResult(Outcome.POLICY, proposed=proposed, proposed_ms=took_ms, selection=selection)
+
+    def _defect(self, where: str, error: Exception) -> TickResult:
+        """Return what a defect leaves of a tick; raise the error where nobody wants to hear of it."""
+        if self._on_defect is None:
+            raise error
+        self._on_defect(error)
+        return TickResult(Outcome.FAILED, (f'{where} failed by a defect: {error!r}',))
 
     def _guarded(self, result: TickResult, tick: _Tick) -> TickResult:
         """Return the result with the plan that may be driven."""

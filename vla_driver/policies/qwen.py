@@ -57,6 +57,8 @@ class QwenPolicy(Prunable):
     ) -> None:
         super().__init__()
         self.parts = parts
+        if parts.adapter is not None:
+            self.name = f'qwen with the {parts.adapter} merged'
         self.template = load_template() if template is None else template
         self.device = parts.model.device
         self.answer = ''  # the text of the latest answer, as the model wrote it

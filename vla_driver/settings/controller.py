@@ -8,7 +8,7 @@ import math
 from dataclasses import dataclass, fields
 
 from vla_driver.settings.knob import parameter
-from vla_driver.settings.shared import NodeParameters
+from vla_driver.settings.shared import NodeParameters, OdometryParameters
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class ControlConfig:
 
 
 @dataclass(frozen=True)
-class ControllerParameters(ControlConfig, NodeParameters):
+class ControllerParameters(ControlConfig, OdometryParameters, NodeParameters):
     """What the vehicle says about itself, and when its odometry counts as lost."""
 
     carla_max_steer_rad: float = parameter(

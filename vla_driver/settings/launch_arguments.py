@@ -90,6 +90,26 @@ def _value(table: type, name: str, text: str) -> Any:
     return check(table, name, value, what)
 
 
+def given_in_file(file: str | Path, node: str, table: type, name: str) -> Any:
+    """Return what a parameter file says of a node's parameter; None where it is the default, or not there.
+
+    A copy of config/driver.yaml says everything, so that a default in it is no word of the user's.  Sections in force
+    are those of the node by any name that rcl matches with it: `planner`, `/**/planner`, `/ego/planner`, `/**`.
+    """
+    try:
+        content = yaml.safe_load(Path(file).read_text(encoding='utf-8')) if file else None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        return None  # the node will say what is wrong with it
+    said = None
+    for section, entries in content.items() if isinstance(content, Mapping) else ():
+        if str(section).rpartition('/')[2] in (node, '**', '*') and isinstance(entries, Mapping):
+            parameters = entries.get('ros__parameters')
+            if isinstance(parameters, Mapping) and name in parameters:
+                said = parameters[name]
+    said = tuple(said) if isinstance(said, list) else said
+    return None if said == knobs(table)[name].default else said
+
+
 def refuse_unknown(words: Iterable[str], known: Iterable[str]) -> None:
     """Raise InvalidInput for a word `name:=value` whose name no argument has, naming the nearest that there is."""
     allowed = sorted(set(known))

@@ -12,7 +12,7 @@ from vla_driver.settings.knob import parameter
 from vla_driver.settings.per_camera import per_camera
 from vla_driver.settings.policy import PolicyParameters
 from vla_driver.settings.pruning import PruningParameters
-from vla_driver.settings.shared import NodeParameters, RigParameters
+from vla_driver.settings.shared import NodeParameters, OdometryParameters, RigParameters
 from vla_driver.types import ANCHOR_CAMERA
 
 #: On which topics a camera's images come.
@@ -26,7 +26,7 @@ START_S: Final = 120.0
 
 
 @dataclass(frozen=True)
-class PlannerParameters(PruningParameters, RigParameters, PolicyParameters, NodeParameters):
+class PlannerParameters(PruningParameters, OdometryParameters, RigParameters, PolicyParameters, NodeParameters):
     """From which cameras the planner plans, and how old things may be."""
 
     use_camera_info: bool = parameter(

@@ -20,6 +20,18 @@ class NodeParameters:
 
 
 @dataclass(frozen=True)
+class OdometryParameters:
+    """How odometry is read."""
+
+    odometry_mount: tuple[float, ...] = parameter(
+        (0.0, 0.0, 0.0),
+        'where the frame of the odometry (child_frame_id) is in base_link: x [m], y [m], yaw [rad]; zeros: as '
+        '/tf_static says, else in base_link',
+        launch=True,
+    )
+
+
+@dataclass(frozen=True)
 class RigParameters:
     """Where the cameras are."""
 

@@ -128,7 +128,7 @@ def test_a_failing_stop_does_not_keep_the_rest_from_being_cleaned_up(make, capfd
     assert '/words' not in topics(node)
 
 
-def test_a_backward_jump_of_the_simulated_clock_resets(make, probe):
+def test_a_backward_jump_of_the_simulated_clock_resets(make, probe, capfd):
     node = make(parameter_overrides=[Parameter('use_sim_time', value=True)])
     node.trigger_configure()
     clock = probe.publisher(Clock, '/clock')
@@ -152,6 +152,34 @@ def test_a_backward_jump_of_the_simulated_clock_resets(make, probe):
     probe.until(shows(5), act=tick)
     assert node.events.count('reset') == before + 1
     executor.shutdown()
+    assert 'reset: the clock jumped back from 130.000 s to 5.000 s' in capfd.readouterr().err
+
+
+def test_another_clock_is_no_jump(make, probe, capfd):
+    """Neither the switch to simulated time, nor its first message, nor the way back."""
+    node = make()
+    node.trigger_configure()
+    clock = probe.publisher(Clock, '/clock')
+    executor = rclpy.executors.SingleThreadedExecutor(context=probe.context)
+    executor.add_node(node)
+
+    def simulate(wanted):
+        assert node.set_parameters([Parameter('use_sim_time', value=wanted)])[0].successful
+
+    def tick():
+        clock.publish(Clock(clock=rclpy.time.Time(seconds=100).to_msg()))
+        executor.spin_once(timeout_sec=0.02)
+
+    simulate(True)
+    probe.until(lambda: node.get_clock().now().nanoseconds == 100 * 10**9, act=tick)
+    simulate(False)
+    simulate(True)
+    executor.shutdown()
+    assert 'reset' not in node.events
+    printed = capfd.readouterr().err
+    assert 'reset' not in printed
+    assert 'time is now that of /clock' in printed
+    assert "time is now that of this machine's clock" in printed
 
 
 def test_stamps_that_jump_back_are_noticed_once_and_swapped_ones_are_not():

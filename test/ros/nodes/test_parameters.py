@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Parameters: checked when a node starts and whenever somebody sets one, refused with the reason."""
 
+import time
 from dataclasses import dataclass
 
 import pytest
@@ -9,7 +10,9 @@ import rclpy
 from rclpy.parameter import Parameter
 
 from vla_driver.ros.nodes import parameters as ros_parameters
-from vla_driver.settings.knob import parameter
+from vla_driver.settings.controller import ControllerParameters
+from vla_driver.settings.knob import knobs, parameter
+from vla_driver.settings.planner import PlannerParameters
 from vla_driver.types import InvalidInput
 
 
@@ -69,6 +72,56 @@ def test_defaults_and_overrides(node_with):
 def test_bad_values_and_misspelt_names_are_refused(node_with, values, message):
     with pytest.raises(InvalidInput, match=message):
         ros_parameters.declare(node_with(**values), Table)
+
+
+@pytest.mark.parametrize(
+    ('name', 'meant'),
+    [
+        ('max_age', 'max_age_s'),
+        ('maxage_s', 'max_age_s'),
+        ('modle', 'model'),
+        ('polcy', 'policy'),
+        ('plan_ttl', 'plan_ttl_s'),
+        ('image_transports', 'image_transport'),
+        ('wheelbase', 'wheelbase_m'),
+        ('wheel_base', None),
+        ('max_steer_angle', None),
+        ('device_id', None),
+        ('model_path', None),
+        ('robot_description', None),
+        ('frame_id', None),
+        ('rate_limit', None),
+        ('planner.model', None),
+    ],
+)
+def test_a_name_is_a_slip_or_somebody_elses(name, meant):
+    ours = [field for table in (PlannerParameters, ControllerParameters) for field in knobs(table)]
+    assert ros_parameters.misspelt(name, ours) == meant
+
+
+def test_parameters_of_others_are_named_once_and_have_no_effect(node_with, capfd):
+    values = {'wheel_base': 2.79, 'robot.description': '<robot/>', 'speed': 2.0}
+    assert ros_parameters.declare(node_with(**values), Table) == Table(speed=2.0)
+    warnings = [line for line in capfd.readouterr().err.splitlines() if 'WARN' in line]
+    assert len(warnings) == 1
+    assert 'not parameters of this node, without effect here: robot.description, wheel_base (it has: ' in warnings[0]
+    standard = {
+        'use_sim_time': True,
+        'qos_overrides./odom.subscription.depth': 3,
+        'bond_disable_heartbeat_timeout': True,
+    }
+    assert ros_parameters.declare(node_with(**standard), Table) == Table()
+    assert 'WARN' not in capfd.readouterr().err
+
+
+@pytest.mark.parametrize('node', ['planner', 'controller', 'bag_player', 'simulator'])
+def test_no_node_dies_of_them(nodes, node):
+    started = nodes.start(node, {'wheel_base': 2.79, 'autostart': False})
+    end = time.monotonic() + 30.0
+    while 'without effect here: wheel_base' not in started.output:
+        assert started.running and time.monotonic() < end, started.output
+        time.sleep(0.05)
+    assert started.running
 
 
 def test_setting_is_refused_with_a_reason(node_with):

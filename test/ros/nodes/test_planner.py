@@ -380,6 +380,47 @@ def test_with_simulated_time_the_clock_says_how_old_images_are(probe, vehicle, p
         planner.destroy_node()
 
 
+def test_a_defect_leaves_the_guards_plan_and_is_logged_once(probe, vehicle, plans, monkeypatch, capfd):
+    """In decoding and in the policy: whatever is broken, the vehicle is not left without a plan."""
+    overrides = [Parameter(name, value=value) for name, value in FAST.items()]
+    planner = PlannerNode(context=probe.context, parameter_overrides=overrides)
+    try:
+        assert planner.trigger_configure() == planner.trigger_activate() == TransitionCallbackReturn.SUCCESS
+        probe.until(lambda: planner.count_subscribers('plan'))
+        planner._assembler.push_route(convert.to_route(np.array([[40.0, 0.0], [90.0, 0.0]]), vehicle.stamp))
+
+        def send():
+            vehicle.stamp_ns += 100_000_000
+            vehicle.x_m += 0.1 * vehicle.speed_mps
+            planner._on_odometry(vehicle.odometry())
+            planner._on_turn_command(convert.to_turn_command(TurnCommand.FOLLOW, 0.0, vehicle.stamp))
+            for name in vehicle.cameras:
+                planner._on_image(name, vehicle.image(name), time.monotonic())
+            stamp = convert.to_nanoseconds(vehicle.stamp)
+            probe.until(lambda: stamps_of(plans)[-1:] == [stamp])
+            return plans[-1]
+
+        assert send().source == 'policy'
+
+        def broken(*_):
+            raise AttributeError('_ARRAY_API not found')
+
+        with monkeypatch.context() as patch:
+            patch.setattr('vla_driver.observation.assemble.ObservationAssembler._decode', broken)
+            for _ in range(3):
+                bridged = send()
+                assert bridged.source == 'shifted_previous'
+                assert '_ARRAY_API not found' in bridged.reason
+        assert send().source == 'policy'
+        planner._planner.policy.plan = broken
+        assert send().source == 'shifted_previous'
+        printed = capfd.readouterr().err
+        assert printed.count('Traceback') == 2  # one place each
+        assert 'planning failed by a defect' in printed
+    finally:
+        planner.destroy_node()
+
+
 def test_zero_threads_is_the_librarys_own_choice_again(probe):
     """Configured with one thread, then with none asked for: torch's own number comes back."""
     own = torch.get_num_threads()

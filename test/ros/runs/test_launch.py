@@ -9,18 +9,24 @@ from __future__ import annotations
 
 import dataclasses
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from fixtures.launching import Context, Launcher
 
+from vla_driver.bag import schema
+from vla_driver.bag.sample import sample_bag_path
+from vla_driver.bag.write import BagWriter
+from vla_driver.geometry.rig import load_rig, rig_to_yaml
 from vla_driver.resources import resource
 from vla_driver.ros.nodes.controller import ControllerNode
 from vla_driver.settings.knob import Knob, knobs
 from vla_driver.settings.launch_arguments import launched
 from vla_driver.settings.parameter_file import TABLES
 from vla_driver.settings.planner import START_S
-from vla_driver.types import InvalidInput
+from vla_driver.types import CAMERA_NAMES, CameraRig, EgoState, InvalidInput
 
 NODES = {
     'driver': ('planner', 'controller'),
@@ -35,7 +41,9 @@ DEPLOYMENT = (
     *('wheelbase_m', 'max_steering_rad', 'carla_max_steer_rad', 'odometry_timeout_s', 'autostart', 'use_sim_time'),
     *('namespace', 'params_file', 'log_level', 'odom_topic', 'route_topic', 'camera_topics', 'control_topic'),
 )
-BAG = 'bag:=/data/drive'
+BAG = f'bag:={sample_bag_path()}'
+#: What is found in it.
+FOUND = {'missing_cameras': ['require'], 'turn_command_required': True}
 
 
 @pytest.mark.parametrize('name', NODES)
@@ -58,6 +66,11 @@ def test_arguments_that_are_not_given_leave_the_parameter_file_alone(
     of_sim = {'planner': {'rig': 'sim', 'use_sim_time': False}, 'controller': {'use_sim_time': False}}
     for node in ('planner', 'controller'):
         given = dict(run.started[node].parameters)
+        if (name, node) == ('replay', 'planner'):
+            assert given.pop('rig').endswith('rig.yaml')
+            assert len(given.pop('image_transport')) == 6
+            assert given == FOUND
+            continue
         assert given == ({} if name != 'sim' else of_sim[node])
     for started in run.started.values():
         assert started.params_file == str(resource('config', 'driver.yaml'))
@@ -107,11 +120,21 @@ def test_every_argument_of_a_node_reaches_it(launcher: Launcher) -> None:
             for name, value in wanted[node].items():
                 text = value[0] if isinstance(value, list) else str(value).lower() if value in (True, False) else value
                 words[knobs(TABLES[node])[name].launch_name] = str(text)
+        if file == 'replay':
+            words |= {
+                'bag': str(sample_bag_path()),
+                'rig': 'sim',
+                'missing_cameras': 'back=skip',
+                'image_transport': 'raw',
+            }
+            wanted['bag_player']['bag'] = words['bag']
+            wanted['planner'] |= {'rig': 'sim', 'missing_cameras': ['back=skip'], 'image_transport': ['raw']}
         run = launcher(file, *(f'{name}:={text}' for name, text in words.items()))
         for node in nodes:
             given = dict(run.started[node].parameters)
             given.pop('use_sim_time', None)
-            given.pop('wait_for_images', None)
+            if node == 'bag_player':
+                given['include'] = given['include'][:1]  # then come the inputs that are found in the bag
             assert given == wanted[node], (file, node)
 
 
@@ -121,29 +144,150 @@ def test_topics_are_renamed(launcher: Launcher) -> None:
     )
     for started in run.started.values():
         assert started.remappings['odom'] == '/carla/odometry'
-        assert started.remappings['route'] == 'route'
+        assert 'route' not in started.remappings
+        assert started.remappings['control'] == 'control'
         assert started.remappings['camera/front/image'] == '/c/front/image'
         assert started.remappings['camera/back/image/compressed'] == '/c/back/image/compressed'
         assert started.remappings['camera/back/camera_info'] == '/c/back/camera_info'
-    with pytest.raises(ValueError, match="camera_topics: 'front', expected CAMERA=TOPIC"):
-        launcher('driver', 'camera_topics:=front')
+    run = launcher('driver', 'camera_topics:=["front=/CAM_FRONT/image_rect_compressed"]')
+    assert run.started['planner'].remappings['camera/front/image/compressed'] == '/CAM_FRONT/image_rect_compressed'
+
+
+def test_a_topics_file_names_what_arguments_do_not(launcher: Launcher, tmp_path: Path) -> None:
+    file = tmp_path / 'topics.yaml'
+    file.write_text('cameras: {front: /c0/image, back: /c3/image}\nodom: /kinematic_state\n', encoding='utf-8')
+    run = launcher('driver', f'topics_file:={file}', 'camera_topics:=back=/c4/image')
+    remappings = run.started['planner'].remappings
+    assert remappings['odom'] == '/kinematic_state'
+    assert (remappings['camera/front/image'], remappings['camera/back/image']) == ('/c0/image', '/c4/image')
+    file.write_text('cameras: {frnt: /c0/image}', encoding='utf-8')
+    with pytest.raises(InvalidInput, match=r"no camera 'frnt' \(did you mean 'front'\?\)"):
+        launcher('driver', f'topics_file:={file}')
+
+
+@pytest.mark.parametrize(
+    ('word', 'message'),
+    [
+        ('camera_topics:=front', "camera_topics: 'front', expected CAMERA=/TOPIC"),
+        ('camera_topics:=front_lft=/x', r"'front_lft' \(did you mean 'front_left'\?\)"),
+        ('camera_topics:=front=c/front/image', 'is no topic, expected .* did you mean /c/front/image'),
+        ('camera_topics:=front=/c//image', "'/c//image' is no topic"),
+        ('camera_topics:=front=/a,front=/b', 'camera front is given twice'),
+        ('camera_topics:=front=/a,back=/a', 'cameras front and back are both on /a'),
+        ('topics_file:=/nothing.yaml', r'/nothing\.yaml cannot be read'),
+        ('odom_topic:=/my odom', "launch argument odom_topic: '/my odom' is no topic"),
+    ],
+)
+@pytest.mark.parametrize('name', ['driver', 'replay'])
+def test_topics_that_nobody_can_mean_are_refused(name: str, word: str, message: str, launcher: Launcher) -> None:
+    words = [BAG] if name == 'replay' else []
+    with pytest.raises(InvalidInput, match=message):
+        launcher(name, *words, word)
+
+
+def test_cameras_are_those_of_the_rig(launcher: Launcher, tmp_path: Path) -> None:
+    rig = load_rig('sim')
+    file = tmp_path / 'rig.yaml'
+    file.write_text(rig_to_yaml(CameraRig('mine', (rig['front'], dataclasses.replace(rig['back'], name='roof')))))
+    run = launcher('driver', f'rig:={file}', 'camera_topics:=roof=/roof/image')
+    assert run.started['planner'].remappings['camera/roof/image'] == '/roof/image'
+    with pytest.raises(InvalidInput, match="no camera 'back'"):
+        launcher('driver', f'rig:={file}', 'camera_topics:=back=/back/image')
+    params = tmp_path / 'params.yaml'
+    params.write_text(f'/**/planner: {{ros__parameters: {{rig: {file}}}}}')
+    with pytest.raises(InvalidInput, match="no camera 'back'"):
+        launcher('driver', f'params_file:={params}', 'camera_topics:=back=/back/image')
 
 
 def test_a_replay_waits_for_a_planner_that_loads_and_ends_with_the_bag(launcher: Launcher) -> None:
     with pytest.raises(RuntimeError, match='"bag" was not provided'):
         launcher('replay')
     run = launcher('replay', BAG)
-    assert run.started['bag_player'].parameters == {'bag': '/data/drive', 'wait_for_images': True, 'wait_s': START_S}
-    run = launcher('replay', BAG, 'wait_s:=5', 'wait_for:=/a, /b', 'include:=["/path"]', 'autostart:=false')
-    assert run.started['bag_player'].parameters == {
-        'bag': '/data/drive',
-        'wait_for_images': True,
-        'wait_s': 5.0,
-        'wait_for_subscribers': ['/a', '/b'],
-        'include': ['/path'],
-    }
-    assert run.started['planner'].parameters == {'autostart': False}
+    player = dict(run.started['bag_player'].parameters)
+    waited_for, include = player.pop('wait_for_subscribers'), player.pop('include')
+    assert player == {'bag': str(sample_bag_path()), 'wait_s': START_S}
+    assert set(waited_for) == {'/odom', '/route', *(f'/camera/{name}/image/compressed' for name in CAMERA_NAMES)}
+    assert set(waited_for) | {'/turn_command'} <= set(include)
+    assert any('front <- /camera/front/image/compressed' in line for line in run.told)
+    run = launcher('replay', BAG, 'wait_s:=5', 'wait_for:=/odom, /route', 'include:=["/clock"]', 'autostart:=false')
+    player = dict(run.started['bag_player'].parameters)
+    assert player.pop('include')[0] == '/clock'
+    assert player == {'bag': str(sample_bag_path()), 'wait_s': 5.0, 'wait_for_subscribers': ['/odom', '/route']}
+    assert run.started['planner'].parameters['autostart'] is False
     assert ends(run) == ['bag_player', 'planner']
+
+
+@pytest.fixture(scope='module')
+def foreign_bag(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bag of another vehicle: two cameras, one of them with a number; its route bears the planner's name."""
+    path = tmp_path_factory.mktemp('bags') / 'foreign'
+    rig = load_rig('sim')
+    mounted = CameraRig('mine', tuple(dataclasses.replace(rig['front'], name=name) for name in ('front', 'back')))
+    with BagWriter(path, mounted) as bag:
+        bag.write_odometry(EgoState(100.0, 0.0, 0.0, 0.0, 5.0))
+        header = bag._header(100.0, 'odom')
+        bag.write(schema.Topic('/path', schema.PATH), bag._new(schema.PATH, header=header, poses=[]), 100.0)
+        for topic in ('/FrontCamera/image', '/camera7/image', '/camera8/image'):
+            picture = bag._new(
+                schema.IMAGE, header=header, height=1, width=1, encoding='rgb8', is_bigendian=0, step=3,
+                data=np.zeros(3, np.uint8),
+            )  # fmt: skip
+            bag.write(schema.Topic(topic, schema.IMAGE), picture, 100.0)
+    return path
+
+
+@pytest.mark.parametrize('namespace', ['', '/ego'])
+def test_a_replay_finds_what_the_command_finds_and_arguments_go_before(
+    foreign_bag: Path, namespace: str, launcher: Launcher
+) -> None:
+    words = [
+        f'bag:={foreign_bag}',
+        f'namespace:={namespace}',
+        'camera_topics:=back=/camera7/image',
+        'route_topic:=/path',
+    ]
+    run = launcher('replay', *words)
+    root = '' if namespace else '/'
+    assert run.started['planner'].remappings == {
+        'camera/front/image': f'{root}FrontCamera/image',
+        'camera/back/image': f'{root}camera7/image',
+        # Played under its own name it would meet the planner's.
+        'route': f'{root}recorded/path',
+        'control': 'control',
+        'vehicle_control_cmd': 'vehicle_control_cmd',
+    }
+    assert run.started['bag_player'].remappings == {f'{root}path': f'{root}recorded/path'}
+    planner = run.started['planner'].parameters
+    assert planner['image_transport'] == ['front=raw', 'back=raw']
+    assert planner['turn_command_required'] is False
+    assert load_rig(planner['rig']).names == ('front', 'back')
+    assert any('pictures that nobody uses: /camera8/image' in line for line in run.told)
+    run = launcher('replay', *words, 'rig:=sim', 'turn_command_required:=true', 'missing_cameras:=back_left=black')
+    planner = run.started['planner'].parameters
+    assert (planner['rig'], planner['turn_command_required']) == ('sim', True)
+    assert planner['missing_cameras'] == ['back_left=black']
+    assert any('missing: back_left (no topic found: a black picture' in line for line in run.told)
+
+
+@pytest.mark.parametrize(
+    ('words', 'message'),
+    [
+        (['bag:=/nothing'], '/nothing is not a readable bag'),
+        (['bag:={bag}'], 'has no route .* name it: route_topic:=/path'),
+        (['bag:={bag}', 'route_topic:=/rout'], 'route: the bag has no topic /rout'),
+        (['bag:={bag}', 'route_topic:=/path', 'camera_topics:=front=/odom'], 'front: topic /odom holds nav_msgs'),
+        (['bag:={bag}', 'route_topic:=/path', 'camera_topics:=roof=/camera8/image'], "unknown input 'roof'"),
+        (
+            ['bag:={bag}', 'route_topic:=/path', 'missing_cameras:=require'],
+            'camera back is required .*camera_topics:=back',
+        ),
+    ],
+)
+def test_a_bag_that_cannot_be_replayed_says_why_before_anything_waits(
+    foreign_bag: Path, words: list[str], message: str, launcher: Launcher
+) -> None:
+    with pytest.raises(InvalidInput, match=message):
+        launcher('replay', *(word.format(bag=foreign_bag) for word in words))
 
 
 def ends(run: Context) -> list[str]:

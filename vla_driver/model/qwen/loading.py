@@ -5,12 +5,18 @@
 from __future__ import annotations
 
 import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import torch
 
+from vla_driver.model.adapter import CONFIG as ADAPTER_CONFIG
+from vla_driver.model.adapter import Adapter, check_adapter, merge_adapter
+from vla_driver.model.checkpoint import Checkpoint, inspect_checkpoint
 from vla_driver.types import InvalidInput
 
 #: model_type in config.json -> class in transformers.
@@ -25,13 +31,17 @@ _TURN_END: Final = '<|im_end|>'
 
 @dataclass(frozen=True)
 class QwenParts:
-    """A loaded checkpoint.  stop [..]: tokens that end an answer."""
+    """A loaded checkpoint.
+
+    stop [..]: tokens that end an answer; adapter: what was merged into the weights, None for nothing.
+    """
 
     model: Any
     tokenizer: Any
     images: Any
     stop: frozenset[int]
     folder: Path
+    adapter: Adapter | None = None
 
 
 def load_parts(folder: str | os.PathLike[str], device: str | torch.device = 'cpu', dtype: Any = None) -> QwenParts:
@@ -45,25 +55,58 @@ def load_parts(folder: str | os.PathLike[str], device: str | torch.device = 'cpu
     path = Path(folder)
     if dtype is None:
         dtype = weight_type(device)
+    found = inspect_checkpoint(path)
+    # What is small first: a mistake there should not wait for the weights.
+    config = _config(found.base)
+    tokenizer, images = _tokenizer(found, config), _image_processor(found, config)
     model = load_weights(path, dtype)
-    tokenizer = _tokenizer(path, model.config)
     stop = {tokenizer.convert_tokens_to_ids(_TURN_END), tokenizer.eos_token_id}
     ends = getattr(model.generation_config, 'eos_token_id', None)
     stop.update(ends if isinstance(ends, list) else [ends])
     return QwenParts(
         model.to(device).eval().requires_grad_(False),
         tokenizer,
-        _image_processor(path, model.config),
+        images,
         frozenset(token for token in stop if isinstance(token, int)),
         path,
+        found.adapter,
     )
 
 
 def load_weights(path: Path, dtype: Any) -> Any:
     """Return the model in a folder, on the CPU; dtype: of the weights, 'auto' as stored.
 
-    Raises `InvalidInput` unless config.json and the weights fit each other one for one.
+    An adapter beside or above its weights is merged into them.  Raises `InvalidInput` unless config.json and the
+    weights fit each other one for one, and as `inspect_checkpoint` and `merge_adapter` do.
     """
+    import transformers
+
+    found = inspect_checkpoint(path)
+    if found.adapter is not None:
+        config = _config(found.base)
+        with torch.device('meta'):
+            hollow = getattr(transformers, CLASSES[config.model_type])(config)
+        check_adapter(hollow, found.adapter)
+    with _without_adapter(found) as folder:
+        model = _load_base(folder, found.base, dtype)
+    return model if found.adapter is None else merge_adapter(model, found.adapter)
+
+
+@contextmanager
+def _without_adapter(found: Checkpoint) -> Iterator[Path]:
+    """Yield a folder with the base model alone: transformers puts an adapter beside it into the model, unmerged."""
+    if not (found.base / ADAPTER_CONFIG).exists():
+        yield found.base
+        return
+    with tempfile.TemporaryDirectory(prefix='vla_driver_base_') as folder:
+        for file in found.base.iterdir():
+            if file.is_file() and not file.name.startswith('adapter_'):
+                (Path(folder) / file.name).symlink_to(file.resolve())
+        yield Path(folder)
+
+
+def _load_base(folder: Path, path: Path, dtype: Any) -> Any:
+    """Return the model in `folder`, which errors call `path`."""
     import transformers
     from safetensors import SafetensorError
 
@@ -71,9 +114,9 @@ def load_weights(path: Path, dtype: Any) -> Any:
     maker = getattr(transformers, CLASSES[config.model_type])
     try:
         model, report = maker.from_pretrained(
-            path, config=config, dtype=dtype, local_files_only=True, use_safetensors=True, output_loading_info=True
+            folder, config=config, dtype=dtype, local_files_only=True, use_safetensors=True, output_loading_info=True
         )
-    except (OSError, RuntimeError, ValueError, SafetensorError) as error:
+    except (OSError, RuntimeError, ValueError, KeyError, TypeError, ImportError, SafetensorError) as error:
         raise InvalidInput(f'checkpoint {path} does not load: {error}') from error
     missing, surplus = sorted(report['missing_keys']), sorted(report['unexpected_keys'])
     wrong = [*missing, *surplus, *map(str, report['mismatched_keys'])]
@@ -97,13 +140,15 @@ def _config(path: Path) -> Any:
     return config
 
 
-def _tokenizer(path: Path, config: Any) -> Any:
+def _tokenizer(found: Checkpoint, config: Any) -> Any:
     from transformers import AutoTokenizer
 
-    if not ((path / 'tokenizer.json').is_file() or (path / 'vocab.json').is_file()):
+    file = found.find('tokenizer.json', 'vocab.json')
+    if file is None:
         raise InvalidInput(
-            f'checkpoint {path} holds no tokenizer.json: copy the tokenizer files of its base model there'
+            f'checkpoint {found.folder} holds no tokenizer.json: copy the tokenizer files of its base model there'
         )
+    path = file.parent
     try:
         tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # the tokenizers library raises bare exceptions for bad files
@@ -120,17 +165,19 @@ def _tokenizer(path: Path, config: Any) -> Any:
     return tokenizer
 
 
-def _image_processor(path: Path, config: Any) -> Any:
+def _image_processor(found: Checkpoint, config: Any) -> Any:
     # The variant on Pillow: the other one needs torchvision, and their pictures differ by rounding only.
     from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
     # transformers writes the former up to version 4, and from 5 on the latter, with the pictures' part inside.
     names = ('preprocessor_config.json', 'processor_config.json')
-    file = next((path / name for name in names if (path / name).is_file()), None)
+    file = found.find(*names)
     if file is None:
-        raise InvalidInput(f'checkpoint {path} holds no {" or ".join(names)}: copy that of its base model there')
+        raise InvalidInput(
+            f'checkpoint {found.folder} holds no {" or ".join(names)}: copy that of its base model there'
+        )
     try:
-        images = Qwen2VLImageProcessorPil.from_pretrained(path, local_files_only=True)
+        images = Qwen2VLImageProcessorPil.from_pretrained(file.parent, local_files_only=True)
     except Exception as error:  # whatever a broken JSON file makes it raise
         raise InvalidInput(f'{file} does not load: {error}') from error
     vision = config.vision_config

@@ -100,7 +100,7 @@ class CalibrationTopics:
         for topic in self._topics[camera]:
             if topic not in opened:
                 take = partial(self._take, camera)
-                opened[topic] = self._node.listen(CameraInfo, topic, take, self._profile(topic))
+                opened[topic] = self._node.listen(CameraInfo, topic, take, self._profile(topic), strict=False)
 
     def _profile(self, topic: str) -> QoSProfile:
         """Return how to subscribe: one that was published once, and is kept, must be asked for as such."""

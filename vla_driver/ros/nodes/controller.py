@@ -20,11 +20,15 @@ from nav_msgs.msg import Odometry
 from rclpy.duration import Duration
 from rclpy.publisher import Publisher
 
+from vla_driver.geometry.frames import FrameTree
 from vla_driver.msg import ControlCommand as ControlCommandMessage
 from vla_driver.msg import DrivingPlan
-from vla_driver.observation.odometry import OdometryReader
+from vla_driver.observation.notes import Notes
+from vla_driver.observation.odometry import OdometryReader, lever_of
 from vla_driver.planning.control import ControlCommand, TrajectoryController, describe_age
-from vla_driver.ros.nodes.lifecycle import DriverNode, StampWatch, run
+from vla_driver.ros.nodes.calibration_topics import transform_message_type
+from vla_driver.ros.nodes.lifecycle import DriverNode, StampWatch
+from vla_driver.ros.nodes.process import run
 from vla_driver.ros.wire import carla, qos
 from vla_driver.ros.wire.conversions import BASE_FRAME, from_driving_plan
 from vla_driver.ros.wire.diagnostics import Level, RateMeter, Status
@@ -42,7 +46,9 @@ class ControllerNode(DriverNode[ControllerParameters]):
         self._plan_stamp = Time()
         self._ego: EgoState | None = None
         self._odometry_stamp = Time()
+        self._frames = FrameTree()
         self._odometry_reader = OdometryReader()
+        self._notes = Notes()
         self._odometry_times = RateMeter()
         self._odometry_watch = StampWatch()
         self._repeated = 0
@@ -56,6 +62,8 @@ class ControllerNode(DriverNode[ControllerParameters]):
         """Make the follower and the publishers."""
         config = self.parameters.control_config()
         self._controller = TrajectoryController(config)
+        # As the planner reads it: the plan follows from base_link, wherever odometry is measured.
+        self._odometry_reader = OdometryReader(lever_of(self.parameters.odometry_mount, self._frames))
         self._publisher = self.advertise(ControlCommandMessage, 'control', qos.RELIABLE)
         self._carla: Publisher | None = None
         carla_message = carla.control_message_type()
@@ -66,6 +74,9 @@ class ControllerNode(DriverNode[ControllerParameters]):
         """Subscribe, and watch for silent odometry."""
         self.listen(DrivingPlan, 'plan', self._on_plan, qos.RELIABLE)
         self.listen(Odometry, 'odom', self._on_odometry, qos.STATE_SUBSCRIPTION)
+        transforms = transform_message_type()
+        if transforms is not None:
+            self.listen(transforms, '/tf_static', self._on_transforms, qos.LATCHED_BY_MANY)
         self.every(0.5 * self.parameters.odometry_timeout_s, self._watch)
         self._started_s = time.monotonic()
 
@@ -100,9 +111,14 @@ class ControllerNode(DriverNode[ControllerParameters]):
         if self._ego is not None and self._odometry_is_fresh:
             self._act(self._ego)
 
+    def _on_transforms(self, message: Any) -> None:
+        self._frames.add_message(message)
+
     def _on_odometry(self, message: Odometry) -> None:
         try:
             ego = self._odometry_reader.read(message)
+            for note in self._notes.new(filter(None, [self._odometry_reader.note])):
+                self.get_logger().warning(f'odometry: {note}')
         except InvalidInput as error:
             self._reject('odometry', error)
             return

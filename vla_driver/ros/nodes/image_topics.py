@@ -87,6 +87,10 @@ class ImageTopics:
         """Images per second, lately."""
         return self._times[camera].rate_hz
 
+    def subscriptions(self, camera: str) -> list[Subscription]:
+        """What the camera is listened to with now."""
+        return list(self._open[camera].values())
+
     def transport(self, camera: str) -> str:
         """Which topics the camera is listened to on now."""
         return '+'.join(sorted(self._open[camera])) or 'none'

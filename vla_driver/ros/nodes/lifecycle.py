@@ -1,6 +1,6 @@
 # Copyright 2026 The vla_driver authors
 # SPDX-License-Identifier: Apache-2.0
-"""The one base class of the package's nodes, and how a node's process runs.
+"""The one base class of the package's nodes.  How a node's process runs is in `process.py`.
 
 What a lifecycle node has to get right once: failures are loud (rclpy swallows exceptions raised in
 transition callbacks), teardown copes with a half-finished setup, time that jumps back resets what is
@@ -9,37 +9,28 @@ remembered, and `/diagnostics` says what is wrong even when nothing could be con
 
 from __future__ import annotations
 
-import os
-import signal
-import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterable, Sequence
-from types import FrameType
+from collections.abc import Callable, Iterable
 from typing import Any, ClassVar, Generic, TypeVar
 
-import rclpy
 from rcl_interfaces.msg import SetParametersResult
-from rclpy.clock import Clock, ClockType, JumpHandle, JumpThreshold, TimeJump
+from rclpy.clock import Clock, ClockChange, ClockType, JumpHandle, JumpThreshold, TimeJump
 from rclpy.duration import Duration
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.event_handler import QoSRequestedIncompatibleQoSInfo, SubscriptionEventCallbacks
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from rclpy.publisher import Publisher
-from rclpy.qos import QoSProfile
-from rclpy.signals import SignalHandlerOptions
+from rclpy.qos import QoSProfile, qos_policy_name_from_kind
 from rclpy.subscription import Subscription
 from rclpy.timer import Timer
 
 from vla_driver.ros.nodes import parameters as ros_parameters
+from vla_driver.ros.nodes.own_thread import Stopped
+from vla_driver.ros.nodes.waiting import describe_inputs
 from vla_driver.ros.wire.diagnostics import DiagnosticsPublisher, Level, Status
-from vla_driver.ros.wire.domain import domain_id
-from vla_driver.ros.wire.transport import use_shared_memory_profile
 from vla_driver.settings.shared import NodeParameters
 from vla_driver.types import VlaDriverError
-
-#: Set in a child process that must end when its parent's end of the standard input closes (`ros/runs/processes.py`).
-EXIT_WITH_PARENT = 'VLA_DRIVER_EXIT_WITH_PARENT'
 
 #: A stamp this much earlier than the newest one is a jump (a looped bag), not two messages that overtook each other.
 BACKWARD_JUMP_S = 0.5
@@ -113,12 +104,35 @@ class DriverNode(LifecycleNode, Generic[P]):
         return publisher
 
     def listen(
-        self, message_type: type, topic: str, callback: Callable[..., None], profile: QoSProfile
+        self,
+        message_type: type,
+        topic: str,
+        callback: Callable[..., None],
+        profile: QoSProfile,
+        *,
+        strict: bool = True,
     ) -> Subscription:
-        """Subscribe until the node stops; a callback of two arguments also gets the message's info."""
-        subscription = self.create_subscription(message_type, topic, callback, profile)
+        """Subscribe until the node stops; a callback of two arguments also gets the message's info.
+
+        strict: a publisher that cannot be received for its quality of service is warned of; not where another
+        subscription takes what this one cannot.
+        """
+
+        def warn(event: QoSRequestedIncompatibleQoSInfo) -> None:
+            self._warn_of_quality(subscription, event)
+
+        events = SubscriptionEventCallbacks(incompatible_qos=warn if strict else lambda _: None)
+        subscription = self.create_subscription(message_type, topic, callback, profile, event_callbacks=events)
         self._listeners.append(subscription)
         return subscription
+
+    def _warn_of_quality(self, subscription: Subscription, event: QoSRequestedIncompatibleQoSInfo) -> None:
+        policy = qos_policy_name_from_kind(event.last_policy_kind)
+        hint = ''
+        if policy.startswith('INVALID'):  # Fast DDS' word for a data representation that it does not read
+            hint = ': its type is declared appendable (XCDR2); declare it final in that program'
+        about = describe_inputs(self, {subscription.topic_name: [subscription]})[subscription.topic_name]
+        self.get_logger().warning(f'a publisher on {subscription.topic_name} does not fit ({policy}){hint}; {about}')
 
     def silence(self, subscription: Subscription) -> None:
         """Give up one subscription early."""
@@ -216,6 +230,10 @@ class DriverNode(LifecycleNode, Generic[P]):
     def _transition(self, name: str, act: Callable[[], None], undo: Callable[[], None]) -> TransitionCallbackReturn:
         try:
             act()
+        except Stopped:
+            self.get_logger().info(f'{name} given up: told to stop')
+            undo()
+            return TransitionCallbackReturn.FAILURE
         except Exception as error:  # rclpy would swallow it without a word
             # Errors raised on purpose explain themselves; for any other the place matters.
             known = isinstance(error, VlaDriverError)
@@ -261,7 +279,13 @@ class DriverNode(LifecycleNode, Generic[P]):
     # Time.
 
     def _clock_jumped(self, jump: TimeJump) -> None:
-        self.reset_now(f'the clock jumped by {jump.delta.nanoseconds / 1e9:.3f} s')
+        now_s, by_s = self.get_clock().now().nanoseconds * 1e-9, jump.delta.nanoseconds * 1e-9
+        if jump.clock_change in (ClockChange.ROS_TIME_ACTIVATED, ClockChange.ROS_TIME_DEACTIVATED):
+            # Another clock is read; the stamps of what comes in are none the worse.
+            source = '/clock' if jump.clock_change == ClockChange.ROS_TIME_ACTIVATED else "this machine's clock"
+            self.get_logger().info(f'time is now that of {source}')
+        elif by_s < 0.0:
+            self.reset_now(f'the clock jumped back from {now_s - by_s:.3f} s to {now_s:.3f} s')
 
     def reset_now(self, reason: str) -> None:
         """Reset, and say so."""
@@ -317,78 +341,3 @@ class DriverNode(LifecycleNode, Generic[P]):
         if self._jump_handle is not None:
             self._jump_handle.unregister()
         super().destroy_node()
-
-
-def _watch_parent(stop: threading.Event) -> None:
-    """Set `stop` when the standard input closes: the parent is gone, however it went."""
-
-    def watch() -> None:
-        # Not through sys.stdin: its lock, held here for ever, would be in the interpreter's way at exit.
-        while os.read(0, 4096):
-            pass
-        stop.set()
-
-    threading.Thread(target=watch, name='parent-watch', daemon=True).start()
-
-
-def _stop_on_signals(stop: threading.Event) -> None:
-    """Let SIGINT and SIGTERM set `stop`; a second one interrupts at once.
-
-    rclpy's own handlers shut the context down first, and then nothing can be published any more: a
-    controller could not send its last command, the stop.
-    """
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        del frame
-        if stop.is_set():
-            raise KeyboardInterrupt(signal.Signals(number).name)
-        stop.set()
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, handle)
-
-
-def run(make_node: Callable[[], DriverNode[Any]], arguments: Sequence[str] | None = None) -> int:
-    """Run one node until it is told to stop; return the exit status of its process.
-
-    1 if it could not be made, configured or activated (with `autostart`), otherwise the node's
-    `exit_status`.  `arguments` are those after the program's name, `--ros-args` included.
-    """
-    use_shared_memory_profile(os.environ)
-    try:
-        domain_id(os.environ)  # of a wrong one rclpy would only say that it cannot start
-    except VlaDriverError as error:
-        print(f'error: {error}', file=sys.stderr, flush=True)
-        return 1
-    rclpy.init(
-        args=None if arguments is None else [sys.argv[0], *arguments], signal_handler_options=SignalHandlerOptions.NO
-    )
-    stop = threading.Event()
-    _stop_on_signals(stop)
-    if os.environ.get(EXIT_WITH_PARENT):
-        _watch_parent(stop)
-    node = None
-    # Images come in through one thread: the multi-threaded executor lost messages and cost five times the CPU.
-    executor = SingleThreadedExecutor()
-    try:
-        node = make_node()
-        node.exit_requested = stop
-        executor.add_node(node)
-        if node.parameters.autostart:
-            for step in (node.trigger_configure, node.trigger_activate):
-                if step() != TransitionCallbackReturn.SUCCESS:
-                    return 1
-        while not stop.is_set():
-            # Signals reach Python between two waits, hence the bound.
-            executor.spin_once(timeout_sec=0.1)
-    except VlaDriverError as error:
-        print(f'error: {error}', file=sys.stderr, flush=True)
-        return 1
-    except (KeyboardInterrupt, ExternalShutdownException):
-        pass
-    finally:
-        executor.shutdown(timeout_sec=1.0)
-        if node is not None:
-            node.destroy_node()
-        rclpy.try_shutdown()
-    return node.exit_status if node is not None else 1

@@ -1,24 +1,70 @@
 # Copyright 2026 The vla_driver authors
 # SPDX-License-Identifier: Apache-2.0
-"""Arithmetic away from the thread of the callbacks.
+"""Arithmetic away from the thread of the callbacks, and loading that can be given up.
 
 Every thread that computes with torch keeps an OpenMP team of its own for as long as it lives.  Once two teams are
 more threads than the machine has cores, libgomp lets waiting threads sleep instead of spin, and each of the hundreds
 of small operations of a tick pays for waking them: on two cores a tick took 102-121 ms instead of 58 ms, only because
 the model had been warmed up in another thread than the one that planned.  So a model is loaded and tried in a thread
 that ends, and its team with it.
+
+Nobody can interrupt such a thread within the libraries it calls.  Who is told to stop meanwhile stops waiting for it,
+and must end the process without it (`unfinished`).
 """
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from typing import Final, TypeVar
+
+from vla_driver.types import VlaDriverError
 
 _Result = TypeVar('_Result')
+#: How often somebody who waits looks whether to stop; the thread's end is noticed at once.
+_LOOK_S: Final = 0.05
+_given_up: Final[list[threading.Thread]] = []
 
 
-def in_own_thread(work: Callable[[], _Result]) -> _Result:
-    """Run `work` in a thread that ends with it; return its result or raise its error."""
-    with ThreadPoolExecutor(max_workers=1, thread_name_prefix='own') as threads:
-        return threads.submit(work).result()
+class Stopped(VlaDriverError):  # noqa: N818 - says what happened
+    """Work was given up because the process was told to stop."""
+
+
+def in_own_thread(work: Callable[[], _Result], stop: threading.Event | None = None) -> _Result:
+    """Run `work` in a thread that ends with it; return its result or raise its error.
+
+    stop: once it is set, nobody waits for the result any longer; then raises Stopped.
+    """
+    results: list[_Result] = []
+    errors: list[BaseException] = []
+    done = threading.Event()
+
+    def run() -> None:
+        try:
+            results.append(work())
+        except BaseException as error:  # raised again below, in the thread that asked
+            errors.append(error)
+        finally:
+            done.set()
+
+    # A daemon, so that the interpreter's end does not wait for it either.
+    thread = threading.Thread(target=run, name='own', daemon=True)
+    thread.start()
+    while not done.wait(_LOOK_S):
+        if stop is not None and stop.is_set():
+            give_up(thread)
+            raise Stopped('told to stop')
+    thread.join()
+    if errors:
+        raise errors[0]
+    return results[0]
+
+
+def give_up(thread: threading.Thread) -> None:
+    """Take note of a thread that nobody waits for any longer."""
+    _given_up.append(thread)
+
+
+def unfinished() -> bool:
+    """Whether a thread that was given up still runs: the interpreter must not be taken down under it."""
+    return any(thread.is_alive() for thread in _given_up)

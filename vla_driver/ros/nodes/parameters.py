@@ -3,8 +3,9 @@
 """ROS parameters from a table of `vla_driver/settings/`, which says name, default, range, choices and meaning.
 
 Every value is checked when the node starts and at each `ros2 param set`, which is refused with the
-reason.  A parameter that the command line or a file gives and the table does not know is an error: a
-misspelt name must not silently leave the default in force.
+reason.  A parameter that the command line or a file gives and the table does not know is an error where its
+name is near one of ours: a misspelt name must not leave the default in force.  Any other belongs to somebody
+else (a file for all nodes, SetParameter in a launch file): a warning names it.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
-from collections.abc import Sequence
-from typing import TypeVar
+from collections.abc import Iterable, Sequence
+from typing import Final, TypeVar
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
 from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
@@ -26,7 +27,20 @@ from vla_driver.types import InvalidInput
 T = TypeVar('T')
 
 #: Parameters that every ROS node has or may have, whatever its own table says.
-_STANDARD_PREFIXES = ('use_sim_time', 'qos_overrides.', 'start_type_description_service', 'bond_')
+_STANDARD_PREFIXES: Final = ('use_sim_time', 'qos_overrides.', 'start_type_description_service', 'bond_')
+#: Names that whole stacks set for all nodes (Autoware's vehicle_info), however near one of ours they are.
+_WELL_KNOWN: Final = (
+    'wheel_base',
+    'wheel_radius',
+    'wheel_width',
+    'wheel_tread',
+    'front_overhang',
+    'rear_overhang',
+    'left_overhang',
+    'right_overhang',
+    'vehicle_height',
+    'max_steer_angle',
+)
 
 
 def _descriptor(table: type, name: str) -> ParameterDescriptor:
@@ -52,18 +66,26 @@ def _descriptor(table: type, name: str) -> ParameterDescriptor:
 def declare(node: Node, table: type[T]) -> T:
     """Declare every parameter of `table` on `node` and return the checked values.
 
-    Raises InvalidInput for a value that is not allowed and for a given name that no table entry has.
+    Raises InvalidInput for a value that is not allowed and for a given name that is near one of the table; warns of
+    other names that it does not have.
     """
     fields = knobs(table)
     # The only place where rclpy keeps what the command line and files asked for.
     given = node._parameter_overrides
+    others = []
     for name in given:
         if name in fields or node.has_parameter(name) or name.startswith(_STANDARD_PREFIXES):
             continue
-        close = difflib.get_close_matches(name, fields, 1)
-        hint = f'; did you mean {close[0]!r}?' if close else ''
-        raise InvalidInput(
-            f'node {node.get_name()} has no parameter {name!r}{hint} It has: {", ".join(sorted(fields))}'
+        if (meant := misspelt(name, fields)) is not None:
+            raise InvalidInput(
+                f'node {node.get_name()} has no parameter {name!r}; did you mean {meant!r}? '
+                f'It has: {", ".join(sorted(fields))}'
+            )
+        others.append(name)
+    if others:
+        node.get_logger().warning(
+            f'not parameters of this node, without effect here: {", ".join(sorted(others))} '
+            f'(it has: {", ".join(sorted(fields))})'
         )
     for name, knob in fields.items():
         if name in given and given[name].type_ != Parameter.Type.NOT_SET:
@@ -74,6 +96,15 @@ def declare(node: Node, table: type[T]) -> T:
         except (InvalidParameterTypeException, InvalidParameterValueException) as error:
             raise InvalidInput(f'parameter {name}: {error}') from error
     return read(node, table)
+
+
+def misspelt(name: str, ours: Iterable[str]) -> str | None:
+    """Return which of our names a name is that is not quite one; None for one that is nobody's but its owner's."""
+    if name in _WELL_KNOWN:
+        return None
+    # Letters apart, or without its unit; what is longer by a word ('device_id') means something else.
+    near = [one for one in difflib.get_close_matches(name, ours, 5, cutoff=0.8) if abs(len(one) - len(name)) <= 2]
+    return near[0] if near else None
 
 
 def read(node: Node, table: type[T]) -> T:

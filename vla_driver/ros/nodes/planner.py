@@ -20,6 +20,7 @@ from typing import Any, Final
 
 from builtin_interfaces.msg import Time
 from nav_msgs.msg import Odometry, Path
+from rclpy.subscription import Subscription
 from rclpy.timer import Timer
 from visualization_msgs.msg import MarkerArray
 
@@ -29,18 +30,21 @@ from vla_driver.msg import TurnCommand as TurnCommandMessage
 from vla_driver.observation.assemble import ObservationAssembler
 from vla_driver.observation.notes import Notes
 from vla_driver.observation.ready import ReadySet
-from vla_driver.observation.reasons import ReasonCounter
+from vla_driver.observation.reasons import ReasonCounter, in_words
 from vla_driver.observation.sync import CameraSync
 from vla_driver.planning.tick import Outcome, Planner, TickLimits
 from vla_driver.policies.pruning_settings import settings_of
 from vla_driver.policies.registry import checkpoint_of, make_policy
 from vla_driver.ros.nodes.calibration_topics import CalibrationTopics, rectified_cameras
 from vla_driver.ros.nodes.image_topics import ImageTopics
-from vla_driver.ros.nodes.lifecycle import DriverNode, run
+from vla_driver.ros.nodes.lifecycle import DriverNode
 from vla_driver.ros.nodes.mailbox import Mailbox
 from vla_driver.ros.nodes.openmp import wait_briefly
-from vla_driver.ros.nodes.own_thread import in_own_thread
+from vla_driver.ros.nodes.own_thread import give_up, in_own_thread
+from vla_driver.ros.nodes.process import run
 from vla_driver.ros.nodes.pruning_control import PruningControl
+from vla_driver.ros.nodes.repeats import Repeats
+from vla_driver.ros.nodes.waiting import WaitingLog, describe_inputs
 from vla_driver.ros.wire import qos
 from vla_driver.ros.wire.conversions import from_nanoseconds, to_driving_plan, to_path
 from vla_driver.ros.wire.diagnostics import Level, RateMeter, Status
@@ -82,13 +86,18 @@ class PlannerNode(DriverNode[PlannerParameters]):
         self._own_threads: int | None = None  # torch's own choice, once the parameter has overruled it
         self._late: Timer | None = None  # runs while something waits for an input that is late
         self._worker: threading.Thread | None = None
+        self._repeats = Repeats()
+        self._last_answer: tuple[int, float] | None = None  # epoch and stamp of the set answered last
+        self._told_epoch: int | None = None  # whose beginning has been said already
+        self._inputs: dict[str, list[Subscription]] = {}
         super().__init__('planner', **node_arguments)
 
     def setup(self) -> None:
         """Load the policy and warm it up, make assembler, guard and publishers."""
         p = self.parameters
         rig = load_rig(p.rig)
-        in_own_thread(partial(self._load_policy, rig))
+        in_own_thread(partial(self._load_policy, rig), self.exit_requested)
+        self.get_logger().info(f'policy: {self._planner.policy.name}')
         sync = CameraSync(
             rig.names,
             max_skew_s=p.max_skew_s,
@@ -103,6 +112,7 @@ class PlannerNode(DriverNode[PlannerParameters]):
             rectified=p.rectified or rectified_cameras(self, rig.names),
             use_tf=p.use_tf,
             camera_time_offset_s=p.camera_time_offset_s,
+            odometry_mount=p.odometry_mount,
         )
         self._calibration = CalibrationTopics(self, self._assembler, infos=p.use_camera_info)
         transports = per_camera(p.image_transport, rig.names, TRANSPORTS, 'parameter image_transport')
@@ -116,7 +126,7 @@ class PlannerNode(DriverNode[PlannerParameters]):
         p = self.parameters
         policy = make_policy(p.policy, p.model or None, prompt=p.prompt or None, device=p.device)
         self._set_threads(p.threads)
-        self._planner = Planner(policy, limits=TickLimits(p.max_age_s, p.plan_ttl_s))
+        self._planner = Planner(policy, limits=TickLimits(p.max_age_s, p.plan_ttl_s), on_defect=self._on_defect)
         self._pruning = PruningControl(self._planner, checkpoint_of(p.policy, p.model or None))
         self._pruning.change(settings_of(p))
         self._planner.warm_up(rig)
@@ -136,9 +146,18 @@ class PlannerNode(DriverNode[PlannerParameters]):
         self._mailbox = Mailbox()
         self._worker = threading.Thread(target=self._work, args=(self._mailbox,), name='planner-worker', daemon=True)
         self._worker.start()
-        self.listen(Odometry, 'odom', self._on_odometry, qos.STATE_SUBSCRIPTION)
-        self.listen(Path, 'route', self._assembler.push_route, qos.LATCHED)
-        self.listen(TurnCommandMessage, 'turn_command', self._on_turn_command, qos.STATE_SUBSCRIPTION)
+        push_route = self._assembler.push_route
+        self._inputs = {
+            'odometry': [self.listen(Odometry, 'odom', self._on_odometry, qos.STATE_SUBSCRIPTION)],
+            # A route is latched, or published again and again without that; the same route twice is one.
+            'route': [
+                self.listen(Path, 'route', push_route, qos.LATCHED, strict=False),
+                self.listen(Path, 'route', push_route, qos.STATE_SUBSCRIPTION),
+            ],
+            'turn command': [
+                self.listen(TurnCommandMessage, 'turn_command', self._on_turn_command, qos.STATE_SUBSCRIPTION)
+            ],
+        }
         self._info_epoch = self._assembler.epoch
         self._calibration.start()
         self._images.start()
@@ -146,6 +165,8 @@ class PlannerNode(DriverNode[PlannerParameters]):
         self.every(1.0, self._say_notes)
         # Sets that wait for a late input must leave in time although no message comes.
         self._late = self.every(0.01, self._pump)
+        self._waiting = WaitingLog(partial(describe_inputs, self))
+        self.every(0.5, self._look_for_inputs)
 
     def stop(self) -> None:
         """Let the worker finish its plan, and wipe the path off the screens."""
@@ -154,14 +175,27 @@ class PlannerNode(DriverNode[PlannerParameters]):
         self._calibration.stop()
         self._mailbox.close()
         if self._worker is not None:
-            self._worker.join(timeout=10.0)
+            # Whoever is told to stop does not wait for a plan that takes long.
+            self._worker.join(timeout=1.0 if self.exit_requested.is_set() else 10.0)
+            if self._worker.is_alive():
+                give_up(self._worker)
             self._worker = None
+        self._tell_what_became()
         self._marker_outlet.publish(no_plan_markers(self.get_clock().now().to_msg()))
+
+    def _tell_what_became(self) -> None:
+        """Log what became of the pictures: whoever launched this node sees whether the plans were the policy's."""
+        lost = self._assembler.sync.lost(time.monotonic(), self.parameters.stale_s)
+        counters = ', '.join(f'{count} {name}' for name, count in self._counters.items() if count)
+        why = in_words({**self._reasons.counts(), **lost})
+        standing = '' if self._counters['policy'] else '; '.join(self._assembler.problems())
+        log = self.get_logger().info if self._counters['policy'] and not lost else self.get_logger().warning
+        log(f'pictures: {counters or "no complete set"}' + (f'; no plan: {why or standing}' if why or standing else ''))
 
     def parameters_wanted(self, wanted: PlannerParameters) -> None:
         """Change the pruning, or say why not."""
         before = self._pruning.settings
-        in_own_thread(partial(self._pruning.change, settings_of(wanted)))
+        in_own_thread(partial(self._pruning.change, settings_of(wanted)), self.exit_requested)
         if self._pruning.settings != before:
             self.get_logger().info(f'{before.describe()} -> {self._pruning.settings.describe()}')
 
@@ -180,6 +214,7 @@ class PlannerNode(DriverNode[PlannerParameters]):
         """Forget what lies before the jump; the worker notices by the assembler's epoch."""
         del reason
         self._assembler.reset()
+        self._told_epoch = self._assembler.epoch
         self._mailbox.clear()
 
     # Callbacks: hand over, never wait.
@@ -228,25 +263,63 @@ class PlannerNode(DriverNode[PlannerParameters]):
                 self._tick(ready)
             except Exception as error:  # a defect must not silence the planner for good
                 self._counters['failed'] += 1
-                self._last_problem = f'{error!r}'
-                self._reasons.add(self._last_problem)
-                self.get_logger().error(f'planning failed:\n{traceback.format_exc()}', throttle_duration_sec=2.0)
+                self._reasons.add(f'{error!r}')
+                self._on_defect(error)
+
+    def _on_defect(self, error: Exception) -> None:
+        self._last_problem = f'{error!r}'
+        if (told := self._repeats.say(''.join(traceback.format_exception(error)))) is not None:
+            self.get_logger().error(f'planning failed by a defect of this program or its libraries:\n{told}')
 
     def _tick(self, ready: ReadySet) -> None:
         """Take one answer of the planner, tell about it, publish it."""
         watched = self._token_outlet.get_subscription_count() or self._marker_outlet.get_subscription_count()
         result = self._planner.answer(ready, partial(self._now_s, ready, time.monotonic()), select=bool(watched))
         if result.jumped:
-            self.resets = ready.epoch
-            self.get_logger().warning(f'reset: time jumped back to {ready.stamp_s:.3f} s')
+            self._tell_jump(ready)
+        self._last_answer = (ready.epoch, ready.stamp_s)
         self._counters[_COUNTED[result.outcome]] += 1
         self._reasons.update(result.problems)
         if result.outcome in (Outcome.FAILED, Outcome.NOT_READY):
-            self.get_logger().warning(f'no plan: {result.problem}', throttle_duration_sec=2.0)
+            self._warn(f'no plan of the policy: {result.problem}')
         if result.outcome in (Outcome.FAILED, Outcome.NOT_READY, Outcome.STALE):
             self._last_problem = result.problem
         if result.plan is not None:
             self._publish(result.plan, ready, result.unseen, result.selection)
+
+    def _warn(self, text: str) -> None:
+        """Log a warning, the same one seldom."""
+        if (told := self._repeats.say(text)) is not None:
+            self.get_logger().warning(told)
+
+    def _tell_jump(self, ready: ReadySet) -> None:
+        """Say that time has jumped back, unless it was said when the clock did."""
+        self.resets = ready.epoch
+        if ready.epoch == self._told_epoch or self._last_answer is None:
+            return
+        _, before_s = self._last_answer
+        if ready.stamp_s < before_s:
+            self.get_logger().warning(f'reset: time jumped back from {before_s:.3f} s to {ready.stamp_s:.3f} s')
+        else:
+            self.get_logger().warning(
+                f'reset: the stamps of a camera or of the odometry jumped back, before the pictures of '
+                f'{ready.stamp_s:.3f} s'
+            )
+
+    def _look_for_inputs(self) -> None:
+        """Say what is waited for, or that all is there."""
+        now, p = time.monotonic(), self.parameters
+        problems = list(self._assembler.problems(now, p.stale_s))
+        age_s = self._plan_times.age_s
+        planning = age_s is not None and age_s <= p.plan_ttl_s
+        if not problems and not planning:
+            problems = [f'a plan ({self._last_problem or "no set of pictures has come together yet"})']
+        cameras = {f'camera {name}': self._images.subscriptions(name) for name in self._assembler.rig.names}
+        told = self._waiting.look(problems, {**cameras, **self._inputs}, planning)
+        if told is not None and told[0]:
+            self.get_logger().warning(told[1])
+        elif told is not None:  # on a line of its own: rclpy refuses another severity from the same one
+            self.get_logger().info(told[1])
 
     def _now_s(self, ready: ReadySet, began_s: float) -> float:
         """Return the present time by the clock of the images' stamps.

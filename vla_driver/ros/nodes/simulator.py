@@ -32,7 +32,8 @@ from vla_driver.geometry.rig import load_rig
 from vla_driver.msg import ControlCommand as ControlCommandMessage
 from vla_driver.msg import TurnCommand as TurnCommandMessage
 from vla_driver.planning.control import ControlCommand
-from vla_driver.ros.nodes.lifecycle import DriverNode, run
+from vla_driver.ros.nodes.lifecycle import DriverNode
+from vla_driver.ros.nodes.process import run
 from vla_driver.ros.wire import conversions as convert
 from vla_driver.ros.wire import qos
 from vla_driver.ros.wire.diagnostics import Level, RateMeter, Status

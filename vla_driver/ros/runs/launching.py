@@ -14,17 +14,19 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final, List  # noqa: UP035 - launch_ros knows only this one
 
-from ament_index_python.packages import get_package_share_directory
+from ament_index_python.packages import get_package_prefix, get_package_share_directory
 from launch.actions import (
     DeclareLaunchArgument,
     EmitEvent,
     GroupAction,
     IncludeLaunchDescription,
+    LogInfo,
     OpaqueFunction,
     RegisterEventHandler,
 )
@@ -36,16 +38,23 @@ from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
 from launch import LaunchContext, LaunchDescription
+from vla_driver.geometry.rig import load_rig
+from vla_driver.ros.runs.bag_search import REMAPPINGS, configurations, inspect_bag, relative
 from vla_driver.settings.launch_arguments import (
+    given_in_file,
     launch_argument,
     launched,
     parameters_given,
     refuse_unknown,
     started_by,
 )
+from vla_driver.settings.launch_topics import camera_remappings, given_topics
 from vla_driver.settings.parameter_file import TABLES
+from vla_driver.settings.planner import PlannerParameters
+from vla_driver.settings.topics_file import OTHER_INPUTS
 
 _PACKAGE: Final = 'vla_driver'
+_MOVED: Final = 'topics_that_are_moved'
 _LOG_LEVELS: Final = ('debug', 'info', 'warn', 'error')
 
 
@@ -65,7 +74,14 @@ def description(*parts: Any) -> LaunchDescription:
         if started_by(sys.argv, _PACKAGE, file):
             refuse_unknown(context.argv, [argument.name for argument in made.get_launch_arguments()])
 
-    opened = [entry for part in parts for entry in (part if isinstance(part, list) else [part])]
+    opened: list[Any] = []
+    declared = set()
+    for entry in (entry for part in parts for entry in (part if isinstance(part, list) else [part])):
+        # Two nodes may have the same knob: one argument sets both.
+        if not isinstance(entry, DeclareLaunchArgument) or entry.name not in declared:
+            opened.append(entry)
+        if isinstance(entry, DeclareLaunchArgument):
+            declared.add(entry.name)
     made = LaunchDescription([OpaqueFunction(function=check_names), *_common(), *opened])
     return made
 
@@ -142,6 +158,50 @@ def _typed(value: Any) -> ParameterValue:
     if isinstance(value, tuple):
         return ParameterValue(list(value), value_type=List[str])  # noqa: UP006
     return ParameterValue(value, value_type=type(value))
+
+
+def cameras(context: LaunchContext) -> tuple[str, ...]:
+    """Return the names of the rig that the planner will have."""
+    texts = context.launch_configurations
+    in_file = given_in_file(texts.get('params_file', ''), 'planner', PlannerParameters, 'rig')
+    return load_rig(texts.get('rig') or in_file or PlannerParameters.rig).names
+
+
+def input_remappings(context: LaunchContext) -> list[tuple[str, str]]:
+    """Return the remappings of what the driver reads: those of the bag that is played, or what the arguments say."""
+    texts = context.launch_configurations
+    if REMAPPINGS in texts:
+        return list(json.loads(texts[REMAPPINGS]).items())
+    named = texts.get('camera_topics') or texts.get('topics_file')
+    given = given_topics(texts, cameras(context) if named else None)
+    others = {name: topic for name, topic in given.items() if name in OTHER_INPUTS}
+    pictures = {name: topic for name, topic in given.items() if name not in OTHER_INPUTS}
+    return [*others.items(), *camera_remappings(pictures).items()]
+
+
+def topics_of_bag() -> OpaqueFunction:
+    """Look for the driver's inputs in the argument `bag`, as `vla_driver replay` does, and tell what was found.
+
+    What it finds goes to the driver and the player, which are started behind it; what arguments say goes before.
+    """
+
+    def search(context: LaunchContext) -> list[LogInfo]:
+        texts = context.launch_configurations
+        texts['bag'] = str(Path(texts['bag']).expanduser())
+        known = dict(texts)
+        command = Path(get_package_prefix(_PACKAGE)) / 'lib' / _PACKAGE / _PACKAGE
+        found = inspect_bag(command, known, given_topics(known, None))
+        texts.update(configurations(found, known))
+        moved = relative(found['bag_player']['remappings'], known.get('namespace', ''))
+        texts[_MOVED] = json.dumps(moved)
+        return [LogInfo(msg=line) for line in found['lines']]
+
+    return OpaqueFunction(function=search)
+
+
+def played_remappings(context: LaunchContext) -> list[tuple[str, str]]:
+    """Return the remappings of the bag player: topics of the bag that bear the name of a node's output."""
+    return list(json.loads(context.launch_configurations.get(_MOVED, '{}')).items())
 
 
 def driver(**overruled: str) -> Any:

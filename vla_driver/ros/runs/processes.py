@@ -35,11 +35,11 @@ from lifecycle_msgs.srv import GetState
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.signals import SignalHandlerOptions
 
-from vla_driver.ros.nodes.lifecycle import EXIT_WITH_PARENT
+from vla_driver.ros.nodes.process import EXIT_WITH_PARENT
 from vla_driver.ros.wire.domain import domain_id
 from vla_driver.types import InvalidInput, VlaDriverError
 
-#: The nodes of the package; each runs as `python -m vla_driver.ros.nodes.<name>`.
+#: The nodes of the package; each runs as `python -m vla_driver.ros.nodes <name>`.
 NODES: Final = ('planner', 'controller', 'bag_player', 'simulator')
 
 #: How long a child gets to answer SIGINT, and then SIGTERM, before the next stronger signal.
@@ -197,7 +197,7 @@ class NodeProcesses:
             arguments += ['-r', f'{source}:={target}']
         if name is not None:
             arguments += ['-r', f'__node:={name}']
-        command = [sys.executable, '-m', f'vla_driver.ros.nodes.{node}', *arguments]
+        command = [sys.executable, '-m', 'vla_driver.ros.nodes', node, *arguments]
         process = NodeProcess(name or node, command, self._environment, self._log)
         self._nodes.append(process)
         return process

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 
 from vla_driver.data.foreground import Frame
 from vla_driver.model.checkpoint import resolve_checkpoint, shipped_models
+from vla_driver.model.files import read_json
 from vla_driver.model.native.inputs import Float32Array, rig_geometry
 from vla_driver.model.native.loading import load_model
 from vla_driver.model.native.vla import VlaModel
@@ -272,10 +272,7 @@ def open_encoder(
     config = Path(checkpoint) / 'config.json'
     kind = None
     if checkpoint not in shipped_models() and config.is_file():
-        try:
-            kind = json.loads(config.read_text(encoding='utf-8')).get('model_type')
-        except (json.JSONDecodeError, UnicodeDecodeError, AttributeError) as error:
-            raise InvalidInput(f'{config} is no valid configuration: {error}') from error
+        kind = read_json(config).get('model_type')
     if kind in (QWEN2_5_VL, QWEN3_VL):
         return QwenEncoder(Path(checkpoint), picture_size or (672, 392), device)
     if kind not in (None, NATIVE):

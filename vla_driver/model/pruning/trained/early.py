@@ -24,6 +24,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
+from vla_driver.model.files import read_header, read_json
 from vla_driver.model.pruning.base import KeptTokens, keep_best, random_scores
 from vla_driver.model.pruning.budget import TokenBudget
 from vla_driver.model.tokens import VisualTokens
@@ -176,13 +177,14 @@ def load_early_pruner(folder: str | os.PathLike[str]) -> EarlyPruner:
 
     path = Path(folder)
     try:
-        config = json.loads((path / 'config.json').read_text(encoding='utf-8'))
+        config = read_json(path / 'config.json')
+        read_header(path / 'model.safetensors')
         kind = config.get('model_type')
         if kind != MODEL_TYPE:
             raise InvalidInput(f'{path} holds a {kind!r}, expected {MODEL_TYPE!r}')
         sizes = {name: int(config.get(name, 0)) for name in ('patches', 'token_width')}
         head, block = EarlyHead(int(config['width']), int(config['hidden']), **sizes), int(config['block'])
         head.load_state_dict(load_file(path / 'model.safetensors'))
-    except (OSError, KeyError, TypeError, AttributeError, json.JSONDecodeError, RuntimeError, SafetensorError) as error:
+    except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
         raise InvalidInput(f'early pruner {path} does not load: {error}') from error
     return EarlyPruner(block, 'head', head.eval().requires_grad_(False))

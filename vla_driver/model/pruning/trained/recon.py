@@ -35,7 +35,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import PretrainedConfig
 
-from vla_driver.model.checkpoint import PICKLE_SUFFIXES
+from vla_driver.model.files import check_file, read_header
+from vla_driver.model.found_instead import PICKLE_SUFFIXES
 from vla_driver.model.pruning.base import KeptTokens, keep_best, least_per_camera, ranked
 from vla_driver.model.pruning.budget import TokenBudget
 from vla_driver.model.pruning.published.greedy import cosine, farthest_points
@@ -166,7 +167,8 @@ def load_recon_pruner(folder: str | os.PathLike[str], config: PretrainedConfig |
     path = Path(folder)
     if not path.is_dir():
         raise InvalidInput(f'pruner {path} is no folder; give one written by vla_driver train pruner')
-    if not (path / _WEIGHTS).is_file():
+    weights = path / _WEIGHTS
+    if not (weights.is_file() or weights.is_symlink()):
         pickles = sorted(file.name for file in path.iterdir() if file.suffix in PICKLE_SUFFIXES)
         if pickles:
             raise InvalidInput(
@@ -174,6 +176,7 @@ def load_recon_pruner(folder: str | os.PathLike[str], config: PretrainedConfig |
                 f'loaded and are refused: convert them to {_WEIGHTS} where you trust their source'
             )
         raise InvalidInput(f'pruner {path} holds no {_WEIGHTS}; give a folder written by vla_driver train pruner')
+    read_header(weights)
     pruner = ReconPruner(*_read_config(path / _CONFIG))
     if config is not None:
         pruner.check(config)
@@ -185,8 +188,9 @@ def load_recon_pruner(folder: str | os.PathLike[str], config: PretrainedConfig |
 
 
 def _read_config(path: Path) -> tuple[LayerSpec, dict[str, Any]]:
-    if not path.is_file():
+    if not (path.is_file() or path.is_symlink()):
         raise InvalidInput(f'pruner {path.parent} holds no {_CONFIG}')
+    check_file(path)
     try:
         entries = json.loads(path.read_text(encoding='utf-8'))
         kind = entries.get('model_type')
