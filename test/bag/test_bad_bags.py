@@ -98,7 +98,6 @@ def test_odometry_that_is_all_nan_gives_an_error_that_names_it(tmp_path: Path, s
     with BagReader(_drive(sample, tmp_path / 'bag', odometry)) as bag, pytest.raises(InvalidInput) as caught:
         list(bag.observations())
     assert 'odometry: none that can be used' in str(caught.value)
-    assert 'speed_mps is nan' in str(caught.value)
     assert str(caught.value).count('speed_mps is nan') == 1
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from vla_driver.bag.matching import Matching
 from vla_driver.bag.read import BagReader
 from vla_driver.bag.write import BagWriter
 from vla_driver.cli import main
@@ -329,7 +330,7 @@ def test_sets_that_a_dead_camera_cost_are_counted_and_the_options_change_it(
 )
 def test_missing_cameras_is_checked(braking_bag: Path, words: list[str], message: str) -> None:
     with pytest.raises(InvalidInput, match=f'--missing-cameras: {message}'):
-        evaluate_bag(braking_bag, lambda bag: ConstantVelocityPolicy(), missing_cameras=words)
+        evaluate_bag(braking_bag, lambda bag: ConstantVelocityPolicy(), matching=Matching(tuple(words)))
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from vla_driver.model.qwen.loading import load_weights
 from vla_driver.policies.loading import load_policy
+from vla_driver.policies.registry import merged_adapter
 from vla_driver.types import InvalidInput
 
 FILES = ('adapter_config.json', 'adapter_model.safetensors')
@@ -55,12 +56,15 @@ def same(folder: Path, expected: dict[str, Tensor]) -> bool:
 
 
 @pytest.mark.parametrize('family', ['qwen2.5', 'qwen3'])
-def test_it_is_merged_and_said(trained: Callable[..., Any], family: str) -> None:
+def test_it_is_merged_and_said(trained: Callable[..., Any], family: str, caplog: pytest.LogCaptureFixture) -> None:
     base, adapter, merged = trained(family)
+    assert merged_adapter(base) is None
     assert not same(base, merged)
     assert same(beside(base, adapter), merged)
     policy: Any = load_policy(base)
     assert policy.name == 'qwen with the LoRA adapter of rank 4 merged'
+    assert merged_adapter(base) == 'LoRA adapter of rank 4'
+    assert f'the LoRA adapter of rank 4 in {base} is merged into the weights of the model' in caplog.text
 
 
 @pytest.mark.parametrize('settings', [{'use_dora': True}, {'use_rslora': True}, {'target_modules': r'.*visual.*qkv'}])

@@ -64,6 +64,16 @@ def _rig(case: Case) -> Any:
     return load_rig(case.options.get('rig', 'nuscenes'))
 
 
+def _calibrated(calibration: Mapping[str, Any]) -> list[str]:
+    """Return what is said of each camera that is not used as its camera_info, or the rig, has it."""
+    said = []
+    for camera, used in calibration.items():
+        said += [f'camera {camera}: {warning}' for warning in used.warnings]
+        if used.undistorted:
+            said.append(f'camera {camera}: undistorted from {used.undistorted}')
+    return said
+
+
 def open_loop(path: Path, case: Case, checkpoint: Path) -> Answer:
     options = {name: value for name, value in case.options.items() if name != 'rig'}
     if 'missing_cameras' in options:
@@ -74,7 +84,7 @@ def open_loop(path: Path, case: Case, checkpoint: Path) -> Answer:
         ticks = {
             ready.stamp_ns: Tick.of(planner.answer(ready)) for ready in bag.ready_sets(needs=policy.needs, **options)
         }
-        return Answer(ticks, bag.standing, bag.notes)
+        return Answer(ticks, bag.standing, (*bag.notes, *_calibrated(bag.calibration)))
 
 
 def live(path: Path, case: Case, checkpoint: Path, domain: int, folder: Path) -> Answer:
@@ -140,7 +150,9 @@ def live(path: Path, case: Case, checkpoint: Path, domain: int, folder: Path) ->
                 time.sleep(max(0.0, began_s + (letter.log_time_ns - first_ns) * 1e-9 - time.monotonic()))
                 outlets[letter.channel.topic].publish(letter.data)
         time.sleep(0.3)
-        return Answer(answers, node._assembler.problems(), node._assembler.notes)
+        inside = node._assembler
+        said = _calibrated({camera: inside.calibration[camera] for camera in inputs.cameras})
+        return Answer(answers, inside.problems(), (*inside.notes, *said))
     finally:
         node.trigger_deactivate()
         executor.shutdown()

@@ -20,6 +20,7 @@ from vla_driver.settings.launch_arguments import (
     refuse_unknown,
     started_by,
 )
+from vla_driver.settings.planner import PlannerParameters
 from vla_driver.types import InvalidInput
 
 
@@ -132,3 +133,10 @@ def test_an_unknown_name_is_refused_with_the_nearest() -> None:
 def test_the_launch_file_that_was_asked_for(words: str, answer: bool, tmp_path: Path) -> None:
     file = tmp_path / 'sim.launch.py'
     assert started_by(words.format(folder=tmp_path).split(), 'vla_driver', file) is answer
+
+
+@pytest.mark.parametrize('text', ['1.5, 0, -0.5', '[1.5, 0.0, -0.5]'])
+def test_a_list_of_numbers_is_given_by_comma_too(text: str) -> None:
+    assert parameters_given(PlannerParameters, {'odometry_mount': text}) == {'odometry_mount': (1.5, 0.0, -0.5)}
+    with pytest.raises(InvalidInput, match="launch argument odometry_mount is 'left'"):
+        parameters_given(PlannerParameters, {'odometry_mount': '1.5, left'})

@@ -8,17 +8,17 @@ prints it for replay.launch.py.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from vla_driver.bag import schema
 from vla_driver.bag.inventory import inventory, policies_for
+from vla_driver.bag.matching import Matching
 from vla_driver.bag.outputs import live_name
 from vla_driver.bag.read import BagReader
 from vla_driver.bag.topics import InputTopics
 from vla_driver.observation.calibration import CameraCalibration
-from vla_driver.settings.planner import missing_policies
 from vla_driver.types import ANCHOR_CAMERA, CameraRig
 
 
@@ -44,14 +44,13 @@ class Wiring:
     calibration: Mapping[str, CameraCalibration]
 
 
-def wire(bag: BagReader, missing_cameras: Sequence[str] = (), what: str = '--missing-cameras') -> Wiring:
+def wire(bag: BagReader, matching: Matching) -> Wiring:
     """Return how an open bag is played to a planner.
 
-    missing_cameras: entries of that parameter, which `what` names; cameras without a topic are skipped where they say
-    nothing else.  Raises InvalidInput for a bag that nothing can be planned from.
+    Raises InvalidInput for a bag that nothing can be planned from.
     """
     inputs, rig, types = bag.inputs(), bag.rig(), bag.topics
-    policies = policies_for(inputs, missing_policies(missing_cameras, rig.names, what))
+    policies = policies_for(inputs, matching.policies(rig.names))
     bag.require_inputs(policies)
     assert inputs.odometry is not None
     assert inputs.route is not None

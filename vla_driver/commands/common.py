@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vla_driver import __version__
+from vla_driver.bag.matching import Matching
 from vla_driver.settings.options import add_options
 from vla_driver.settings.planner import PlannerParameters
 from vla_driver.settings.policy import NODE_POLICIES, PolicyParameters
@@ -84,9 +85,14 @@ def add_bag_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_matching_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add --missing-cameras and --max-skew-s: which pictures make a set."""
+    """Add --missing-cameras, --max-skew-s and --camera-time-offset-s: which pictures make a set."""
     add_missing_cameras(parser)
-    add_options(parser, PlannerParameters, 'max_skew_s')
+    add_options(parser, PlannerParameters, 'max_skew_s', 'camera_time_offset_s')
+
+
+def matching_of(args: argparse.Namespace) -> Matching:
+    """Return what these options say."""
+    return Matching(tuple(args.missing_cameras or ()), args.max_skew_s, args.camera_time_offset_s)
 
 
 def add_missing_cameras(parser: argparse.ArgumentParser) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from vla_driver.commands.common import add_json_argument, add_policy_arguments, provenance, write_json
 from vla_driver.commands.pruning_arguments import add_pruning_arguments, pruning_json, pruning_settings
 from vla_driver.commands.replaying import ReplayRequest, exit_status, replay, report_replay
-from vla_driver.policies.registry import checkpoint_of
+from vla_driver.policies.registry import checkpoint_of, merged_adapter
 from vla_driver.settings.bag_player import BagPlayerParameters
 from vla_driver.settings.options import add_options
 
@@ -61,6 +61,7 @@ def run(args: argparse.Namespace) -> int:
     metrics |= {
         'policy': args.policy,
         'model': checkpoint_of(args.policy, args.model),
+        'adapter': merged_adapter(checkpoint_of(args.policy, args.model)),
         'pruning': pruning_json(request.pruning),
         'bag': request.bag.name,
         'provenance': provenance(),

@@ -80,7 +80,19 @@ def _python() -> Finding:
 
 
 def _packages() -> Finding:
-    needed = ('numpy', 'scipy', 'opencv-python-headless', 'simplejpeg', 'pillow', 'rosbags', 'PyYAML', 'tqdm')
+    needed = (
+        'numpy',
+        'scipy',
+        'opencv-python-headless',
+        'simplejpeg',
+        'pillow',
+        'rosbags',
+        'mcap',
+        'lz4',
+        'zstandard',
+        'PyYAML',
+        'tqdm',
+    )
     found, missing = [], []
     for name in needed:
         try:

@@ -29,7 +29,7 @@ from vla_driver.commands.common import (
 )
 from vla_driver.commands.pruning_arguments import add_pruning_arguments, pruning_json, pruning_settings
 from vla_driver.commands.scenario import add_scenario_arguments, scenario_of
-from vla_driver.policies.registry import POLICY_NAMES, checkpoint_of, make_policy
+from vla_driver.policies.registry import POLICY_NAMES, checkpoint_of, make_policy, merged_adapter
 from vla_driver.settings.options import add_options
 from vla_driver.settings.simulator import SimulatorParameters
 from vla_driver.sim.rollout import Tick, drive_route, ticks_per_plan
@@ -69,7 +69,12 @@ def run(args: argparse.Namespace) -> int:
         f'{100 * result["route_completion"]:.0f} %, driving score {result["driving_score"]:.1f}, '
         f'{result["distance_m"]:.0f} m in {result["duration_s"]:.1f} s'
     )
-    about = {'policy': args.policy, 'model': checkpoint, 'pruning': pruning_json(pruning)}
+    about = {
+        'policy': args.policy,
+        'model': checkpoint,
+        'adapter': merged_adapter(checkpoint),
+        'pruning': pruning_json(pruning),
+    }
     write_json(args.json, {**about, **result, 'provenance': provenance()})
     return 0
 

@@ -15,6 +15,7 @@ import argparse
 from pathlib import Path
 
 from vla_driver.bag.inventory import inventory, inventory_lines
+from vla_driver.bag.matching import Matching
 from vla_driver.bag.read import BagReader
 from vla_driver.bag.topics import ARGUMENTS, OPTIONS
 from vla_driver.bag.wiring import wire
@@ -27,7 +28,6 @@ from vla_driver.commands.common import (
     write_json,
 )
 from vla_driver.geometry.rig import rig_to_yaml
-from vla_driver.settings.planner import missing_policies
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,17 +44,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the command."""
     naming = ARGUMENTS if args.for_launch else OPTIONS
-    missing, what = tuple(args.missing_cameras or ()), 'missing_cameras' if args.for_launch else '--missing-cameras'
-    with BagReader(args.bag, topics=bag_topics(args), rig=bag_rig(args), naming=naming) as bag:
+    what = 'missing_cameras' if args.for_launch else '--missing-cameras'
+    matching = Matching(tuple(args.missing_cameras or ()), what=what)
+    reader = BagReader(args.bag, topics=bag_topics(args), rig=bag_rig(args), rectified=args.rectified, naming=naming)
+    with reader as bag:
         inputs = bag.inputs()
         print(f'{args.bag}: {bag.duration_s:.1f} s')
-        policies = missing_policies(missing, (*inputs.cameras, *inputs.missing), what)
+        policies = matching.policies((*inputs.cameras, *inputs.missing))
         for line in inventory_lines(inventory(inputs, policies), naming):
             print(f'  {line}')
-        infos = ', '.join(f'{camera} <- {topic}' for camera, topic in inputs.infos.items())
-        print(f'  calibration: {infos or "no camera_info; the intrinsics of the rig"}')
-        wiring = wire(bag, missing, what)
+        wiring = wire(bag, matching)
         print(f'  rig: {wiring.rig.name}, {"given" if args.rig is not None else "of the bag"}')
+        for camera, used in bag.calibration.items():
+            print(f'  {camera}: {used.describe()}' + ''.join(f'; WARNING: {warning}' for warning in used.warnings))
     found = {
         'bag': str(args.bag),
         'seconds': wiring.seconds,

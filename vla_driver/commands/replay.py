@@ -23,19 +23,20 @@ from vla_driver.commands.common import (
     bag_rig,
     bag_topics,
     calibration_json,
+    matching_of,
     provenance,
     write_json,
 )
 from vla_driver.commands.pruning_arguments import add_pruning_arguments, pruning_json, pruning_settings
 from vla_driver.commands.replaying import ReplayRequest, exit_status, replay, report_replay
-from vla_driver.policies.registry import checkpoint_of
+from vla_driver.policies.registry import checkpoint_of, merged_adapter
 from vla_driver.settings.bag_player import BagPlayerParameters
 from vla_driver.settings.options import add_options
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
-    parser.add_argument('bag', type=Path, metavar='BAG', help='a rosbag2 folder, .mcap or .db3 file')
+    parser.add_argument('bag', type=Path, metavar='BAG', help='a rosbag2 folder, .mcap, .db3 or ROS 1 .bag file')
     add_policy_arguments(parser)
     add_pruning_arguments(parser)
     add_options(parser, BagPlayerParameters, 'rate', 'loop')
@@ -61,8 +62,7 @@ def run(args: argparse.Namespace) -> int:
         rectified=args.rectified,
         rate=args.rate,
         loop=args.loop,
-        missing_cameras=tuple(args.missing_cameras or ()),
-        max_skew_s=args.max_skew_s,
+        matching=matching_of(args),
         log=print if args.verbose else None,
     )
     replayed = replay(request)
@@ -70,6 +70,7 @@ def run(args: argparse.Namespace) -> int:
     metrics |= {
         'policy': args.policy,
         'model': checkpoint_of(args.policy, args.model),
+        'adapter': merged_adapter(checkpoint_of(args.policy, args.model)),
         'pruning': pruning_json(request.pruning),
         'rate': args.rate,
         'calibration': calibration_json(replayed.wiring.calibration),

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from vla_driver.bag.inventory import inventory_lines
+from vla_driver.bag.matching import Matching
 from vla_driver.bag.read import BagReader
 from vla_driver.bag.recording import Recording, figures, what_became
 from vla_driver.bag.wiring import Wiring, wire
@@ -24,7 +25,7 @@ from vla_driver.observation.reasons import in_words
 from vla_driver.policies.pruning_settings import PruningSettings, load_pruner
 from vla_driver.policies.registry import require_checkpoint
 from vla_driver.settings.bag_player import BagPlayerParameters
-from vla_driver.settings.planner import START_S, PlannerParameters
+from vla_driver.settings.planner import START_S
 from vla_driver.settings.policy import PolicyParameters
 from vla_driver.sim.workers import environment_variables
 from vla_driver.types import CameraRig, InvalidInput, VlaDriverError
@@ -47,8 +48,7 @@ class ReplayRequest:
     rectified: bool = False
     rate: float = BagPlayerParameters.rate
     loop: bool = BagPlayerParameters.loop
-    missing_cameras: tuple[str, ...] = ()
-    max_skew_s: float = PlannerParameters.max_skew_s
+    matching: Matching = field(default_factory=Matching)
     exclude: tuple[str, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
     log: Callable[[str], None] | None = None
@@ -89,7 +89,7 @@ def _prepare(request: ReplayRequest) -> tuple[Wiring, str]:
     checkpoint = require_checkpoint(request.policy, request.model)
     load_pruner(request.pruning.pruner, checkpoint)  # an unknown one is named before processes are started
     with BagReader(request.bag, topics=request.topics, rig=request.rig, rectified=request.rectified) as bag:
-        return wire(bag, request.missing_cameras), checkpoint or ''
+        return wire(bag, request.matching), checkpoint or ''
 
 
 def _play(request: ReplayRequest, setup: Wiring, checkpoint: str) -> Recording:
@@ -99,14 +99,15 @@ def _play(request: ReplayRequest, setup: Wiring, checkpoint: str) -> Recording:
     with (
         tempfile.TemporaryDirectory() as folder,
         NodeProcesses(log=request.log) as nodes,
-        PlanRecorder(setup.anchor) as recorder,
+        PlanRecorder(setup.anchor, camera_time_offset_s=request.matching.camera_time_offset_s) as recorder,
     ):
         rig_file = Path(folder) / 'rig.yaml'
         rig_file.write_text(rig_to_yaml(setup.rig), encoding='utf-8')
         parameters = {
             **setup.parameters,
             'rig': str(rig_file),
-            'max_skew_s': request.max_skew_s,
+            'max_skew_s': request.matching.max_skew_s,
+            'camera_time_offset_s': request.matching.camera_time_offset_s,
             'policy': request.policy,
             'model': checkpoint,
             'device': request.device,
@@ -173,8 +174,7 @@ def report_replay(request: ReplayRequest, replayed: Replayed, out: Path | None, 
                 topics=request.topics,
                 rig=request.rig,
                 rectified=request.rectified,
-                missing_cameras=request.missing_cameras,
-                max_skew_s=request.max_skew_s,
+                matching=request.matching,
                 inputs=inputs,
                 on_picture=bar.update,
             )

@@ -18,12 +18,12 @@ from typing import Any
 import numpy as np
 
 from vla_driver.bag.inventory import inventory
+from vla_driver.bag.matching import Matching
 from vla_driver.bag.read import BagReader
 from vla_driver.bag.track import OdometryTrack
 from vla_driver.evaluate.displacement import STEP_TIMES_S, Boxes, Sample, score
 from vla_driver.observation.calibration import CameraCalibration
 from vla_driver.planning.tick import Planner
-from vla_driver.settings.planner import PlannerParameters, missing_policies
 from vla_driver.sim.world.scene import Actor
 from vla_driver.types import (
     NO_PICTURES,
@@ -127,8 +127,7 @@ def evaluate_bag(
     topics: Mapping[str, str] | None = None,
     rig: CameraRig | None = None,
     rectified: bool = False,
-    missing_cameras: Sequence[str] = (),
-    max_skew_s: float = PlannerParameters.max_skew_s,
+    matching: Matching = Matching(),  # noqa: B008 - it is frozen
     on_inputs: Callable[[Mapping[str, Any]], None] | None = None,
     on_sample: Callable[[], None] | None = None,
 ) -> BagResult:
@@ -136,8 +135,7 @@ def evaluate_bag(
 
     topics, rig, rectified: see `BagReader`.
     make_policy: given the open bag, so that an expert can be made of what it recorded; the policy is reset first.
-    missing_cameras, max_skew_s: which pictures make a set, as the planner node's parameters; cameras without a topic
-    are skipped where nothing else is said.  on_inputs: told which topics are used (`bag.inventory`) before planning.
+    matching: which pictures make a set.  on_inputs: told which topics are used (`bag.inventory`) before planning.
     Where a language model's answer is malformed there is no plan: counted in `skipped`, by its fault.  Raises
     InvalidInput for a bag that cannot be used (no cameras, odometry or route).
     """
@@ -145,8 +143,8 @@ def evaluate_bag(
         result = BagResult(str(path))
         # Cameras first: "no camera topics, but these" is the message for a bag of another kind.
         inputs = bag.inputs()
-        policies = missing_policies(missing_cameras, bag.rig().names, '--missing-cameras')
-        result.inputs = inventory(inputs, policies)
+        matched = matching.keywords(bag.rig().names)
+        result.inputs = inventory(inputs, matched['policies'])
         if on_inputs is not None:
             on_inputs(result.inputs)
         policy = make_policy(bag)
@@ -155,9 +153,8 @@ def evaluate_bag(
         scoring = _Scoring(result)
         seen = 0
         sets = bag.ready_sets(
-            policies=policies,
+            **matched,
             needs=policy.needs,
-            max_skew_s=max_skew_s,
             on_odometry=scoring.add_odometry,
             on_agents=scoring.add_agents,
         )

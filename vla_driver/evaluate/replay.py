@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -13,13 +13,13 @@ from typing import Any, Final
 import numpy as np
 
 from vla_driver.bag.inventory import inventory_lines
+from vla_driver.bag.matching import Matching
 from vla_driver.bag.read import BagReader
 from vla_driver.bag.recording import ReceivedTokens, Recording, figures, what_became, write_plan_bag
 from vla_driver.bag.track import OdometryTrack
 from vla_driver.evaluate.displacement import HORIZONS_S, PROTOCOLS, STEP_TIMES_S, Sample, at_horizons, score, summarise
 from vla_driver.evaluate.open_loop import AgentTrack, nearest
 from vla_driver.geometry import se2
-from vla_driver.settings.planner import PlannerParameters, missing_policies
 from vla_driver.show.drawing import Scene
 from vla_driver.show.film import FilmWriter, tick_picture
 from vla_driver.show.report import Report, ReportTick
@@ -78,8 +78,7 @@ def write_replay_report(
     topics: Mapping[str, str] | None = None,
     rig: CameraRig | None = None,
     rectified: bool = False,
-    missing_cameras: Sequence[str] = (),
-    max_skew_s: float = PlannerParameters.max_skew_s,
+    matching: Matching = Matching(),  # noqa: B008 - it is frozen
     inputs: Mapping[str, Any] | None = None,
     film: bool = True,
     on_picture: Callable[[], None] | None = None,
@@ -87,7 +86,7 @@ def write_replay_report(
     """Write plan.mcap, report.html and (film) drive.webp into `folder`; return the figures for metrics.json.
 
     Pictures are taken of the plans as received over DDS, on the bag's own images; where no plan is the policy's own
-    there may be none, and no film.  missing_cameras, max_skew_s: as they were for the planner.  inputs: the bag's
+    there may be none, and no film.  matching: as it was for the planner.  inputs: the bag's
     `bag.inventory`, to be shown.  Raises InvalidInput if the plans do not belong to the bag (no stamp in common).
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -113,7 +112,7 @@ def write_replay_report(
         film_every = max(1, round(1.0 / (_FILM_HZ * step_s)))
         writer = FilmWriter(folder / 'drive.webp', 1.0 / (step_s * film_every), width=_FILM_WIDTH) if film else None
         shown = 0
-        for observation in _observations(bag, recording, missing_cameras, max_skew_s):
+        for observation in _observations(bag, recording, matching):
             received = by_stamp.get(round(observation.stamp_s, 4))
             if received is None:
                 continue
@@ -147,15 +146,12 @@ def write_replay_report(
     return result
 
 
-def _observations(
-    bag: BagReader, recording: Recording, missing_cameras: Sequence[str], max_skew_s: float
-) -> Iterator[Observation]:
+def _observations(bag: BagReader, recording: Recording, matching: Matching) -> Iterator[Observation]:
     """Yield the bag's observations; where it gives none, that is why the policy has planned nothing."""
     if not recording.plans:
         return
-    policies = missing_policies(missing_cameras, bag.rig().names)
     try:
-        yield from bag.observations(policies=policies, max_skew_s=max_skew_s)
+        yield from bag.observations(**matching.keywords(bag.rig().names))
     except InvalidInput:
         if recording.own_plans:
             raise

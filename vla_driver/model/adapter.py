@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,8 @@ from typing import Any, Final
 
 from vla_driver.model.files import read_header, read_json
 from vla_driver.types import InvalidInput
+
+_log = logging.getLogger(__name__)
 
 CONFIG: Final = 'adapter_config.json'
 WEIGHTS: Final = 'adapter_model.safetensors'
@@ -114,9 +117,12 @@ def merge_adapter(model: Any, adapter: Adapter) -> Any:
     """
     wrapped = _put_into(model, adapter)
     try:
-        return wrapped.merge_and_unload(safe_merge=True)
+        merged = wrapped.merge_and_unload(safe_merge=True)
     except Exception as error:  # weights that are not finite, layers that cannot be merged
         raise InvalidInput(f'{_where(adapter)} cannot be merged ({_brief(error)}): {_MERGE_FIRST}') from error
+    # Python shows it on stderr where nobody has set up logging: whoever drives should know what with.
+    _log.warning('%s is merged into the weights of the model', _where(adapter))
+    return merged
 
 
 def _put_into(model: Any, adapter: Adapter, **options: Any) -> Any:

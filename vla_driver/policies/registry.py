@@ -50,6 +50,16 @@ def require_checkpoint(name: str, model: str | Path | None) -> str | None:
     return checkpoint
 
 
+def merged_adapter(checkpoint: str | Path | None) -> str | None:
+    """Return what is merged into a checkpoint's weights when they are loaded, for reports; None for nothing."""
+    if checkpoint is None:
+        return None
+    from vla_driver.model.checkpoint import inspect_checkpoint, resolve_checkpoint
+
+    adapter = inspect_checkpoint(resolve_checkpoint(checkpoint)).adapter
+    return None if adapter is None else str(adapter)
+
+
 def make_policy(
     name: str,
     model: str | Path | None = None,

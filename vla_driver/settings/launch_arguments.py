@@ -87,6 +87,8 @@ def _value(table: type, name: str, text: str) -> Any:
         value = text
     if knob.is_list and not isinstance(value, list):
         value = [entry.strip() for entry in text.split(',')]
+        if knob.kind is not str:
+            value = [yaml.safe_load(entry) for entry in value]
     return check(table, name, value, what)
 
 

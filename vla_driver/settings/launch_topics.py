@@ -11,6 +11,7 @@ from typing import Final
 import yaml
 
 from vla_driver.settings.knob import nearest
+from vla_driver.settings.planner import VIDEO_TRANSPORTS
 from vla_driver.settings.topics_file import OTHER_INPUTS, checked_topic, read_topics_file, refuse_twice
 from vla_driver.types import InvalidInput
 
@@ -80,7 +81,7 @@ def camera_remappings(topics: Mapping[str, str]) -> dict[str, str]:
     """Return remappings of `camera/<name>/...` for camera -> topic of a running system, whose types nobody knows.
 
     The compressed images are expected below that topic (or on it, where its last part says "compressed"), camera_info
-    beside it, as image_transport has them.
+    beside it, as image_transport has them; the planner looks for it below as well.
     """
     found = {}
     for camera, topic in topics.items():
@@ -88,5 +89,6 @@ def camera_remappings(topics: Mapping[str, str]) -> dict[str, str]:
         own = 'compressed' in plain.rpartition('/')[2].lower()
         found[f'camera/{camera}/image'] = plain
         found[f'camera/{camera}/image/compressed'] = plain if own else f'{plain}/compressed'
+        found.update({f'camera/{camera}/image/{video}': f'{plain}/{video}' for video in VIDEO_TRANSPORTS})
         found[f'camera/{camera}/camera_info'] = f'{plain.rpartition("/")[0]}/camera_info'
     return found

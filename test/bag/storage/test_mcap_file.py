@@ -221,3 +221,43 @@ def test_messages_of_ros1_in_mcap_are_turned_into_those_of_ros2(
     assert storage.read(file) == storage.read(source)
     with BagReader(file, rig=load_rig('sim')) as bag:
         assert len(list(bag.observations())) == 12
+
+
+@pytest.mark.parametrize('index', [True, False])
+def test_a_damaged_first_record_costs_nothing(
+    tmp_path: Path, storage: SimpleNamespace, events: list[Event], index: bool
+):
+    file = storage.write_mcap(tmp_path / 'x.mcap', events, index=index)
+    data = bytearray(file.read_bytes())
+    data[8:17] = b'\xee' * 9
+    file.write_bytes(data)
+    assert storage.read(file) == events
+
+
+def test_what_is_damaged_at_random_is_read_in_part_or_refused_with_words(
+    tmp_path: Path, storage: SimpleNamespace, events: list[Event]
+):
+    """Whatever is in the file: no other exception, nothing that was not recorded, and a word for what is missing."""
+    whole = [
+        storage.write_mcap(tmp_path / 'chunks.mcap', events[:60], chunk_size=100_000),
+        storage.write_mcap(tmp_path / 'scan.mcap', events[:60], index=False, compression=CompressionType.LZ4),
+        storage.write_mcap(tmp_path / 'plain.mcap', events[:60], use_chunking=False),
+    ]
+    chance, outcomes = random.Random(11), set[str]()
+    for number in range(90):
+        source = whole[number % 3]
+        data, size = bytearray(source.read_bytes()), source.stat().st_size
+        for _ in range(chance.choice((1, 1, 3))):
+            at = chance.choice((chance.randrange(size), chance.randrange(200), size - 1 - chance.randrange(2000)))
+            with_what = chance.choice((b'', bytes(300), chance.randbytes(8), bytes([data[at % len(data)] ^ 4])))
+            data[at : at + len(with_what)] = with_what
+        file = tmp_path / 'damaged.mcap'
+        file.write_bytes(data[: chance.choice((size, size, chance.randrange(100, size)))])
+        try:
+            found, said = storage.read(file), storage.notes(file)
+        except InvalidInput:
+            outcomes.add('refused')
+        else:
+            outcomes.add('whole' if len(found) == 60 else 'part')
+            assert len(found) == 60 or said
+    assert outcomes == {'refused', 'whole', 'part'}

@@ -8,6 +8,7 @@ import hashlib
 import os
 import shutil
 import sqlite3
+from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -58,6 +59,8 @@ def test_every_schema_of_rosbag2_is_read(
     assert storage.notes(file) == []
     with BagReader(file, rig=load_rig('sim')) as bag:
         assert len(list(bag.observations())) == 12
+        counts = {connection.topic: connection.msgcount for connection in bag.connections}
+    assert counts == Counter(event[0] for event in events)
 
 
 def test_the_write_ahead_log_is_read_and_nothing_is_touched(

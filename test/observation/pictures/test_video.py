@@ -147,6 +147,17 @@ def test_parameter_sets_may_come_by_themselves_and_once():
     assert 'time has jumped' in missing[7]
 
 
+def test_a_stream_that_is_refreshed_bit_by_bit_has_no_other_key_frames():
+    """Encoders with intra refresh: half a column at a time; a decoder may begin where the stream says so."""
+    options = {'preset': 'veryfast', 'x264-params': 'intra-refresh=1:keyint=12'}
+    sent = dict(enumerate(encode_video(60, 'h264', **options)))
+    assert play(VideoStream(), sent, 'h264') == {}
+    del sent[5]
+    missing = list(play(VideoStream(), sent, 'h264'))
+    assert missing == list(range(6, missing[-1] + 1))
+    assert missing[-1] < 24  # the refresh from 12 on is complete
+
+
 def test_the_same_packet_again_is_no_loss():
     stream = VideoStream()
     for index, data in numbered('h264').items():

@@ -1,12 +1,23 @@
 # Copyright 2026 The vla_driver authors
 # SPDX-License-Identifier: Apache-2.0
-"""Choices per camera, and when a message was sent."""
+"""Choices per camera, when a message was sent, and cameras that send video."""
 
+import array
+import sys
 import time
+from types import SimpleNamespace
 
 import pytest
+from fixtures.video import encode_video
+from rclpy.lifecycle import TransitionCallbackReturn
+from rclpy.parameter import Parameter
+from sensor_msgs.msg import CompressedImage
+from vla_driver.msg import DrivingPlan
 
 from vla_driver.ros.nodes.image_topics import sent_at
+from vla_driver.ros.nodes.planner import PlannerNode
+from vla_driver.ros.wire import qos
+from vla_driver.ros.wire.transports import picture_class
 from vla_driver.settings.per_camera import per_camera
 from vla_driver.settings.planner import TRANSPORTS
 from vla_driver.types import InvalidInput
@@ -52,3 +63,67 @@ def test_age_counts_from_publication_unless_the_clocks_disagree(source_age_s, re
     }
     sent = sent_at(info)
     assert age_s - 0.01 < time.monotonic() - sent < age_s + (time.time() - now) + 0.01
+
+
+@pytest.mark.parametrize(
+    ('transport', 'package'), [('ffmpeg', 'ffmpeg_image_transport_msgs'), ('foxglove', 'foxglove_msgs')]
+)
+def test_messages_that_are_not_installed_are_named(transport, package, monkeypatch):
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(InvalidInput, match=f'apt install ros-.ROS_DISTRO-{package.replace("_", "-")}'):
+        picture_class(transport)
+
+
+def test_a_planner_asked_for_them_does_not_configure(probe, monkeypatch):
+    monkeypatch.setitem(sys.modules, 'foxglove_msgs', None)
+    planner = _planner(probe, image_transport=['front=foxglove'])
+    try:
+        planner.trigger_configure()
+        assert not planner.configured
+        assert 'foxglove_msgs, which is not installed' in planner.failure
+    finally:
+        planner.destroy_node()
+
+
+def test_a_camera_may_send_video_on_its_own_topic(probe, vehicle, monkeypatch):
+    """Real DDS; the message of foxglove_msgs, which is not on PyPI, is stood in for by CompressedImage."""
+    monkeypatch.setitem(sys.modules, 'foxglove_msgs', SimpleNamespace())
+    monkeypatch.setitem(sys.modules, 'foxglove_msgs.msg', SimpleNamespace(CompressedVideo=CompressedImage))
+    front = probe.publisher(CompressedImage, 'camera/front/image/foxglove', qos.SENSOR_PUBLICATION)
+    camera = vehicle.rig['front']
+    packets = encode_video(12, gop=6, width=camera.width, height=camera.height)
+    vehicle.cameras.remove('front')
+    plans = probe.listen(DrivingPlan, 'plan')
+    planner = _planner(probe)
+    probe._executor.add_node(planner)
+    try:
+        assert planner.trigger_configure() == planner.trigger_activate() == TransitionCallbackReturn.SUCCESS
+        assert planner._images.transport('front') == 'compressed+foxglove+raw'
+        probe.until(front.get_subscription_count)
+        vehicle.wait_for_listener()
+        vehicle.publish_route()
+        seen = []
+        for k, data in enumerate(packets[2:], start=2):
+            vehicle.tick()
+            message = CompressedImage(format='h264', data=array.array('B', data))
+            message.header.stamp = vehicle.stamp
+            front.publish(message)
+            probe.until(lambda n=k: planner._counters['sets'] == n - 1)
+            probe.spin(0.05)
+            seen.append(len(plans))
+        assert planner._images.transport('front') == 'foxglove'
+        probe.until(lambda: len(plans) == len(packets) - 2)
+        sources = [plan.source for plan in plans]
+        # Stops until the first key frame, packet 6; the policy's plans from then on.
+        assert sources == ['stop'] * 4 + ['policy'] * 6, seen
+        assert all('waiting for a key frame' in plan.reason for plan in plans[:4])
+    finally:
+        probe._executor.remove_node(planner)
+        planner.destroy_node()
+
+
+def _planner(probe, **parameters):
+    values = {'policy': 'constant-velocity', 'rig': 'sim', 'max_age_s': 10.0, **parameters}
+    return PlannerNode(
+        context=probe.context, parameter_overrides=[Parameter(name, value=value) for name, value in values.items()]
+    )

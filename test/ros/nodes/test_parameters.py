@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import pytest
 import rclpy
+from rclpy.exceptions import ParameterNotDeclaredException
 from rclpy.parameter import Parameter
 
 from vla_driver.ros.nodes import parameters as ros_parameters
@@ -145,3 +146,12 @@ def test_setting_is_refused_with_a_reason(node_with):
     assert set_one('speed', 5.0).successful
     assert not set_one('speed', 50.0).successful
     assert ros_parameters.read(node, Table) == Table(speed=5.0, mode='raw')
+
+
+def test_a_name_that_no_parameter_has_is_named_with_the_nearest(node_with):
+    node = node_with()
+    ros_parameters.declare(node, Table)
+    node.add_pre_set_parameters_callback(lambda given: ros_parameters.known(node, given))
+    with pytest.raises(ParameterNotDeclaredException, match=r"sped \(did you mean 'speed'\?\)"):
+        node.set_parameters([Parameter('sped', value=1.0)])
+    assert node.set_parameters([Parameter('speed', value=2.0)])[0].successful

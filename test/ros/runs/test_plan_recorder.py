@@ -5,6 +5,7 @@
 import os
 import time
 
+import pytest
 from nav_msgs.msg import Path
 from sensor_msgs.msg import CompressedImage
 from vla_driver.msg import DrivingPlan
@@ -23,11 +24,13 @@ def plan_at(stamp_s):
     return Plan(stamp_s, unicycle.integrate(5.0, [0.0] * 20, [0.0] * 20), ego, 'test', ttl_s=1.0)
 
 
-def test_latencies_of_a_replay_that_loops(probe):
-    """Two rounds with the same stamps, of which the second answers half as late."""
+@pytest.mark.parametrize('offset_s', [0.0, -0.5])
+def test_latencies_of_a_replay_that_loops(probe, offset_s):
+    """Two rounds with the same stamps, of which the second answers half as late; plans bear the stamps put right."""
     images = probe.publisher(CompressedImage, FRONT, qos.SENSOR_PUBLICATION)
     paths, plans = probe.publisher(Path, 'path'), probe.publisher(DrivingPlan, 'plan')
-    with PlanRecorder((FRONT, 'sensor_msgs/msg/CompressedImage'), domain=int(os.environ['ROS_DOMAIN_ID'])) as recorder:
+    anchor, domain = (FRONT, 'sensor_msgs/msg/CompressedImage'), int(os.environ['ROS_DOMAIN_ID'])
+    with PlanRecorder(anchor, domain=domain, camera_time_offset_s=offset_s) as recorder:
         recorder.wait_for_planner()
         probe.until(lambda: images.get_subscription_count() and plans.get_subscription_count())
         probe.spin(0.5)
@@ -35,7 +38,7 @@ def test_latencies_of_a_replay_that_loops(probe):
             for tick in range(3):
                 plan = plan_at(100.0 + 0.5 * tick)
                 image = CompressedImage(format='jpeg')
-                image.header.stamp = convert.to_time(plan.stamp_s)
+                image.header.stamp = convert.to_time(plan.stamp_s - offset_s)
                 images.publish(image)
                 time.sleep(wait_s)
                 paths.publish(convert.to_path(plan))

@@ -25,6 +25,8 @@ from vla_driver.bag.storage.source import Source, Window
 
 #: A run of messages outside of chunks: about as large as a chunk.
 _RUN_BYTES: Final = 1 << 20
+#: The records that end the messages, with their lengths.
+_ENDS: Final = ((Opcode.DATA_END, 4), (Opcode.FOOTER, 20))
 _FOOTER: Final = struct.Struct('<BQQQI')
 _FORMATS: Final = {
     'ros2msg': MessageDefinitionFormat.MSG,
@@ -44,11 +46,8 @@ class McapFile(BlockFile):
         super().__init__(source, notes)
         self._schemas: dict[int, Schema] = {}
         self._metadata_places: list[tuple[int, int]] = []
-        opcode, length = HEAD.unpack(source.read(len(MAGIC), HEAD.size).ljust(HEAD.size, b'\0'))
-        if opcode != Opcode.HEADER or length > 1 << 20:
-            raise DamagedError(f'{self.name} is cut off or damaged within its first bytes: nothing can be read')
-        self._profile = parsed(Header, source.read(len(MAGIC) + HEAD.size, length)).profile
-        self._data_start = len(MAGIC) + HEAD.size + length
+        self._expected = 0  # messages, as the index says
+        self._profile, self._data_start = self._read_header()
         try:
             whole = self._read_summary()
         except (DamagedError, KeyError, struct.error):
@@ -56,7 +55,23 @@ class McapFile(BlockFile):
         if not whole:
             self.blocks, self.by_id, self._schemas, self._metadata_places = [], {}, {}, []
             self._scan()
+        found = sum(channel.count for channel in self.by_id.values())
+        if self._data_start == len(MAGIC) and not self.blocks:
+            raise DamagedError(f'{self.name} is cut off or damaged within its first bytes: nothing can be read')
+        if found < self._expected and not self.cut:
+            notes.damage(self.name, f'its index speaks of {self._expected} messages, {found} were found')
         self.span(self.blocks)
+
+    def _read_header(self) -> tuple[str, int]:
+        """Return the profile and where the data begin; where that is damaged, all may be there still."""
+        begin = len(MAGIC) + HEAD.size
+        opcode, length = HEAD.unpack(self.source.read(len(MAGIC), HEAD.size).ljust(HEAD.size, b'\0'))
+        if opcode == Opcode.HEADER and length < 1 << 20:
+            try:
+                return parsed(Header, self.source.read(begin, length)).profile, begin + length
+            except DamagedError:
+                pass
+        return '', len(MAGIC)
 
     @property
     def metadata(self) -> str:
@@ -122,6 +137,7 @@ class McapFile(BlockFile):
                 self._metadata_places.append((place.offset, place.length))
             else:
                 self._describe(opcode, content)
+        self._expected = statistics.message_count if statistics is not None else 0
         if any(chunk.chunk_start_offset + chunk.chunk_length > footer for chunk in chunks):
             return False
         # A chunk without an index among others with one holds no message.
@@ -163,9 +179,9 @@ class McapFile(BlockFile):
         while True:
             opcode, length = HEAD.unpack(window.at(at, HEAD.size).ljust(HEAD.size, b'\0'))
             begin, end = at + HEAD.size, at + HEAD.size + length
-            if opcode in (Opcode.DATA_END, Opcode.FOOTER):
+            if (opcode, length) in _ENDS:
                 break
-            if opcode == 0 or end > self.source.size or 0x10 <= opcode < 0x80:
+            if opcode in (0, Opcode.DATA_END, Opcode.FOOTER) or end > self.source.size or 0x10 <= opcode < 0x80:
                 if opcode == Opcode.CHUNK and end > self.source.size:
                     self._add_torn(at)
                 resumed = next_chunk(self.source, at + 1)

@@ -23,7 +23,8 @@ class Metadata:
     """What metadata.yaml says.
 
     files: of the recording, as written there.  storage: 'mcap', 'sqlite3' or '' (after reindexing).  custom: free
-    data by key.  qos: topic -> what its publishers offered.  hashes: topic -> its type's.  Topics without are left out.
+    data by key.  qos: topic -> what its publishers offered.  hashes: topic -> its type's.  counts: topic -> messages.
+    Topics without are left out.
     """
 
     files: tuple[str, ...] = ()
@@ -32,6 +33,7 @@ class Metadata:
     custom: Mapping[str, str] = field(default_factory=dict)
     qos: Mapping[str, Sequence[Qos]] = field(default_factory=dict)
     hashes: Mapping[str, str] = field(default_factory=dict)
+    counts: Mapping[str, int] = field(default_factory=dict)
 
 
 def read_metadata(text: str) -> Metadata:
@@ -48,6 +50,7 @@ def read_metadata(text: str) -> Metadata:
         raise InvalidInput(f'it has no {_ROOT}')
     qos: dict[str, Sequence[Qos]] = {}
     hashes: dict[str, str] = {}
+    counts: dict[str, int] = {}
     for topic in _items(root.get('topics_with_message_count')):
         about = topic.get('topic_metadata')
         if isinstance(about, dict):
@@ -55,6 +58,8 @@ def read_metadata(text: str) -> Metadata:
                 qos[str(about.get('name'))] = offered
             if digest := about.get('type_description_hash'):
                 hashes[str(about.get('name'))] = str(digest)
+            if isinstance(messages := topic.get('message_count'), int):
+                counts[str(about.get('name'))] = messages
     custom = root.get('custom_data')
     count = root.get('message_count')
     names = root.get('relative_file_paths') or [one.get('path') for one in _items(root.get('files'))]
@@ -65,6 +70,7 @@ def read_metadata(text: str) -> Metadata:
         {str(k): str(v) for k, v in custom.items()} if isinstance(custom, dict) else {},
         qos,
         hashes,
+        counts,
     )
 
 

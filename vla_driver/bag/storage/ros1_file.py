@@ -30,6 +30,8 @@ _MAGIC: Final = b'#ROSBAG V2.0\n'
 _MESSAGE, _BAG, _INDEX, _CHUNK, _CHUNK_INFO, _CONNECTION = 2, 3, 4, 5, 6, 7
 _COMPRESSIONS: Final = {b'none': '', b'bz2': 'bzip2', b'lz4': 'lz4'}
 _U32, _TIME = struct.Struct('<I'), struct.Struct('<II')
+#: The first record is filled up to this size.
+_HEADER_SIZE: Final = 4096
 _MOST_HEADER: Final = 1 << 20
 _FOREVER: Final = QosTime(9223372036, 854775807)
 
@@ -71,7 +73,7 @@ class Ros1File(BlockFile):
             raise DamagedError(f'{self.name} is a ROS 1 bag of another version ({version}), readable is V2.0')
         opcode, fields, _, _, end = self._head(window, len(_MAGIC))
         if opcode != _BAG:
-            raise DamagedError(f'{self.name} is cut off or damaged within its first bytes: nothing can be read')
+            fields, end = {}, len(_MAGIC) + _HEADER_SIZE  # damaged; what comes behind may be whole
         if fields.get(b'encryptor'):
             raise DamagedError(f'{self.name} is encrypted ({fields[b"encryptor"].decode("ascii", "replace")})')
         try:
@@ -81,6 +83,8 @@ class Ros1File(BlockFile):
         if not whole:
             self.blocks, self.by_id = [], {}
             self._scan(window, end)
+        if not whole and not self.blocks:
+            raise DamagedError(f'{self.name} is cut off or damaged within its first bytes: nothing can be read')
         for block in self.blocks:
             for number, count in block.counts.items():
                 if number in self.by_id:
@@ -221,7 +225,11 @@ def _records(data: bytes) -> list[tuple[int, _Fields, int, int]]:
         if at + 8 + size > len(data):
             found.append((0, {}, 0, at + 8 + size))
             break
-        fields = _fields(data[at + 4 : at + 4 + size])
+        try:
+            fields = _fields(data[at + 4 : at + 4 + size])
+        except DamagedError:
+            found.append((0, {}, 0, len(data) + 1))
+            break
         (length,) = _U32.unpack_from(data, at + 4 + size)
         begin = at + 8 + size
         at = begin + length

@@ -87,7 +87,10 @@ class Source:
         self.size: int = os.fstat(unpacked.fileno()).st_size if unpacked is not None else path.stat().st_size
 
     def read(self, offset: int, length: int) -> bytes:
-        """Return up to `length` bytes from `offset` on, fewer at the end of the file."""
+        """Return up to `length` bytes from `offset` on, fewer at the end of the file, none outside of it."""
+        if not 0 <= offset < self.size:
+            return b''
+        length = min(length, self.size - offset)  # a damaged number would ask for memory
         if self._unpacked is not None:
             return os.pread(self._unpacked.fileno(), length, offset)
         with self._path.open('rb', buffering=0) as file:

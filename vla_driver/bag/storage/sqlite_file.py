@@ -22,7 +22,7 @@ from rosbags.interfaces import MessageDefinition, MessageDefinitionFormat
 
 from vla_driver.bag.storage.blocks import DamagedError
 from vla_driver.bag.storage.entries import NO_DEFINITION, Channel, Entry
-from vla_driver.bag.storage.metadata import read_qos
+from vla_driver.bag.storage.metadata import read_metadata, read_qos
 from vla_driver.bag.storage.notes import Notes
 from vla_driver.types import InvalidInput
 
@@ -46,9 +46,11 @@ class SqliteFile:
         self._rows: list[tuple[int, int]] | None = None  # (log time, id), where SQLite cannot sort by itself
         beside = [Path(f'{path}{suffix}') for suffix in _BESIDE]
         if any(file.is_file() and file.stat().st_size for file in beside):
-            self._uri = f'file:{quote(str(self._copied(path, beside)))}'
+            path = self._copied(path, beside)
+            self._uri = f'file:{quote(str(path))}'
         else:
             self._uri = f'file:{quote(str(path.resolve()))}?immutable=1'
+        self._path = path
         try:
             with closing(self._connect()) as database:
                 self._read_topics(database)
@@ -126,11 +128,14 @@ class SqliteFile:
                 database.execute(f'PRAGMA index_info("{row[1]}")').fetchone()[2] == 'timestamp'
                 for row in database.execute('PRAGMA index_list(messages)')
             )
-            for topic, count, first, last in database.execute(
-                'SELECT topic_id, COUNT(*), MIN(timestamp), MAX(timestamp) FROM messages NOT INDEXED GROUP BY topic_id'
-            ):
-                counts[topic] = count
-                self._span(first, last)
+            counts = self._counts_as_recorded(database) if indexed else {}
+            if not counts:
+                for topic, count, first, last in database.execute(
+                    'SELECT topic_id, COUNT(*), MIN(timestamp), MAX(timestamp)'
+                    ' FROM messages NOT INDEXED GROUP BY topic_id'
+                ):
+                    counts[topic] = count
+                    self._span(first, last)
             if not indexed:
                 self._rows = sorted(database.execute('SELECT timestamp, id FROM messages'))
         except sqlite3.Error as error:
@@ -138,6 +143,28 @@ class SqliteFile:
             self._recover(database, counts, error)
         for channel in self.channels:
             channel.count = counts.get(channel.id, 0)
+
+    def _counts_as_recorded(self, database: sqlite3.Connection) -> dict[int, int]:
+        """Return topic's id -> messages as the recorder wrote them at its end; {} where that may not be all.
+
+        Counting takes a walk over the whole file: seconds, where it is large.
+        """
+        size = self._path.stat().st_size
+        with self._path.open('rb') as file:
+            header = file.read(100)
+        page, pages = int.from_bytes(header[16:18], 'big'), int.from_bytes(header[28:32], 'big')
+        (last,) = database.execute('SELECT MAX(id) FROM messages').fetchone()
+        try:
+            recorded = read_metadata(self.metadata)
+        except InvalidInput:
+            return {}
+        if size < (65536 if page == 1 else page) * pages or not last or last != recorded.message_count:
+            return {}
+        for (log_ns,) in database.execute(
+            'SELECT MIN(timestamp) FROM messages UNION SELECT MAX(timestamp) FROM messages'
+        ):
+            self._span(log_ns, log_ns)
+        return {channel.id: recorded.counts.get(channel.topic, 0) for channel in self.channels}
 
     def _span(self, first: int, last: int) -> None:
         self.start_ns = first if self.start_ns is None else min(self.start_ns, first)
@@ -152,6 +179,8 @@ class SqliteFile:
             for number, topic, log_ns, _ in database.execute(
                 'SELECT id, topic_id, timestamp, length(data) FROM messages NOT INDEXED ORDER BY id'
             ):
+                if not (isinstance(log_ns, int) and isinstance(topic, int)):
+                    continue
                 self._rows.append((log_ns, number))
                 counts[topic] = counts.get(topic, 0) + 1
                 self._span(log_ns, log_ns)

@@ -30,7 +30,7 @@ from vla_driver.commands.common import (
     read_json,
     write_json,
 )
-from vla_driver.policies.registry import POLICY_NAMES, require_checkpoint
+from vla_driver.policies.registry import POLICY_NAMES, merged_adapter, require_checkpoint
 from vla_driver.settings.options import add_options
 from vla_driver.settings.scenario import ScenarioParameters
 
@@ -102,6 +102,7 @@ def run(args: argparse.Namespace) -> int:
     evaluation = {
         'policy': args.policy,
         'model': checkpoint,
+        'adapter': merged_adapter(checkpoint),
         'split': args.split,
         'seed': args.seed,
         'plan_hz': args.plan_hz,

@@ -41,7 +41,7 @@ from vla_driver.commands.pruning_arguments import (
     pruning_json,
     pruning_settings,
 )
-from vla_driver.policies.registry import checkpoint_of, require_checkpoint
+from vla_driver.policies.registry import checkpoint_of, merged_adapter, require_checkpoint
 from vla_driver.settings.options import add_options
 from vla_driver.settings.planner import START_S
 from vla_driver.settings.policy import PolicyParameters
@@ -102,6 +102,7 @@ def run(args: argparse.Namespace) -> int:
         {
             'policy': args.policy,
             'model': checkpoint,
+            'adapter': merged_adapter(checkpoint),
             'pruning': pruning_json(pruning),
             'size': list(SIZE),
             'jpeg_kb': kilobytes,

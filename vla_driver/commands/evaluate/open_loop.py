@@ -32,6 +32,7 @@ from vla_driver.commands.common import (
     bag_rig,
     bag_topics,
     calibration_json,
+    matching_of,
     progress,
     provenance,
     tell_calibration,
@@ -39,7 +40,7 @@ from vla_driver.commands.common import (
 )
 from vla_driver.commands.pruning_arguments import add_pruning_arguments, pruning_json, pruning_settings
 from vla_driver.observation.reasons import grouped, in_words
-from vla_driver.policies.registry import POLICY_NAMES, checkpoint_of, make_policy
+from vla_driver.policies.registry import POLICY_NAMES, checkpoint_of, make_policy, merged_adapter
 from vla_driver.settings.options import add_options
 from vla_driver.settings.policy import PolicyParameters
 from vla_driver.types import InvalidInput, Policy
@@ -51,7 +52,9 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
-    parser.add_argument('bags', nargs='+', type=Path, metavar='BAG', help='a rosbag2 folder, .mcap or .db3 file')
+    parser.add_argument(
+        'bags', nargs='+', type=Path, metavar='BAG', help='a rosbag2 folder, .mcap, .db3 or ROS 1 .bag file'
+    )
     add_policy_arguments(parser, POLICY_NAMES)
     add_options(parser, PolicyParameters, 'prompt')
     add_bag_arguments(parser)
@@ -90,8 +93,7 @@ def run(args: argparse.Namespace) -> int:
                     topics=topics,
                     rig=rig,
                     rectified=args.rectified,
-                    missing_cameras=args.missing_cameras or (),
-                    max_skew_s=args.max_skew_s,
+                    matching=matching_of(args),
                     on_inputs=partial(_tell_inputs, path, told),
                     on_sample=bar.update,
                 )
@@ -101,7 +103,12 @@ def run(args: argparse.Namespace) -> int:
     skipped: Counter[str] = Counter()
     for result in results:
         skipped.update(result.skipped)
-    about = {'policy': args.policy, 'model': checkpoint, 'pruning': pruning_json(pruning)}
+    about = {
+        'policy': args.policy,
+        'model': checkpoint,
+        'adapter': merged_adapter(checkpoint),
+        'pruning': pruning_json(pruning),
+    }
     ends = {'bags': [_of_bag(result) for result in results], 'provenance': provenance()}
     if not samples:
         write_json(args.json, {**about, 'samples': 0, **ends})

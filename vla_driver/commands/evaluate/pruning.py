@@ -105,7 +105,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the command."""
     from vla_driver.evaluate.pruning.comparison import make_variants, refusals
-    from vla_driver.policies.registry import require_checkpoint
+    from vla_driver.policies.registry import merged_adapter, require_checkpoint
     from vla_driver.sim.rollout import ticks_per_plan
 
     ticks_per_plan(args.plan_hz)
@@ -143,6 +143,7 @@ def run(args: argparse.Namespace) -> int:
     _print(rows)
     about = {
         'model': model,
+        'adapter': merged_adapter(model),
         'split': args.split if args.scenarios or not args.bags else None,
         'bags': [str(bag) for bag in args.bags or ()],
         'seed': args.seed,

@@ -19,7 +19,8 @@ CODECS: Final = ('h264', 'h265')
 _NAMES: Final = {'h264': ('h264', 'h.264', 'x264', 'avc'), 'h265': ('h265', 'h.265', 'x265', 'hevc')}
 
 _START: Final = b'\0\0\1'
-_SPS, _IDR, _SLICES = 7, 5, (1, 2, 5)
+_SPS, _SEI, _IDR, _SLICES = 7, 6, 5, (1, 2, 5)
+_RECOVERY_POINT: Final = 6  # a kind of SEI message (D.1.8)
 #: The first two bytes of units that streams of H.265 begin with (both layer 0): parameter sets, delimiter, slices ...
 _H265_FIRST: Final = (0x40, 0x42, 0x44, 0x46, 0x4E, 0x26, 0x28, 0x2A, 0x02, 0x00)
 #: Profiles of H.264 whose sequence parameters tell of colours and scaling (7.3.2.1.1).
@@ -50,10 +51,16 @@ def codec_of(start: bytes) -> str:
 
 @dataclass(frozen=True)
 class PacketInfo:
-    """picture: whether it holds one; key: one that needs none before; lost: whether something is missing in front."""
+    """What a packet is.
+
+    picture: whether it holds one; key: one that needs none before it; entry: from here on the stream is refreshed bit
+    by bit, so that a decoder may begin (encoders with intra refresh send no other key); lost: whether something is
+    missing in front.
+    """
 
     picture: bool
     key: bool
+    entry: bool
     lost: bool
 
 
@@ -67,7 +74,7 @@ class StreamWatch:
 
     def look(self, codec: str, data: bytes, stamp_s: float) -> PacketInfo:
         """Return what a packet is.  A packet that cannot be read counts as a picture: the decoder says why not."""
-        picture, key, lost = False, False, False
+        picture, key, entry, lost = False, False, False, False
         found = False
         for unit in _units(data):
             found = True
@@ -80,15 +87,17 @@ class StreamWatch:
             kind = unit[0] & 0x1F
             if kind == _SPS:
                 self._numbers = _Numbers.of(unit, self._numbers)
+            elif kind == _SEI:
+                entry = entry or unit[1] == _RECOVERY_POINT
             elif kind in _SLICES:
                 picture, key = True, kind == _IDR
                 lost = self._numbers is not None and not self._numbers.follows(unit)
                 break
         if not found:
-            return PacketInfo(True, False, False)
+            return PacketInfo(True, False, False, False)
         if picture:
             lost = self._silent(stamp_s) or lost
-        return PacketInfo(picture, key, lost and not key)
+        return PacketInfo(picture, key, entry, lost and not key)
 
     def _silent(self, stamp_s: float) -> bool:
         """Return whether the last picture was too long ago for none to be missing."""

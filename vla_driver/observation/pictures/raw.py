@@ -127,6 +127,9 @@ def decode_raw(
     check_size(width, height)
     name = encoding.strip().lower()
     name = _OTHER_NAMES.get(name, name)
+    if name not in RAW_ENCODINGS:
+        refuse_depth(encoding, 'image encoding')
+        raise InvalidInput(f'image encoding {encoding!r}, allowed: {", ".join(RAW_ENCODINGS)}')
     source = _Source(np.frombuffer(data, dtype=np.uint8), f'image {width}x{height} {encoding}', step)
     if name in _PACKED:
         # Halved before its colours are converted, which is as exact.
@@ -158,15 +161,12 @@ def _converted(source: _Source, width: int, height: int, name: str, is_bigendian
         else:
             chroma = source.rows(height // 2, width, step, step * height)
         return np.asarray(cv2.cvtColor(np.vstack([luma, chroma]), _YUV_420[name]))
-    if name in _YUV_444:
-        step = source.brightness_step(height, width, 3 * width)
-        luma = source.rows(height, width, step)
-        chroma = source.rows(height, 2 * width, 2 * step, step * height)
-        # OpenCV has no conversion for it: as one of 4:2:0 with every brightness four times it comes out exactly.
-        doubled = np.vstack([luma.repeat(2, axis=0).repeat(2, axis=1), chroma])
-        return np.ascontiguousarray(cv2.cvtColor(doubled, _YUV_444[name])[::2, ::2])
-    refuse_depth(name, 'image encoding')
-    raise InvalidInput(f'image encoding {name!r}, allowed: {", ".join(RAW_ENCODINGS)}')
+    step = source.brightness_step(height, width, 3 * width)
+    luma = source.rows(height, width, step)
+    chroma = source.rows(height, 2 * width, 2 * step, step * height)
+    # OpenCV has no conversion for 4:4:4: as 4:2:0 with every brightness four times it comes out exactly.
+    doubled = np.vstack([luma.repeat(2, axis=0).repeat(2, axis=1), chroma])
+    return np.ascontiguousarray(cv2.cvtColor(doubled, _YUV_444[name])[::2, ::2])
 
 
 def _channels(rows: npt.NDArray[np.uint8], channels: int, bits: int, is_bigendian: bool) -> npt.NDArray[Any]:

@@ -24,7 +24,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from vla_driver.observation.pictures.bitstream import CODECS, StreamWatch, codec_named, codec_of
+from vla_driver.observation.pictures.bitstream import CODECS, PacketInfo, StreamWatch, codec_named, codec_of
 from vla_driver.observation.pictures.compressed import kind_of
 from vla_driver.observation.pictures.shared import halved
 from vla_driver.types import Image, InvalidInput
@@ -66,7 +66,7 @@ def video_codec(message: Any) -> str:
         start = bytes(memoryview(content)[:12])
     except TypeError:
         return ''  # no bytes: the picture's decoder says so
-    if not is_video_message(message) and kind_of(memoryview(start)):
+    if not hasattr(message, 'pts') and kind_of(memoryview(start)):
         return ''  # a file, whatever the format says
     return codec_named(text) or codec_of(start)
 
@@ -85,8 +85,7 @@ class _Packet:
     codec: str
     data: bytes
     stamp_ns: int
-    picture: bool
-    key: bool
+    info: PacketInfo
     lost: bool
     epoch: int
 
@@ -117,7 +116,7 @@ class VideoStream:
             lost = (info.lost or self._dropped) and not info.key
             if info.picture:
                 self._newest_ns, self._dropped = stamp_ns, False
-            self._pending.append(_Packet(codec, content, stamp_ns, info.picture, info.key, lost, self._epoch))
+            self._pending.append(_Packet(codec, content, stamp_ns, info, lost, self._epoch))
             self._bytes += len(content)
             if len(self._pending) > MAX_PACKETS or self._bytes > _MAX_BYTES:
                 self._give_up()
@@ -138,14 +137,14 @@ class VideoStream:
 
     def _give_up(self) -> None:
         """Drop what lies before the newest key frame; everything, where that is not enough."""
-        keys = [k for k, packet in enumerate(self._pending) if packet.key]
+        keys = [k for k, packet in enumerate(self._pending) if packet.info.key]
         self._drop(keys[-1] if keys and keys[-1] > 0 else len(self._pending))
-        self._dropped = not any(packet.picture for packet in self._pending)
+        self._dropped = not any(packet.info.picture for packet in self._pending)
 
     def _drop(self, count: int) -> None:
         """Drop the oldest packets; parameter sets stay, which may have been sent only once."""
         first = [self._pending.popleft() for _ in range(count)]
-        kept = [packet for packet in first if not packet.picture][-_PARAMETERS:]
+        kept = [packet for packet in first if not packet.info.picture][-_PARAMETERS:]
         self._pending.extendleft(reversed(kept))
         self._bytes = sum(len(packet.data) for packet in self._pending)
 
@@ -169,7 +168,7 @@ class VideoStream:
 
     def _next(self, stamp_ns: int) -> _Packet | None:
         """Take the next packet that the picture needs, if any: nothing before the newest key frame does."""
-        keys = [k for k, packet in enumerate(self._pending) if packet.key and packet.stamp_ns <= stamp_ns]
+        keys = [k for k, packet in enumerate(self._pending) if packet.info.key and packet.stamp_ns <= stamp_ns]
         if keys and keys[-1]:
             self._drop(keys[-1])
         if not self._pending:
@@ -187,6 +186,7 @@ class _Decoder:
         self._codec = ''
         self._epoch = 0
         self._waiting = _FIRST  # why there is no picture until the next key frame; '' when there is
+        self._refreshing = False  # begun amid a stream that is refreshed bit by bit
         self._frames: dict[int, Any] = {}
 
     def knows(self, stamp_ns: int) -> bool:
@@ -210,26 +210,30 @@ class _Decoder:
         self.begin(packet.epoch)
         if packet.codec != self._codec:
             self._open(packet.codec)
-        if packet.lost:
+        if packet.lost and not self._waiting:
             self._wait(_awaited('a packet was lost'))
-        if packet.key:
-            self._waiting = ''
-        if self._waiting and packet.picture:
+        if packet.info.key:
+            self._waiting, self._refreshing = '', False
+        elif self._waiting and packet.info.entry:
+            self._refreshing = True
+        if self._waiting and packet.info.picture and not self._refreshing:
             self._keep(packet.stamp_ns, self._waiting)
             return
         frame = self._decode(packet)
-        if packet.picture:
+        if packet.info.picture:
             self._keep(packet.stamp_ns, frame)
 
     def _decode(self, packet: _Packet) -> Any:
         import av
 
-        sent = av.Packet(packet.data)
+        # Made by size it is padded with zeros, which FFmpeg reads beyond a packet's end; made of bytes it is not.
+        sent = av.Packet(len(packet.data))
+        sent.update(packet.data)
         sent.pts = sent.dts = packet.stamp_ns
         try:
             frames = self._context.decode(sent)
         except av.error.FFmpegError as error:
-            if not packet.picture:
+            if not packet.info.picture:
                 return None  # parameter sets alone: the decoder misses a picture, and has understood them
             self._wait(_awaited('a packet was damaged'))
             return f'packet of {len(packet.data)} bytes cannot be decoded: {error.strerror}'
@@ -238,7 +242,12 @@ class _Decoder:
             return _REORDERED
         for frame in frames:
             if frame.pts == packet.stamp_ns and not frame.is_corrupt:
+                self._waiting, self._refreshing = '', False
                 return frame
+        if self._refreshing and not frames:
+            return self._waiting  # the decoder holds its pictures back until they are whole
+        if not packet.info.picture:
+            return None
         self._wait(_awaited('a packet was damaged'))
         return f'packet of {len(packet.data)} bytes gave no whole picture; each message must hold one'
 
@@ -254,11 +263,12 @@ class _Decoder:
         if codec == 'h265':
             # FFmpeg's H.264 marks what it had to conceal; its H.265 only refuses, and when it is asked to.
             context.options = {'err_detect': 'explode'}
-        self._context, self._codec, self._waiting = context, codec, _FIRST
+        self._context, self._codec = context, codec
+        self._waiting, self._refreshing = _FIRST, False
 
     def _wait(self, why: str) -> None:
         """Forget the pictures that later ones refer to; parameter sets stay, which may have been sent only once."""
-        self._waiting = why
+        self._waiting, self._refreshing = why, False
         if self._context is not None:
             self._context.flush_buffers()
 

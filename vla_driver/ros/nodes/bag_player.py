@@ -241,6 +241,7 @@ class BagPlayerNode(DriverNode[BagPlayerParameters]):
             'messages': self._sent,
             'rounds': self._rounds,
             'latest_by_s': self._late_s,
+            'unread': '; '.join(self._bag.unread) or None if self._bag is not None else None,
         }
         yield Status('playback', level, self._state, values)
 

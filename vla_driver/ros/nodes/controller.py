@@ -13,6 +13,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 from builtin_interfaces.msg import Time
@@ -29,6 +30,7 @@ from vla_driver.planning.control import ControlCommand, TrajectoryController, de
 from vla_driver.ros.nodes.calibration_topics import transform_message_type
 from vla_driver.ros.nodes.lifecycle import DriverNode, StampWatch
 from vla_driver.ros.nodes.process import run
+from vla_driver.ros.nodes.waiting import WaitingLog, describe_inputs
 from vla_driver.ros.wire import carla, qos
 from vla_driver.ros.wire.conversions import BASE_FRAME, from_driving_plan
 from vla_driver.ros.wire.diagnostics import Level, RateMeter, Status
@@ -72,8 +74,12 @@ class ControllerNode(DriverNode[ControllerParameters]):
 
     def start(self) -> None:
         """Subscribe, and watch for silent odometry."""
-        self.listen(DrivingPlan, 'plan', self._on_plan, qos.RELIABLE)
-        self.listen(Odometry, 'odom', self._on_odometry, qos.STATE_SUBSCRIPTION)
+        self._inputs = {
+            'plan': [self.listen(DrivingPlan, 'plan', self._on_plan, qos.RELIABLE)],
+            'odometry': [self.listen(Odometry, 'odom', self._on_odometry, qos.STATE_SUBSCRIPTION)],
+        }
+        self._waiting = WaitingLog(partial(describe_inputs, self), 'following plans')
+        self.every(0.5, self._look_for_inputs)
         transforms = transform_message_type()
         if transforms is not None:
             self.listen(transforms, '/tf_static', self._on_transforms, qos.LATCHED_BY_MANY)
@@ -175,23 +181,36 @@ class ControllerNode(DriverNode[ControllerParameters]):
                 carla.to_control(command, p.control_config(), self._odometry_stamp, p.carla_max_steer_rad)
             )
 
-    def report(self) -> Iterable[Status]:
-        """Say whether a plan is followed, and what is missing if not."""
+    def _look_for_inputs(self) -> None:
+        """Say what is waited for, or that all is there."""
+        missing = self._missing()
+        told = self._waiting.look(missing, self._inputs, planning=not missing)
+        if told is not None and told[0]:
+            self.get_logger().warning(told[1])
+        elif told is not None:  # on a line of its own: rclpy refuses another severity from the same one
+            self.get_logger().info(told[1])
+
+    def _missing(self) -> list[str]:
+        """Return what is missing, each input by name."""
         missing = []
         age = self._odometry_times.age_s
         if not self._odometry_is_fresh:
             missing.append('odometry (none received)' if age is None else f'odometry (silent for {age:.1f} s)')
-        plan_age = self._plan_times.age_s
         if self._plan is None:
             missing.append('plan (none received)')
         elif self._ego is not None and not self._plan.is_fresh(self._ego.stamp_s):
             missing.append(f'plan (stale, {describe_age(self._plan, self._ego.stamp_s)})')
+        return missing
+
+    def report(self) -> Iterable[Status]:
+        """Say whether a plan is followed, and what is missing if not."""
+        missing = self._missing()
         values = {
             'odometry_hz': self._odometry_times.rate_hz,
-            'odometry_age_s': age,
+            'odometry_age_s': self._odometry_times.age_s,
             'odometry_repeated': self._repeated,
             'plan_hz': self._plan_times.rate_hz,
-            'plan_age_s': plan_age,
+            'plan_age_s': self._plan_times.age_s,
         }
         if missing:
             yield Status('inputs', Level.ERROR, f'missing: {", ".join(missing)}', values)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import threading
 import traceback
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any, ClassVar, Generic, TypeVar
 
 from rcl_interfaces.msg import SetParametersResult
@@ -86,6 +87,7 @@ class DriverNode(LifecycleNode, Generic[P]):
         self._publishers_made: list[Publisher] = []
         self._listeners: list[Subscription] = []
         self._steady_timers: list[Timer] = []
+        self.add_pre_set_parameters_callback(partial(ros_parameters.known, self))
         self.add_on_set_parameters_callback(self._judge_parameters)
         self.add_post_set_parameters_callback(self._take_parameters)
         self._diagnostics_period_s = self.parameters.diagnostics_period_s

@@ -17,11 +17,15 @@ from collections.abc import Iterable, Sequence
 from typing import Final, TypeVar
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
-from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
+from rclpy.exceptions import (
+    InvalidParameterTypeException,
+    InvalidParameterValueException,
+    ParameterNotDeclaredException,
+)
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
-from vla_driver.settings.knob import check, explained, knobs
+from vla_driver.settings.knob import check, explained, knobs, nearest
 from vla_driver.types import InvalidInput
 
 T = TypeVar('T')
@@ -117,6 +121,18 @@ def merged(present: T, requested: Sequence[Parameter]) -> T:
     fields = knobs(type(present))
     values = {given.name: check(type(present), given.name, given.value) for given in requested if given.name in fields}
     return dataclasses.replace(present, **values)  # type: ignore[type-var]
+
+
+def known(node: Node, requested: list[Parameter]) -> list[Parameter]:
+    """Return what is to be set; raise ParameterNotDeclaredException for unknown names, each with the nearest.
+
+    rclpy 7.1.6 refuses such a name, too, but says "undeclared parameter(s): []".
+    """
+    unknown = [given.name for given in requested if not node.has_parameter(given.name)]
+    if unknown:
+        names = node._parameters
+        raise ParameterNotDeclaredException([f'{name}{nearest(name, names)}' for name in unknown])
+    return requested
 
 
 def judge(table: type, parameters: Sequence[Parameter], configured: bool) -> SetParametersResult:

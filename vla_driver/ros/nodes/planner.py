@@ -30,7 +30,7 @@ from vla_driver.msg import TurnCommand as TurnCommandMessage
 from vla_driver.observation.assemble import ObservationAssembler
 from vla_driver.observation.notes import Notes
 from vla_driver.observation.ready import ReadySet
-from vla_driver.observation.reasons import ReasonCounter, in_words
+from vla_driver.observation.reasons import ReasonCounter, grouped, in_words
 from vla_driver.observation.sync import CameraSync
 from vla_driver.planning.tick import Outcome, Planner, TickLimits
 from vla_driver.policies.pruning_settings import settings_of
@@ -188,7 +188,8 @@ class PlannerNode(DriverNode[PlannerParameters]):
         lost = self._assembler.sync.lost(time.monotonic(), self.parameters.stale_s)
         counters = ', '.join(f'{count} {name}' for name, count in self._counters.items() if count)
         why = in_words({**self._reasons.counts(), **lost})
-        standing = '' if self._counters['policy'] else '; '.join(self._assembler.problems())
+        missing = () if self._counters['policy'] else self._assembler.problems()
+        standing = '; '.join(grouped(dict.fromkeys(missing, 1)))
         log = self.get_logger().info if self._counters['policy'] and not lost else self.get_logger().warning
         log(f'pictures: {counters or "no complete set"}' + (f'; no plan: {why or standing}' if why or standing else ''))
 
@@ -196,7 +197,7 @@ class PlannerNode(DriverNode[PlannerParameters]):
         """Change the pruning, or say why not."""
         before = self._pruning.settings
         in_own_thread(partial(self._pruning.change, settings_of(wanted)), self.exit_requested)
-        if self._pruning.settings != before:
+        if self._pruning.settings.describe() != before.describe():
             self.get_logger().info(f'{before.describe()} -> {self._pruning.settings.describe()}')
 
     def parameters_changed(self) -> None:
@@ -281,7 +282,7 @@ class PlannerNode(DriverNode[PlannerParameters]):
         self._counters[_COUNTED[result.outcome]] += 1
         self._reasons.update(result.problems)
         if result.outcome in (Outcome.FAILED, Outcome.NOT_READY):
-            self._warn(f'no plan of the policy: {result.problem}')
+            self._warn(f'no plan of the policy: {"; ".join(grouped(dict.fromkeys(result.problems, 1)))}')
         if result.outcome in (Outcome.FAILED, Outcome.NOT_READY, Outcome.STALE):
             self._last_problem = result.problem
         if result.plan is not None:

@@ -134,8 +134,8 @@ class Bag:
         self._files.close()
 
     @property
-    def notes(self) -> Sequence[str]:
-        """Sentences about what of the bag is not read and how far; more may come while it is played."""
+    def unread(self) -> Sequence[str]:
+        """What of the bag is not read, and how far it goes, in sentences; more may come while it is played."""
         return tuple(self._files.notes)
 
     @property

@@ -9,6 +9,7 @@ For each missing input: on which topics it is listened for, who publishes on the
 from __future__ import annotations
 
 import difflib
+import re
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ PERIOD_S: Final = 5.0
 #: Discovery and the first messages take their time.
 _GRACE_S: Final = 2.0
 _MOST_TOPICS: Final = 3
+#: Words of problems (observation/problems.py, observation/sync.py, controller) that say that nothing comes.
+_SILENT: Final = re.compile(r'\b(no frame|none received|last frame|last one|silent)\b')
 _RELIABILITY: Final = {ReliabilityPolicy.RELIABLE: 'reliable', ReliabilityPolicy.BEST_EFFORT: 'best effort'}
 _DURABILITY: Final = {DurabilityPolicy.TRANSIENT_LOCAL: 'transient local', DurabilityPolicy.VOLATILE: 'volatile'}
 
@@ -136,9 +139,10 @@ class WaitingLog:
     def __init__(
         self,
         describe: Callable[[Mapping[str, Sequence[Subscription]]], Mapping[str, str]],
+        working: str = 'planning',
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._describe, self._clock = describe, clock
+        self._describe, self._working, self._clock = describe, working, clock
         self._next_s = clock() + _GRACE_S
         self._ready_said = False
 
@@ -156,12 +160,13 @@ class WaitingLog:
             if self._ready_said:
                 return None
             self._ready_said = True
-            return False, 'all inputs are there; planning'
+            return False, f'all inputs are there; {self._working}'
         if now_s < self._next_s or not problems:
             return None
         self._next_s, self._ready_said = now_s + PERIOD_S, False
         split = [split_problem(problem, inputs) for problem in problems]
-        missing = {name: inputs[name] for name, _ in split if name in inputs}
+        # Of what has come and cannot be used, the graph knows nothing.
+        missing = {name: inputs[name] for name, why in split if name in inputs and _SILENT.search(why)}
         return True, waiting_text(split, self._describe(missing))
 
 
@@ -169,7 +174,8 @@ def split_problem(problem: str, inputs: Iterable[str]) -> tuple[str, str]:
     """Return the input that a problem is about, and the rest of its words; all of them where it is about none."""
     for name in sorted(inputs, key=len, reverse=True):
         if problem.startswith(name):
-            return name, problem.removeprefix(name).lstrip(': ')
+            rest = problem.removeprefix(name).lstrip(': ')
+            return name, rest[1:-1] if rest.startswith('(') and rest.endswith(')') else rest
     return problem, ''
 
 

@@ -42,8 +42,11 @@ def inspect_bag(command: Path, texts: Mapping[str, str], topics: Mapping[str, st
         rig = texts.get('rig') or given_in_file(texts.get('params_file', ''), 'planner', PlannerParameters, 'rig')
         if rig:
             words += ['--rig', str(rig)]
-        if missing := _given(texts).get('missing_cameras'):
+        given = _given(texts)
+        if missing := given.get('missing_cameras'):
             words += ['--missing-cameras', *missing]
+        if given.get('rectified'):
+            words.append('--rectified')
         try:
             done = subprocess.run(words, capture_output=True, text=True, timeout=_PATIENCE_S, check=False)
         except OSError as error:
@@ -59,7 +62,7 @@ def _given(texts: Mapping[str, str]) -> dict[str, Any]:
     """Return the planner's parameters that arguments or the user's own parameter file set."""
     in_file = {
         name: value
-        for name in ('missing_cameras', 'image_transport', 'turn_command_required')
+        for name in ('missing_cameras', 'image_transport', 'turn_command_required', 'rectified', 'use_tf')
         if (value := given_in_file(texts.get('params_file', ''), 'planner', PlannerParameters, name)) is not None
     }
     return {**in_file, **parameters_given(PlannerParameters, texts)}

@@ -156,7 +156,8 @@ def node(
 def _typed(value: Any) -> ParameterValue:
     """Return a parameter's value with its type: launch would read a text such as '1.5' as the YAML it looks like."""
     if isinstance(value, tuple):
-        return ParameterValue(list(value), value_type=List[str])  # noqa: UP006
+        kind = List[float] if isinstance(value[0], float) else List[str]  # noqa: UP006
+        return ParameterValue(list(value), value_type=kind)
     return ParameterValue(value, value_type=type(value))
 
 

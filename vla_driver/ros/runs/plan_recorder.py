@@ -62,9 +62,9 @@ class _Rounds:
     def __init__(self) -> None:
         self._watch, self._round = StampWatch(), 0
 
-    def key(self, stamp: Any) -> _Key:
+    def key(self, stamp: Any, offset_ns: int = 0) -> _Key:
         self._round += self._watch.jumped_back(_seconds(stamp))
-        return self._round, _nanoseconds(stamp)
+        return self._round, _nanoseconds(stamp) + offset_ns
 
 
 class PlanRecorder:
@@ -72,10 +72,18 @@ class PlanRecorder:
 
     anchor: topic and type of the anchor camera's images, for the latency; None where images are stamped at
     publication, so that the stamp itself says when they were sent.  domain: by default that of ROS_DOMAIN_ID, which
-    must be a whole number from 0 to 232, or empty (InvalidInput).
+    must be a whole number from 0 to 232, or empty (InvalidInput).  camera_time_offset_s: as the planner's, which stamps
+    its plans with it.
     """
 
-    def __init__(self, anchor: tuple[str, str] | None = None, *, domain: int | None = None) -> None:
+    def __init__(
+        self,
+        anchor: tuple[str, str] | None = None,
+        *,
+        domain: int | None = None,
+        camera_time_offset_s: float = 0.0,
+    ) -> None:
+        self._offset_ns = round(camera_time_offset_s * 1e9)
         self._rounds = {topic: _Rounds() for topic in ('image', 'path', 'plan')}
         self._sent_s: dict[_Key, float] = {}
         self._paths: dict[_Key, float] = {}
@@ -220,7 +228,9 @@ class PlanRecorder:
 
     def _on_image(self, message: Any, info: Mapping[str, int]) -> None:
         with self._lock:
-            self._sent_s[self._rounds['image'].key(stamp_of(message))] = info['source_timestamp'] * 1e-9
+            self._sent_s[self._rounds['image'].key(stamp_of(message), self._offset_ns)] = (
+                info['source_timestamp'] * 1e-9
+            )
 
     def _on_diagnostics(self, message: DiagnosticArray) -> None:
         with self._lock:
