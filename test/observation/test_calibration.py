@@ -95,6 +95,7 @@ def test_tables_are_kept_while_the_calibration_is_the_same():
     assert known.lenses['front'] is before
     known.take_info('front', _info(d=[-0.2, 0.1, 0.0, 0.0, 0.0]))
     assert known.lenses['front'] is not before
+    assert known.cameras['front'].warnings == ('its camera_info has changed while driving; the newest is in use',)
 
 
 def test_the_same_calibration_is_the_same_though_it_holds_nan():

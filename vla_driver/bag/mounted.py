@@ -49,8 +49,10 @@ def first_infos(bag: Recorded, inputs: InputTopics) -> dict[str, Any]:
     return {camera: first[topic] for camera, topic in inputs.infos.items() if topic in first}
 
 
-def rig_of_frames(bag: Recorded, inputs: InputTopics, rectified: Collection[str]) -> tuple[CameraRig, dict[str, str]]:
-    """Return the rig of a bag's CameraInfo and tf tree, and camera -> what told where it is mounted.
+def rig_of_frames(
+    bag: Recorded, inputs: InputTopics, rectified: Collection[str]
+) -> tuple[CameraRig, dict[str, tuple[str, str]]]:
+    """Return the rig of a bag's CameraInfo and tf tree, and what told where cameras are mounted.
 
     Raises InvalidInput naming a camera that lacks either.
     """
@@ -65,5 +67,5 @@ def rig_of_frames(bag: Recorded, inputs: InputTopics, rectified: Collection[str]
             f'bag {bag.path}: its tf tree and camera_info do not tell the rig: {error}; give a rig (a YAML file, sim, '
             'nuscenes or bench2drive)'
         ) from error
-    rig = CameraRig('tf', tuple(camera for camera, _ in mounted.values()))
-    return rig, {camera: place for camera, (_, place) in mounted.items()}
+    rig = CameraRig('tf', tuple(camera for camera, _, _ in mounted.values()))
+    return rig, {camera: (place, note) for camera, (_, place, note) in mounted.items()}

@@ -85,7 +85,7 @@ class BagReader:
     ) -> None:
         self._path, self._given, self._naming = Path(path), dict(topics or {}), naming
         self._rig, self._rectified = rig, rectified
-        self._mounted: dict[str, str] = {}  # camera -> what told where it is, where that is not a rig
+        self._mounted: dict[str, tuple[str, str]] = {}  # see `Calibrator`
         self._say = say
         self._files: BagFiles | None = None
         self._skipped: list[NotReady] = []

@@ -106,7 +106,6 @@ def _play(request: ReplayRequest, setup: Wiring, checkpoint: str) -> Recording:
         parameters = {
             **setup.parameters,
             'rig': str(rig_file),
-            'rectified': request.rectified,
             'max_skew_s': request.matching.max_skew_s,
             'camera_time_offset_s': request.matching.camera_time_offset_s,
             'policy': request.policy,

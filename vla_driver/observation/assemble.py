@@ -100,7 +100,7 @@ class ObservationAssembler:
         needs: InputNeeds | None = None,
         turn_command_required: bool = True,
         rectified: bool | Collection[str] = False,
-        mounted: Mapping[str, str] | None = None,
+        mounted: Mapping[str, tuple[str, str]] | None = None,
         use_tf: bool = True,
         camera_time_offset_s: float = 0.0,
         odometry_mount: Sequence[float] = NO_MOUNT,
@@ -338,8 +338,9 @@ class ObservationAssembler:
             navigation = self._route.navigation(ego, turn, distance_m)
         trail = self._odometry.before(synced.stamp_s, self._trail_s, _TRAIL_SPACING_S) if self._trail_s else ()
         rig, lenses = self._calibrator.rig, self._calibrator.lenses
+        words, offset_ns = tuple(problems), self._offset_ns
         self._ready.append(
-            ReadySet(synced, rig, ego, navigation, tuple(problems), self._epoch, self, trail, lenses, self._offset_ns)
+            ReadySet(synced, rig, ego, navigation, words, self._epoch, self, trail, offset_ns=offset_ns, lenses=lenses)
         )
 
     def _odometry_problem(self, stamp_s: float) -> str:

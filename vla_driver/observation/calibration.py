@@ -87,9 +87,9 @@ class CameraCalibration:
 class Calibrator:
     """Keeps the rig in use up to date with CameraInfo and tf messages; not safe against calls at once.
 
-    rectified: the cameras whose pictures are, so that P holds their intrinsics; True: all.  mounted: camera -> what
-    told where it is mounted, where that is not the rig itself.  use_tf: whether transforms move cameras; `frames` has
-    them in any case.
+    rectified: the cameras whose pictures are, so that P holds their intrinsics; True: all.
+    mounted: camera -> (what told where it is mounted, a note on that or ''), where it was not the rig itself.
+    use_tf: whether transforms move cameras; `frames` has them in any case.
 
     `rig`, `lenses` and `cameras` are replaced as wholes, never changed: whoever holds one has a consistent state.
     """
@@ -98,7 +98,7 @@ class Calibrator:
         self,
         rig: CameraRig,
         rectified: bool | Collection[str] = False,
-        mounted: Mapping[str, str] | None = None,
+        mounted: Mapping[str, tuple[str, str]] | None = None,
         use_tf: bool = True,
     ) -> None:
         self._base, self._use_tf = rig, use_tf
@@ -107,6 +107,7 @@ class Calibrator:
         self._tree = FrameTree()
         self._infos: dict[str, Any] = {}  # the last that could be used
         self._seen: dict[str, Any] = {}  # the last that came
+        self._changed: set[str] = set()
         self._refused: dict[str, str] = {}
         self._frames: dict[str, str] = {}  # what pictures name, else camera_info
         self._of_picture: set[str] = set()
@@ -134,6 +135,8 @@ class Calibrator:
         self._seen[camera] = message
         try:
             read_camera_info(message, camera, model.base_from_camera, camera in self._rectified)
+            if camera in self._infos and not same_calibration(self._infos[camera], message):
+                self._changed.add(camera)
             self._infos[camera] = message
             self._refused.pop(camera, None)
         except InvalidInput as error:
@@ -184,14 +187,14 @@ class Calibrator:
 
     def _update(self, name: str) -> None:
         base = self._base[name]
-        notes: tuple[str, ...] = ()
-        pose, mounted = base.base_from_camera, self._mounted.get(name, f'rig {self._base.name}')
+        pose = base.base_from_camera
+        mounted, note = self._mounted.get(name, (f'rig {self._base.name}', ''))
         if self._use_tf and self._tree and name in self._frames:
             try:
                 vehicle = self._tree.base(list(self._frames.values()), filter(None, [self._vehicle]))
                 found = mounting(self._tree, vehicle, self._frames[name])
                 pose, mounted = found.base_from_camera, f'tf ({found.frame} in {vehicle})'
-                notes = (found.note,) if found.note else ()
+                note = found.note
             except InvalidInput:
                 mounted += f' (tf does not connect its frame {self._frames[name]!r})'
         camera, lens, source = replace(base, base_from_camera=pose), None, f'rig {self._base.name}'
@@ -206,6 +209,8 @@ class Calibrator:
         elif message is not None and not (name in lenses and _same_lens(lenses[name], lens, camera)):
             lenses[name] = Undistorter(lens, camera.intrinsics)
         model = lens.model if lens is not None else ''
+        changed = 'its camera_info has changed while driving; the newest is in use' if name in self._changed else ''
+        notes = tuple(filter(None, (note, changed)))
         cameras[name] = CameraCalibration(camera, source, mounted, model, self._refused.get(name, ''), notes)
         self.lenses, self.cameras = MappingProxyType(lenses), MappingProxyType(cameras)
         self.rig = CameraRig(self._base.name, tuple(camera if c.name == name else c for c in self.rig))
@@ -227,8 +232,8 @@ def mount_by_frames(
     infos: Mapping[str, Any],
     rectified: Collection[str] = (),
     vehicle: str = '',
-) -> dict[str, tuple[CameraModel, str]]:
-    """Return camera -> (the camera by its CameraInfo and the tf tree, what told where it is mounted).
+) -> dict[str, tuple[CameraModel, str, str]]:
+    """Return camera -> (the camera by its CameraInfo and the tf tree, what told where it is mounted, a note on that).
 
     pictures, infos: a message of each camera, None where none came; a picture's header.frame_id goes before its
     camera_info's.  vehicle: what the odometry calls the vehicle.
@@ -250,7 +255,7 @@ def mount_by_frames(
         # Not turned by R: that is done where CameraInfo is taken into use.
         read = read_camera_info(info, camera, place.base_from_camera, camera in rectified)
         model = replace(read.model, base_from_camera=place.base_from_camera)
-        found[camera] = (model, f'tf ({place.frame} in {base})' + (f': {place.note}' if place.note else ''))
+        found[camera] = (model, f'tf ({place.frame} in {base})', place.note)
     return found
 
 

@@ -85,8 +85,8 @@ class ReadySet:
     epoch: int
     source: Source = field(repr=False, compare=False)
     trail: tuple[EgoState, ...] = ()
-    lenses: Mapping[str, Undistorter] = field(default_factory=dict, repr=False, compare=False)
     offset_ns: int = 0
+    lenses: Mapping[str, Undistorter] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def stamp_s(self) -> float:

@@ -10,6 +10,7 @@ import time
 import numpy as np
 import pytest
 import torch
+from geometry_msgs.msg import TransformStamped
 from nav_msgs.msg import Path
 from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.parameter import Parameter
@@ -78,6 +79,11 @@ def says(report, name, words, level=Level.ERROR):
     return holds
 
 
+def calibrated(report, camera, words):
+    """Return a condition: the diagnostics of a camera say these words of its calibration."""
+    return lambda: words in (report(f'planner: camera {camera}') or {}).get('calibration', '')
+
+
 def test_plan_path_and_markers_carry_the_images_stamp(probe, nodes, vehicle, plans, report):
     paths, markers = probe.listen(Path, 'path'), probe.listen(MarkerArray, 'markers')
     start(nodes, vehicle)
@@ -119,20 +125,17 @@ def test_calibration_is_read_from_one_message_and_now_and_then_again(probe, node
     def listeners():
         return sum(outlet.get_subscription_count() for outlet in vehicle.infos.values())
 
-    def shown(name, words):
-        return lambda: words in (report(f'planner: camera {name}') or {}).get('calibration', '')
-
     probe.until(lambda: listeners() == 6)
     probe.until(lambda: listeners() == 0, act=tell)
     drive(vehicle, 3, plans)
-    probe.until(shown('back', 'from camera_info K'))
+    probe.until(calibrated(report, 'back', 'from camera_info K'))
     vehicle.stamp_ns -= 5_000_000_000
     drive(vehicle, 2)
     probe.until(lambda: listeners() == 6)
     # Another one in the middle of the drive is noticed, and one that cannot be is said.
     told['back'].k[0] = told['back'].k[4] = 150.0
     told['front'].distortion_model = 'double_sphere'
-    probe.until(shown('back', 'fx 150.0'), act=tell)
+    probe.until(calibrated(report, 'back', 'fx 150.0'), act=tell)
     probe.until(says(report, 'camera front', "'double_sphere' is not known here", Level.WARN), act=vehicle.tick)
     assert 'from camera_info K' in report('planner: camera front')['calibration']
 
@@ -145,8 +148,7 @@ def test_calibration_is_found_below_the_pictures_and_if_it_was_published_once(pr
     planner = nodes.start('planner', FAST, remappings={'camera/back/camera_info': '/camera/back/camera_info/once'})
     nodes.wait_active(planner)
     for name in ('front', 'back'):
-        found = lambda: 'from camera_info K' in (report(f'planner: camera {name}') or {}).get('calibration', '')  # noqa: B023, E731
-        probe.until(found, act=lambda: below.publish(front))
+        probe.until(calibrated(report, name, 'from camera_info K'), act=lambda: below.publish(front))
 
 
 def test_pictures_called_rectified_have_the_intrinsics_of_p(probe, nodes, vehicle, report):
@@ -158,9 +160,27 @@ def test_pictures_called_rectified_have_the_intrinsics_of_p(probe, nodes, vehicl
     }
     beside = probe.publisher(CameraInfo, '/cam/front/camera_info')
     nodes.wait_active(nodes.start('planner', FAST, remappings=topics))
-    shown = lambda: (report('planner: camera front') or {}).get('calibration', '')  # noqa: E731
-    probe.until(lambda: 'fx 200.0' in shown(), act=lambda: beside.publish(info))
-    assert 'camera_info P (rectified)' in shown()
+    probe.until(calibrated(report, 'front', 'fx 200.0'), act=lambda: beside.publish(info))
+    assert calibrated(report, 'front', 'camera_info P (rectified)')()
+
+
+@pytest.mark.parametrize('use_tf', [True, False])
+def test_cameras_are_mounted_where_tf_static_says(probe, nodes, vehicle, report, use_tf):
+    """Only where a ROS distribution brings tf2_msgs; `test/observation/test_calibration.py` has the rest."""
+    tf2_msgs = pytest.importorskip('tf2_msgs.msg')
+    frame = convert.to_camera_info(vehicle.rig['front'], vehicle.stamp).header.frame_id
+    told = TransformStamped(child_frame_id=frame)
+    told.header.frame_id = 'base_link'
+    told.transform.translation.x = 2.5
+    turn = told.transform.rotation
+    turn.x, turn.y, turn.z, turn.w = -0.5, 0.5, -0.5, 0.5  # an optical frame that looks ahead
+    probe.publisher(tf2_msgs.TFMessage, '/tf_static', qos.LATCHED).publish(tf2_msgs.TFMessage(transforms=[told]))
+    start(nodes, vehicle, use_tf=use_tf)
+    words = f'mounted as tf ({frame} in base_link) says' if use_tf else 'mounted as rig sim says'
+    probe.until(calibrated(report, 'front', words), act=vehicle.tick)
+    if not use_tf:
+        probe.spin(1.0)
+        assert calibrated(report, 'front', words)()
 
 
 def test_a_camera_that_is_missing_or_stops_is_named_and_nothing_is_planned(probe, nodes, vehicle, plans, report):
