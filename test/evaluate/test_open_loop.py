@@ -131,7 +131,7 @@ def test_the_command_writes_both_protocols(braking_bag: Path, tmp_path: Path, ca
     assert figures['UniAD']['l2_m']['3s'] == pytest.approx(4.5, abs=0.02)
     assert figures['ST-P3/VAD']['l2_m']['3s'] == pytest.approx(0.5 * 91 / 24, abs=0.02)
     assert set(figures['bags'][0]) == {
-        'bag', 'samples', 'without_future', 'skipped', 'rejected', 'inputs', 'calibration', 'unread'
+        'bag', 'samples', 'without_future', 'skipped', 'rejected', 'inputs', 'calibration', 'notes', 'unread'
     }  # fmt: skip
     assert figures['bags'][0]['calibration']['front']['source'] == 'camera_info K'
     text = capsys.readouterr().out

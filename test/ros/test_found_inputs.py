@@ -14,21 +14,24 @@ from typing import Any
 
 import numpy as np
 import pytest
+import rclpy
 from fixtures.found_cases import CASES, Case
-
-from vla_driver.bag.read import BagReader
-from vla_driver.geometry.rig import load_rig, rig_to_yaml
-from vla_driver.observation.reasons import without_figures
-from vla_driver.planning.tick import Planner, TickResult
-from vla_driver.policies.loading import load_policy
-
-rclpy = pytest.importorskip('rclpy')
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.parameter import Parameter
 
+from vla_driver.bag.matching import Matching
+from vla_driver.bag.read import BagReader
+from vla_driver.bag.recording import Recording
+from vla_driver.commands.replaying import ReplayRequest, exit_status, replay
+from vla_driver.geometry.rig import load_rig, rig_to_yaml
+from vla_driver.observation.reasons import without_figures
+from vla_driver.planning.tick import Planner, TickResult
+from vla_driver.policies.constant_velocity import ConstantVelocityPolicy
+from vla_driver.policies.loading import load_policy
 from vla_driver.ros.nodes.planner import PlannerNode
 from vla_driver.ros.nodes.playback import Bag
 from vla_driver.ros.wire import qos
+from vla_driver.types import PlanSource, Policy
 
 #: The first ticks may come before a live node has heard of everything.
 _FIRST_S = 0.35
@@ -61,28 +64,29 @@ class Answer:
 
 
 def _rig(case: Case) -> Any:
-    return load_rig(case.options.get('rig', 'nuscenes'))
+    name = case.options.get('rig', 'nuscenes')
+    return None if name is None else load_rig(name)
+
+
+def _matching(case: Case) -> Matching:
+    return Matching(**{name: value for name, value in case.options.items() if name != 'rig'})
 
 
 def _calibrated(calibration: Mapping[str, Any]) -> list[str]:
-    """Return what is said of each camera that is not used as its camera_info, or the rig, has it."""
+    """Return what is said of the cameras whose pictures are undistorted."""
     said = []
     for camera, used in calibration.items():
-        said += [f'camera {camera}: {warning}' for warning in used.warnings]
         if used.undistorted:
             said.append(f'camera {camera}: undistorted from {used.undistorted}')
     return said
 
 
-def open_loop(path: Path, case: Case, checkpoint: Path) -> Answer:
-    options = {name: value for name, value in case.options.items() if name != 'rig'}
-    if 'missing_cameras' in options:
-        options['policies'] = dict(entry.split('=') for entry in options.pop('missing_cameras'))
-    policy = load_policy(checkpoint)
+def open_loop(path: Path, case: Case, policy: Policy) -> Answer:
     planner = Planner(policy)
     with BagReader(path, rig=_rig(case)) as bag:
+        matching = _matching(case).keywords(bag.rig().names)
         ticks = {
-            ready.stamp_ns: Tick.of(planner.answer(ready)) for ready in bag.ready_sets(needs=policy.needs, **options)
+            ready.stamp_ns: Tick.of(planner.answer(ready)) for ready in bag.ready_sets(needs=policy.needs, **matching)
         }
         return Answer(ticks, bag.standing, (*bag.notes, *_calibrated(bag.calibration)))
 
@@ -90,7 +94,7 @@ def open_loop(path: Path, case: Case, checkpoint: Path) -> Answer:
 def live(path: Path, case: Case, checkpoint: Path, domain: int, folder: Path) -> Answer:
     """Play the bag's messages, at their pace, to a planner node that was configured as a vehicle would."""
     with BagReader(path, rig=_rig(case)) as bag:
-        inputs, rig, kinds = bag.inputs(), bag.rig(), bag.topics
+        inputs, rig, kinds, mount = bag.inputs(), bag.rig(), bag.topics, bag.odometry_mount()
     rig_file = folder / 'rig.yaml'
     rig_file.write_text(rig_to_yaml(rig), encoding='utf-8')
     absent = [name for name in rig.names if name not in inputs.cameras]
@@ -99,6 +103,7 @@ def live(path: Path, case: Case, checkpoint: Path, domain: int, folder: Path) ->
         'model': str(checkpoint),
         'rig': str(rig_file),
         'threads': 1,
+        'odometry_mount': list(mount),  # what /tf_static says, for tf2_msgs is not to be had from PyPI
         'turn_command_required': inputs.turn_command is not None,
         'missing_cameras': [*case.options.get('missing_cameras', ()), *(f'{name}=skip' for name in absent)]
         or ['require'],
@@ -161,6 +166,13 @@ def live(path: Path, case: Case, checkpoint: Path, domain: int, folder: Path) ->
         rclpy.shutdown(context=context)
 
 
+def replayed(path: Path, case: Case) -> tuple[Recording, int]:
+    """Replay it as the command does; return what came, and the command's exit status."""
+    request = ReplayRequest(path, policy='constant-velocity', rig=_rig(case), matching=_matching(case))
+    recording = replay(request).recording
+    return recording, exit_status(recording)
+
+
 def _until(condition: Any, timeout_s: float = 20.0) -> None:
     end = time.monotonic() + timeout_s
     while not condition():
@@ -219,8 +231,29 @@ def found_bags(tmp_path_factory: pytest.TempPathFactory) -> Any:
 @pytest.mark.parametrize('case', CASES, ids=lambda case: case.name)
 def test_a_live_node_and_open_loop_answer_alike(case: Case, found_bags, tiny_checkpoint, domain, tmp_path):
     path = found_bags(case)
-    offline = open_loop(path, case, tiny_checkpoint)
+    offline = open_loop(path, case, load_policy(tiny_checkpoint))
     check(case, offline)
     online = live(path, case, tiny_checkpoint, domain, tmp_path)
     check(case, online)
     agree(offline, online)
+
+
+@pytest.mark.parametrize('case', CASES, ids=lambda case: case.name)
+def test_replay_and_open_loop_answer_alike(case: Case, found_bags, domain):
+    path = found_bags(case)
+    offline = open_loop(path, case, ConstantVelocityPolicy())
+    check(case, offline)
+    recording, status = replayed(path, case)
+    own = {round(r.plan.stamp_s, 4): r.plan for r in recording.plans if r.plan.source is PlanSource.POLICY}
+    wanted = {round(stamp * 1e-9, 4): tick.own_m for stamp, tick in offline.ticks.items() if tick.own_m is not None}
+    assert set(own) <= set(wanted)
+    assert len(own) >= 0.8 * (len(wanted) - _FIRST_S * 10)
+    for stamp, plan in own.items():
+        if stamp >= min(wanted) + _FIRST_S:
+            np.testing.assert_allclose(plan.trajectory.positions_m, wanted[stamp], atol=1e-3)
+    assert status == (0 if own else 1)
+    if case.reason:
+        told = [*recording.why_not, *recording.standing]
+        assert any(re.search(case.reason, reason) for reason in told), told
+    said = {without_figures(note) for note in recording.notes}
+    assert said == {without_figures(note) for note in offline.notes if 'undistorted' not in note}

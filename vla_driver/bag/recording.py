@@ -62,7 +62,8 @@ class Recording:
 
     sets: what became of the sets of pictures, by the planner's own counters (`sets` of them came); not_planned: why
     no plan of the policy's own came of them; not_matched: why front images became no set; standing: what was missing
-    in the reports that came while the bag was played.  All of these: reason -> how often.
+    in the reports that came while the bag was played.  All of these: reason -> how often.  notes: what the planner used
+    in place of what was sent.
     """
 
     plans: Sequence[ReceivedPlan]
@@ -74,6 +75,7 @@ class Recording:
     not_planned: Mapping[str, int] = field(default_factory=dict)
     not_matched: Mapping[str, int] = field(default_factory=dict)
     standing: Mapping[str, int] = field(default_factory=dict)
+    notes: Sequence[str] = ()
 
     @property
     def own_plans(self) -> int:
@@ -123,6 +125,7 @@ def figures(recording: Recording) -> dict[str, Any]:
         'sets': {**recording.sets, 'not_matched': sum(recording.not_matched.values())},
         'not_planned': recording.why_not,
         'meanwhile': recording.meanwhile,
+        'notes': list(recording.notes),
         'pruning': _pruning(recording),
         'reasons': dict(Counter(p.plan.reason for p in plans if p.plan.reason).most_common(10)),
     }

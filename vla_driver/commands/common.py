@@ -12,13 +12,14 @@ import platform
 import shlex
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vla_driver import __version__
 from vla_driver.bag.matching import Matching
+from vla_driver.observation.notes import Notes
 from vla_driver.settings.options import add_options
 from vla_driver.settings.planner import PlannerParameters
 from vla_driver.settings.policy import NODE_POLICIES, PolicyParameters
@@ -139,6 +140,12 @@ def tell_calibration(calibrations: Mapping[str, Mapping[str, CameraCalibration]]
     for text, bags in told.items():
         others = f' and {len(bags) - 1} more' if len(bags) > 1 else ''
         print(f'calibration of {bags[0]}{others}:\n{text}', file=sys.stderr)
+
+
+def tell_notes(notes: Iterable[str]) -> None:
+    """Say on stderr what was used in place of what was sent; what concerns cameras, `tell_calibration` says."""
+    for note in Notes().new(note for note in notes if not note.startswith('camera ')):
+        print(f'WARNING: {note}', file=sys.stderr)
 
 
 def calibration_json(calibration: Mapping[str, CameraCalibration]) -> dict[str, Any]:

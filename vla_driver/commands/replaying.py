@@ -18,7 +18,7 @@ from vla_driver.bag.matching import Matching
 from vla_driver.bag.read import BagReader
 from vla_driver.bag.recording import Recording, figures, what_became
 from vla_driver.bag.wiring import Wiring, wire
-from vla_driver.commands.common import follow, progress, tell_calibration
+from vla_driver.commands.common import follow, progress, tell_calibration, tell_notes
 from vla_driver.commands.pruning_arguments import planner_parameters
 from vla_driver.geometry.rig import rig_to_yaml
 from vla_driver.observation.reasons import in_words
@@ -182,6 +182,7 @@ def report_replay(request: ReplayRequest, replayed: Replayed, out: Path | None, 
     print(f'{metrics["plans"]} plans at {metrics["rate_hz"]:.1f} Hz' + (f' ({sources})' if sources else ''))
     for line in what_became(metrics):
         print(f'  {line}')
+    tell_notes(recording.notes)
     latency = metrics['camera_to_path_ms']
     if latency:
         print(f'camera to path: median {latency["p50"]:.1f} ms, 99 % {latency["p99"]:.1f} ms')

@@ -63,6 +63,7 @@ class BagResult:
     calibration: Mapping[str, CameraCalibration] = field(default_factory=dict)
     plan_ms: list[float] = field(default_factory=list)
     inputs: Mapping[str, Any] = field(default_factory=dict)
+    notes: Sequence[str] = ()
     unread: Sequence[str] = ()
 
 
@@ -179,7 +180,7 @@ def evaluate_bag(
             raise bag.no_observation(result.skipped)
         result.skipped.update(bag.lost())
         result.rejected, result.calibration = dict(bag.rejected), bag.calibration
-        result.unread = bag.unread
+        result.notes, result.unread = bag.notes, bag.unread
     return result
 
 

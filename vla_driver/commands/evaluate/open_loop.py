@@ -36,6 +36,7 @@ from vla_driver.commands.common import (
     progress,
     provenance,
     tell_calibration,
+    tell_notes,
     write_json,
 )
 from vla_driver.commands.pruning_arguments import add_pruning_arguments, pruning_json, pruning_settings
@@ -99,6 +100,7 @@ def run(args: argparse.Namespace) -> int:
                 )
             )
     tell_calibration({result.bag: result.calibration for result in results})
+    tell_notes(note for result in results for note in result.notes)
     samples = [sample for result in results for sample in result.samples]
     skipped: Counter[str] = Counter()
     for result in results:
@@ -161,5 +163,6 @@ def _of_bag(result: BagResult) -> dict[str, Any]:
         'skipped': grouped(result.skipped),
         'rejected': dict(result.rejected),
         'calibration': calibration_json(result.calibration),
+        'notes': list(result.notes),
         'unread': list(result.unread),
     }

@@ -364,7 +364,7 @@ class PlannerNode(DriverNode[PlannerParameters]):
             {
                 'problems': json.dumps(problems),
                 'turn_command_age_s': self._assembler.turn_command_age_s(now),
-                'notes': '; '.join(self._assembler.notes) or None,
+                'notes': json.dumps(self._assembler.notes),
                 **{f'refused {name}': count for name, count in refused.items()},
             },
         )

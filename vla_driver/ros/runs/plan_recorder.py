@@ -33,6 +33,7 @@ from vla_driver.bag.recording import RawMessage, ReceivedPlan, ReceivedTokens, R
 from vla_driver.bag.schema import PICTURES
 from vla_driver.msg import DrivingPlan, TokenSelection
 from vla_driver.observation.messages import stamp_of
+from vla_driver.observation.notes import Notes
 from vla_driver.observation.reasons import ReasonCounter
 from vla_driver.ros.nodes.lifecycle import StampWatch
 from vla_driver.ros.wire import qos
@@ -92,6 +93,7 @@ class PlanRecorder:
         self._tokens: deque[ReceivedTokens] = deque(maxlen=_KEPT)
         self._count = 0
         self._diagnostics: dict[str, tuple[int, str]] = {}
+        self._notes, self._said = Notes(), list[str]()
         self._values: dict[str, dict[str, str]] = {}
         self._reports = 0  # of a planner
         self._playing = True
@@ -240,6 +242,7 @@ class PlanRecorder:
                 self._reports += status.name == _PLAN_STATUS
                 if status.name == _INPUTS_STATUS and self._playing and self._sent_s:
                     self._standing.update(json.loads(values.get('problems', '[]')))
+                    self._said += self._notes.new(json.loads(values.get('notes', '[]')))
 
     # What was recorded.
 
@@ -284,6 +287,7 @@ class PlanRecorder:
             received, raw, tokens = list(self._plans), list(self._raw), list(self._tokens)
             paths, sent, diagnostics = dict(self._paths), dict(self._sent_s), dict(self._diagnostics)
             values, standing = dict(self._values.get(_PLAN_STATUS, {})), self._standing.counts()
+            notes = tuple(self._said)
         plans = []
         for key, message, plan_s in received:
             path_s = paths.get(key, plan_s)
@@ -300,6 +304,7 @@ class PlanRecorder:
             not_planned=json.loads(values.get('not_planned', '{}')),
             not_matched=json.loads(values.get('not_matched', '{}')),
             standing=standing,
+            notes=notes,
         )
 
 
