@@ -176,7 +176,7 @@ def test_a_replay_of_an_earlier_run_counts_the_present_plans_alone(
     words = ['replay', str(earlier_run), '--policy', 'constant-velocity', '--rate', '0.5', '--out', str(out)]
     assert main(words) == 2
     assert 'has no route (nav_msgs/Path)' in (said := capsys.readouterr().err)
-    assert 'if it is the route, name it: route=/path' in said
+    assert '--topic route=/path' in said
     assert main([*words, '--topic', 'route=/path']) == 0
     metrics = json.loads((out / 'metrics.json').read_text())
     assert 0.8 * (TICKS // 2) <= metrics['plans'] <= TICKS // 2  # the recorded ones would be as many again

@@ -32,6 +32,8 @@ from vla_driver.types import CameraRig, InvalidInput, VlaDriverError
 
 #: After the last image, plans that are under way get this long.
 _TAIL_S = 1.0
+#: The planner reports this often: what was missing while it played is counted by its reports.
+_REPORTS_S = 0.25
 
 
 @dataclass(frozen=True)
@@ -106,6 +108,7 @@ def _play(request: ReplayRequest, setup: Wiring, checkpoint: str) -> Recording:
         parameters = {
             **setup.parameters,
             'rig': str(rig_file),
+            'diagnostics_period_s': _REPORTS_S,
             'max_skew_s': request.matching.max_skew_s,
             'camera_time_offset_s': request.matching.camera_time_offset_s,
             'policy': request.policy,

@@ -42,6 +42,8 @@ def test_ctrl_c_while_the_nodes_load(domain, bag, tmp_path, words, times):
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
+        # Tests that run in the background of a shell inherit an ignored SIGINT; a user's Ctrl-C is never ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     try:
         nodes = wait_for(lambda: children_of(command.pid))
