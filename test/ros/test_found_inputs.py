@@ -31,6 +31,7 @@ from vla_driver.policies.loading import load_policy
 from vla_driver.ros.nodes.planner import PlannerNode
 from vla_driver.ros.nodes.playback import Bag
 from vla_driver.ros.wire import qos
+from vla_driver.ros.wire.transport import PROFILE_VARIABLES
 from vla_driver.types import PlanSource, Policy
 
 #: The first ticks may come before a live node has heard of everything.
@@ -238,6 +239,16 @@ def test_a_live_node_and_open_loop_answer_alike(case: Case, found_bags, tiny_che
     agree(offline, online)
 
 
+@pytest.fixture
+def small_messages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Plain transports: these pictures need no large shared memory, with which nodes find each other 3 s later."""
+    profile = tmp_path / 'plain.xml'
+    profile.write_text('<profiles xmlns="http://www.eprosima.com/XMLSchemas/fastRTPS_Profiles"></profiles>')
+    for variable in PROFILE_VARIABLES:
+        monkeypatch.setenv(variable, str(profile))
+
+
+@pytest.mark.usefixtures('small_messages')
 @pytest.mark.parametrize('case', CASES, ids=lambda case: case.name)
 def test_replay_and_open_loop_answer_alike(case: Case, found_bags, domain):
     path = found_bags(case)

@@ -116,9 +116,6 @@ def _play(request: ReplayRequest, setup: Wiring, checkpoint: str) -> Recording:
             'device': request.device,
             **planner_parameters(request.pruning),
         }
-        planner = nodes.start('planner', parameters, remappings=setup.remappings)
-        nodes.wait_active(planner, timeout_s=START_S)
-        recorder.wait_for_planner()
         playing = {
             'bag': str(request.bag),
             'rate': request.rate,
@@ -129,7 +126,11 @@ def _play(request: ReplayRequest, setup: Wiring, checkpoint: str) -> Recording:
             'wait_for_subscribers': list(setup.needed),
             'autostart': False,
         }
+        # Both at once: the player, too, needs a moment, and plays only when it is told to.
+        planner = nodes.start('planner', parameters, remappings=setup.remappings)
         player = nodes.start('bag_player', playing, remappings=setup.moved)
+        nodes.wait_active(planner, timeout_s=START_S)
+        recorder.wait_for_planner()
         try:
             recorder.start_when_heard('bag_player')
         except VlaDriverError as error:
