@@ -141,6 +141,18 @@ def test_a_vehicle_that_stands_and_then_drives_needs_a_second_to_be_found_out_an
     assert reader.note == ''
 
 
+def test_a_correction_while_the_vehicle_stands_is_no_motion():
+    states, reader = read(lambda t: (1.5 if t > 1.33 else 0.0, 0.0, 0.0), unfilled, speed=0.0)
+    assert {state.speed_mps for state in states} == {0.0}
+    assert reader.note == ''
+
+
+def test_zeros_are_found_out_within_three_pictures():
+    states, _ = read(straight(8.0, 1.0), unfilled, speed=8.0)
+    wrong = [state for state in states if abs(state.speed_mps - 8.0) > 0.1]
+    assert wrong[-1].stamp_s - states[0].stamp_s < 0.3
+
+
 def test_poses_in_steps_of_a_slow_localiser_contradict_nothing():
     states, reader = read(lambda t: (8.0 * math.floor(t * 10) / 10, 0.0, 0.0), in_vehicle, speed=8.0, seconds=6.0)
     assert {state.speed_mps for state in states} == {8.0}

@@ -37,8 +37,6 @@ _WORLD_FRAMES: Final = ('odom', 'map', 'world', 'earth', 'utm', 'enu', 'local_en
 #: steps (10 Hz in messages of 50 Hz) none.
 _PIECE_S: Final = 0.25
 _PIECES: Final = 4
-#: A twist of zeros is contradicted by this many pieces already: it was never filled in.
-_PIECES_OF_ZEROS: Final = 2
 #: Speeds, and yaw rates, that differ by no more than this, or this share, agree.
 _TOLERANCE_MPS: Final = 0.7
 _TOLERANCE_RPS: Final = 0.08
@@ -113,7 +111,10 @@ class _Seen:
 
 @dataclass(frozen=True)
 class _Piece:
-    """Mean forward speeds and yaw rates over a quarter of a second: by the poses, and by each reading of the twist."""
+    """Mean forward speeds and yaw rates over a quarter of a second: by the poses, and by each reading of the twist.
+
+    zero: the twist holds nothing else.  steady: the poses move alike in both halves, which one jump does not do.
+    """
 
     poses_mps: float
     vehicle_mps: float
@@ -121,6 +122,7 @@ class _Piece:
     poses_rps: float
     twist_rps: float
     zero: bool
+    steady: bool
 
 
 class OdometryReader:
@@ -225,6 +227,7 @@ class OdometryReader:
                 _turned_rad(first, last) / (last.stamp_s - first.stamp_s),
                 float(np.mean([one.ego.yaw_rate_rps for one in inside])),
                 all(one.zero for one in inside),
+                _steady([one.ego for one in inside]),
             )
         )
         self._piece = [seen]
@@ -233,13 +236,15 @@ class OdometryReader:
 
     def _judge(self) -> None:
         """Change the reading when it has contradicted the poses for a second and another one has not."""
-        zeros = all(piece.zero for piece in self._pieces)
-        if len(self._pieces) < (_PIECES_OF_ZEROS if zeros else _PIECES):
+        pieces = list(self._pieces)
+        if pieces[-1].zero and pieces[-1].steady:
+            pieces = pieces[-1:]  # never filled in: that shows at once
+        elif len(pieces) < _PIECES:
             return
-        by_poses = [piece.poses_mps for piece in self._pieces]
+        by_poses = [piece.poses_mps for piece in pieces]
         readings = {
-            Reading.VEHICLE: [piece.vehicle_mps for piece in self._pieces],
-            Reading.PARENT: [piece.parent_mps for piece in self._pieces],
+            Reading.VEHICLE: [piece.vehicle_mps for piece in pieces],
+            Reading.PARENT: [piece.parent_mps for piece in pieces],
         }
         if self._reading in readings and not _contradict(readings[self._reading], by_poses):
             return
@@ -305,6 +310,14 @@ def _forward_mps(first: EgoState, last: EgoState) -> float:
     heading = first.yaw_rad + 0.5 * _turned_rad(first, last)
     forward_m = (last.x_m - first.x_m) * math.cos(heading) + (last.y_m - first.y_m) * math.sin(heading)
     return forward_m / (last.stamp_s - first.stamp_s)
+
+
+def _steady(states: list[EgoState]) -> bool:
+    middle = len(states) // 2
+    if not 0 < middle < len(states) - 1:
+        return False
+    halves = [_forward_mps(states[0], states[middle]), _forward_mps(states[middle], states[-1])]
+    return _agree(halves[:1], halves[1:])
 
 
 def _turned_rad(first: EgoState, last: EgoState) -> float:
