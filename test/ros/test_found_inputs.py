@@ -73,15 +73,6 @@ def _matching(case: Case) -> Matching:
     return Matching(**{name: value for name, value in case.options.items() if name != 'rig'})
 
 
-def _calibrated(calibration: Mapping[str, Any]) -> list[str]:
-    """Return what is said of the cameras whose pictures are undistorted."""
-    said = []
-    for camera, used in calibration.items():
-        if used.undistorted:
-            said.append(f'camera {camera}: undistorted from {used.undistorted}')
-    return said
-
-
 def open_loop(path: Path, case: Case, policy: Policy) -> Answer:
     planner = Planner(policy)
     with BagReader(path, rig=_rig(case)) as bag:
@@ -89,7 +80,7 @@ def open_loop(path: Path, case: Case, policy: Policy) -> Answer:
         ticks = {
             ready.stamp_ns: Tick.of(planner.answer(ready)) for ready in bag.ready_sets(needs=policy.needs, **matching)
         }
-        return Answer(ticks, bag.standing, (*bag.notes, *_calibrated(bag.calibration)))
+        return Answer(ticks, bag.standing, bag.notes)
 
 
 def live(path: Path, case: Case, checkpoint: Path, domain: int, folder: Path) -> Answer:
@@ -157,8 +148,7 @@ def live(path: Path, case: Case, checkpoint: Path, domain: int, folder: Path) ->
                 outlets[letter.channel.topic].publish(letter.data)
         time.sleep(0.3)
         inside = node._assembler
-        said = _calibrated({camera: inside.calibration[camera] for camera in inputs.cameras})
-        return Answer(answers, inside.problems(), (*inside.notes, *said))
+        return Answer(answers, inside.problems(), inside.notes)
     finally:
         node.trigger_deactivate()
         executor.shutdown()
@@ -267,4 +257,4 @@ def test_replay_and_open_loop_answer_alike(case: Case, found_bags, domain):
         told = [*recording.why_not, *recording.standing]
         assert any(re.search(case.reason, reason) for reason in told), told
     said = {without_figures(note) for note in recording.notes}
-    assert said == {without_figures(note) for note in offline.notes if 'undistorted' not in note}
+    assert said == {without_figures(note) for note in offline.notes}
