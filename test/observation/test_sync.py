@@ -307,3 +307,14 @@ def test_frames_farther_than_the_skew_are_named_with_how_far():
         == 9
     )
     assert wider.status().cameras['back'].problem == ''
+
+
+def test_clocks_of_cameras_that_differ_are_no_matter_of_skew():
+    sync = CameraSync(('front', 'back'))
+    for k in range(30):
+        sync.push('front', 100.0 + 0.1 * k, None)
+        sync.push('back', 105.0 + 0.1 * k, None)
+    ((reason, count),) = sync.lost().items()
+    assert 'do the clocks agree?' in reason
+    assert 'max_skew_s' not in reason
+    assert count > 20

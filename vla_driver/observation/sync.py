@@ -389,6 +389,8 @@ class CameraSync:
         least_s, most_s = min(span[0] for span in spans), max(span[1] for span in spans)
         if most_s > 1.5 * least_s:
             return ''
+        if least_s > self.jump_s:
+            return f' (the nearest was {least_s:.2f} s away: do the clocks agree?)'
         return f' (the nearest was {least_s:.3f} s away: max_skew_s allows more, if the clocks agree)'
 
     def status(self, now_s: float | None = None, stale_s: float = 0.5) -> SyncStatus:
