@@ -31,6 +31,8 @@ def inventory(inputs: InputTopics, policies: Mapping[str, str] | None = None) ->
         'missing_cameras': {name: policies[name] for name in inputs.missing},
         'unused_pictures': list(inputs.unused),
         'camera_info': dict(inputs.infos),
+        'unused_camera_info': list(inputs.unused_infos),
+        'without_message': list(inputs.silent),
         'odom': inputs.odometry,
         'route': inputs.route,
         'turn_command': inputs.turn_command,
@@ -47,6 +49,13 @@ def inventory_lines(found: Mapping[str, Any], naming: Naming = OPTIONS) -> list[
             lines.append(f'missing: {", ".join(names)} (no topic found: {fate}); name one: {naming(names[0])}')
     if found['unused_pictures']:
         lines.append(f'pictures that nobody uses: {", ".join(found["unused_pictures"])}')
+    if found['unused_camera_info']:
+        lines.append(
+            f'camera_info that nobody uses (neither beside nor below the pictures of one camera): '
+            f'{", ".join(found["unused_camera_info"])}'
+        )
+    if found['without_message']:
+        lines.append(f'recorded without a message: {", ".join(found["without_message"])}')
     others = [f'{name} <- {found[name] or "none"}' for name in ('odom', 'route', 'turn_command')]
     lines.append(', '.join(others) + ('' if found['turn_command'] else ' ("follow the road" stands in)'))
     return lines

@@ -174,7 +174,7 @@ class BagReader:
         if text is not None:
             self._rig = rig_from_yaml(text, f'bag {self._path}: rig')
         elif self.frames():
-            inputs = find_inputs(self.topics, CAMERA_NAMES, self._given, self._naming)
+            inputs = find_inputs(self.filled, CAMERA_NAMES, self._given, self._naming, silent=self.silent)
             self._rig, self._mounted = rig_of_frames(self, inputs, self._rectified_cameras(inputs))
         else:
             raise InvalidInput(
@@ -219,7 +219,22 @@ class BagReader:
         except InvalidInput:
             # A bag without camera topics is of no use: that is said first, the missing rig afterwards.
             cameras = CAMERA_NAMES
-        return find_inputs(self.topics, cameras, self._given, self._naming)
+        return find_inputs(self.filled, cameras, self._given, self._naming, silent=self.silent)
+
+    @property
+    def silent(self) -> dict[str, str]:
+        """Topic -> type of those that were recorded without a message; never taken for an input unless given."""
+        counts: Counter[str] = Counter()
+        for connection in self.connections:
+            counts[connection.topic] += connection.msgcount
+        given = set(self._given.values())
+        return {t: kind for t, kind in self.topics.items() if counts[t] == 0 and t in counts and t not in given}
+
+    @property
+    def filled(self) -> dict[str, str]:
+        """Topic -> type of those with messages, and of those given."""
+        silent = self.silent
+        return {topic: kind for topic, kind in self.topics.items() if topic not in silent}
 
     def require_inputs(self, policies: Mapping[str, str]) -> None:
         """Raise InvalidInput unless the bag has what a planner cannot do without; policies: of missing cameras."""
@@ -401,7 +416,8 @@ class BagReader:
 
     def inputs_without_cameras(self) -> InputTopics:
         """Return odometry, route and turn command alone: works for any bag that has odometry."""
-        return find_inputs(self.topics, (), {k: v for k, v in self._given.items() if k in OTHER_INPUTS}, self._naming)
+        others = {k: v for k, v in self._given.items() if k in OTHER_INPUTS}
+        return find_inputs(self.filled, (), others, self._naming, silent=self.silent)
 
     def track(self) -> OdometryTrack:
         """Return where the vehicle went."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Final
 
 from vla_driver.bag import schema
@@ -22,6 +23,8 @@ from vla_driver.types import ANCHOR_CAMERA, InvalidInput
 
 #: Types of messages that hold pictures.
 PICTURES: Final = tuple(schema.PICTURES)
+#: What inputs are made of.
+_READ: Final = (*PICTURES, schema.CAMERA_INFO, schema.ODOMETRY, schema.PATH, schema.TURN_COMMAND)
 #: Input besides the cameras -> what it is, for messages.
 _WORDS: Final = {'odom': 'odometry (nav_msgs/Odometry)', 'route': 'route (nav_msgs/Path)'}
 
@@ -61,6 +64,8 @@ class InputTopics:
     turn_command: str | None = None
     missing: tuple[str, ...] = ()
     unused: tuple[str, ...] = ()
+    unused_infos: tuple[str, ...] = ()
+    silent: tuple[str, ...] = ()
 
 
 def describe(topics: Mapping[str, str]) -> str:
@@ -73,11 +78,14 @@ def find_inputs(
     cameras: Sequence[str],
     given: Mapping[str, str] | None = None,
     naming: Naming = OPTIONS,
+    *,
+    silent: Mapping[str, str] = MappingProxyType({}),
 ) -> InputTopics:
     """Return the inputs among `topics` (name -> type).
 
     cameras: the names to look for, none to leave them out.  given: camera name or one of OTHER_INPUTS -> topic,
-    which decides.  naming: how the user would give one.
+    which decides.  naming: how the user would give one.  silent: topics (name -> type) that were recorded without a
+    message, and are named where an input is missing.
     Raises InvalidInput where a given topic does not exist or has another type, where no camera is found (listing
     the topics there are), and where several topics fit.
     """
@@ -100,9 +108,10 @@ def find_inputs(
         if camera not in given and (topic := _camera_topic(camera, cameras, free, naming)) is not None:
             found[camera] = topic
     found = {camera: found[camera] for camera in cameras if camera in found}
+    quiet = tuple(sorted(topic for topic, kind in silent.items() if kind in _READ))
     if cameras and not found:
         raise InvalidInput(
-            f'no camera topics for {", ".join(cameras)}; the bag has: {describe(topics)}; '
+            f'no camera topics for {", ".join(cameras)}; the bag has: {describe(topics)}{_of_silent(quiet)}; '
             f'name them, for example {naming(ANCHOR_CAMERA, "/my/front/image")}, or all in a file: {naming.file}'
         )
     infos = {camera: info for camera, topic in found.items() if (info := _info_topic(topic, topics)) is not None}
@@ -131,7 +140,17 @@ def find_inputs(
         picked['turn_command'],
         missing=tuple(name for name in cameras if name not in found),
         unused=tuple(sorted(set(pictures) - set(found.values()))) if cameras else (),
+        unused_infos=tuple(sorted(_infos_among(topics) - set(infos.values()))) if cameras else (),
+        silent=quiet,
     )
+
+
+def _infos_among(topics: Mapping[str, str]) -> set[str]:
+    return {topic for topic, kind in topics.items() if kind == schema.CAMERA_INFO}
+
+
+def _of_silent(topics: Sequence[str]) -> str:
+    return f'; recorded without a message: {", ".join(topics)}' if topics else ''
 
 
 def require_inputs(
@@ -160,7 +179,7 @@ def require_inputs(
             raise InvalidInput(
                 f'{where} has no {_WORDS[name]}, without which nothing can be planned; '
                 + (hint or f'if it is on a topic that was not recognised, name it: {naming(name)}')
-                + f'; the bag has: {describe(topics)}'
+                + f'; the bag has: {describe(topics)}{_of_silent(inputs.silent)}'
             )
 
 

@@ -189,7 +189,10 @@ class Calibrator:
         base = self._base[name]
         pose = base.base_from_camera
         mounted, note = self._mounted.get(name, (f'rig {self._base.name}', ''))
-        if self._use_tf and self._tree and name in self._frames:
+        shared = [camera for camera, frame in self._frames.items() if frame == self._frames.get(name)]
+        if self._use_tf and self._tree and len(shared) > 1:
+            mounted += f' (cameras {", ".join(shared)} all name the frame {self._frames[name]!r}, so tf does not count)'
+        elif self._use_tf and self._tree and name in self._frames:
             try:
                 vehicle = self._tree.base(list(self._frames.values()), filter(None, [self._vehicle]))
                 found = mounting(self._tree, vehicle, self._frames[name])
@@ -243,6 +246,7 @@ def mount_by_frames(
     for camera, picture in pictures.items():
         frames[camera] = frame_named(picture) or frame_named(infos.get(camera))
     base = tree.base([frame for frame in frames.values() if frame], filter(None, [frame_name(vehicle)]))
+    _refuse_shared(frames)
     found = {}
     for camera, frame in frames.items():
         try:
@@ -257,6 +261,16 @@ def mount_by_frames(
         model = replace(read.model, base_from_camera=place.base_from_camera)
         found[camera] = (model, f'tf ({place.frame} in {base})', place.note)
     return found
+
+
+def _refuse_shared(frames: Mapping[str, str]) -> None:
+    """Refuse one frame of several cameras: a driver's default, which would mount them all at one place."""
+    for frame in set(frames.values()) - {''}:
+        cameras = [camera for camera, its in frames.items() if its == frame]
+        if len(cameras) > 1:
+            raise InvalidInput(
+                f'cameras {", ".join(cameras)} all name the frame {frame!r}: give each driver a frame of its own'
+            )
 
 
 def shows_rectified(topic: str) -> bool:

@@ -14,6 +14,8 @@ _COMPARED: Final = 10
 #: Pictures take time: exposure, transport, and what compresses them.  Beyond this they are late, or stamped by another
 #: clock; which of both cannot be told from stamps.
 _LATE_S: Final = 0.5
+#: Odometry is taken for stopped when pictures have gone on for so long without a newer one.
+_STOPPED_S: Final = 1.0
 #: Nobody plans from pictures so old, whichever it is.
 _OLD_S: Final = 2.0
 
@@ -27,15 +29,21 @@ class ClockOffset:
     def __init__(self, reach_s: float, given_s: float = 0.0) -> None:
         self._reach_s, self._given_s = reach_s, given_s
         self._ahead_s: deque[float] = deque(maxlen=_COMPARED)
+        self._odometry_s = self._picture_s = -math.inf
 
     def reset(self) -> None:
         """Forget what was compared (time has jumped)."""
         self._ahead_s.clear()
+        self._odometry_s = self._picture_s = -math.inf
 
     def compare(self, picture_s: float, odometry_s: float) -> None:
         """Take note of a picture's stamp and the newest odometry's at that moment (-inf without any)."""
-        if math.isfinite(odometry_s):
+        # Odometry that has stopped says nothing about clocks.
+        if math.isfinite(odometry_s) and odometry_s > self._odometry_s:
+            self._odometry_s, self._picture_s = odometry_s, picture_s
             self._ahead_s.append(picture_s - odometry_s)
+        elif picture_s - self._picture_s > _STOPPED_S:
+            self._ahead_s.clear()
 
     @property
     def ahead_s(self) -> float | None:

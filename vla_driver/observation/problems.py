@@ -69,8 +69,15 @@ def name_problems(state: InputState, now_s: float | None, stale_s: float) -> tup
 
     now_s: by the clock of the arrivals; None: nothing is called late.  An input is late after `stale_s` seconds.
     """
-    found = [f'camera {name}: {camera.problem}' for name, camera in state.cameras.items() if camera.problem]
-    if not state.odometry_received:
+    # What came and was refused is not called missing as well.
+    found = [
+        f'camera {name}: {camera.problem}'
+        for name, camera in state.cameras.items()
+        if camera.problem and not (camera.frames == 0 and f'camera {name}' in state.refused)
+    ]
+    if not state.odometry_received and 'odometry' in state.refused:
+        pass
+    elif not state.odometry_received:
         found.append('odometry: none received')
     elif now_s is not None and state.odometry_arrival_s is not None:
         age_s = now_s - state.odometry_arrival_s

@@ -58,8 +58,8 @@ class PlannerParameters(PruningParameters, OdometryParameters, RigParameters, Po
     camera_time_offset_s: float = parameter(
         0.0,
         "added to the pictures' stamps, where their clock differs from the odometry's by a constant",
-        low=-1e6,
-        high=1e6,
+        low=-1e10,
+        high=1e10,
         launch=True,
     )
     wait_s: float = parameter(0.05, 'longest wait for inputs that are late', low=0.0, high=1.0)
