@@ -153,6 +153,29 @@ def test_zeros_are_found_out_within_three_pictures():
     assert wrong[-1].stamp_s - states[0].stamp_s < 0.3
 
 
+def test_an_orientation_that_nobody_fills_in_is_told_and_overrules_no_twist():
+    north = straight(8.0, math.pi / 2)
+    states, reader = read(lambda t: (*north(t)[:2], 0.0), in_vehicle, speed=8.0)
+    assert {state.speed_mps for state in states} == {8.0}
+    assert 'sideways' in reader.note
+    _, reader = read(lambda t: (*north(t)[:2], 0.0), unfilled, speed=8.0)
+    assert 'sideways' in reader.note
+
+
+def test_poses_that_nobody_fills_in_overrule_no_twist():
+    states, reader = read(lambda t: (0.0, 0.0, 0.0), in_vehicle, speed=8.0)
+    assert {state.speed_mps for state in states} == {8.0}
+    assert 'do not change' in reader.note
+
+
+def test_a_frame_that_nothing_connects_is_told():
+    _, reader = read(straight(8.0, 0.0), in_vehicle, speed=8.0, frames=('odom', 'imu_link'))
+    assert "'imu_link'" in reader.note
+    for usual in ('base_link', 'hero/base_link', ''):
+        _, reader = read(straight(8.0, 0.0), in_vehicle, speed=8.0, frames=('odom', usual))
+        assert reader.note == ''
+
+
 def test_poses_in_steps_of_a_slow_localiser_contradict_nothing():
     states, reader = read(lambda t: (8.0 * math.floor(t * 10) / 10, 0.0, 0.0), in_vehicle, speed=8.0, seconds=6.0)
     assert {state.speed_mps for state in states} == {8.0}

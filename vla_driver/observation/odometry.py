@@ -114,6 +114,7 @@ class _Piece:
     """Mean forward speeds and yaw rates over a quarter of a second: by the poses, and by each reading of the twist.
 
     zero: the twist holds nothing else.  steady: the poses move alike in both halves, which one jump does not do.
+    sideways_mps: of the poses, to the left of the heading.  frozen: the position is the same to the last digit.
     """
 
     poses_mps: float
@@ -123,6 +124,8 @@ class _Piece:
     twist_rps: float
     zero: bool
     steady: bool
+    sideways_mps: float
+    frozen: bool
 
 
 class OdometryReader:
@@ -139,8 +142,9 @@ class OdometryReader:
         self._piece: list[_Seen] = []
         self._reading: Reading | None = None
         self._turns_by_poses = False
+        self._doubt = ''
         self._frames: tuple[str, str] | None = None
-        self._moved = ''
+        self._moved = self._unconnected = ''
 
     @property
     def note(self) -> str:
@@ -160,6 +164,12 @@ class OdometryReader:
             words.append('twist.angular.z does not fit the headings: the yaw rate is taken from the poses')
         elif self._reading is Reading.VEHICLE and self._in_parent():
             words.append(f'child_frame_id is {child!r}, but the twist fits the poses only in the frame of the vehicle')
+        if self._doubt:
+            words.append(self._doubt)
+        if self._unconnected:
+            words.append(
+                f'no tf connects its frame {self._unconnected!r} to base_link: taken for that (see odometry_mount)'
+            )
         if self._moved:
             words.append(f'its poses are those of {self._moved!r}: moved to base_link')
         return '; '.join(words)
@@ -228,6 +238,8 @@ class OdometryReader:
                 float(np.mean([one.ego.yaw_rate_rps for one in inside])),
                 all(one.zero for one in inside),
                 _steady([one.ego for one in inside]),
+                _sideways_mps(first, last),
+                len({(one.ego.x_m, one.ego.y_m) for one in inside}) == 1,
             )
         )
         self._piece = [seen]
@@ -237,6 +249,9 @@ class OdometryReader:
     def _judge(self) -> None:
         """Change the reading when it has contradicted the poses for a second and another one has not."""
         pieces = list(self._pieces)
+        self._doubt = self._doubt_of(pieces)
+        if self._doubt:
+            return
         if pieces[-1].zero and pieces[-1].steady:
             pieces = pieces[-1:]  # never filled in: that shows at once
         elif len(pieces) < _PIECES:
@@ -254,6 +269,17 @@ class OdometryReader:
         if self._reading is Reading.POSES and not moving:
             return
         self._reading = self._named() if self._named() in fitting else fitting[0] if fitting else Reading.POSES
+
+    def _doubt_of(self, pieces: list[_Piece]) -> str:
+        """Return why the poses are no judge of the twist; '' where they are."""
+        if len(pieces) < _PIECES:
+            return self._doubt
+        if all(piece.frozen for piece in pieces) and max(abs(p.vehicle_mps) for p in pieces) > _TOLERANCE_MPS:
+            return 'its poses do not change while its twist moves: the twist is believed'
+        sideways = [p for p in pieces if abs(p.sideways_mps) > max(_TOLERANCE_MPS, abs(p.poses_mps))]
+        if len(sideways) >= _PIECES - 1:
+            return 'by its poses it moves sideways: the orientation is not filled in, or is not that of the vehicle'
+        return ''
 
     def _judge_turning(self) -> None:
         if len(self._pieces) < _PIECES:
@@ -283,10 +309,11 @@ class OdometryReader:
 
     def _lever_of(self, child: str) -> FloatArray | None:
         """Return where a message's frame is in base_link; None where it is that itself, or nobody says."""
-        self._moved = ''
+        self._moved = self._unconnected = ''
         if not child or self._in_parent() or child.rpartition('/')[2] in BASE_FRAMES:
             return None
         lever = self._lever(child)
+        self._unconnected = child if lever is None else ''
         if lever is None or np.allclose(lever, np.eye(4), atol=1e-6):
             return None
         self._moved = child
@@ -310,6 +337,13 @@ def _forward_mps(first: EgoState, last: EgoState) -> float:
     heading = first.yaw_rad + 0.5 * _turned_rad(first, last)
     forward_m = (last.x_m - first.x_m) * math.cos(heading) + (last.y_m - first.y_m) * math.sin(heading)
     return forward_m / (last.stamp_s - first.stamp_s)
+
+
+def _sideways_mps(first: EgoState, last: EgoState) -> float:
+    """Return the mean speed from one pose to another to the left of the heading between them."""
+    heading = first.yaw_rad + 0.5 * _turned_rad(first, last)
+    left_m = (last.y_m - first.y_m) * math.cos(heading) - (last.x_m - first.x_m) * math.sin(heading)
+    return left_m / (last.stamp_s - first.stamp_s)
 
 
 def _steady(states: list[EgoState]) -> bool:
