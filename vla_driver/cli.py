@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from vla_driver.commands.flags import in_flags
 from vla_driver.types import VlaDriverError
 
 
@@ -108,7 +109,7 @@ def _parser(wanted: Command | None) -> argparse.ArgumentParser:
 
 
 def _fail(message: str) -> int:
-    print(f'error: {message}', file=sys.stderr)
+    print(in_flags(f'error: {message}'), file=sys.stderr)
     return 2
 
 

@@ -124,6 +124,7 @@ def figures(recording: Recording) -> dict[str, Any]:
         'sources': dict(Counter(p.plan.source.value for p in plans)),
         'sets': {**recording.sets, 'not_matched': sum(recording.not_matched.values())},
         'not_planned': recording.why_not,
+        'without_camera': dict(Counter(camera for p in plans for camera in p.missing_cameras)),
         'meanwhile': recording.meanwhile,
         'notes': list(recording.notes),
         'pruning': _pruning(recording),
@@ -153,6 +154,12 @@ def what_became(metrics: Mapping[str, Any]) -> list[str]:
     if sets['not_matched']:
         lines.append(f'{sets["not_matched"]} front pictures became no set')
     lines += [f'{count} x {reason}' for reason, count in list(metrics['not_planned'].items())[:5]]
+    # A camera that never sent is named in the list of inputs.
+    lines += [
+        f'{count} plans without camera {camera}, whose pictures were missing'
+        for camera, count in metrics['without_camera'].items()
+        if count < metrics['plans']
+    ]
     return lines + [f'meanwhile: {problem}' for problem in metrics['meanwhile'][:5]]
 
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from vla_driver import __version__
 from vla_driver.bag.matching import Matching
+from vla_driver.commands.flags import in_flags
 from vla_driver.observation.notes import Notes
 from vla_driver.settings.options import add_options
 from vla_driver.settings.planner import PlannerParameters
@@ -142,10 +143,10 @@ def tell_calibration(calibrations: Mapping[str, Mapping[str, CameraCalibration]]
         print(f'calibration of {bags[0]}{others}:\n{text}', file=sys.stderr)
 
 
-def tell_notes(notes: Iterable[str]) -> None:
+def tell_notes(notes: Iterable[str], where: str = '') -> None:
     """Say on stderr what was used in place of what was sent; what concerns cameras, `tell_calibration` says."""
     for note in Notes().new(note for note in notes if not note.startswith('camera ')):
-        print(f'WARNING: {note}', file=sys.stderr)
+        print(in_flags(f'WARNING: {where}{": " if where else ""}{note}'), file=sys.stderr)
 
 
 def calibration_json(calibration: Mapping[str, CameraCalibration]) -> dict[str, Any]:

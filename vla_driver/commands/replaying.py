@@ -19,6 +19,7 @@ from vla_driver.bag.read import BagReader
 from vla_driver.bag.recording import Recording, figures, what_became
 from vla_driver.bag.wiring import Wiring, wire
 from vla_driver.commands.common import follow, progress, tell_calibration, tell_notes
+from vla_driver.commands.flags import in_flags
 from vla_driver.commands.pruning_arguments import planner_parameters
 from vla_driver.geometry.rig import rig_to_yaml
 from vla_driver.observation.reasons import in_words
@@ -185,7 +186,7 @@ def report_replay(request: ReplayRequest, replayed: Replayed, out: Path | None, 
     sources = ', '.join(f'{count} {source}' for source, count in metrics['sources'].items())
     print(f'{metrics["plans"]} plans at {metrics["rate_hz"]:.1f} Hz' + (f' ({sources})' if sources else ''))
     for line in what_became(metrics):
-        print(f'  {line}')
+        print(in_flags(f'  {line}'))
     tell_notes(recording.notes)
     latency = metrics['camera_to_path_ms']
     if latency:
@@ -202,7 +203,7 @@ def exit_status(recording: Recording) -> int:
     if recording.own_plans:
         return 0
     why = '; '.join(filter(None, [in_words(recording.why_not), *recording.meanwhile]))
-    print(f"error: no plan is the policy's own: {why or 'the planner gave no reason'}", file=sys.stderr)
+    print(in_flags(f"error: no plan is the policy's own: {why or 'the planner gave no reason'}"), file=sys.stderr)
     return 1
 
 

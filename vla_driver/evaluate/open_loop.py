@@ -23,6 +23,7 @@ from vla_driver.bag.read import BagReader
 from vla_driver.bag.track import OdometryTrack
 from vla_driver.evaluate.displacement import STEP_TIMES_S, Boxes, Sample, score
 from vla_driver.observation.calibration import CameraCalibration
+from vla_driver.observation.notes import Notes
 from vla_driver.planning.tick import Planner
 from vla_driver.sim.world.scene import Actor
 from vla_driver.types import (
@@ -64,6 +65,7 @@ class BagResult:
     plan_ms: list[float] = field(default_factory=list)
     inputs: Mapping[str, Any] = field(default_factory=dict)
     notes: Sequence[str] = ()
+    without_camera: Counter[str] = field(default_factory=Counter)
     unread: Sequence[str] = ()
 
 
@@ -159,8 +161,12 @@ def evaluate_bag(
             on_odometry=scoring.add_odometry,
             on_agents=scoring.add_agents,
         )
+        notes, said = Notes(), list[str]()
         for ready in sets:
             tick = planner.answer(ready)
+            said += notes.new(bag.notes)  # at the end, what has passed by then is no longer said
+            if tick.proposed is not None:
+                result.without_camera.update(camera for camera in tick.unseen if camera in inputs.cameras)
             seen += tick.observation is not None
             if isinstance(tick.error, MalformedAnswer):  # no plan; on the road the guard's fallback would be driven
                 result.skipped[f'{NO_PLAN}{tick.error.fault}'] += 1
@@ -180,7 +186,7 @@ def evaluate_bag(
             raise bag.no_observation(result.skipped)
         result.skipped.update(bag.lost())
         result.rejected, result.calibration = dict(bag.rejected), bag.calibration
-        result.notes, result.unread = bag.notes, bag.unread
+        result.notes, result.unread = [*said, *notes.new(bag.notes)], bag.unread
     return result
 
 

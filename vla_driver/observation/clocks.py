@@ -54,6 +54,8 @@ class ClockOffset:
     def problem(self) -> str:
         """Why no odometry fits the pictures; '' where their clocks are not the reason."""
         ahead_s = self.ahead_s
+        if len(self._ahead_s) < 2:  # one comparison may be with odometry that has stopped
+            return ''
         if ahead_s is not None and max(self._ahead_s) < -_OLD_S:
             return (
                 f"odometry: the pictures' stamps are {-ahead_s:.2f} s behind it: do the clocks agree? If the "

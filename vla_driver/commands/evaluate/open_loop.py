@@ -39,6 +39,7 @@ from vla_driver.commands.common import (
     tell_notes,
     write_json,
 )
+from vla_driver.commands.flags import in_flags
 from vla_driver.commands.pruning_arguments import add_pruning_arguments, pruning_json, pruning_settings
 from vla_driver.observation.reasons import grouped, in_words
 from vla_driver.policies.registry import POLICY_NAMES, checkpoint_of, make_policy, merged_adapter
@@ -100,7 +101,8 @@ def run(args: argparse.Namespace) -> int:
                 )
             )
     tell_calibration({result.bag: result.calibration for result in results})
-    tell_notes(note for result in results for note in result.notes)
+    for result in results:
+        tell_notes(result.notes, result.bag if len(results) > 1 else '')
     samples = [sample for result in results for sample in result.samples]
     skipped: Counter[str] = Counter()
     for result in results:
@@ -114,10 +116,12 @@ def run(args: argparse.Namespace) -> int:
     ends = {'bags': [_of_bag(result) for result in results], 'provenance': provenance()}
     if not samples:
         write_json(args.json, {**about, 'samples': 0, **ends})
-        raise InvalidInput(
-            'open loop: no plan could be scored: '
-            + (in_words(skipped) or 'every plan needs 3 s of driving after it, and no recording goes on for so long')
+        unscored = sum(result.without_future for result in results)
+        short = (
+            f'{unscored} plans were made, but each needs 3 s of driving after it, and no recording goes on for so long'
         )
+        why = '; '.join(filter(None, [short if unscored else '', in_words(skipped)]))
+        raise InvalidInput(f'open loop: no plan could be scored: {why or "no set of pictures was planned from"}')
     summary = summarise(samples)
 
     print(
@@ -125,7 +129,10 @@ def run(args: argparse.Namespace) -> int:
         f'{sum(result.without_future for result in results)} at the ends have no 3 s of future'
     )
     for problem, count in list(grouped(skipped).items())[:5]:
-        print(f'  {count} sets of images left out: {problem}')
+        print(in_flags(f'  {count} sets of images left out: {problem}'))
+    without = sum((result.without_camera for result in results), Counter[str]())
+    for camera, count in without.most_common():
+        print(f'  {count} plans without camera {camera}, whose pictures were missing')
     if any(problem.startswith(NO_PLAN) for problem in skipped):
         print(
             '  figures are of the sets with an answer: beside those of another model or pruner, mind which are missing'
@@ -164,5 +171,6 @@ def _of_bag(result: BagResult) -> dict[str, Any]:
         'rejected': dict(result.rejected),
         'calibration': calibration_json(result.calibration),
         'notes': list(result.notes),
+        'without_camera': dict(result.without_camera),
         'unread': list(result.unread),
     }
