@@ -10,8 +10,6 @@ Topics are relative to `namespace`, or named by arguments, e.g. for CARLA's brid
 An argument that is not given leaves its parameter as `params_file` or the node itself has it.
 """
 
-from launch.substitutions import LaunchConfiguration
-
 from vla_driver.ros.runs import launching
 from vla_driver.settings.controller import ControllerParameters
 from vla_driver.settings.planner import PlannerParameters
@@ -30,10 +28,7 @@ OUTPUTS = {
 
 def remappings(context):
     """Return the remappings of both nodes."""
-    return [
-        *launching.input_remappings(context),
-        *((name, LaunchConfiguration(f'{name}_topic')) for name in OUTPUTS),
-    ]
+    return [*launching.input_remappings(context), *launching.output_remappings(context, OUTPUTS)]
 
 
 def generate_launch_description():

@@ -196,3 +196,27 @@ def test_a_native_model_has_no_use_for_one(tiny_checkpoint: Path, trained: Calla
     with pytest.raises(InvalidInput, match='has no use for'):
         load_policy(beside(native, adapter))
     assert json.loads((native / FILES[0]).read_text())['peft_type'] == 'LORA'
+
+
+@pytest.mark.parametrize('name', ['non_lora_state_dict.bin', 'non_lora_trainables.bin'])
+def test_weights_trained_beside_one_are_refused(
+    trained: Callable[..., Any], edit_json: Callable[..., None], name: str
+) -> None:
+    base, adapter, _ = trained()
+    (adapter / name).write_bytes(b'PK')
+    for given in (str(base), 'Qwen/Qwen2.5-VL-3B-Instruct'):
+        edit_json(adapter / FILES[0], base_model_name_or_path=given)
+        with pytest.raises(InvalidInput, match=rf'{adapter.name}/{name} holds weights .*ignored.*merge it first'):
+            load_policy(adapter)
+    (adapter / name).rename(base / name)
+    with pytest.raises(InvalidInput, match=rf'{base.name}/{name} holds weights'):
+        load_policy(base)
+
+
+def test_one_in_a_folder_below_is_said_not_to_be_applied(
+    trained: Callable[..., Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    base, adapter, _ = trained()
+    shutil.copytree(adapter, base / 'lora')
+    load_policy(base)
+    assert caplog.text.count(f'the adapter in lora of checkpoint {base} is not applied') == 1

@@ -65,6 +65,10 @@ def nested(*parts: str) -> Edit:
     return edit
 
 
+def edited(**entries: Any) -> Edit:
+    return lambda file: file.write_text(json.dumps(json.loads(file.read_text()) | entries))
+
+
 def test_shards_are_read(folder: Path) -> None:
     files = shards(folder)
     assert inspect_checkpoint(folder).weights == tuple(files)
@@ -93,6 +97,8 @@ def test_shards_are_read(folder: Path) -> None:
             lambda f: (f.parent / 'model-00003-of-00003.safetensors').write_text(POINTER),
             'model-00003-of-00003.safetensors is a Git LFS pointer',
         ),
+        (edited(metadata=None), 'lacks "metadata", an object: add "metadata": {}'),
+        (edited(metadata=[]), 'lacks "metadata"'),
         (lambda f: f.unlink(), f'no {INDEX}, which says what is in its 3 shards'),
     ],
 )
@@ -218,3 +224,12 @@ def test_a_tokenizer_that_was_not_fetched(checkpoint: Callable[..., Path], monke
     (folder / 'tokenizer.json').unlink()
     with pytest.raises(InvalidInput, match=r'no tokenizer\.json'):
         load_policy(folder)
+
+
+def test_a_type_that_torch_does_not_have(
+    folder: Path, checkpoint: Callable[..., Path], edit_json: Callable[..., None]
+) -> None:
+    for given in (folder, checkpoint()):
+        edit_json(given / 'config.json', dtype='bf16')
+        with pytest.raises(InvalidInput, match=r"config\.json is no valid configuration: .*'bf16'"):
+            load_policy(given)

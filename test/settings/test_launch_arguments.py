@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from vla_driver.settings.controller import ControllerParameters
 from vla_driver.settings.knob import parameter
 from vla_driver.settings.launch_arguments import (
     LaunchArgument,
@@ -92,6 +93,7 @@ def test_texts_are_read(argument: str, text: str, name: str, value: Any) -> None
         ('ratio', 'half', "launch argument ratio is 'half'"),
         ('count', '1.5', r'launch argument count is 1.5 \(float\), expected int'),
         ('count', '[', r"launch argument count is '\['"),
+        ('count', '2026-13-45', r"launch argument count is '2026-13-45'"),
         ('loop', '1', r'launch argument loop is 1 \(int\), expected bool'),
         ('wait_for', '[1, 2]', r'launch argument wait_for is 1 \(int\), expected str'),
     ],
@@ -99,6 +101,11 @@ def test_texts_are_read(argument: str, text: str, name: str, value: Any) -> None
 def test_texts_that_are_none_of_its_values_are_refused(argument: str, text: str, message: str) -> None:
     with pytest.raises(InvalidInput, match=message):
         parameters_given(Table, {argument: text})
+
+
+def test_an_entry_of_a_list_that_is_no_yaml_is_refused_by_name() -> None:
+    with pytest.raises(InvalidInput, match=r"launch argument odometry_mount is '\[2'"):
+        parameters_given(ControllerParameters, {'odometry_mount': '1.0,[2,0'})
 
 
 @pytest.mark.parametrize('value', [True, 3, 0.25, 1e-6, 'a b', ('',), ('front=2.0', '/a'), ('1',)])

@@ -76,6 +76,25 @@ def find_adapter(folder: Path) -> Adapter | None:
     return Adapter(folder, name, rank if isinstance(rank, int) else None, base if isinstance(base, str) else '')
 
 
+def refuse_trained_beside(folder: Path) -> None:
+    """Raise InvalidInput where trainers kept weights that they trained beside an adapter: nothing here reads them."""
+    if found := sorted(folder.glob('non_lora_*')):
+        raise InvalidInput(
+            f'{found[0]} holds weights that were trained beside an adapter, and would be ignored: load them into the '
+            f'model, too, and {_MERGE_FIRST}; remove the file if the weights here have them already'
+        )
+
+
+def warn_of_adapters_below(folder: Path) -> None:
+    """Say on stderr that adapters in folders within that of a whole model are not applied."""
+    if below := sorted(file.parent.name for file in folder.glob(f'*/{CONFIG}')):
+        _log.warning(
+            'the adapter in %s of checkpoint %s is not applied: only one beside the weights is',
+            ', '.join(below),
+            folder,
+        )
+
+
 def base_folder(adapter: Adapter) -> Path:
     """Return the folder of the model that an adapter without weights beside it belongs to, if it is on this machine.
 

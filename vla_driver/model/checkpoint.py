@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from vla_driver.model.adapter import Adapter, base_folder, find_adapter
+from vla_driver.model.adapter import Adapter, base_folder, find_adapter, refuse_trained_beside
 from vla_driver.model.config import VlaConfig
 from vla_driver.model.files import check_file, read_headers, read_json
 from vla_driver.model.found_instead import PICKLE_SUFFIXES, describe_folder, partial_downloads, pickle_message
@@ -86,8 +86,8 @@ def inspect_checkpoint(folder: Path) -> Checkpoint:
     """Return what lies in a folder, by the first bytes of its files: quick, however large the weights are.
 
     Raises InvalidInput, saying what was found and what to do, for one without safetensors (pickles are refused),
-    files that are broken or not what they are called, quantised weights, an adapter that belongs nowhere, and another
-    kind of model.
+    files that are broken or not what they are called, quantised weights, an adapter that belongs nowhere, weights that
+    were trained beside one, and another kind of model.
     """
     try:
         return _inspect(folder)
@@ -99,8 +99,10 @@ def _inspect(folder: Path) -> Checkpoint:
     adapter = find_adapter(folder)
     base = folder
     if adapter is not None and not _has_weights(folder):
+        refuse_trained_beside(folder)
         base = base_folder(adapter)
     weights = weight_files(base)
+    refuse_trained_beside(base)
     config_file = base / 'config.json'
     if not (config_file.is_file() or config_file.is_symlink()):
         raise InvalidInput(f'checkpoint {base} holds no config.json: copy that of the model there')
@@ -136,7 +138,8 @@ def weight_files(folder: Path) -> tuple[Path, ...]:
         return (single,)
     if not os.path.lexists(index):
         raise InvalidInput(describe_folder(folder))
-    entries = read_json(index).get('weight_map')
+    content = read_json(index)
+    entries = content.get('weight_map')
     if not isinstance(entries, dict) or not entries or not all(isinstance(name, str) for name in entries.values()):
         raise InvalidInput(
             f'{index} has no weight_map, which says what file each weight is in: copy or download that file again'
@@ -152,6 +155,8 @@ def weight_files(folder: Path) -> tuple[Path, ...]:
             f'{", ".join(missing[:5])}{" ..." if len(missing) > 5 else ""}; '
             + (f'its download did not finish ({partial[0]}): run it again' if partial else 'copy or download them, too')
         )
+    if not isinstance(content.get('metadata'), dict):  # transformers takes it for granted
+        raise InvalidInput(f'{index} lacks "metadata", an object: add "metadata": {{}} beside "weight_map"')
     return tuple(folder / name for name in names)
 
 

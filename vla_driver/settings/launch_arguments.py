@@ -81,15 +81,20 @@ def _value(table: type, name: str, text: str) -> Any:
     what = f'launch argument {knob.launch_name}'
     if knob.kind is str and not knob.is_list:
         return check(table, name, text, what)
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
-        value = text
+    value = _read(text)
     if knob.is_list and not isinstance(value, list):
         value = [entry.strip() for entry in text.split(',')]
         if knob.kind is not str:
-            value = [yaml.safe_load(entry) for entry in value]
+            value = [_read(entry) for entry in value]
     return check(table, name, value, what)
+
+
+def _read(text: str) -> Any:
+    """Return what a text says as YAML; the text itself, which the check will name, where it is none."""
+    try:
+        return yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError):  # ValueError: a date that no calendar has
+        return text
 
 
 def given_in_file(file: str | Path, node: str, table: type, name: str) -> Any:

@@ -69,12 +69,20 @@ def given_topics(texts: Mapping[str, str], cameras: Sequence[str] | None) -> dic
                 _check_camera(f'topics file {file}', name, cameras)
     given.update(camera_topics(texts.get('camera_topics', ''), cameras))
     for name in OTHER_INPUTS:
-        topic = texts.get(f'{name}_topic', '')
-        if topic not in ('', name):
-            if not _NAME.fullmatch(topic):
-                raise InvalidInput(f'launch argument {name}_topic: {topic!r} is no topic, expected such as /my/{name}')
+        if (topic := renamed(texts, name)) != name:
             given[name] = topic
     return given
+
+
+def renamed(texts: Mapping[str, str], name: str) -> str:
+    """Return what the argument `<name>_topic` calls a topic, its own name where it says nothing.
+
+    Raises InvalidInput naming the argument for what is no topic.
+    """
+    topic = texts.get(f'{name}_topic', '') or name
+    if not _NAME.fullmatch(topic):
+        raise InvalidInput(f'launch argument {name}_topic: {topic!r} is no topic, expected such as /my/{name}')
+    return topic
 
 
 def camera_remappings(topics: Mapping[str, str]) -> dict[str, str]:

@@ -157,3 +157,20 @@ def test_the_node_must_be_named():
     )
     assert done.returncode == 1
     assert 'usage: python -m vla_driver.ros.nodes NODE' in done.stderr
+
+
+@pytest.mark.parametrize('words', [['--params-file', '/nothing.yaml'], ['-r', 'bad'], ['--bogus']])
+def test_arguments_that_ros_refuses_are_named(words):
+    done = subprocess.run(
+        [sys.executable, '-m', 'vla_driver.ros.nodes', 'controller', '--ros-args', *words],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
+    )
+    assert done.returncode == 1
+    assert 'Traceback' not in done.stderr
+    said = done.stderr.splitlines()[-1]
+    assert said.startswith('error: ROS does not start with these arguments: ')
+    assert words[-1] in said
+    assert '.c:' not in said

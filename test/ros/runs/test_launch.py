@@ -79,10 +79,12 @@ def test_arguments_that_are_not_given_leave_the_parameter_file_alone(
         assert (started.namespace, started.arguments) == ('', ['--log-level', 'info'])
 
 
-def test_what_is_given_reaches_its_node_as_the_parameters_type(launcher: Launcher) -> None:
+def test_what_is_given_reaches_its_node_as_the_parameters_type(launcher: Launcher, tmp_path: Path) -> None:
+    file = tmp_path / 'mine.yaml'
+    file.touch()
     words = ['policy:=blind', 'model:=1.5', 'threads:=2', 'max_skew_s:=0', 'rectified:=true', 'use_sim_time:=true']
     words += ['image_transport:=raw', 'missing_cameras:=[back=skip, front_left=black]', 'odometry_timeout_s:=1']
-    words += ['prune_camera_weights:=["front=2.0"]', 'namespace:=/ego', 'params_file:=/mine.yaml', 'log_level:=debug']
+    words += ['prune_camera_weights:=["front=2.0"]', 'namespace:=/ego', f'params_file:={file}', 'log_level:=debug']
     run = launcher('driver', *words)
     assert run.started['planner'].parameters == {
         'policy': 'blind',
@@ -97,7 +99,7 @@ def test_what_is_given_reaches_its_node_as_the_parameters_type(launcher: Launche
     }
     assert run.started['controller'].parameters == {'odometry_timeout_s': 1.0, 'use_sim_time': True}
     for started in run.started.values():
-        assert (started.namespace, started.params_file) == ('/ego', '/mine.yaml')
+        assert (started.namespace, started.params_file) == ('/ego', str(file))
         assert started.arguments == ['--log-level', 'debug']
 
 
@@ -178,6 +180,7 @@ def test_a_topics_file_names_what_arguments_do_not(launcher: Launcher, tmp_path:
         ('camera_topics:=front=/a,back=/a', 'cameras front and back are both on /a'),
         ('topics_file:=/nothing.yaml', r'/nothing\.yaml cannot be read'),
         ('odom_topic:=/my odom', "launch argument odom_topic: '/my odom' is no topic"),
+        ('control_topic:=bad name', "launch argument control_topic: 'bad name' is no topic"),
     ],
 )
 @pytest.mark.parametrize('name', ['driver', 'replay'])
@@ -352,6 +355,8 @@ def test_how_the_simulator_sends_pictures_is_no_word_to_the_planner(launcher: La
         ('sim', 'bag:=x', "unknown launch argument 'bag'"),
         ('replay', 'max_skew:=0.1', r"'max_skew' \(did you mean 'max_skew_s'\?\)"),
         ('driver', 'prune_ratio:=1.5', r'launch argument prune_ratio is 1.5, allowed is \[0, 0.99\]'),
+        ('driver', 'params_file:=/nothing.yaml', r'launch argument params_file: there is no file /nothing\.yaml'),
+        ('replay', 'params_file:=/nothing.yaml', 'launch argument params_file'),
         ('driver', 'threads:=two', "launch argument threads is 'two'"),
         ('sim', 'scenario:=-1', r'launch argument scenario is -1, allowed is \[0, 9999\]'),
         ('replay', 'rate:=0', r'launch argument rate is 0, allowed is \[0.01, 100\]'),

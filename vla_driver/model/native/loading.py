@@ -27,6 +27,9 @@ def load_model(name_or_path: str | os.PathLike[str], *, auxiliary: bool | None =
         raise InvalidInput(f'checkpoint {folder} holds a {kind!r} model, expected {VlaConfig.model_type!r}')
     try:
         config = VlaConfig.from_pretrained(folder)
+    except (OSError, RuntimeError, AttributeError) as error:  # AttributeError: a dtype that torch does not have
+        raise InvalidInput(f'{folder / "config.json"} is no valid configuration: {error}') from error
+    try:
         if auxiliary is not None:
             config.auxiliary = auxiliary
         model, report = VlaModel.from_pretrained(

@@ -15,7 +15,7 @@ from typing import Any, Final
 import torch
 
 from vla_driver.model.adapter import CONFIG as ADAPTER_CONFIG
-from vla_driver.model.adapter import Adapter, check_adapter, merge_adapter
+from vla_driver.model.adapter import Adapter, check_adapter, merge_adapter, warn_of_adapters_below
 from vla_driver.model.checkpoint import Checkpoint, inspect_checkpoint
 from vla_driver.types import InvalidInput
 
@@ -82,7 +82,9 @@ def load_weights(path: Path, dtype: Any) -> Any:
     import transformers
 
     found = inspect_checkpoint(path)
-    if found.adapter is not None:
+    if found.adapter is None:
+        warn_of_adapters_below(found.base)
+    else:
         config = _config(found.base)
         with torch.device('meta'):
             hollow = getattr(transformers, CLASSES[config.model_type])(config)
@@ -133,7 +135,7 @@ def _config(path: Path) -> Any:
 
     try:
         config = AutoConfig.from_pretrained(path, local_files_only=True)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InvalidInput(f'{path / "config.json"} is no valid configuration: {error}') from error
     if config.model_type not in CLASSES:
         raise InvalidInput(f'checkpoint {path} holds a {config.model_type!r} model; allowed: {", ".join(CLASSES)}')

@@ -10,6 +10,7 @@ first one says nothing new.  A model that is loading is given up at once.
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
 import threading
@@ -76,8 +77,8 @@ def _stop_on_signals(stop: threading.Event) -> None:
 def run(make_node: Callable[[], DriverNode[Any]], arguments: Sequence[str] | None = None) -> int:
     """Run one node until it is told to stop; return the exit status of its process.
 
-    1 if it could not be made, configured or activated (with `autostart`), otherwise the node's
-    `exit_status`.  `arguments` are those after the program's name, `--ros-args` included.
+    1 if ROS refuses the arguments, or it could not be made, configured or activated (with `autostart`), otherwise the
+    node's `exit_status`.  `arguments` are those after the program's name, `--ros-args` included.
     Does not return, but ends the process with that status, where a thread is busy that nothing can interrupt.
     """
     use_shared_memory_profile(os.environ)
@@ -88,9 +89,13 @@ def run(make_node: Callable[[], DriverNode[Any]], arguments: Sequence[str] | Non
         return 1
     stop = threading.Event()
     _stop_on_signals(stop)
-    rclpy.init(
-        args=None if arguments is None else [sys.argv[0], *arguments], signal_handler_options=SignalHandlerOptions.NO
-    )
+    words = None if arguments is None else [sys.argv[0], *arguments]
+    try:
+        rclpy.init(args=words, signal_handler_options=SignalHandlerOptions.NO)
+    except RuntimeError as error:  # those of rclpy for words after --ros-args are private
+        said = re.sub(r' ?, at \S+:\d+', '', ' '.join(str(error).split()))  # without the lines of its C code
+        print(f'error: ROS does not start with these arguments: {said}', file=sys.stderr, flush=True)
+        return 1
     if os.environ.get(EXIT_WITH_PARENT):
         _watch_parent(stop)
     status = _live(make_node, stop)

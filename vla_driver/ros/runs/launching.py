@@ -48,10 +48,11 @@ from vla_driver.settings.launch_arguments import (
     refuse_unknown,
     started_by,
 )
-from vla_driver.settings.launch_topics import camera_remappings, given_topics
+from vla_driver.settings.launch_topics import camera_remappings, given_topics, renamed
 from vla_driver.settings.parameter_file import TABLES
 from vla_driver.settings.planner import PlannerParameters
 from vla_driver.settings.topics_file import OTHER_INPUTS
+from vla_driver.types import InvalidInput
 
 _PACKAGE: Final = 'vla_driver'
 _MOVED: Final = 'topics_that_are_moved'
@@ -66,7 +67,8 @@ def _share() -> Path:
 def description(*parts: Any) -> LaunchDescription:
     """Return a launch file's description: `parts` (lists are opened), behind what every launch file has.
 
-    That is the arguments that concern all nodes, and the refusal of arguments that nobody declares.
+    That is the arguments that concern all nodes, and the refusal of arguments that nobody declares and of a parameter
+    file that is not there.
     """
 
     def check_names(context: LaunchContext) -> None:
@@ -82,8 +84,17 @@ def description(*parts: Any) -> LaunchDescription:
             opened.append(entry)
         if isinstance(entry, DeclareLaunchArgument):
             declared.add(entry.name)
-    made = LaunchDescription([OpaqueFunction(function=check_names), *_common(), *opened])
+    made = LaunchDescription(
+        [OpaqueFunction(function=check_names), *_common(), OpaqueFunction(function=_check_file), *opened]
+    )
     return made
+
+
+def _check_file(context: LaunchContext) -> None:
+    """Refuse a parameter file that is not there: launch would start the nodes without it."""
+    file = context.launch_configurations['params_file']
+    if file and not Path(file).is_file():
+        raise InvalidInput(f'launch argument params_file: there is no file {file}')
 
 
 def _common() -> list[DeclareLaunchArgument]:
@@ -178,6 +189,11 @@ def input_remappings(context: LaunchContext) -> list[tuple[str, str]]:
     others = {name: topic for name, topic in given.items() if name in OTHER_INPUTS}
     pictures = {name: topic for name, topic in given.items() if name not in OTHER_INPUTS}
     return [*others.items(), *camera_remappings(pictures).items()]
+
+
+def output_remappings(context: LaunchContext, names: Iterable[str]) -> list[tuple[str, str]]:
+    """Return the remappings of the driver's outputs that the arguments `<name>_topic` say."""
+    return [(name, renamed(context.launch_configurations, name)) for name in names]
 
 
 def topics_of_bag() -> OpaqueFunction:
