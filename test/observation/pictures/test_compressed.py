@@ -194,6 +194,47 @@ def test_yuv_compressed_as_brightness_is_refused(picture: Image, encoding: str, 
 
 
 @pytest.mark.parametrize(
+    'format',
+    ['bayer_rggb12', 'BayerRG8', 'bayer_rg8', 'rggb8', 'SRGGB10', 'jpeg; bayer_rggb8', 'jpeg compressed bayer_rggb8'],
+)
+@pytest.mark.parametrize('kind', ['jpg', 'png'])
+def test_a_mosaic_under_any_name(picture: Image, format: str, kind: str):
+    got = decode.decode_compressed(file(mosaic(picture), kind), format)
+    assert np.abs(got.astype(int) - picture)[3:-3, 3:-3].mean() < 3.5
+
+
+@pytest.mark.parametrize('pattern', ['rggb', 'bggr', 'gbrg', 'grbg'])
+def test_genicam_names_a_mosaic_by_its_first_row(picture: Image, pattern: str):
+    data = file(picture[..., 0], 'png')
+    want = decode.decode_compressed(data, f'bayer_{pattern}8')
+    for format in (f'{pattern}8', f'Bayer{pattern[:2].upper()}8', f'png; {pattern}8'):
+        assert np.array_equal(decode.decode_compressed(data, format), want)
+
+
+@pytest.mark.parametrize(
+    ('format', 'why'),
+    [
+        *((name, 'YUV') for name in ('yuv', 'YUV444', 'yuv411', 'yuv422p', 'jpeg; yuyv', 'jpeg compressed uyvy')),
+        *((name, 'YUV') for name in ('YCbCr422_8', 'nv21', 'I420', 'yv12', 'yvyu', 'nv24', 'yuy2', 'iyuv')),
+        *((name, 'pattern') for name in ('bayer', 'BayerRG12p', 'BayerRG12_Packed', 'bayer_rg2rgb', 'rccb12')),
+        ('bayer_rggb8; jpeg compressed bayer_bggr8', 'pattern'),
+        *((name, 'depth') for name in ('8UC2', 'jpeg; 8UC2', 'z16', 'Z16; png compressed', 'png; depth')),
+    ],
+)
+def test_what_is_no_brightness_is_refused_under_any_name(picture: Image, format: str, why: str):
+    for kind in ('jpg', 'png'):
+        with pytest.raises(InvalidInput, match=why):
+            decode.decode_compressed(file(picture[..., 0], kind), format)
+        assert decode.decode_compressed(file(picture, kind), format).shape == picture.shape
+
+
+def test_12_of_16_bits_are_not_guessed(picture: Image):
+    data = file(mosaic(picture).astype(np.uint16) * 16, 'png')
+    with pytest.raises(InvalidInput, match='which 12 of them'):
+        decode.decode_compressed(data, 'bayer_rggb12; png compressed ')
+
+
+@pytest.mark.parametrize(
     'format', ['16UC1; compressedDepth png', '16UC1; jpeg compressed ', '32FC1; compressedDepth rvl', '16uc1', '32FC1']
 )
 def test_depth_is_no_picture(picture: Image, format: str):
@@ -262,3 +303,11 @@ def test_encoders_refuse_what_is_no_picture(picture: Image):
 def test_a_png_without_a_header_is_truncated():
     with pytest.raises(InvalidInput, match='truncated'):
         decode.decode_compressed(b'\x89PNG\r\n\x1a\n' + b'IEND\xaeB`\x82', 'png')
+
+
+def test_bytes_behind_a_png_do_not_matter(picture: Image):
+    data = decode.encode_png(picture)
+    for behind in (bytes(5000), b'\xff' * 100, data[:200]):
+        assert np.array_equal(decode.decode_compressed(data + behind, 'png'), picture)
+    with pytest.raises(InvalidInput, match='truncated'):
+        decode.decode_compressed(data[: len(data) // 2] + bytes(500), 'png')

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from fixtures.video import FORMATS, encode_video, moving_picture
 
+from vla_driver.observation.pictures.bitstream import StreamWatch
 from vla_driver.observation.pictures.video import MAX_PACKETS, VideoStream
 from vla_driver.types import Image, InvalidInput
 
@@ -225,6 +226,36 @@ def test_what_is_no_byte_stream_is_refused(codec: str, data: bytes):
     with pytest.raises(InvalidInput, match=codec):
         stream.picture(stamp(0))
     assert play(stream, numbered(codec), codec, lambda index: stamp(index + 10)) == {}
+
+
+def with_lengths(data: bytes) -> bytes:
+    """Return a packet as MP4 files store it."""
+    units = [unit.rstrip(b'\0') for unit in data.split(b'\0\0\1')[1:]]
+    return b''.join(len(unit).to_bytes(4, 'big') + unit for unit in units)
+
+
+@pytest.mark.parametrize(('codec', 'name'), [('h264', 'AVCC'), ('h265', 'HVCC')])
+def test_lengths_instead_of_start_codes_are_named(codec: str, name: str):
+    sent = {index: with_lengths(data) for index, data in numbered(codec).items()}
+    missing = play(VideoStream(), sent, codec)
+    assert list(missing) == list(sent)
+    filt = {'h264': 'h264', 'h265': 'hevc'}[codec] + '_mp4toannexb'
+    assert set(missing.values()) == {f'{codec}: no start codes ({name} or MP4?): send Annex B ({filt})'}
+
+
+@pytest.mark.parametrize(('codec', 'header', 'slice_data'), [('h264', b'\x41', 0x9A), ('h265', b'\x02\x01', 0xD0)])
+def test_a_length_that_looks_like_a_start_code(codec: str, header: bytes, slice_data: int):
+    """It counts as a picture; a byte stream of the same size stays one."""
+    for size in range(256, 512):
+        unit = header + bytes([slice_data]) * (size - len(header))
+        packet = size.to_bytes(4, 'big') + unit
+        for data, bare in (
+            (packet, True),
+            (b'\0\0\0\6' + b'\x06\x01' * 3 + packet, True),
+            (b'\0\0\1' + unit + b'\x80', False),  # of the very size that the header, as a length, would tell
+        ):
+            info = StreamWatch().look(codec, data, 0.0)
+            assert info.picture and info.bare == bare
 
 
 def test_the_stamp_of_a_picture_that_never_came():

@@ -55,13 +55,14 @@ class PacketInfo:
 
     picture: whether it holds one; key: one that needs none before it; entry: from here on the stream is refreshed bit
     by bit, so that a decoder may begin (encoders with intra refresh send no other key); lost: whether something is
-    missing in front.
+    missing in front; bare: whether it has no start codes, as in MP4 files.
     """
 
     picture: bool
     key: bool
     entry: bool
     lost: bool
+    bare: bool = False
 
 
 class StreamWatch:
@@ -74,6 +75,8 @@ class StreamWatch:
 
     def look(self, codec: str, data: bytes, stamp_s: float) -> PacketInfo:
         """Return what a packet is.  A packet that cannot be read counts as a picture: the decoder says why not."""
+        if (data and _START not in data) or _has_lengths(codec, data):
+            return PacketInfo(True, False, False, False, bare=True)
         picture, key, entry, lost = False, False, False, False
         found = False
         for unit in _units(data):
@@ -110,6 +113,30 @@ class StreamWatch:
             self._intervals_s.append(interval_s)
         numbered = self._numbers is not None and self._numbers.without_gaps
         return usual_s is not None and interval_s > usual_s * (_NUMBERED_FACTOR if numbered else _FACTOR)
+
+
+def _has_lengths(codec: str, data: bytes) -> bool:
+    """Return whether a packet is units behind their lengths (4 bytes, ISO/IEC 14496-15), and no byte stream.
+
+    A length of 256 to 511 looks like a start code.  What tells them apart: the lengths lead to the packet's very end,
+    there are no start codes inside the units, and a unit's header comes next, not a slice's.
+    """
+    header = data[4:6]
+    if data[:4] == b'\0' + _START or len(header) < 2 or header[0] & 0x80:
+        return False
+    if codec == 'h265' and (header[0] & 1 or not 1 <= header[1] <= 7):
+        return False
+    at, starts = 0, []
+    while at + 4 < len(data):
+        length = int.from_bytes(data[at : at + 4], 'big')
+        if not length:
+            return False
+        starts.append(at + 4)
+        at += 4 + length
+    if at != len(data):
+        return False
+    ends = [start - 4 for start in starts[1:]] + [len(data)]
+    return all(data.find(_START, start, end) < 0 for start, end in zip(starts, ends, strict=True))
 
 
 def _units(data: bytes) -> Iterator[bytes]:

@@ -19,12 +19,20 @@ import numpy as np
 import numpy.typing as npt
 import simplejpeg
 
-from vla_driver.observation.pictures.raw import is_yuv
-from vla_driver.observation.pictures.shared import check_size, demosaic, halved, mosaic_of, refuse_depth, to_8_bits
+from vla_driver.observation.pictures.shared import MOSAICS, check_size, demosaic, halved, refuse_depth, to_8_bits
 from vla_driver.types import Image, InvalidInput
 
 COMPRESSED_FORMATS: Final = ('jpeg', 'png', 'webp', 'tiff', 'bmp')
 
+#: A mosaic as ROS (bayer_rggb8), V4L2 (SRGGB10) and GenICam (BayerRG12p: its first row alone) call it: pattern, first
+#: row, bits, whether pixels share bytes.  `bayerrg2rgb` is OpenCV's, which means another pattern.
+_MOSAIC: Final = re.compile(
+    rf'(?:({"|".join(MOSAICS)})|bayer[\W_]*(rg|bg|gb|gr)(?!2?[a-z]))[\W_]?(\d*)(_?p(?:acked)?(?![a-z]))?'
+)
+_OTHER_MOSAIC: Final = re.compile(r'bayer|rccb|rccc')
+_YUV: Final = re.compile(r'yuv|yvu|yuy|yvy|uyvy|vyuy|ycbcr|ycrcb|nv(12|21|16|61|24|42)|i420|yv12')
+#: Beside what is refused of any file: two channels compressed as one, and other names of depth.
+_NO_GREY: Final = re.compile(r'\d[usf]c2(?!\d)|z16|depth|disparity')
 _PNG_HEADER: Final = 33  # bytes of the signature and of the first chunk, which says size and depth
 #: What libjpeg warns of when a camera fills up between the picture's data and the next marker: nothing is lost.
 _JPEG_FILLED: Final = re.compile(r'^Corrupt JPEG data: \d+ extraneous bytes before marker')
@@ -51,10 +59,10 @@ def decode_compressed(data: Any, format: str = 'jpeg', at_least: tuple[int, int]
     """Return the picture of a file in `data` (any byte buffer), of a kind of `COMPRESSED_FORMATS`.
 
     format: as in CompressedImage, such as 'jpeg', '' or 'bayer_rggb8; jpeg compressed bgr8'.  The first bytes tell the
-    kind of file.  A grey file of a camera with a mosaic (bayer_...) is one, and gets its colours back; depth is
-    refused, and so is a grey file of a camera that sends YUV.  16 bits per channel become 8 where the format, or
-    colour, says that they are brightness.  at_least: (width, height); a JPEG is decoded at 1/2, 1/4 or 1/8 where that
-    is not below it, which saves work.
+    kind of file.  A grey file of a camera with a mosaic (bayer_..., anywhere in `format`) is one, and gets its colours
+    back; depth is refused, and so is a grey file of a camera that sends YUV.  16 bits per channel become 8 where the
+    format, or colour, says that they are brightness.  at_least: (width, height); a JPEG is decoded at 1/2, 1/4 or 1/8
+    where that is not below it, which saves work.
 
     A file that ends early is refused (libjpeg would only warn and fill up with grey).  Fill bytes before a marker,
     which many webcams write into every frame, are harmless and let through.
@@ -62,12 +70,11 @@ def decode_compressed(data: Any, format: str = 'jpeg', at_least: tuple[int, int]
     refuse_depth(format, 'compressed image format')
     view = memoryview(data).cast('B')
     kind = kind_of(view)
-    encoding = format.partition(';')[0].strip().lower()
     if kind == 'jpeg':
-        return _decode_jpeg(view, encoding, at_least)
+        return _decode_jpeg(view, format, at_least)
     if kind:
         flags = cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
-        return _picture_of(_decode_file(view, kind, flags), encoding, at_least)
+        return _picture_of(_decode_file(view, kind, flags), format, at_least)
     start = bytes(view[:8]).hex(' ') or 'nothing'
     raise InvalidInput(
         f'compressed image of {len(view)} bytes is neither JPEG nor PNG nor any other of '
@@ -75,13 +82,13 @@ def decode_compressed(data: Any, format: str = 'jpeg', at_least: tuple[int, int]
     )
 
 
-def _decode_jpeg(data: memoryview, encoding: str, at_least: tuple[int, int] | None) -> Image:
+def _decode_jpeg(data: memoryview, format: str, at_least: tuple[int, int] | None) -> Image:
     with _jpeg_errors(data):
         height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
     check_size(width, height)
-    if colours == 'Gray' and (mosaic_of(encoding) is not None or is_yuv(encoding)):
+    if colours == 'Gray' and _mosaic_named(format) is not None:
         # Whole: in a smaller one the colours of a mosaic would be mixed.
-        return _picture_of(_jpeg_pixels(data, 'GRAY', height, width)[..., 0], encoding, at_least)
+        return _picture_of(_jpeg_pixels(data, 'GRAY', height, width)[..., 0], format, at_least)
     divisor = _divisor(width, height, at_least)
     return _jpeg_pixels(data, 'RGB', -(-height // divisor), -(-width // divisor))
 
@@ -129,8 +136,34 @@ def _divisor(width: int, height: int, at_least: tuple[int, int] | None) -> int:
     return 1
 
 
-def _picture_of(pixels: npt.NDArray[Any], encoding: str, at_least: tuple[int, int] | None) -> Image:
-    """Return the RGB picture of a file's pixels, [H, W] or BGR [H, W, 3], of a camera that sends `encoding`."""
+def _mosaic_named(format: str) -> tuple[str, int] | None:
+    """Return (pattern, bits; 0: not said) of the mosaic that a grey file is, None where it is grey.
+
+    Raises InvalidInput where the format says that it is neither.
+    """
+    lower = format.lower()
+    if _YUV.search(lower):
+        raise InvalidInput(
+            f'compressed image of a camera that sends {format!r}, but the file is grey: YUV was compressed as if it '
+            'were brightness, and is lost; let the driver send rgb8 or bgr8, or take its raw topic'
+        )
+    found = list(_MOSAIC.finditer(lower))
+    patterns = {one[1] or next(m for m in MOSAICS if m.startswith(one[2])) for one in found}
+    if len(patterns) > 1 or (not patterns and _OTHER_MOSAIC.search(lower)) or any(one[4] for one in found):
+        raise InvalidInput(
+            f'compressed image of a camera that sends {format!r}, but the file is grey: a mosaic whose pattern or '
+            f'packing is not known; let the driver send rgb8 or bgr8, or one of {", ".join(MOSAICS)} as bayer_...8'
+        )
+    if not patterns and _NO_GREY.search(lower):
+        raise InvalidInput(
+            f'compressed image of one channel, format {format!r}: neither colours nor brightness (depth, say); name '
+            "the camera's colour topic instead"
+        )
+    return (patterns.pop(), max(int(one[3] or 0) for one in found)) if patterns else None
+
+
+def _picture_of(pixels: npt.NDArray[Any], format: str, at_least: tuple[int, int] | None) -> Image:
+    """Return the RGB picture of a file's pixels, [H, W] or BGR [H, W, 3], of a camera that `format` tells of."""
     check_size(pixels.shape[1], pixels.shape[0])
     if pixels.dtype not in (np.uint8, np.uint16):
         raise InvalidInput(f'compressed image of {pixels.dtype}, expected 8 or 16 bits per channel (is this depth?)')
@@ -138,28 +171,39 @@ def _picture_of(pixels: npt.NDArray[Any], encoding: str, at_least: tuple[int, in
         eight = pixels if pixels.dtype == np.uint8 else to_8_bits(pixels)
         # Noble's OpenCV (4.6) has no IMREAD_COLOR_RGB.
         return np.asarray(cv2.cvtColor(eight, cv2.COLOR_BGR2RGB))
-    if is_yuv(encoding):
-        raise InvalidInput(
-            f'compressed image of a camera that sends {encoding!r}, but the file is grey: YUV was compressed as if it '
-            'were brightness, and is lost; let the driver send rgb8 or bgr8, or take its raw topic'
-        )
-    mosaic = mosaic_of(encoding)
+    mosaic = _mosaic_named(format)
+    encoding = format.partition(';')[0].strip().lower()
     if pixels.dtype == np.uint16 and mosaic is None and encoding != 'mono16':
         raise InvalidInput(
             f'compressed image of one channel with 16 bits, format {encoding!r}: is this a depth image?  Brightness '
             'is said by the format: mono16; png compressed'
         )
     if mosaic is not None:
+        if pixels.dtype == np.uint16 and mosaic[1] not in (0, 8, 16):
+            raise InvalidInput(
+                f'compressed image of 16 bits, format {format!r}: which {mosaic[1]} of them are meant is not said; let '
+                f'the driver send bayer_{mosaic[0]}8 or bayer_{mosaic[0]}16'
+            )
         colours = demosaic(pixels, mosaic[0])
         return halved(colours if pixels.dtype == np.uint8 else to_8_bits(colours), at_least)
     return np.asarray(cv2.cvtColor(pixels if pixels.dtype == np.uint8 else to_8_bits(pixels), cv2.COLOR_GRAY2RGB))
+
+
+def _png_ends(data: memoryview) -> bool:
+    """Return whether a PNG's chunks lead to its end marker; what lies behind it does not matter."""
+    at = 8
+    while at + 12 <= len(data):
+        if data[at + 4 : at + 12] == _PNG_END:
+            return True
+        at += 12 + int.from_bytes(data[at : at + 4], 'big')
+    return False
 
 
 def _decode_file(data: memoryview, kind: str, flags: int) -> npt.NDArray[Any]:
     """Return what OpenCV makes of a file."""
     if kind == 'png':
         # What a damaged PNG becomes differs between OpenCV's versions, so the end is looked for first.
-        if len(data) < _PNG_HEADER or _PNG_END not in bytes(data[-64:]):
+        if len(data) < _PNG_HEADER or not _png_ends(data):
             raise InvalidInput(f'PNG of {len(data)} bytes is truncated: its header or its end marker is missing')
         check_size(int.from_bytes(data[16:20], 'big'), int.from_bytes(data[20:24], 'big'))
     try:

@@ -99,12 +99,6 @@ _OTHER_NAMES: Final = {
 }
 
 
-def is_yuv(encoding: str) -> bool:
-    """Whether the pixels of a raw encoding (in lower case) are brightness and colour apart."""
-    name = _OTHER_NAMES.get(encoding, encoding)
-    return name in _YUV_422 or name in _YUV_420 or name in _YUV_444
-
-
 def decode_raw(
     data: Any,
     width: int,

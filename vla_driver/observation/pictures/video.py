@@ -42,6 +42,10 @@ _REORDERED: Final = (
     'its pictures are reordered (B-frames) and would come late; encode without: bframes=0 or tune=zerolatency (x264, '
     'x265), -bf 0 (nvenc)'
 )
+_NO_START_CODES: Final = {
+    'h264': 'no start codes (AVCC or MP4?): send Annex B (h264_mp4toannexb)',
+    'h265': 'no start codes (HVCC or MP4?): send Annex B (hevc_mp4toannexb)',
+}
 
 
 def _awaited(why: str) -> str:
@@ -212,6 +216,11 @@ class _Decoder:
             self._open(packet.codec)
         if packet.lost and not self._waiting:
             self._wait(_awaited('a packet was lost'))
+        if packet.info.bare:
+            if not self._waiting or self._refreshing:
+                self._wait(_awaited('a packet was damaged'))
+            self._keep(packet.stamp_ns, _NO_START_CODES[packet.codec])
+            return
         if packet.info.key:
             self._waiting, self._refreshing = '', False
         elif self._waiting and packet.info.entry:
