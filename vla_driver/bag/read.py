@@ -57,6 +57,8 @@ from vla_driver.types import (
 
 #: So many messages of /tf are looked at for joints that are fixed all the same.
 _TF_MESSAGES: Final = 300
+#: A route that was logged so soon was there before; a later one came in mid-drive.
+_LATCHED_NS: Final = 1_000_000_000
 
 
 class BagReader:
@@ -360,10 +362,11 @@ class BagReader:
         if on_agents is not None and schema.AGENTS_TOPIC in self.topics:
             wanted.append(schema.AGENTS_TOPIC)
         track_reader = self._odometry_reader()
-        # A latched topic reaches a node before everything else, wherever its message lies in the bag.
+        # A latched route reaches a node before everything else, though the recorder may have heard of it a moment later.
         if inputs.route is not None:
-            for _, _, message in self.messages([inputs.route]):
-                assembler.push_route(message)
+            for _, logged_ns, message in self.messages([inputs.route]):
+                if logged_ns - self._open.start_ns <= _LATCHED_NS:
+                    assembler.push_route(message)
                 break
         for topic, logged_ns, message in self.messages(wanted):
             # When it was logged is when it came: what is late waits, and is given up, as in a node that hears the bag.
