@@ -362,7 +362,7 @@ class BagReader:
         if on_agents is not None and schema.AGENTS_TOPIC in self.topics:
             wanted.append(schema.AGENTS_TOPIC)
         track_reader = self._odometry_reader()
-        # A latched route reaches a node before everything else, though the recorder may have heard of it a moment later.
+        # A latched route reaches a node before everything else, though the recorder may hear of it a moment later.
         if inputs.route is not None:
             for _, logged_ns, message in self.messages([inputs.route]):
                 if logged_ns - self._open.start_ns <= _LATCHED_NS:
