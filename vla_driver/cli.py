@@ -109,7 +109,7 @@ def _parser(wanted: Command | None) -> argparse.ArgumentParser:
 
 
 def _fail(message: str) -> int:
-    print(in_flags(f'error: {message}'), file=sys.stderr)
+    print(f'error: {message}', file=sys.stderr)
     return 2
 
 
@@ -141,7 +141,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             if (error.name or '').startswith('vla_driver'):
                 raise
             return _fail(f'Python module {error.name!r} is not installed; run `make setup`, or `vla_driver doctor`')
-        return _fail(str(error))
+        # What a launch file asks for is told in its words.
+        return _fail(str(error) if '--for-launch' in words else in_flags(str(error)))
 
 
 if __name__ == '__main__':

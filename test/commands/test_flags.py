@@ -4,8 +4,12 @@
 
 from __future__ import annotations
 
-import pytest
+from pathlib import Path
 
+import pytest
+from fixtures.found import FoundBag
+
+from vla_driver.cli import main
 from vla_driver.commands.flags import in_flags
 
 
@@ -21,3 +25,12 @@ from vla_driver.commands.flags import in_flags
 )
 def test_parameters_become_options(said: str, shown: str):
     assert in_flags(said) == shown
+
+
+def test_what_a_launch_file_asks_for_is_told_in_its_words(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    bag = FoundBag(seconds=0.5, names=['front']).write(tmp_path / 'bag')
+    words = ['inspect', str(bag), '--rig', 'nuscenes', '--missing-cameras', 'require']
+    assert main(words) == 2
+    assert '(--missing-cameras)' in capsys.readouterr().err
+    assert main([*words, '--for-launch']) == 2
+    assert '(missing_cameras)' in capsys.readouterr().err

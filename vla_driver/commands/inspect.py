@@ -32,7 +32,7 @@ from vla_driver.geometry.rig import rig_to_yaml
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
-    parser.add_argument('bag', type=Path, metavar='BAG', help='a rosbag2 folder, .mcap or .db3 file')
+    parser.add_argument('bag', type=Path, metavar='BAG', help='a rosbag2 folder, .mcap, .db3 or ROS 1 .bag file')
     add_bag_arguments(parser)
     add_missing_cameras(parser)
     parser.add_argument(
