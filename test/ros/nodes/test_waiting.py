@@ -65,7 +65,10 @@ def test_the_graph_in_words():
     assert explain('route', [ROUTE], {}, {'/goal/path': [PATH]}) == ('nobody publishes on /route; there is /goal/path')
     assert explain('route', [ROUTE], {}, {}).endswith('there is no other topic of Path either')
     both = [ROUTE, Listened('/route', PATH, qos.STATE_SUBSCRIPTION)]
-    assert explain('route', both, offers, {}) == '/route has a publisher, /map; does it send? ros2 topic hz /route'
+    told = explain('route', both, offers, {})
+    assert told.startswith('/map publishes /route reliable, volatile: what it sent before this node came is lost')
+    kept = {'/route': [Offer('/map', PATH, qos.LATCHED)]}
+    assert explain('route', both, kept, {}) == '/route has a publisher, /map; does it send? ros2 topic hz /route'
 
 
 def test_problems_are_split_by_their_input():

@@ -91,7 +91,7 @@ def explain(
     offers: topic -> its publishers; published: as in `nearest`.
     """
     reachable = [
-        f'{one.topic} has a publisher, {offer.node}; does it send? ros2 topic hz {one.topic}'
+        _kept_or_not(one, offer, listened)
         for one in listened
         for offer in offers.get(one.topic, ())
         if not mismatch(one, offer)
@@ -111,6 +111,17 @@ def explain(
     others = nearest(listened, published, name)
     there = f'there is {", ".join(others)}' if others else f'there is no other topic of {types} either'
     return f'nobody publishes on {topics}; {there}'
+
+
+def _kept_or_not(one: Listened, offer: Offer, listened: Sequence[Listened]) -> str:
+    """Return what to ask of a publisher that can be heard, and what is lost if it keeps nothing."""
+    latched = [other for other in listened if other.topic == one.topic and mismatch(other, offer)]
+    if latched and offer.profile.durability == DurabilityPolicy.VOLATILE:
+        return (
+            f'{offer.node} publishes {one.topic} {quality(offer.profile)}: what it sent before this node came is lost; '
+            'let it send again, or publish transient local'
+        )
+    return f'{one.topic} has a publisher, {offer.node}; does it send? ros2 topic hz {one.topic}'
 
 
 def waiting_text(problems: Iterable[tuple[str, str]], about: Mapping[str, str]) -> str:
