@@ -7,7 +7,6 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
@@ -176,7 +175,7 @@ class BagReader:
         if text is not None:
             self._rig = rig_from_yaml(text, f'bag {self._path}: rig')
         elif self.frames():
-            inputs = find_inputs(self.filled, CAMERA_NAMES, self._given, self._naming, silent=self.silent)
+            inputs = self._find(CAMERA_NAMES, self._given)
             self._rig, self._mounted = rig_of_frames(self, inputs, self._rectified_cameras(inputs))
         else:
             raise InvalidInput(
@@ -221,7 +220,12 @@ class BagReader:
         except InvalidInput:
             # A bag without camera topics is of no use: that is said first, the missing rig afterwards.
             cameras = CAMERA_NAMES
-        return find_inputs(self.filled, cameras, self._given, self._naming, silent=self.silent)
+        return self._find(cameras, self._given)
+
+    def _find(self, cameras: Sequence[str], given: Mapping[str, str]) -> InputTopics:
+        silent = self.silent
+        filled = {topic: kind for topic, kind in self.topics.items() if topic not in silent}
+        return find_inputs(filled, cameras, given, self._naming, silent=silent)
 
     @property
     def silent(self) -> dict[str, str]:
@@ -231,12 +235,6 @@ class BagReader:
             counts[connection.topic] += connection.msgcount
         given = set(self._given.values())
         return {t: kind for t, kind in self.topics.items() if counts[t] == 0 and t in counts and t not in given}
-
-    @property
-    def filled(self) -> dict[str, str]:
-        """Topic -> type of those with messages, and of those given."""
-        silent = self.silent
-        return {topic: kind for topic, kind in self.topics.items() if topic not in silent}
 
     def require_inputs(self, policies: Mapping[str, str]) -> None:
         """Raise InvalidInput unless the bag has what a planner cannot do without; policies: of missing cameras."""
@@ -354,14 +352,10 @@ class BagReader:
     ) -> Iterator[ReadySet]:
         cameras = {topic: camera for camera, topic in inputs.cameras.items()}
         infos = {topic: camera for camera, topic in inputs.infos.items()}
-        single = {
-            inputs.odometry: assembler.push_odometry,
-            inputs.turn_command: assembler.push_turn_command,
-        }
-        wanted = [topic for topic in (*cameras, *infos, *single, inputs.route) if topic is not None]
+        others = (inputs.odometry, inputs.turn_command, inputs.route)
+        wanted = [topic for topic in (*cameras, *infos, *others) if topic is not None]
         if on_agents is not None and schema.AGENTS_TOPIC in self.topics:
             wanted.append(schema.AGENTS_TOPIC)
-        track_reader = self._odometry_reader()
         # A latched route reaches a node before everything else, though the recorder may hear of it a moment later.
         if inputs.route is not None:
             for _, logged_ns, message in self.messages([inputs.route]):
@@ -373,17 +367,18 @@ class BagReader:
             now_s = logged_ns * 1e-9
             while (ready := assembler.take(now_s)) is not None:
                 yield ready
-            if on_odometry is not None and topic == inputs.odometry:
-                with suppress(InvalidInput):  # the assembler counts it
-                    on_odometry(track_reader.read(message))
             if topic == schema.AGENTS_TOPIC and on_agents is not None:
                 on_agents(*agents_of(message, logged_ns))
             elif topic in cameras:
                 assembler.push_image(cameras[topic], message, now_s)
             elif topic in infos:
                 assembler.push_camera_info(infos[topic], message)
-            elif topic in single:
-                single[topic](message, now_s)
+            elif topic == inputs.odometry:
+                state = assembler.push_odometry(message, now_s)
+                if state is not None and on_odometry is not None:
+                    on_odometry(state)
+            elif topic == inputs.turn_command:
+                assembler.push_turn_command(message, now_s)
             else:
                 assembler.push_route(message)
             while (ready := assembler.take(now_s)) is not None:
@@ -398,16 +393,13 @@ class BagReader:
         if topic is None:
             raise InvalidInput(f'no odometry (nav_msgs/Odometry) in the bag; it has: {describe(self.topics)}')
         self._rejected.pop('odometry', None)
-        reader = self._odometry_reader()
+        reader = OdometryReader(lever_of(NO_MOUNT, self.frames()))
         for _, _, message in self.messages([topic]):
             try:
                 yield reader.read(message)
             except InvalidInput as error:
                 self._rejected['odometry'] = self._rejected.get('odometry', 0) + 1
                 self._odometry_refused = str(error)
-
-    def _odometry_reader(self) -> OdometryReader:
-        return OdometryReader(lever_of(NO_MOUNT, self.frames()))
 
     def odometry_mount(self) -> tuple[float, float, float]:
         """Return where the tf tree has the odometry's frame in base_link: x [m], y [m], yaw [rad]; zeros without."""
@@ -419,8 +411,7 @@ class BagReader:
 
     def inputs_without_cameras(self) -> InputTopics:
         """Return odometry, route and turn command alone: works for any bag that has odometry."""
-        others = {k: v for k, v in self._given.items() if k in OTHER_INPUTS}
-        return find_inputs(self.filled, (), others, self._naming, silent=self.silent)
+        return self._find((), {k: v for k, v in self._given.items() if k in OTHER_INPUTS})
 
     def track(self) -> OdometryTrack:
         """Return where the vehicle went."""

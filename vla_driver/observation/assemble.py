@@ -205,16 +205,16 @@ class ObservationAssembler:
         with self._lock:
             return self._calibrator.take_transforms(message)
 
-    def push_odometry(self, message: Any, now_s: float | None = None) -> None:
-        """Add a nav_msgs/Odometry."""
+    def push_odometry(self, message: Any, now_s: float | None = None) -> EgoState | None:
+        """Add a nav_msgs/Odometry; return what it says, None where it cannot be used."""
         with self._lock:
             try:
                 ego = self._odometry_reader.read(message)
             except InvalidInput as error:
                 self._refused.refuse('odometry', str(error))
-                return
+                return None
             if not self._stamped('odometry', ego.stamp_s):
-                return
+                return None
             self._refused.accept('odometry')
             self._calibrator.take_vehicle_frame(getattr(message, 'child_frame_id', ''))
             self._odometry_arrival_s, self._odometry_frame = now_s, frame_of(message)
@@ -222,6 +222,7 @@ class ObservationAssembler:
                 self._sync.rewind(ego.stamp_s)
                 self._time_jumped_to(ego.stamp_s)
             self._odometry.add(ego.stamp_s, ego)
+            return ego
 
     def push_route(self, message: Any) -> None:
         """Take a nav_msgs/Path; the same route again does not start it over.

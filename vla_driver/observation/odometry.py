@@ -160,10 +160,10 @@ class OdometryReader:
             zero = bool(self._pieces) and self._pieces[-1].zero
             what = 'is all zeros' if zero else 'does not fit the poses, read in either frame'
             words.append(f'its twist {what}, while the poses move: speed and yaw rate are taken from the poses')
+        elif self._in_parent():
+            words.append(f'child_frame_id is {child!r}, but the twist fits the poses only in the frame of the vehicle')
         if self._turns_by_poses and self._reading is not Reading.POSES:
             words.append('twist.angular.z does not fit the headings: the yaw rate is taken from the poses')
-        elif self._reading is Reading.VEHICLE and self._in_parent():
-            words.append(f'child_frame_id is {child!r}, but the twist fits the poses only in the frame of the vehicle')
         if self._doubt:
             words.append(self._doubt)
         if self._unconnected:
@@ -187,7 +187,7 @@ class OdometryReader:
         if frames != self._frames:
             self.reset()
             self._frames = frames
-            self._reading, self._turns_by_poses = self._named(), False
+            self._reading, self._turns_by_poses, self._doubt = self._named(), False, ''
         linear = message.twist.twist.linear
         x_mps, y_mps = float(linear.x), float(getattr(linear, 'y', 0.0))
         if not math.isfinite(y_mps):

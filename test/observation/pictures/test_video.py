@@ -72,11 +72,12 @@ def test_nothing_before_the_first_key_frame(codec: str):
     assert set(missing.values()) == {f'{codec}: waiting for a key frame (none has come yet)'}
 
 
-@pytest.mark.parametrize('lost', [1, 2, 5, 9, 12])
-@pytest.mark.parametrize('codec', FORMATS)
+#: H.265 shows a loss by its stamps alone, and two of them have no rhythm: the packet behind the first is not missed.
+LOST = [(codec, lost) for codec in FORMATS for lost in (1, 2, 5, 9, 12) if (codec, lost) != ('h265', 1)]
+
+
+@pytest.mark.parametrize(('codec', 'lost'), LOST)
 def test_after_a_lost_packet_nothing_until_the_next_key_frame(codec: str, lost: int):
-    if (codec, lost) == ('h265', 1):
-        pytest.skip('H.265 shows a loss by its stamps alone, and two have no rhythm')
     sent = numbered(codec)
     del sent[lost]
     missing = play(VideoStream(), sent, codec)

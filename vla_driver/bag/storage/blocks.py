@@ -7,6 +7,7 @@ mcap files and ROS 1 bags are.  Only blocks that overlap in time are in memory t
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -43,7 +44,7 @@ class DamagedError(Exception):
         self.entries = entries or []
 
 
-class BlockFile:
+class BlockFile(ABC):
     """What mcap files and ROS 1 bags share: an index of blocks, and reading by it.
 
     A subclass fills `blocks` and `channels`, and reads one block in `load`.
@@ -68,9 +69,9 @@ class BlockFile:
         """The text of a metadata.yaml inside the file."""
         return ''
 
+    @abstractmethod
     def load(self, block: Block) -> list[Entry]:
         """Return the messages of a block as they lie; raise DamagedError."""
-        raise NotImplementedError
 
     def close(self) -> None:
         """Let go of the file."""

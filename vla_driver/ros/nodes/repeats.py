@@ -4,10 +4,11 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable
 from typing import Final
+
+from vla_driver.observation.reasons import without_figures
 
 #: So many different texts are remembered.
 _MOST: Final = 100
@@ -25,7 +26,7 @@ class Repeats:
 
     def say(self, text: str) -> str | None:
         """Return what to log now, None for nothing."""
-        key, now_s = re.sub(r'\d+(\.\d+)?', '#', text), self._clock()
+        key, now_s = without_figures(text), self._clock()
         when_s, held = self._said.get(key, (None, 0))
         if when_s is not None and now_s - when_s < self._period_s:
             self._said[key] = (when_s, held + 1)
