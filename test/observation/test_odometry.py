@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 from fixtures.messages import header, quaternion
 
-from vla_driver.observation.odometry import OdometryReader
+from vla_driver.geometry.frames import FrameTree
+from vla_driver.observation.odometry import NO_MOUNT, OdometryReader, lever_of
 from vla_driver.types import EgoState
 
 
@@ -206,9 +207,11 @@ def test_an_antenna_ahead_and_aside_is_moved_to_base_link():
             yaw,
         )
 
+    tree = FrameTree()
     lever = np.eye(4)
     lever[:3, 3] = x_m, y_m, 1.8
-    reader = OdometryReader(lambda frame: lever if frame == 'gnss' else None)
+    tree.add('base_link', 'gnss', lever)
+    reader = OdometryReader(lever_of(NO_MOUNT, tree))
     forward = speed - rate * y_m  # of the antenna, along the vehicle
     states, _ = read(antenna, in_vehicle, speed=forward, rate=rate, frames=('odom', 'gnss'), reader=reader)
     assert states[-1].pose == pytest.approx(circle(speed, rate)(2.98))
@@ -218,8 +221,7 @@ def test_an_antenna_ahead_and_aside_is_moved_to_base_link():
 
 def test_a_unit_that_is_mounted_turned_is_read_in_the_vehicles_axes():
     """An IMU whose x points to the left: its yaw is the vehicle's and a quarter, its own right is the way ahead."""
-    lever = np.array([[0.0, -1.0, 0.0, 0.0], [1.0, 0.0, 0.0, 0.0], [0.0, 0.0, 1.0, 0.0], [0.0, 0.0, 0.0, 1.0]])
-    reader = OdometryReader(lambda _: lever)
+    reader = OdometryReader(lever_of((0.0, 0.0, math.pi / 2)))
     states, _ = read(
         lambda t: (8.0 * t, 0.0, math.pi / 2),
         lambda v, yaw, rate: (0.0, -v, 0.0),

@@ -36,7 +36,7 @@ from vla_driver.observation.assemble import ObservationAssembler
 from vla_driver.observation.calibration import Calibrator, CameraCalibration, shows_rectified
 from vla_driver.observation.decode import decode_labels
 from vla_driver.observation.messages import read_route, stamp_seconds
-from vla_driver.observation.odometry import NO_MOUNT, OdometryReader, lever_of, planar
+from vla_driver.observation.odometry import NO_MOUNT, OdometryReader, lever_of
 from vla_driver.observation.ready import NotReady, ReadySet
 from vla_driver.observation.reasons import beside, in_words
 from vla_driver.observation.sync import CameraSync
@@ -406,8 +406,8 @@ class BagReader:
         topic = self.inputs_without_cameras().odometry
         message = None if topic is None else first_messages(self, [topic]).get(topic)
         frame = frame_name(getattr(message, 'child_frame_id', ''))
-        lever = None if not frame or frame in BASE_FRAMES else lever_of(NO_MOUNT, self.frames())(frame)
-        return NO_MOUNT if lever is None else planar(lever)
+        told = None if not frame or frame in BASE_FRAMES else lever_of(NO_MOUNT, self.frames())(frame)
+        return told or NO_MOUNT
 
     def inputs_without_cameras(self) -> InputTopics:
         """Return odometry, route and turn command alone: works for any bag that has odometry."""

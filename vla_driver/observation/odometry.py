@@ -44,49 +44,40 @@ _TOLERANCE: Final = 0.3
 _DERIVED_S: Final = 0.3
 #: After a silence this long, what came before tells nothing about the twist now.
 _GAP_S: Final = 2.0
+#: A mount this small (metres, radians) is none.
+_NOWHERE: Final = 1e-6
 
 
+#: Where a frame is in base_link: x and y in metres, yaw in radians.
+Mount = tuple[float, float, float]
 #: A mount that says nothing.
-NO_MOUNT: Final = (0.0, 0.0, 0.0)
+NO_MOUNT: Final[Mount] = (0.0, 0.0, 0.0)
 
-Lever = Callable[[str], 'FloatArray | None']
+Lever = Callable[[str], 'Mount | None']
 
 
 def lever_of(mount: Sequence[float], *trees: FrameTree) -> Lever:
-    """Return what tells where a frame is in base_link ([4, 4]), None where nobody does.
+    """Return what tells where a frame is in base_link, None where nobody does.
 
-    mount: x and y in metres, yaw in radians, of whatever frame odometry is given in; zeros: the first of `trees` that
-    connects the frame with base_link says it.  Raises InvalidInput unless there are three finite numbers.
+    mount: of whatever frame odometry is given in; zeros: the first of `trees` that connects the frame with base_link
+    says it.  Raises InvalidInput unless there are three finite numbers.
     """
     if len(mount) != 3 or not all(map(math.isfinite, mount)):
         raise InvalidInput(f'odometry_mount is {list(mount)}, expected three finite numbers: x [m], y [m], yaw [rad]')
-    x_m, y_m, yaw = mount
-    given = np.array(
-        [
-            [math.cos(yaw), -math.sin(yaw), 0.0, x_m],
-            [math.sin(yaw), math.cos(yaw), 0.0, y_m],
-            [0.0, 0.0, 1.0, 0.0],
-            [0.0, 0.0, 0.0, 1.0],
-        ]
-    )
+    x_m, y_m, yaw_rad = mount
 
-    def lever(frame: str) -> FloatArray | None:
+    def lever(frame: str) -> Mount | None:
         if any(mount):
-            return given
+            return x_m, y_m, yaw_rad
         for tree in trees:
             try:
-                return tree.lookup(tree.base([frame]), frame)
+                pose = tree.lookup(tree.base([frame]), frame)
+                return float(pose[0, 3]), float(pose[1, 3]), math.atan2(pose[1, 0], pose[0, 0])
             except InvalidInput:
                 continue
         return None
 
     return lever
-
-
-def planar(base_from_frame: FloatArray) -> tuple[float, float, float]:
-    """Return x [m], y [m] and yaw [rad] of a pose [4, 4]: a mount as `lever_of` takes it."""
-    yaw = math.atan2(base_from_frame[1, 0], base_from_frame[0, 0])
-    return float(base_from_frame[0, 3]), float(base_from_frame[1, 3]), yaw
 
 
 class Reading(str, enum.Enum):
@@ -131,8 +122,8 @@ class _Piece:
 class OdometryReader:
     """Reads one odometry topic, message after message.
 
-    lever: frame -> where it is in base_link ([4, 4]), None where nobody says; a pose of another frame than base_link
-    (an antenna, an IMU) is moved to base_link, and its speed with it (`lever_of`).
+    lever: frame -> where it is in base_link, None where nobody says (`lever_of`); a pose of another frame than
+    base_link (an antenna, an IMU) is moved to base_link, and its speed with it.
     """
 
     def __init__(self, lever: Lever = lambda _: None) -> None:
@@ -193,11 +184,10 @@ class OdometryReader:
         if not math.isfinite(y_mps):
             y_mps = 0.0  # not filled in; x was checked
         zero = x_mps == y_mps == ego.yaw_rate_rps == 0.0
-        lever = self._lever_of(frames[1])
-        turned, left_m = 0.0, 0.0
-        if lever is not None:
-            turned, left_m = math.atan2(lever[1, 0], lever[0, 0]), float(lever[1, 3])
-            ego = _at_base(ego, lever, turned)
+        mount = self._mount_of(frames[1])
+        if mount != NO_MOUNT:
+            ego = _at_base(ego, mount)
+        _, left_m, turned = mount
         # v_base = v_child - omega x r, r from base_link to the child; forward, that adds omega times r's left part.
         about_mps = ego.yaw_rate_rps * left_m
         vehicle_mps = x_mps * math.cos(turned) - y_mps * math.sin(turned) + about_mps
@@ -307,23 +297,23 @@ class OdometryReader:
             yaw_rate_rps=_turned_rad(first, last) / (last.stamp_s - first.stamp_s),
         )
 
-    def _lever_of(self, child: str) -> FloatArray | None:
-        """Return where a message's frame is in base_link; None where it is that itself, or nobody says."""
+    def _mount_of(self, child: str) -> Mount:
+        """Return where a message's frame is in base_link; NO_MOUNT where it is that itself, or nobody says."""
         self._moved = self._unconnected = ''
         if not child or self._in_parent() or child.rpartition('/')[2] in BASE_FRAMES:
-            return None
-        lever = self._lever(child)
-        self._unconnected = child if lever is None else ''
-        if lever is None or np.allclose(lever, np.eye(4), atol=1e-6):
-            return None
+            return NO_MOUNT
+        mount = self._lever(child)
+        self._unconnected = child if mount is None else ''
+        if mount is None or max(map(abs, mount)) < _NOWHERE:
+            return NO_MOUNT
         self._moved = child
-        return lever
+        return mount
 
 
-def _at_base(ego: EgoState, lever: FloatArray, turned: float) -> EgoState:
+def _at_base(ego: EgoState, mount: Mount) -> EgoState:
     """Return the pose of base_link where the message's is that of another frame of the vehicle."""
+    x_m, y_m, turned = mount
     yaw = ego.yaw_rad - turned
-    x_m, y_m = float(lever[0, 3]), float(lever[1, 3])
     return replace(
         ego,
         x_m=ego.x_m - (x_m * math.cos(yaw) - y_m * math.sin(yaw)),
