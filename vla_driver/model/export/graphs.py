@@ -20,6 +20,7 @@ not matter; zeros will do.
 
 from __future__ import annotations
 
+import abc
 import contextlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -89,7 +90,7 @@ def answered(function: RayFunction, answer: Tensor) -> Iterator[None]:
         function.given = None
 
 
-class Graph(nn.Module):
+class Graph(nn.Module, abc.ABC):
     """A part of a tick as a function of named tensors.
 
     inputs, outputs: their names, in the order in which `forward` takes and gives them.
@@ -102,15 +103,22 @@ class Graph(nn.Module):
         super().__init__()
         self.model = model
         self.pictures = tuple(f'images_{number}' for number in range(len(model.config.camera_groups)))
-        self.camera, self.row, self.column = cells_of(model)
+        if not model.config.blind:
+            self.camera, self.row, self.column = cells_of(model)
 
     def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
         """Return the outputs."""
         return self.compute(dict(zip(self.inputs, tensors, strict=True)))
 
+    @abc.abstractmethod
     def compute(self, given: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
         """Return the outputs for inputs by name."""
-        raise NotImplementedError(f'{type(self).__name__} says no graph')
+
+    def example(self, name: str) -> Tensor:
+        """Return an input of the right shape, to follow the graph with; its numbers do not matter."""
+        if name.startswith('images_'):
+            return torch.zeros(shapes_of(self.model).images[int(name.removeprefix('images_'))], dtype=torch.uint8)
+        return _examples(self.model)[name]
 
     def model_inputs(self, given: Mapping[str, Tensor]) -> ModelInputs:
         """Return the model's own inputs; rays and origins are answered for by the rig's graph."""
@@ -172,6 +180,59 @@ def cells_of(model: VlaModel) -> tuple[Tensor, Tensor, Tensor]:
         first += count
     camera, row, column = torch.cat(cells).unbind(dim=1)
     return camera.contiguous(), row.contiguous(), column.contiguous()
+
+
+def _examples(model: VlaModel) -> dict[str, Tensor]:
+    one = torch.zeros(1)
+    ego = {
+        'speed_mps': one,
+        'yaw_rate_rps': one,
+        'command': torch.zeros(1, dtype=torch.int64),
+        'command_distance_m': one,
+        'targets_m': torch.zeros(1, 2, 2),
+    }
+    if model.config.blind:
+        return ego
+    s = shapes_of(model)
+    kept, cells = s.tokens // 2, model.view.spread.rows * model.view.spread.columns
+    return ego | {
+        'present': torch.ones(1, s.cameras, dtype=torch.bool),
+        'rays': torch.zeros(1, s.patches, 3),
+        'origins': torch.zeros(1, s.cameras, 3),
+        'remembered_features': torch.zeros(1, s.ticks, s.pooled, s.width),
+        'remembered_valid': torch.ones(1, s.ticks, dtype=torch.bool),
+        'motion': torch.zeros(1, s.ticks, 3),
+        'age_s': torch.zeros(1, s.ticks),
+        'patch_position': torch.zeros(1, s.patches, s.patch_width),
+        'token_rays': torch.zeros(1, s.tokens, 3),
+        'token_origins': torch.zeros(1, s.tokens, 3),
+        'token_position': torch.zeros(1, s.tokens, s.width),
+        'spread': torch.zeros(1, s.tokens, cells),
+        'pooled_rays': torch.zeros(1, s.pooled, 3),
+        'pooled_origins': torch.zeros(1, s.pooled, 3),
+        'recon_position': torch.zeros(1, s.tokens, s.width),
+        'features': torch.zeros(1, s.tokens, s.width),
+        'left_features': torch.zeros(1, s.tokens, s.width),
+        'kept_index': torch.arange(kept).unsqueeze(0),
+        'kept_features': torch.zeros(1, kept, s.width),
+        'kept_states': torch.zeros(1, kept, s.unit, s.patch_width),
+        'of_camera': torch.zeros(1, kept, dtype=torch.int64),
+    }
+
+
+class BlindGraph(Graph):
+    """A whole tick of the blind control, which sees nothing and remembers nothing."""
+
+    inputs = EGO
+    outputs = ('controls',)
+
+    def compute(self, given: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
+        """See `Graph`."""
+        model, nothing = self.model, torch.zeros(1)
+        inputs = ModelInputs((), nothing, nothing, nothing, **{name: given[name] for name in EGO})
+        ego = model.ego(inputs)
+        prefix = model.prefill(ego, None, None)
+        return (model.decode(model.act(prefix, ego), model.reflex(prefix, ego)),)
 
 
 class RigGraph(Graph):
@@ -328,7 +389,7 @@ class EarlyGraph(Graph):
 class LateGraph(Graph):
     """Everything behind such a pruner.
 
-    index [1, K]: which units stay; states [1, K, patches, d]: theirs; of_camera [1, K]: whose they are.
+    kept_index [1, K]: which units stay; kept_states [1, K, patches, d]: theirs; of_camera [1, K]: whose they are.
     """
 
     outputs = ('controls', 'pooled')
@@ -336,13 +397,13 @@ class LateGraph(Graph):
     def __init__(self, model: VlaModel, block: int) -> None:
         super().__init__(model)
         self.block = block
-        self.inputs = ('unit_states', 'left_features', 'kept_index', 'of_camera', 'present', *REMEMBERED, *EGO, *RIG)
+        self.inputs = ('kept_states', 'left_features', 'kept_index', 'of_camera', 'present', *REMEMBERED, *EGO, *RIG)
 
     def compute(self, given: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
         """See `Graph`."""
         model, index = self.model, given['kept_index']
         tokens = self.tokens_of(given, given['left_features'])
-        tokens = model.vision.go_on_masked(self.block, given['unit_states'], given['of_camera'], tokens, index)
+        tokens = model.vision.go_on_masked(self.block, given['kept_states'], given['of_camera'], tokens, index)
         ego = model.ego(self.model_inputs(given))
         controls = self.read_and_decide(given, tokens, KeptTokens(index), ego)
         return controls, model.pool(tokens).features
