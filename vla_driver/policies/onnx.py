@@ -53,7 +53,9 @@ class OnnxPolicy:
     def engine(self) -> EngineReport:
         """What computes."""
         if self._in_torch is not None:
-            note = f'pruner {self._pruning[0].name} works inside the language model, where no graph is cut: torch runs it'
+            note = (
+                f'pruner {self._pruning[0].name} works inside the language model, where no graph is cut: torch runs it'
+            )
             return self._in_torch.engine.noting(note)
         opened = self._opened
         return EngineReport(
@@ -151,9 +153,13 @@ class OnnxPolicy:
 
     def _torch(self, pruner: Any, budget: TokenBudget | None) -> NativePolicy:
         """Return the checkpoint in torch, with a pruner."""
+        from vla_driver.policies.blind import BlindPolicy
         from vla_driver.policies.loading import load_native
 
-        return load_native(self._opened.checkpoint, self._opened.wanted.device, pruner, budget)
+        policy = load_native(self._opened.checkpoint, self._opened.wanted.device)
+        assert not isinstance(policy, BlindPolicy)
+        policy.set_pruning(pruner, budget)
+        return policy
 
     @property
     def pruning(self) -> tuple[Any, TokenBudget | None]:

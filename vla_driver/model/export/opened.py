@@ -5,13 +5,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 
-from vla_driver.model.checkpoint import resolve_checkpoint
 from vla_driver.model.export.check import check_runs
 from vla_driver.model.export.manifest import (
     FOLDER,
@@ -24,8 +23,11 @@ from vla_driver.model.export.manifest import (
     read_manifest,
 )
 from vla_driver.model.export.sample import Arrays
-from vla_driver.model.export.session import NoProvider, Session, Wanted, open_graph, providers_for
+from vla_driver.model.export.session import CPU_EP, NoProvider, Session, Wanted, open_graph, providers_for
 from vla_driver.resources import find_cache
+
+#: Computed once for a rig, and best exactly: in float32, on the processor, whatever the others run on.
+OF_RIG: Final = ('rig', 'recon_rig')
 
 
 class OpenedGraphs:
@@ -69,17 +71,17 @@ class OpenedGraphs:
                 reasons.append(f'{provider}: {error}')
                 continue
             self.provider, self.passed_over = provider, (*self.passed_over, *reasons)
-            self.precision = next(iter(opened.values())).precision
+            self.precision = opened[names[-1]].precision
             self._sessions |= opened
             return opened
         raise RefusedGraphs(f'graphs {self.folder}: {"; ".join(reasons)}')
 
     def _open_on(self, provider: str, names: Sequence[str]) -> dict[str, Session]:
-        opened = {
-            name: self._sessions.get(name) or open_graph(self.folder / f'{name}.onnx', provider, self.wanted)
-            for name in names
-        }
-        precision = next(iter(opened.values())).precision
+        opened = {}
+        for name in names:
+            where = (CPU_EP, Wanted(threads=self.wanted.threads)) if name in OF_RIG else (provider, self.wanted)
+            opened[name] = self._sessions.get(name) or open_graph(self.folder / f'{name}.onnx', *where)
+        precision = opened[names[-1]].precision
         check_runs(self.manifest, self._sample_of_folder(), {n: s.run for n, s in opened.items()}, precision, provider)
         return opened
 
@@ -109,5 +111,3 @@ def writable_folder(checkpoint: Path) -> Path:
 
 def _places(checkpoint: Path) -> tuple[Path, Path]:
     return checkpoint / FOLDER, find_cache() / FOLDER / digest_of(checkpoint)[:16]
-
-
