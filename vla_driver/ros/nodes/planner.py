@@ -15,6 +15,7 @@ import threading
 import time
 import traceback
 from collections.abc import Iterable
+from dataclasses import asdict
 from functools import partial
 from typing import Any, Final
 
@@ -97,7 +98,7 @@ class PlannerNode(DriverNode[PlannerParameters]):
         p = self.parameters
         rig = load_rig(p.rig)
         in_own_thread(partial(self._load_policy, rig), self.exit_requested)
-        self.get_logger().info(f'policy: {self._planner.policy.name}')
+        self.get_logger().info(f'policy: {self._planner.policy.name}, {self._planner.policy.engine.describe()}')
         sync = CameraSync(
             rig.names,
             max_skew_s=p.max_skew_s,
@@ -124,7 +125,14 @@ class PlannerNode(DriverNode[PlannerParameters]):
 
     def _load_policy(self, rig: CameraRig) -> None:
         p = self.parameters
-        policy = make_policy(p.policy, p.model or None, prompt=p.prompt or None, device=p.device)
+        policy = make_policy(
+            p.policy,
+            p.model or None,
+            prompt=p.prompt or None,
+            device=p.device,
+            engine=p.engine,
+            threads=p.threads,
+        )
         self._planner = Planner(policy, limits=TickLimits(p.max_age_s, p.plan_ttl_s), on_defect=self._on_defect)
         self._pruning = PruningControl(self._planner, checkpoint_of(p.policy, p.model or None))
         self._prune(settings_of(p))
@@ -388,7 +396,12 @@ class PlannerNode(DriverNode[PlannerParameters]):
                     'calibration': calibration[name].describe(),
                 },
             )
-        about = {'policy': p.policy, 'model': p.model, 'pruning': self._pruning.settings.describe()}
+        about = {
+            'policy': p.policy,
+            'model': p.model,
+            'pruning': self._pruning.settings.describe(),
+            **asdict(self._planner.policy.engine),
+        }
         yield Status('policy', Level.OK, f'{self._planner.policy.name} loaded', about)
         yield self._plan_status()
 
