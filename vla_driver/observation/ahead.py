@@ -8,9 +8,10 @@ pictures come (a bag that is read) leaves that off: then everything is decoded w
 
 A picture is decoded on arrival if
   - it is probably in a set, and that set is probably the one that will be planned from: see `foresight`.  A planner
-    slower than its cameras leaves the others alone; and
+    slower than its cameras leaves the others alone;
   - no earlier picture of its camera that was decoded on arrival still waits to be looked at.  So at most one picture
-    of a camera is decoded in vain for whatever nobody foresaw: another camera is lost, the odometry stays away.
+    of a camera is decoded in vain for whatever nobody foresaw: another camera is lost, the odometry stays away; and
+  - while a tick runs, it is the first of its camera: a tick of unforeseen length costs one set in vain.
 Else it waits.  It is thought of again when its set is complete, when a tick begins to plan, when one ends, and when
 another picture of its camera is done.  A tick that asks for a picture gets it in any case.
 
@@ -103,6 +104,7 @@ class DecodeAhead:
         self._foresight = Foresight(anchor)
         self._lanes: dict[str, list[_Work]] = {}  # by arrival
         self._floors: dict[str, float] = {}  # stamps in the newest set: what is earlier is in none to come
+        self._tried: set[str] = set()  # cameras of which a picture was decoded ahead while this tick runs
         self._open: set[Future[_Decoded]] = set()  # ordered, and not done
         self._on = False
         self._decoded = self._ahead = self._in_vain = self._cancelled = 0
@@ -181,6 +183,7 @@ class DecodeAhead:
         """A set that was held is planned from, and let go at the end."""
         with self._lock:
             self._foresight.tick_began(self._clock())
+            self._tried.clear()
         try:
             yield
         finally:
@@ -238,9 +241,12 @@ class DecodeAhead:
                 if self._may_begin(work, lane):
                     self._begin(work, self._calibration(camera))
                     self._ahead += 1
+                    self._tried.add(camera)
 
     def _may_begin(self, work: _Work, lane: list[_Work]) -> bool:
         if any(other.future is not None and not other.free for other in lane):
+            return False
+        if work.camera in self._tried and self._foresight.busy:
             return False
         if work.in_order:
             return all(other.future is None or other.finished for other in lane)

@@ -4,8 +4,10 @@
 
 A planner takes the newest set when it is free, and no other.  While it is at work, sets replace each other, so a
 picture is looked at if its set will be the newest one at the end of the tick that runs: if the next set, one interval
-of the front camera later, comes too late for that.  How long a tick takes is the median of the last ones; one that is
-overdue by x is expected to take x more, so that a planner that hangs does not have everything decoded meanwhile.
+of the front camera later, comes too late for that.  A tick takes as long as the last ones did, the slowest of them left
+out: who decodes too early may do so in vain, and beside the planner, whose cores it takes; who decodes too late is no
+worse off than without.  A tick that is overdue by x is expected to take x more, so that a planner that hangs does not
+have everything decoded meanwhile.
 
 Nothing here is certain.  Who errs decodes a picture in vain, or later than possible, and never a wrong one.
 Pure: no clock of its own; not safe against calls at once.
@@ -18,7 +20,7 @@ import statistics
 from collections import deque
 from typing import Final
 
-#: So many of the last intervals and ticks count, by their median.
+#: So many of the last intervals (their median) and ticks (all but the slowest) count.
 _LAST: Final = 5
 #: A camera whose interval is at least this share of the front camera's has about one picture for each of its.
 _AS_SLOW: Final = 0.75
@@ -74,6 +76,11 @@ class Foresight:
             self._ticks_s.append(now_s - self._began_s)
         self._began_s = None
 
+    @property
+    def busy(self) -> bool:
+        """Whether the planner is at work."""
+        return self._began_s is not None
+
     def is_matched(self, camera: str, stamp_s: float) -> bool:
         """Whether a picture with this stamp is probably the nearest of its camera to one of the anchor's.
 
@@ -95,5 +102,5 @@ class Foresight:
         every_s = self._anchors.interval_s
         if every_s is None or not self._ticks_s:
             return False
-        left_s = abs(statistics.median(self._ticks_s) - (now_s - self._began_s))
-        return left_s <= every_s
+        usual_s = sorted(self._ticks_s)[-2:][0]
+        return abs(usual_s - (now_s - self._began_s)) <= every_s
