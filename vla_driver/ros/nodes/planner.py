@@ -117,7 +117,8 @@ class PlannerNode(DriverNode[PlannerParameters]):
         )
         self._calibration = CalibrationTopics(self, self._assembler, infos=p.use_camera_info)
         transports = per_camera(p.image_transport, rig.names, TRANSPORTS, 'parameter image_transport')
-        self._images = ImageTopics(self, rig.names, transports, self._on_image)
+        needed = self._planner.policy.needs.image_sizes
+        self._images = ImageTopics(self, rig.names, transports, self._on_image, needed)
         self._plan_outlet = self.advertise(DrivingPlan, 'plan', qos.RELIABLE)
         self._path_outlet = self.advertise(Path, 'path', qos.RELIABLE)
         self._marker_outlet = self.advertise(MarkerArray, 'markers', qos.RELIABLE)
