@@ -195,7 +195,7 @@ def test_a_planner_slower_than_the_cameras_has_little_decoded_in_vain(drive, tic
     assert counts.cancelled >= 600 - counts.decoded - 12
 
 
-def test_a_planner_whose_ticks_vary_has_one_set_a_tick_decoded_in_vain_at_most(drive):
+def test_a_planner_whose_ticks_vary_has_half_a_set_a_tick_decoded_in_vain_at_most(drive):
     ride = drive(tick_s=lambda k: (0.04, 0.15, 0.07, 0.11)[k % 4])
     ride.run(pictures(100))
     counts, needed = ride.ahead.counts, 6 * len(ride.seen)
@@ -324,7 +324,6 @@ def test_video_is_decoded_in_its_order_however_slow_the_planner_is(drive, tick_s
             assert not isinstance(picture, InvalidInput), picture
             assert np.abs(picture.astype(int) - moving_picture(index, W, H)).mean() < 3.0
     assert not ride.twice
-    assert not ride.decoder.crowded  # one thread a camera
     if tick_s < 0.05:
         assert ride.ahead.counts.ahead == ride.ahead.counts.decoded == 240
 
