@@ -34,7 +34,7 @@ from vla_driver.observation.ready import ReadySet
 from vla_driver.observation.reasons import ReasonCounter, grouped, in_words
 from vla_driver.observation.sync import CameraSync
 from vla_driver.planning.tick import Outcome, Planner, TickLimits
-from vla_driver.policies.pruning_settings import settings_of
+from vla_driver.policies.pruning_settings import PruningSettings, settings_of
 from vla_driver.policies.registry import checkpoint_of, make_policy
 from vla_driver.ros.nodes.calibration_topics import CalibrationTopics, rectified_cameras
 from vla_driver.ros.nodes.image_topics import ImageTopics
@@ -98,7 +98,7 @@ class PlannerNode(DriverNode[PlannerParameters]):
         p = self.parameters
         rig = load_rig(p.rig)
         in_own_thread(partial(self._load_policy, rig), self.exit_requested)
-        self.get_logger().info(f'policy: {self._planner.policy.name}')
+        self.get_logger().info(f'policy: {self._planner.policy.name}, {self._planner.policy.engine.describe()}')
         sync = CameraSync(
             rig.names,
             max_skew_s=p.max_skew_s,
@@ -117,7 +117,8 @@ class PlannerNode(DriverNode[PlannerParameters]):
         )
         self._calibration = CalibrationTopics(self, self._assembler, infos=p.use_camera_info)
         transports = per_camera(p.image_transport, rig.names, TRANSPORTS, 'parameter image_transport')
-        self._images = ImageTopics(self, rig.names, transports, self._on_image)
+        needed = self._planner.policy.needs.image_sizes
+        self._images = ImageTopics(self, rig.names, transports, self._on_image, needed)
         self._plan_outlet = self.advertise(DrivingPlan, 'plan', qos.RELIABLE)
         self._path_outlet = self.advertise(Path, 'path', qos.RELIABLE)
         self._marker_outlet = self.advertise(MarkerArray, 'markers', qos.RELIABLE)
@@ -125,19 +126,32 @@ class PlannerNode(DriverNode[PlannerParameters]):
 
     def _load_policy(self, rig: CameraRig) -> None:
         p = self.parameters
-        policy = make_policy(p.policy, p.model or None, prompt=p.prompt or None, device=p.device)
-        self._set_threads(p.threads)
+        policy = make_policy(
+            p.policy,
+            p.model or None,
+            prompt=p.prompt or None,
+            device=p.device,
+            engine=p.engine,
+            threads=p.threads,
+        )
         self._planner = Planner(policy, limits=TickLimits(p.max_age_s, p.plan_ttl_s), on_defect=self._on_defect)
         self._pruning = PruningControl(self._planner, checkpoint_of(p.policy, p.model or None))
-        self._pruning.change(settings_of(p))
+        self._prune(settings_of(p))
         self._planner.warm_up(rig)
 
-    def _set_threads(self, wanted: int) -> None:
-        """Let torch compute with so many threads; 0: with as many as it had chosen itself, before anybody asked."""
-        if wanted == 0 and self._own_threads is None:
-            return
-        import torch
+    def _prune(self, wanted: PruningSettings) -> None:
+        self._set_threads(self.parameters.threads)  # before a pruner is tried, and after one that has brought torch
+        self._pruning.change(wanted)
+        self._set_threads(self.parameters.threads)
 
+    def _set_threads(self, wanted: int) -> None:
+        """Let torch compute with so many threads; 0: with as many as it had chosen itself, before anybody asked.
+
+        Nothing where torch is not loaded: nobody computes with it.
+        """
+        torch = sys.modules.get('torch')
+        if torch is None or (wanted == 0 and self._own_threads is None):
+            return
         if self._own_threads is None:
             self._own_threads = torch.get_num_threads()
         torch.set_num_threads(wanted or self._own_threads)
@@ -199,7 +213,7 @@ class PlannerNode(DriverNode[PlannerParameters]):
     def parameters_wanted(self, wanted: PlannerParameters) -> None:
         """Change the pruning, or say why not."""
         before = self._pruning.settings
-        in_own_thread(partial(self._pruning.change, settings_of(wanted)), self.exit_requested)
+        in_own_thread(partial(self._prune, settings_of(wanted)), self.exit_requested)
         if self._pruning.settings.describe() != before.describe():
             self.get_logger().info(f'{before.describe()} -> {self._pruning.settings.describe()}')
 
@@ -389,7 +403,12 @@ class PlannerNode(DriverNode[PlannerParameters]):
                     'calibration': calibration[name].describe(),
                 },
             )
-        about = {'policy': p.policy, 'model': p.model, 'pruning': self._pruning.settings.describe()}
+        about = {
+            'policy': p.policy,
+            'model': p.model,
+            'pruning': self._pruning.settings.describe(),
+            **asdict(self._planner.policy.engine),
+        }
         yield Status('policy', Level.OK, f'{self._planner.policy.name} loaded', about)
         yield self._plan_status()
 
@@ -419,7 +438,7 @@ class PlannerNode(DriverNode[PlannerParameters]):
 def main() -> int:
     """Run the node."""
     wait_briefly()
-    return run(PlannerNode)
+    return run(PlannerNode, sends_pictures=False)
 
 
 if __name__ == '__main__':
