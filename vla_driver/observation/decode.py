@@ -83,6 +83,10 @@ class PictureDecoder:
             return True
         return self._videos.setdefault(camera, VideoStream()).push(codec, message.data, stamp_nanoseconds(message))
 
+    def in_order(self, camera: str, message: Any) -> bool:
+        """Return whether a message that was pushed is a packet of video, which needs those before it."""
+        return camera in self._videos and bool(video_codec(message))
+
     def rewind(self, limit_s: float) -> None:
         """Time has jumped back: what is later than `limit_s` is forgotten."""
         for video in tuple(self._videos.values()):
@@ -90,6 +94,6 @@ class PictureDecoder:
 
     def picture(self, camera: str, message: Any, at_least: tuple[int, int] | None = None) -> Image:
         """Return the picture of a message that was pushed; see `decode_message`."""
-        if camera in self._videos and video_codec(message):
+        if self.in_order(camera, message):
             return self._videos[camera].picture(stamp_nanoseconds(message), at_least)
         return decode_message(message, at_least)
