@@ -89,11 +89,8 @@ def make_policy(
             raise InvalidInput("policy expert: it drives with the simulator's own knowledge, which is not here")
         return expert()
     assert checkpoint is not None
-    from transformers.utils import logging
+    from vla_driver.policies.loading import load_policy
 
-    from vla_driver.policies.loading import load_policy  # imports torch: only where it is used
-
-    logging.disable_progress_bar()  # a bar per loaded checkpoint would cut the evaluation's own to pieces
     policy = load_policy(checkpoint, prompt=prompt, device=device)
     blind = not policy.needs.pictures
     if blind != (name == 'blind'):
