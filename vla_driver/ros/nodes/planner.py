@@ -33,7 +33,7 @@ from vla_driver.observation.ready import ReadySet
 from vla_driver.observation.reasons import ReasonCounter, grouped, in_words
 from vla_driver.observation.sync import CameraSync
 from vla_driver.planning.tick import Outcome, Planner, TickLimits
-from vla_driver.policies.pruning_settings import settings_of
+from vla_driver.policies.pruning_settings import PruningSettings, settings_of
 from vla_driver.policies.registry import checkpoint_of, make_policy
 from vla_driver.ros.nodes.calibration_topics import CalibrationTopics, rectified_cameras
 from vla_driver.ros.nodes.image_topics import ImageTopics
@@ -125,18 +125,24 @@ class PlannerNode(DriverNode[PlannerParameters]):
     def _load_policy(self, rig: CameraRig) -> None:
         p = self.parameters
         policy = make_policy(p.policy, p.model or None, prompt=p.prompt or None, device=p.device)
-        self._set_threads(p.threads)
         self._planner = Planner(policy, limits=TickLimits(p.max_age_s, p.plan_ttl_s), on_defect=self._on_defect)
         self._pruning = PruningControl(self._planner, checkpoint_of(p.policy, p.model or None))
-        self._pruning.change(settings_of(p))
+        self._prune(settings_of(p))
         self._planner.warm_up(rig)
 
-    def _set_threads(self, wanted: int) -> None:
-        """Let torch compute with so many threads; 0: with as many as it had chosen itself, before anybody asked."""
-        if wanted == 0 and self._own_threads is None:
-            return
-        import torch
+    def _prune(self, wanted: PruningSettings) -> None:
+        self._set_threads(self.parameters.threads)  # before a pruner is tried, and after one that has brought torch
+        self._pruning.change(wanted)
+        self._set_threads(self.parameters.threads)
 
+    def _set_threads(self, wanted: int) -> None:
+        """Let torch compute with so many threads; 0: with as many as it had chosen itself, before anybody asked.
+
+        Nothing where torch is not loaded: nobody computes with it.
+        """
+        torch = sys.modules.get('torch')
+        if torch is None or (wanted == 0 and self._own_threads is None):
+            return
         if self._own_threads is None:
             self._own_threads = torch.get_num_threads()
         torch.set_num_threads(wanted or self._own_threads)
@@ -196,7 +202,7 @@ class PlannerNode(DriverNode[PlannerParameters]):
     def parameters_wanted(self, wanted: PlannerParameters) -> None:
         """Change the pruning, or say why not."""
         before = self._pruning.settings
-        in_own_thread(partial(self._pruning.change, settings_of(wanted)), self.exit_requested)
+        in_own_thread(partial(self._prune, settings_of(wanted)), self.exit_requested)
         if self._pruning.settings.describe() != before.describe():
             self.get_logger().info(f'{before.describe()} -> {self._pruning.settings.describe()}')
 
