@@ -57,10 +57,7 @@ class OnnxPolicy:
                 f'pruner {self._pruning[0].name} works inside the language model, where no graph is cut: torch runs it'
             )
             return self._in_torch.engine.noting(note)
-        opened = self._opened
-        return EngineReport(
-            'onnx', opened.provider or '', opened.precision, opened.wanted.thread_count, '; '.join(opened.passed_over)
-        )
+        return self._opened.engine
 
     def reset(self) -> None:
         """Forget earlier ticks."""
@@ -191,10 +188,7 @@ class OnnxBlindPolicy:
     @property
     def engine(self) -> EngineReport:
         """What computes."""
-        opened = self._opened
-        return EngineReport(
-            'onnx', opened.provider or '', opened.precision, opened.wanted.thread_count, '; '.join(opened.passed_over)
-        )
+        return self._opened.engine
 
     def reset(self) -> None:
         """Nothing is remembered."""
