@@ -119,7 +119,7 @@ def record_scenarios(
     for _ in range(len(bags) - len(todo)):
         if on_done is not None:
             on_done()
-    for _ in run_isolated(_run_job, todo, jobs=jobs, environment=share_cores(max(1, jobs))):
+    for _ in run_isolated(_run_job, todo, jobs=jobs, environment=share_cores(jobs)):
         if on_done is not None:
             on_done()
     return bags

@@ -9,9 +9,10 @@ that is reset), so figures do not depend on `jobs`.
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -21,7 +22,7 @@ from vla_driver.policies.pruning_settings import PruningSettings
 from vla_driver.policies.registry import make_policy, require_checkpoint
 from vla_driver.sim.rollout import drive_route, ticks_per_plan
 from vla_driver.sim.workers import run_isolated, share_cores
-from vla_driver.types import InvalidInput, Policy
+from vla_driver.types import EngineReport, InvalidInput, Policy
 
 Row = dict[str, Any]
 
@@ -52,6 +53,7 @@ class Job:
     plan_hz: float
     pruning: PruningSettings | None = None
     device: str = 'auto'
+    engine: str = 'auto'
 
 
 #: What this worker drives with: the part of a `Job` that says it, and the policy.
@@ -63,7 +65,7 @@ def _policy(job: Job, expert: Callable[[], Policy]) -> Policy:
     same = replace(job, index=0, scenario=None)
     if _loaded and _loaded[0][0] == same:
         return _loaded[0][1]
-    policy = make_policy(job.policy, job.model, expert, job.pruning, device=job.device)
+    policy = make_policy(job.policy, job.model, expert, job.pruning, device=job.device, engine=job.engine, threads=1)
     _loaded[:] = [(same, policy)] if job.model is not None else []
     return policy
 
@@ -72,17 +74,15 @@ def run_job(job: Job) -> Row:
     """Drive one scenario in this process and return its row (plain JSON values)."""
     from vla_driver.sim.simulation import Simulation
 
-    if job.policy in ('model', 'blind'):
-        import torch
-
-        # Reductions depend on the number of threads; one thread makes figures independent of `jobs`.
-        torch.set_num_threads(1)
-        torch.manual_seed(0)
     started = time.perf_counter()
     with Simulation(job.scenario, render=False) as simulation:
         policy = _policy(job, simulation.expert)
         if policy.needs.pictures:
             simulation.start_rendering()
+        if (torch := sys.modules.get('torch')) is not None:  # graphs drive without it
+            # Reductions depend on the number of threads; one thread makes figures independent of `jobs`.
+            torch.set_num_threads(1)
+            torch.manual_seed(0)
         ready = time.perf_counter()
         result, statistics = drive_route(simulation, policy, plan_hz=job.plan_hz)
     return {
@@ -93,6 +93,7 @@ def run_job(job: Job) -> Row:
         'ticks': statistics.ticks,
         'stages_ms': statistics.medians_ms(),
         'plan_ms': statistics.medians_ms()['plan'],
+        'engine': asdict(policy.engine),
         'start_s': ready - started,
         'wall_s': time.perf_counter() - started,
     }
@@ -107,11 +108,13 @@ def run_scenarios(
     jobs: int = 1,
     pruning: PruningSettings | None = None,
     device: str = 'auto',
+    engine: str = 'auto',
     on_row: Callable[[Row], None] | None = None,
 ) -> list[Row]:
     """Drive every scenario in `jobs` worker processes and return the rows in the scenarios' order.
 
-    device: where the model runs (`choose_device`).  on_row: called with each row as it arrives, in any order.
+    device, engine: where the model runs and what computes it (`load_policy`); every row names what did, at one thread.
+    on_row: called with each row as it arrives, in any order.
     Raises WorkerError naming the scenario if one could not be driven: a figure over the rest would hide the failure.
     """
     ticks_per_plan(plan_hz)
@@ -120,7 +123,9 @@ def run_scenarios(
         raise InvalidInput(f'jobs is {jobs}, expected at least 1')
     if not scenarios:
         raise InvalidInput('no scenarios to drive, expected at least one')
-    work = [Job(k, scenario, policy, checkpoint, plan_hz, pruning, device) for k, scenario in enumerate(scenarios)]
+    work = [
+        Job(k, scenario, policy, checkpoint, plan_hz, pruning, device, engine) for k, scenario in enumerate(scenarios)
+    ]
     rows: dict[int, Row] = {}
     answers = run_isolated(run_job, work, jobs=jobs, environment=share_cores(jobs), per_process=ROUTES_PER_PROCESS)
     for index, row in answers:
@@ -179,6 +184,16 @@ def throughput(rows: Sequence[Row], wall_s: float) -> dict[str, Any]:
         'stages_ms': stages,
         'start_s': float(np.median([row['start_s'] for row in rows])),
     }
+
+
+def engine_of(rows: Sequence[Row]) -> EngineReport:
+    """Return what computed the plans of all routes; where workers differed, both are named."""
+
+    def named(key: str) -> str:
+        return ' / '.join(sorted({str(row['engine'][key]) for row in rows if row['engine'][key]}))
+
+    threads = max(row['engine']['threads'] for row in rows)
+    return EngineReport(named('engine'), named('provider'), named('precision'), threads, named('note'))
 
 
 def compare(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:

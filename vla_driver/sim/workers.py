@@ -56,7 +56,10 @@ def share_cores(jobs: int) -> dict[str, str]:
 
     Drawing may use the cores that are left: pictures are the same with any number of threads, sums of floats are not.
     Where none is left, each process draws in its own thread, so that no two threads of one process take turns.
+    Raises InvalidInput for fewer than one job.
     """
+    if jobs < 1:
+        raise InvalidInput(f'jobs is {jobs}, expected at least 1')
     spare = (os.cpu_count() or 1) // jobs
     return {'LP_NUM_THREADS': str(spare if spare > 1 else 0), 'OMP_NUM_THREADS': '1'}
 

@@ -19,6 +19,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ from vla_driver.commands.common import (
 )
 from vla_driver.policies.registry import POLICY_NAMES, merged_adapter, require_checkpoint
 from vla_driver.settings.options import add_options
+from vla_driver.settings.policy import PolicyParameters
 from vla_driver.settings.scenario import ScenarioParameters
 
 _SHOWN = (
@@ -50,6 +52,7 @@ _SHOWN = (
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
     add_policy_arguments(parser, POLICY_NAMES)
+    add_options(parser, PolicyParameters, 'engine')
     add_options(parser, ScenarioParameters, 'split', 'seed')
     parser.add_argument('--scenarios', type=positive_int, default=50, metavar='N', help='routes (default: 50)')
     parser.add_argument('--plan-hz', type=positive_float, default=5.0, help='plans per second: 10, 5, 2 or 1')
@@ -66,7 +69,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the command."""
-    from vla_driver.evaluate.closed_loop import compare, run_scenarios, summarise, throughput
+    from vla_driver.evaluate.closed_loop import compare, engine_of, run_scenarios, summarise, throughput
 
     if args.compare is not None:
         first, second = (read_json(path) for path in args.compare)
@@ -97,6 +100,7 @@ def run(args: argparse.Namespace) -> int:
             plan_hz=args.plan_hz,
             jobs=args.jobs,
             device=args.device,
+            engine=args.engine,
             on_row=show,
         )
     summary, speed = summarise(rows), throughput(rows, time.monotonic() - started_s)
@@ -104,6 +108,8 @@ def run(args: argparse.Namespace) -> int:
     _print_table(summary)
     stages = ', '.join(f'{name} {median:.1f}' for name, median in speed['stages_ms'].items())
     print(f'  {speed["ticks_per_s"]:.1f} simulated ticks/s with {args.jobs} jobs; medians in ms: {stages}')
+    if (engine := engine_of(rows)).engine:
+        print(f'  computed by {engine.describe()}')
     evaluation = {
         'policy': args.policy,
         'model': checkpoint,
@@ -112,6 +118,7 @@ def run(args: argparse.Namespace) -> int:
         'seed': args.seed,
         'plan_hz': args.plan_hz,
         'jobs': args.jobs,
+        'engine': asdict(engine),
         **summary,
         **speed,
         'rows': rows,

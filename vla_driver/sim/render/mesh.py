@@ -143,7 +143,8 @@ class MeshBuilder:
         if not self._positions:
             none = np.zeros((0, 3))
             return MeshArrays(none, none, none, np.zeros((0, self.part_width)), np.zeros((0, 3), np.int32))
-        p, n, f = (np.concatenate(arrays) for arrays in (self._positions, self._normals, self._indices))
+        p, n = np.concatenate(self._positions), np.concatenate(self._normals)
+        f = np.concatenate(self._indices)
         # All at once: a house is a dozen small additions, a town thousands of houses.
         facing = _cross(p[f[:, 1]] - p[f[:, 0]], p[f[:, 2]] - p[f[:, 0]])
         turned = np.einsum('ij,ij->i', facing, n[f].sum(axis=1)) < 0
