@@ -151,7 +151,7 @@ class OnnxPolicy:
     def _torch(self, pruner: Any, budget: TokenBudget | None) -> NativePolicy:
         """Return the checkpoint in torch, with a pruner."""
         from vla_driver.policies.blind import BlindPolicy
-        from vla_driver.policies.loading import load_native
+        from vla_driver.policies.in_torch import load_native
 
         policy = load_native(self._opened.checkpoint, self._opened.wanted.device)
         assert not isinstance(policy, BlindPolicy)
