@@ -6,9 +6,9 @@ What each graph takes and gives is in its `inputs` and `outputs`, by name.  Batc
 model/tokens.py, and K: how many tokens stay.
 
     rig      rays, origins                                  -> what depends on the calibration alone, once per rig
-    tick     pictures, remembered, ego, rig                 -> controls, pooled                          nothing is pruned
-    encode   pictures, ego, rig                             -> features, pooled, text                   | a pruner's
-    rest     features, index, kept, remembered, ego, rig    -> controls                                 | `select` between
+    tick     pictures, remembered, ego, rig                 -> controls, pooled                        nothing pruned
+    encode   pictures, ego, rig                             -> features, pooled, text         a pruner's `select`
+    rest     features, index, kept, remembered, ego, rig    -> controls                       stands between these two
     recon    features, valid, rig                           -> scores of ReconPruner
     early{b} pictures, rig                                  -> states and tokens before block b, attention to come
     head{b}  the same, with the head of the checkpoint      -> states, scores, and tokens completed
@@ -176,7 +176,9 @@ def cells_of(model: VlaModel) -> tuple[Tensor, Tensor, Tensor]:
     """Return camera, row and column [N] of every token."""
     cells, first = [], 0
     for (rows, columns), (_, count) in zip(model.vision.token_grids, model.vision.groups, strict=True):
-        cells.append(torch.cartesian_prod(torch.arange(first, first + count), torch.arange(rows), torch.arange(columns)))
+        cells.append(
+            torch.cartesian_prod(torch.arange(first, first + count), torch.arange(rows), torch.arange(columns))
+        )
         first += count
     camera, row, column = torch.cat(cells).unbind(dim=1)
     return camera.contiguous(), row.contiguous(), column.contiguous()
@@ -326,7 +328,7 @@ class RestGraph(Graph):
 
 
 class ReconGraph(Graph):
-    """The scores [1, N] of a ReconPruner; its embedding of the rays (`recon_position`) is an input, as in `RigGraph`."""
+    """The scores [1, N] of a ReconPruner; `recon_position` is its own embedding of the rays."""
 
     inputs = ('features', 'present', 'recon_position', 'token_rays', 'token_origins')
     outputs = ('scores',)
