@@ -63,20 +63,12 @@ def load_policy(
         if graphs is not None:
             _prune(graphs, pruner, budget, folder)
             return graphs
+    from vla_driver.policies.in_torch import load_native
+
     policy = load_native(folder, where)
     _prune(policy, pruner, budget, folder)
     policy.engine_note = note
     return policy
-
-
-def load_native(folder: Path, device: Any = 'cpu') -> NativePolicy | BlindPolicy:
-    """Return the policy of a native checkpoint, in torch; raises as `load_model` and `NativePolicy` do."""
-    from vla_driver.model.native.loading import load_model
-    from vla_driver.policies.blind import BlindPolicy
-    from vla_driver.policies.native import NativePolicy
-
-    model = load_model(folder, auxiliary=False)
-    return BlindPolicy(model, device) if model.config.blind else NativePolicy(model, device)
 
 
 def _prune(policy: AnyPolicy, pruner: str | os.PathLike[str], budget: TokenBudget | None, folder: Path) -> None:

@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
     variants += [PruningSettings(pruner, ratio) for pruner in args.pruners for ratio in args.ratios]
     if args.threads:
         torch.set_num_threads(args.threads)
-    policy = make_policy('model', model)
+    policy = make_policy('model', model, engine='torch')
     if not isinstance(policy, NativePolicy):
         raise InvalidInput(
             f'{model} is no native checkpoint, which tick-time is for; evaluate efficiency times vision-language models'

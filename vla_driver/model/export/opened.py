@@ -25,6 +25,7 @@ from vla_driver.model.export.manifest import (
 from vla_driver.model.export.sample import Arrays
 from vla_driver.model.export.session import CPU_EP, NoProvider, Session, Wanted, open_graph, providers_for
 from vla_driver.resources import find_cache
+from vla_driver.types import EngineReport
 
 #: Computed once for a rig, and best exactly: in float32, on the processor, whatever the others run on.
 OF_RIG: Final = ('rig', 'recon_rig')
@@ -47,6 +48,12 @@ class OpenedGraphs:
         self.passed_over: tuple[str, ...] = ()
         self._sessions: dict[str, Session] = {}
         self._sample: Arrays | None = None
+
+    @property
+    def engine(self) -> EngineReport:
+        """What computes; why not something faster, where it is the last resort."""
+        note = '; '.join(self.passed_over) if self.provider == CPU_EP else ''
+        return EngineReport('onnx', self.provider or '', self.precision, self.wanted.thread_count, note)
 
     def has_pruner(self, folder: str) -> bool:
         """Whether there are graphs of the checkpoint's own pruner in this folder of it, as it is now."""
