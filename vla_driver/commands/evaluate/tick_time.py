@@ -93,9 +93,7 @@ def run(args: argparse.Namespace) -> int:
     cases = cases_of(args.engines, args.precisions, args.threads, prunings, against=args.against is not None)
     path = args.bag if args.bag is not None else sample_bag_path()
     with BagReader(path) as bag:
-        observation = next(iter(bag.observations()), None)
-    if observation is None:
-        raise InvalidInput(f'{path} holds no complete set of pictures; see vla_driver inspect')
+        observation = next(iter(bag.observations()))
     wait_briefly()  # as in the planner; the workers inherit it
     bench = Bench(model, observation, args.rounds, args.device, args.against)
     with progress(args.rounds * len(cases), 'tick', f'{len(cases)} combinations') as bar:
