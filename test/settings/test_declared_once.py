@@ -28,6 +28,7 @@ OTHERS = {
         '--device': 'also `meta`, which computes nothing',
         '--model': 'whose sizes are measured, with random weights',
     },
+    'vla_driver/commands/evaluate/engines.py': {'--bag': 'that is driven through'},
     'vla_driver/commands/evaluate/latency.py': {
         '--bag': 'whose pictures are sent',
         '--rate': 'of the source of pictures',
