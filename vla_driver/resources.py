@@ -36,3 +36,9 @@ def resource(*parts: str) -> Path:
         f'{Path(*parts)} was not found; searched: {", ".join(map(str, searched))}; run from a source tree, or build '
         'the package with colcon and source install/setup.bash'
     )
+
+
+def find_cache() -> Path:
+    """Return the user's own folder for what can be made again (XDG_CACHE_HOME, else ~/.cache); it may not exist yet."""
+    base = os.environ.get('XDG_CACHE_HOME', '')
+    return (Path(base) if base else Path.home() / '.cache') / 'vla_driver'

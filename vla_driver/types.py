@@ -349,6 +349,37 @@ class InputNeeds:
 NO_PICTURES = InputNeeds(cameras=())
 
 
+@dataclass(frozen=True)
+class EngineReport:
+    """What computes a policy: for logs, diagnostics and reports.
+
+    engine: 'torch', 'onnx' (exported graphs), or '' for a policy without a network; provider: what runs the engine's
+    operations, such as 'OpenVINOExecutionProvider' or 'torch-cpu'; precision: 'float32' or 'bfloat16'; threads: of its
+    arithmetic; note: why not what was asked for, in words.
+    """
+
+    engine: str = ''
+    provider: str = ''
+    precision: str = ''
+    threads: int = 0
+    note: str = ''
+
+    def noting(self, note: str) -> EngineReport:
+        """Return the report with something to say."""
+        return EngineReport(self.engine, self.provider, self.precision, self.threads, note)
+
+    def describe(self) -> str:
+        """Return it in one line: 'onnx on OpenVINO, bfloat16, 2 threads'."""
+        if not self.engine:
+            return 'no network'
+        threads = f'{self.threads} thread' + ('' if self.threads == 1 else 's')
+        return f'{self.engine} on {self.provider}, {self.precision}, {threads}' + (f' ({self.note})' if self.note else '')
+
+
+#: The engine of a policy that computes no network.
+NO_ENGINE = EngineReport()
+
+
 @runtime_checkable
 class Policy(Protocol):
     """The fast path.  Native model, expert and controls are all policies."""
@@ -358,6 +389,10 @@ class Policy(Protocol):
     @property
     def needs(self) -> InputNeeds:
         """What `plan` looks at."""
+
+    @property
+    def engine(self) -> EngineReport:
+        """What computes it."""
 
     def plan(self, observation: Observation, intent: Intent | None = None) -> Plan:
         """Return the plan for one observation."""
@@ -399,6 +434,9 @@ class Selection:
 @runtime_checkable
 class PrunablePolicy(Policy, Protocol):
     """A policy with visual tokens, some of which may be left out."""
+
+    def own_pruner(self, spec: str) -> Any:
+        """Return a pruner for `set_pruning` that this policy has itself for a name such as 'recon', else None."""
 
     def set_pruning(self, pruner: Any, budget: Any = None) -> None:
         """Prune with a pruner within a `TokenBudget` (model/pruning) from the next tick on; None: keep all.

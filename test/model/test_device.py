@@ -7,7 +7,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from vla_driver.model.device import choose_device
+from vla_driver.model import device as devices
+from vla_driver.model.device import choose_device, gpu_driver_is_here
 from vla_driver.policies.loading import load_policy
 from vla_driver.types import InvalidInput
 
@@ -26,7 +27,24 @@ from vla_driver.types import InvalidInput
 def test_a_name_is_a_device_that_is_there(there: int, name: str, device: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: there > 0)
     monkeypatch.setattr(torch.cuda, 'device_count', lambda: there)
-    assert choose_device(name) == torch.device(device)
+    monkeypatch.setattr(devices, 'gpu_driver_is_here', lambda: True)
+    assert choose_device(name) == device
+
+
+def test_without_a_driver_torch_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: pytest.fail('torch was asked'))
+    monkeypatch.setattr(devices, 'gpu_driver_is_here', lambda: False)
+    assert choose_device('auto') == 'cpu'
+
+
+def test_where_torch_sees_a_gpu_its_driver_is_seen() -> None:
+    assert gpu_driver_is_here() or not torch.cuda.is_available()
+
+
+def test_any_library_in_place_of_the_driver_sends_the_question_to_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    for library, there in (('libc.so.6', True), ('libno-such-driver.so.1', devices._AMD_DEVICE.exists())):
+        monkeypatch.setattr(devices, '_NVIDIA_DRIVER', library)
+        assert gpu_driver_is_here.__wrapped__() == there
 
 
 @pytest.mark.parametrize(

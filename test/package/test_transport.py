@@ -9,9 +9,11 @@ import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
+from xml.etree import ElementTree
 
 import pytest
 
+from vla_driver.resources import resource
 from vla_driver.ros.wire import transport
 
 PROFILE = 'FASTRTPS_DEFAULT_PROFILES_FILE'
@@ -46,7 +48,7 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image
 from vla_driver.ros.wire.transport import use_shared_memory_profile
 
-use_shared_memory_profile(os.environ)
+use_shared_memory_profile(os.environ, sends_pictures=not SMALL)
 before = set(pathlib.Path('/dev/shm').glob('fast*_*'))
 rclpy.init()
 node = rclpy.create_node('viewer')
@@ -70,10 +72,34 @@ def test_profile_is_set_for_both_generations_of_fast_dds(monkeypatch: pytest.Mon
     assert Path(environ[PROFILE]).is_file()
 
 
+def test_a_process_that_sends_no_pictures_takes_less_whatever_its_parent_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transport, 'shared_memory_problem', lambda: None)
+    environ: dict[str, str] = {}
+    for sends_pictures, name in (
+        (True, 'fastdds_shm.xml'),
+        (False, 'fastdds_shm_small.xml'),
+        (True, 'fastdds_shm.xml'),
+    ):
+        transport.use_shared_memory_profile(environ, sends_pictures=sends_pictures)
+        assert {Path(environ[variable]).name for variable in transport.PROFILE_VARIABLES} == {name}
+    large, small = (
+        [
+            (node.tag, (node.text or '').strip(), node.attrib)
+            for node in ElementTree.parse(resource('config', name)).iter()
+        ]
+        for name in ('fastdds_shm.xml', 'fastdds_shm_small.xml')
+    )
+    differing = [(a, b) for a, b in zip(large, small, strict=True) if a != b]
+    assert [a[0].rpartition('}')[2] for a, _ in differing] == ['segment_size'] and int(differing[0][1][1]) < 0.1 * int(
+        differing[0][0][1]
+    )
+
+
+@pytest.mark.parametrize('sends_pictures', [True, False])
 @pytest.mark.parametrize('variable', transport.PROFILE_VARIABLES)
-def test_the_users_own_profile_stays(variable: str) -> None:
+def test_the_users_own_profile_stays(variable: str, sends_pictures: bool) -> None:
     environ = {variable: '/etc/fastdds/fleet.xml'}
-    transport.use_shared_memory_profile(environ)
+    transport.use_shared_memory_profile(environ, sends_pictures=sends_pictures)
     assert environ == {variable: '/etc/fastdds/fleet.xml'}
 
 
@@ -97,11 +123,14 @@ def test_a_machine_without_shared_memory_is_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(transport.shared_memory_problem() is not None, reason=str(transport.shared_memory_problem()))
-def test_large_images_travel_through_the_profiles_shared_memory() -> None:
+@pytest.mark.parametrize('small', [False, True])
+def test_large_images_travel_through_the_profiles_shared_memory(small: bool) -> None:
     pytest.importorskip('rclpy', reason='needs ROS 2')
     environment = {k: v for k, v in os.environ.items() if k not in transport.PROFILE_VARIABLES}
     environment['ROS_DOMAIN_ID'] = str(1 + (os.getpid() + 50) % 100)
-    viewer = subprocess.Popen([sys.executable, '-c', VIEWER], env=environment, stdout=subprocess.PIPE, text=True)
+    viewer = subprocess.Popen(
+        [sys.executable, '-c', f'SMALL = {small}\n{VIEWER}'], env=environment, stdout=subprocess.PIPE, text=True
+    )
     transport.use_shared_memory_profile(environment)
     camera = subprocess.Popen([sys.executable, '-c', CAMERA], env=environment)
     try:
@@ -111,6 +140,7 @@ def test_large_images_travel_through_the_profiles_shared_memory() -> None:
             process.kill()
             process.wait(timeout=10)
     result = json.loads(output.splitlines()[-1])
-    assert result['segment_bytes'] > 128 * 2**20, 'no 128 MB segment: the profile was not read'
+    size = 8 * 2**20 if small else 128 * 2**20  # of the viewer's own, which holds no picture
+    assert size < result['segment_bytes'] < 1.2 * size, 'the profile was not read'
     # Best effort, so a loaded machine may lose one; without the profile most are lost.
     assert len(result['received']) >= 11

@@ -13,8 +13,6 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from vla_driver.bag import schema
-from vla_driver.bag.write import BagWriter
 from vla_driver.observation.reasons import beside, grouped
 from vla_driver.types import CameraRig, Plan, PlanSource
 
@@ -183,6 +181,9 @@ def write_plan_bag(path: Path, rig: CameraRig, messages: Sequence[RawMessage]) -
     Logged at t0, not when they were published, so that both bags can be played or looked at together.
     Raises InvalidInput if the bag exists.
     """
+    from vla_driver.bag import schema  # the libraries of bags: whoever only receives plans does without
+    from vla_driver.bag.write import BagWriter
+
     store = schema.typestore()
     with BagWriter(path, rig) as bag:
         for message in sorted(messages, key=lambda m: m.stamp_s):

@@ -27,12 +27,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
-
-from rosbags.interfaces import Qos, QosDurability, QosHistory, QosLiveliness, QosReliability, QosTime
-from rosbags.typesys import Stores, get_types_from_msg, get_typestore
-from rosbags.typesys.store import Typestore
+from typing import TYPE_CHECKING
 
 from vla_driver.resources import resource
+
+if TYPE_CHECKING:  # whoever only wants names does without the libraries of bags
+    from rosbags.interfaces import Qos
+    from rosbags.typesys.store import Typestore
 
 ODOM_FRAME, BASE_FRAME = 'odom', 'base_link'
 
@@ -80,6 +81,8 @@ class Topic:
     @property
     def qos(self) -> Qos:
         """What its publisher offers: reliable, which serves subscribers of both kinds."""
+        from rosbags.interfaces import Qos, QosDurability, QosHistory, QosLiveliness, QosReliability, QosTime
+
         forever = QosTime(sec=9223372036, nsec=854775807)  # rmw's "infinite"
         return Qos(
             history=QosHistory.KEEP_LAST,
@@ -124,6 +127,8 @@ def optical_frame(camera: str) -> str:
 @cache
 def typestore() -> Typestore:
     """Return ROS 2 Jazzy's message types and this package's own (from the .msg files themselves), and video's."""
+    from rosbags.typesys import Stores, get_types_from_msg, get_typestore
+
     store = get_typestore(Stores.ROS2_JAZZY)
     types = {}
     for name in _MESSAGES:

@@ -32,7 +32,7 @@ from vla_driver.data.episode import (
 from vla_driver.data.features import open_features
 from vla_driver.data.prefetch import prepared_ahead
 from vla_driver.model.config import VlaConfig
-from vla_driver.model.native.inputs import rig_geometry
+from vla_driver.model.native.arrays import rig_geometry
 from vla_driver.model.tokens import ClipBatch, ClipLabels, ModelInputs
 from vla_driver.sim.world.scene import SemanticClass
 from vla_driver.types import CAMERA_NAMES, Image, InvalidInput, TurnCommand

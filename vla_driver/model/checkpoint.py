@@ -6,12 +6,12 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from vla_driver.model.adapter import Adapter, base_folder, find_adapter, refuse_trained_beside
-from vla_driver.model.config import VlaConfig
 from vla_driver.model.files import check_file, read_headers, read_json
 from vla_driver.model.found_instead import PICKLE_SUFFIXES, describe_folder, partial_downloads, pickle_message
 from vla_driver.model.quantised import refuse_quantised
@@ -23,6 +23,8 @@ PRUNER_FOLDER = 'pruner'
 #: Where a vision-language checkpoint keeps the words it was trained with (config/prompts/default.yaml explains them).
 PROMPT_FILE = 'prompt.yaml'
 
+#: The native model (model/native), by the model_type of its config.json.
+NATIVE_TYPE: Final = 'vla_driver'
 #: Vision-language models that drive by writing their waypoints (model/qwen), by the model_type of their config.json.
 QWEN_TYPES = ('qwen2_5_vl', 'qwen3_vl')
 
@@ -67,7 +69,8 @@ class Checkpoint:
     """What lies in a checkpoint's folder.
 
     base: the folder of its weights, another one for an adapter that is kept by itself; kind: model_type of its
-    config.json; weights: its safetensors files; adapter: to be merged into them.
+    config.json; weights: its safetensors files; adapter: to be merged into them; config: the values of its config.json,
+    as they stand there.
     """
 
     folder: Path
@@ -75,6 +78,7 @@ class Checkpoint:
     kind: str
     weights: tuple[Path, ...]
     adapter: Adapter | None
+    config: Mapping[str, Any]
 
     def find(self, *names: str) -> Path | None:
         """Return the first file of these names, in the folder itself before that of the weights."""
@@ -108,9 +112,9 @@ def _inspect(folder: Path) -> Checkpoint:
         raise InvalidInput(f'checkpoint {base} holds no config.json: copy that of the model there')
     config = read_json(config_file)
     kind = config.get('model_type')
-    if kind != VlaConfig.model_type and kind not in QWEN_TYPES:
+    if kind != NATIVE_TYPE and kind not in QWEN_TYPES:
         raise InvalidInput(
-            f'checkpoint {base} holds a {kind!r} model, expected {", ".join((VlaConfig.model_type, *QWEN_TYPES))}'
+            f'checkpoint {base} holds a {kind!r} model, expected {", ".join((NATIVE_TYPE, *QWEN_TYPES))}'
         )
     tensors = read_headers(weights)
     refuse_quantised(config_file, config, tensors)
@@ -125,7 +129,7 @@ def _inspect(folder: Path) -> Checkpoint:
             f'checkpoint {folder} holds a {adapter}, which the {kind!r} model beside it has no use for: remove '
             'adapter_config.json and adapter_model.safetensors to drive without it'
         )
-    return Checkpoint(folder, base, str(kind), weights, adapter)
+    return Checkpoint(folder, base, str(kind), weights, adapter, config)
 
 
 def weight_files(folder: Path) -> tuple[Path, ...]:

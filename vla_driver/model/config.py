@@ -9,6 +9,8 @@ from typing import Any, ClassVar
 
 from transformers import PretrainedConfig
 
+from vla_driver.model.cameras import camera_groups
+from vla_driver.model.checkpoint import NATIVE_TYPE
 from vla_driver.types import ANCHOR_CAMERA, CAMERA_NAMES, PLAN_DT_S, PLAN_STEPS, InvalidInput
 
 
@@ -124,7 +126,7 @@ class ActionConfig(PretrainedConfig):
 class VlaConfig(PretrainedConfig):
     """The whole model.  `blind`: the control that sees no image and remembers none, all else equal."""
 
-    model_type = 'vla_driver'
+    model_type = NATIVE_TYPE
     sub_configs_defaults: ClassVar[dict[str, Any]] = {
         'vision_config': VisionConfig,
         'memory_config': MemoryConfig,
@@ -170,15 +172,8 @@ class VlaConfig(PretrainedConfig):
 
     @property
     def camera_groups(self) -> tuple[tuple[tuple[int, int], tuple[str, ...]], ...]:
-        """Cameras of equal size, encoded as one batch: (((width, height), names), ...)."""
-        # A fixed order (the anchor camera first): JSON does not keep that of the dict.
-        known = (ANCHOR_CAMERA, *(name for name in CAMERA_NAMES if name != ANCHOR_CAMERA))
-        names = sorted(self.image_sizes, key=lambda name: (known.index(name) if name in known else len(known), name))
-        groups: dict[tuple[int, int], list[str]] = {}
-        for name in names:
-            width, height = self.image_sizes[name]
-            groups.setdefault((int(width), int(height)), []).append(name)
-        return tuple((size, tuple(names)) for size, names in groups.items())
+        """Cameras of equal size, encoded as one batch: (((width, height), names), ...); see `camera_groups`."""
+        return camera_groups(self.image_sizes)
 
     @property
     def camera_names(self) -> tuple[str, ...]:

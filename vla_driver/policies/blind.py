@@ -13,15 +13,18 @@ from vla_driver.model.native.inputs import InputBuilder
 from vla_driver.model.native.vla import VlaModel
 from vla_driver.model.precision import autocast
 from vla_driver.model.tokens import to_device
-from vla_driver.policies.native import drive, picture_sizes, plan_of, ready_to_drive, refuse_intent
+from vla_driver.policies.native import drive, picture_sizes, ready_to_drive, torch_engine
+from vla_driver.policies.native_plans import plan_of, refuse_intent
 from vla_driver.policies.stopwatch import Stopwatch
-from vla_driver.types import InputNeeds, Intent, InvalidInput, Observation, Plan
+from vla_driver.types import EngineReport, InputNeeds, Intent, InvalidInput, Observation, Plan
 
 
 class BlindPolicy:
     """Drives with a VlaModel that does not see.  Not for use from two threads at once."""
 
     name = 'blind'
+    #: Why it is not graphs that drive, where they were to.
+    engine_note = ''
 
     def __init__(self, model: VlaModel, device: str | torch.device = 'cpu') -> None:
         """The model is taken over, as by `NativePolicy`.  Raises `InvalidInput` for one that sees."""
@@ -31,6 +34,11 @@ class BlindPolicy:
         self.device = torch.device(device)
         self.model = ready_to_drive(model, self.device)
         self._inputs = InputBuilder(self.config)
+
+    @property
+    def engine(self) -> EngineReport:
+        """What computes."""
+        return torch_engine(self.device, self.engine_note)
 
     @property
     def needs(self) -> InputNeeds:
@@ -52,4 +60,4 @@ class BlindPolicy:
             prefix = model.prefill(ego, None, None)
             watch.mark('prefix')
             controls = drive(model, prefix, ego, watch)
-        return plan_of(observation, controls, model, self.name, watch.timing_ms)
+        return plan_of(observation, controls, model.config.action_config.dt_s, self.name, watch.timing_ms)

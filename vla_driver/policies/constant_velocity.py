@@ -7,7 +7,7 @@ from __future__ import annotations
 import numpy as np
 
 from vla_driver.geometry import unicycle
-from vla_driver.types import NO_PICTURES, PLAN_STEPS, Intent, Observation, Plan
+from vla_driver.types import NO_ENGINE, NO_PICTURES, PLAN_STEPS, Intent, Observation, Plan
 
 
 class ConstantVelocityPolicy:
@@ -15,6 +15,7 @@ class ConstantVelocityPolicy:
 
     name = 'constant-velocity'
     needs = NO_PICTURES
+    engine = NO_ENGINE
 
     def plan(self, observation: Observation, intent: Intent | None = None) -> Plan:
         """Return a straight line at the present speed; cameras, route and intent are not looked at."""

@@ -4,25 +4,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from contextlib import AbstractContextManager
 
 import torch
 from torch import Tensor
 
-from vla_driver.geometry.unicycle import integrate
 from vla_driver.model.config import VlaConfig
 from vla_driver.model.layers.rays import RayFunction
 from vla_driver.model.native.inputs import InputBuilder
 from vla_driver.model.native.memory import MemoryState
 from vla_driver.model.native.vla import VlaModel
-from vla_driver.model.precision import autocast, store_for_inference
+from vla_driver.model.precision import autocast, precision, store_for_inference
 from vla_driver.model.pruning.budget import TokenBudget
 from vla_driver.model.pruning.stage import AnyPruner, TokenShapes
 from vla_driver.model.tokens import Prefix, VisualTokens, to_device
+from vla_driver.policies.native_plans import plan_of, refuse_intent
 from vla_driver.policies.prunable import Prunable
 from vla_driver.policies.stopwatch import Stopwatch
-from vla_driver.types import FloatArray, InputNeeds, Intent, InvalidInput, Observation, Plan
+from vla_driver.types import EngineReport, FloatArray, InputNeeds, Intent, InvalidInput, Observation, Plan
 
 
 class NativePolicy(Prunable):
@@ -32,6 +31,8 @@ class NativePolicy(Prunable):
     """
 
     name = 'model'
+    #: Why it is not graphs that drive, where they were to.
+    engine_note = ''
 
     def __init__(
         self,
@@ -53,6 +54,11 @@ class NativePolicy(Prunable):
         self._inputs = InputBuilder(self.config)
         self._memory = MemoryState(self.config.memory_config)
         self.set_pruning(pruner, budget)
+
+    @property
+    def engine(self) -> EngineReport:
+        """What computes."""
+        return torch_engine(self.device, self.engine_note)
 
     @property
     def needs(self) -> InputNeeds:
@@ -105,7 +111,8 @@ class NativePolicy(Prunable):
             prefix = model.prefill(ego, seen.tokens, remembered, kept, stage)
             watch.mark('prefix')
             controls = drive(model, prefix, ego, watch)
-        return plan_of(observation, controls, model, self.name, stage.share_of(watch.timing_ms, 'prefix'))
+        timing_ms = stage.share_of(watch.timing_ms, 'prefix')
+        return plan_of(observation, controls, model.config.action_config.dt_s, self.name, timing_ms)
 
 
 def drive(model: VlaModel, prefix: Prefix, ego: Tensor, watch: Stopwatch) -> FloatArray:
@@ -117,19 +124,9 @@ def drive(model: VlaModel, prefix: Prefix, ego: Tensor, watch: Stopwatch) -> Flo
     return controls
 
 
-def plan_of(
-    observation: Observation, controls: FloatArray, model: VlaModel, name: str, timing_ms: Mapping[str, float]
-) -> Plan:
-    """Return the plan of controls [T, 2] from the observation's speed on."""
-    dt_s = model.config.action_config.dt_s
-    trajectory = integrate(observation.ego.speed_mps, controls[:, 0], controls[:, 1], dt_s=dt_s)
-    return Plan(observation.stamp_s, trajectory, observation.ego, name, timing_ms=timing_ms)
-
-
-def refuse_intent(intent: Intent | None) -> None:
-    """Raise `InvalidInput` for an intent: no checkpoint so far was trained to be told one."""
-    if intent is not None:
-        raise InvalidInput(f'intent {intent.name!r}: this model takes none; plan without one')
+def torch_engine(device: torch.device, note: str = '') -> EngineReport:
+    """Return what a model computes with that runs in torch on a device."""
+    return EngineReport('torch', f'torch-{device.type}', precision(device), torch.get_num_threads(), note)
 
 
 def ready_to_drive(model: VlaModel, device: torch.device) -> VlaModel:

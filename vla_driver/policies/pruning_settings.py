@@ -101,7 +101,9 @@ def apply_pruning(policy: Policy, settings: PruningSettings, checkpoint: str | P
     """
     ready = prunable(policy, settings)
     if ready is not None:
-        ready.set_pruning(load_pruner(settings.pruner, checkpoint), settings.budget() if settings.active else None)
+        pruner = ready.own_pruner(settings.pruner) if settings.active else None
+        pruner = load_pruner(settings.pruner, checkpoint) if pruner is None else pruner
+        ready.set_pruning(pruner, settings.budget() if settings.active else None)
 
 
 def camera_weights(entries: Sequence[str]) -> dict[str, float]:

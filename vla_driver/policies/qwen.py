@@ -29,7 +29,7 @@ from vla_driver.observation.resize import resize
 from vla_driver.policies.native import refuse_intent
 from vla_driver.policies.prunable import Prunable
 from vla_driver.policies.stopwatch import Stopwatch
-from vla_driver.types import InputNeeds, Intent, Observation, Plan
+from vla_driver.types import EngineReport, InputNeeds, Intent, Observation, Plan
 
 #: How long an intent is worth acting on.
 INTENT_TTL_S: Final = 3.0
@@ -47,6 +47,8 @@ class QwenPolicy(Prunable):
     """
 
     name = 'qwen'
+    #: Why it is not graphs that drive, where they were to.
+    engine_note = ''
 
     def __init__(
         self,
@@ -66,6 +68,12 @@ class QwenPolicy(Prunable):
         self._language = LanguageRunner(parts.model)
         self._trail = EgoTrail()
         self.set_pruning(pruner, budget)
+
+    @property
+    def engine(self) -> EngineReport:
+        """What computes."""
+        precision = str(self.parts.model.dtype).removeprefix('torch.')
+        return EngineReport('torch', f'torch-{self.device.type}', precision, torch.get_num_threads(), self.engine_note)
 
     @property
     def needs(self) -> InputNeeds:

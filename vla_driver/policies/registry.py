@@ -67,12 +67,15 @@ def make_policy(
     pruning: PruningSettings | None = None,
     prompt: str | Path | None = None,
     device: str = 'auto',
+    engine: str = 'auto',
+    threads: int = 0,
 ) -> Policy:
     """Return a policy by name.
 
     expert: makes the privileged policy of the simulation or bag at hand; None where there is none.
     prompt: template file for a vision-language model (default: its own, or config/prompts/default.yaml).
     device: where the model runs: auto, cpu, cuda or cuda:N (`choose_device`).
+    engine, threads: as in `load_policy`.
     pruning: what the model prunes; refused for policies that have no visual tokens.
     Raises InvalidInput for an unknown name or checkpoint, for an expert where there is none, and for a
     checkpoint whose blindness contradicts the name.
@@ -89,12 +92,9 @@ def make_policy(
             raise InvalidInput("policy expert: it drives with the simulator's own knowledge, which is not here")
         return expert()
     assert checkpoint is not None
-    from transformers.utils import logging
+    from vla_driver.policies.loading import load_policy
 
-    from vla_driver.policies.loading import load_policy  # imports torch: only where it is used
-
-    logging.disable_progress_bar()  # a bar per loaded checkpoint would cut the evaluation's own to pieces
-    policy = load_policy(checkpoint, prompt=prompt, device=device)
+    policy = load_policy(checkpoint, prompt=prompt, device=device, engine=engine, threads=threads)
     blind = not policy.needs.pictures
     if blind != (name == 'blind'):
         kind, right = ('is blind (it was trained without images)', 'blind') if blind else ('sees', 'model')

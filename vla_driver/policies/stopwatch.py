@@ -6,20 +6,24 @@ from __future__ import annotations
 
 import itertools
 import time
+from typing import TYPE_CHECKING
 
-import torch
+if TYPE_CHECKING:
+    import torch
 
 
 class Stopwatch:
     """Marks the ends of the parts of one tick; on a GPU a mark waits until everything before it is done."""
 
-    def __init__(self, device: torch.device) -> None:
-        self._device = device
+    def __init__(self, device: torch.device | str = 'cpu') -> None:
+        self._device = str(device)
         self._marks = [('start', time.perf_counter())]
 
     def mark(self, part: str) -> None:
         """Say that `part` has just ended; a part may end more than once, and the times add up."""
-        if self._device.type == 'cuda':
+        if self._device.startswith('cuda'):
+            import torch
+
             torch.cuda.synchronize(self._device)
         self._marks.append((part, time.perf_counter()))
 

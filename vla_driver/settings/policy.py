@@ -11,6 +11,8 @@ from vla_driver.settings.knob import parameter
 
 #: The policies that a node can load; a simulation or a recording has an expert, too (`policies/registry.py`).
 NODE_POLICIES: Final = ('model', 'blind', 'constant-velocity')
+#: auto: graphs where there are some, or where they are those of a shipped model; else torch.
+ENGINES: Final = ('auto', 'torch', 'onnx')
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,13 @@ class PolicyParameters:
         unset='nano, or nano-blind for blind',
         launch=True,
         metavar='DIR',
+    )
+    engine: str = parameter(
+        'auto',
+        "what computes the model: onnx (its exported graphs), torch, or auto (the graphs where there are some; a shipped "
+        "model's are made at first use)",
+        choices=ENGINES,
+        launch=True,
     )
     device: str = parameter(
         'auto', 'where the model runs: auto (CUDA where torch sees it), cpu, cuda or cuda:N', launch=True

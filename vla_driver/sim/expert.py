@@ -20,7 +20,7 @@ from vla_driver.sim.hazards import Hazards, find_hazards
 from vla_driver.sim.world import vehicle
 from vla_driver.sim.world.road import RoutePath
 from vla_driver.sim.world.scene import Actor, SemanticClass, SignalState
-from vla_driver.types import NO_PICTURES, PLAN_DT_S, PLAN_STEPS, FloatArray, Intent, Observation, Plan, Trajectory
+from vla_driver.types import NO_ENGINE, NO_PICTURES, PLAN_DT_S, PLAN_STEPS, FloatArray, Intent, Observation, Plan, Trajectory
 
 _SUBSTEPS = 2
 _ACCELERATION_MPS2 = 1.8
@@ -153,6 +153,7 @@ class ExpertPolicy:
 
     name = 'expert'
     needs = NO_PICTURES
+    engine = NO_ENGINE
 
     def __init__(self, state: Callable[[], WorldState]) -> None:
         self._state = state

@@ -132,7 +132,7 @@ def _train(run: PolicyRun, rank: int) -> dict[str, float]:
     if run.freeze_vision and config.stage == 'all':
         config = dataclasses.replace(config, stage='policy')
     torch.set_num_threads(run.threads or max(1, torch.get_num_threads() // config.processes))
-    device = str(choose_device('cpu' if config.processes > 1 else run.device))
+    device = choose_device('cpu' if config.processes > 1 else run.device)
     torch.manual_seed(config.seed)
     model = _make_model(run)
     train_paths, held_out = split_episodes(find_episodes(run.data))

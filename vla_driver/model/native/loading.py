@@ -8,6 +8,7 @@ import os
 
 import torch
 from safetensors import SafetensorError
+from transformers.utils import logging
 
 from vla_driver.model.checkpoint import checkpoint_kind, resolve_checkpoint
 from vla_driver.model.config import VlaConfig
@@ -29,6 +30,7 @@ def load_model(name_or_path: str | os.PathLike[str], *, auxiliary: bool | None =
         config = VlaConfig.from_pretrained(folder)
     except (OSError, RuntimeError, AttributeError) as error:  # AttributeError: a dtype that torch does not have
         raise InvalidInput(f'{folder / "config.json"} is no valid configuration: {error}') from error
+    logging.disable_progress_bar()  # a bar per loaded checkpoint would cut an evaluation's own to pieces
     try:
         if auxiliary is not None:
             config.auxiliary = auxiliary

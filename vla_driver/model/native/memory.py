@@ -8,17 +8,15 @@ Only the current pictures are encoded.  Their tokens, pooled, are kept; a later 
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from vla_driver.geometry.se2 import relative
 from vla_driver.model.config import MemoryConfig, VlaConfig
 from vla_driver.model.layers.grid import windows
 from vla_driver.model.layers.rays import RayEmbedding
+from vla_driver.model.native import remembering
 from vla_driver.model.tokens import Remembered, VisualTokens
 from vla_driver.types import ANCHOR_CAMERA, EgoState
 
@@ -113,43 +111,28 @@ def _rotate(points: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return torch.stack([c * x - s * y, s * x + c * y, z.expand_as(c * x)], dim=-1)
 
 
-@dataclass(frozen=True)
-class _Kept:
-    tokens: PooledTokens
-    ego: EgoState
-    stamp_s: float
-
-
 class MemoryState:
-    """The pooled tokens of the last moments of one drive, at any tick rate."""
+    """The pooled tokens of the last moments of one drive, at any tick rate: `remembering.MemoryState` in tensors."""
 
     def __init__(self, config: MemoryConfig):
-        self._config = config
-        self._kept: deque[_Kept] = deque()
+        self._ticks: remembering.MemoryState[PooledTokens] = remembering.MemoryState(
+            config.ages_s, config.tolerance_s, config.reset_gap_s
+        )
 
     def __len__(self) -> int:
-        return len(self._kept)
+        return len(self._ticks)
 
     def reset(self) -> None:
         """Forget everything."""
-        self._kept.clear()
+        self._ticks.reset()
 
     def observe_clock(self, stamp_s: float) -> bool:
         """Forget everything and return True when time has jumped: back, or far ahead, of the newest tick."""
-        if not self._kept:
-            return False
-        ahead = stamp_s - self._kept[-1].stamp_s
-        if -1e-6 <= ahead <= self._config.reset_gap_s:
-            return False
-        self.reset()
-        return True
+        return self._ticks.observe_clock(stamp_s)
 
     def write(self, tokens: PooledTokens, ego: EgoState, stamp_s: float) -> None:
         """Keep one tick (B = 1); drop those too old to be read again."""
-        self._kept.append(_Kept(tokens, ego, stamp_s))
-        horizon = max(self._config.ages_s) + self._config.tolerance_s
-        while self._kept and stamp_s - self._kept[0].stamp_s > horizon:
-            self._kept.popleft()
+        self._ticks.write(tokens, ego, stamp_s)
 
     def read(self, ego: EgoState, stamp_s: float, current: PooledTokens) -> Remembered:
         """Return, for each age of the config, the kept tick nearest to it, as seen from `ego` now.
@@ -157,22 +140,15 @@ class MemoryState:
         An age without a tick within the tolerance is marked not valid; `current`, this tick's own tokens
         (B = 1), then stands in, so that shapes never change.
         """
-        ages = np.array([stamp_s - kept.stamp_s for kept in self._kept])
-        chosen, valid = [], []
-        for wanted in self._config.ages_s:
-            miss = np.abs(ages - wanted)
-            known = bool(len(miss)) and bool(miss.min() <= self._config.tolerance_s)
-            chosen.append(self._kept[int(np.argmin(miss))] if known else _Kept(current, ego, stamp_s))
-            valid.append(known)
-        motion = np.stack([relative(ego.pose, kept.ego.pose) for kept in chosen])
+        recalled = self._ticks.read(ego, stamp_s)
         device = current.features.device
         return Remembered(
-            features=torch.stack([kept.tokens.features for kept in chosen], dim=1),
+            features=torch.stack([(current if item is None else item).features for item in recalled.items], dim=1),
             rays=current.rays,
             origins=current.origins,
-            motion=torch.as_tensor(motion, dtype=torch.float32, device=device).unsqueeze(0),
-            age_s=torch.tensor([[stamp_s - kept.stamp_s for kept in chosen]], dtype=torch.float32, device=device),
-            valid=torch.tensor([valid], device=device),
+            motion=torch.from_numpy(recalled.motion).to(device).unsqueeze(0),
+            age_s=torch.from_numpy(recalled.age_s).to(device).unsqueeze(0),
+            valid=torch.from_numpy(recalled.valid).to(device).unsqueeze(0),
         )
 
 

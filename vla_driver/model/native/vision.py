@@ -89,6 +89,11 @@ class VisionBlock(nn.Module):
             rows.append(torch.cat([attention(*part.unsqueeze(1)) for part in parts], dim=1))
         return self._feed(x + self.proj(torch.cat(rows)))
 
+    def masked(self, x: Tensor, apart: Tensor) -> Tensor:
+        """As `ragged`, x [B, P, d], told by apart [B, P, P] which patches do not see each other: no shape depends on it."""
+        heads = self.qkv(self.norm1(x)).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
+        return self._feed(x + self.proj(attention(heads[0], heads[1], heads[2], apart)))
+
     def _feed(self, x: Tensor) -> Tensor:
         out: Tensor = x + self.fc2(F.gelu(self.fc1(self.norm2(x))))
         return out
@@ -174,29 +179,30 @@ class VisionEncoder(nn.Module):
                     f'pruner {stage.name!r} works with the encoder: not with patch features computed before; '
                     'give pictures'
                 )
-            return VisionOutput(self._merge(inputs.patches, inputs), inputs.patches)
+            return VisionOutput(self.tokens(inputs.patches, inputs), inputs.patches)
         received: list[Tensor] = []
-        x, last = self._start(inputs), len(self.blocks) - 1
+        x, last = self.start(inputs), len(self.blocks) - 1
         for number, block in enumerate(self.blocks):
             units = cache(partial(self._units, x, inputs, number))  # for those who ask, computed once
             kept = stage.before_block(number, units)
             if kept is not None:
                 return VisionOutput(self._go_on(number, units(), stage, kept), x, kept)
-            x = block(x, self._layout, received if stage.needs_attention and number == last else None)
-        tokens = self._merge(x, inputs)
+            x = block(x, self.layout, received if stage.needs_attention and number == last else None)
+        tokens = self.tokens(x, inputs)
         if stage.needs_attention:
-            tokens = dataclasses.replace(tokens, attention=self._per_token(received))
+            tokens = dataclasses.replace(tokens, attention=self.per_token(received))
         return VisionOutput(tokens, x)
 
     def _units(self, x: Tensor, inputs: ModelInputs, number: int) -> Units:
         """Return the merge units in front of block `number`, from patches x [B, P, d]."""
 
-        def received() -> Tensor:
-            block = self.blocks[number]
-            assert isinstance(block, VisionBlock)
-            return self._per_token(block.received(x, self._layout))
+        return Units(self.by_token(x), self.tokens(x, inputs), partial(self.received, number, x))
 
-        return Units(self._by_token(x), self._merge(x, inputs), received)
+    def received(self, number: int, x: Tensor) -> Tensor:
+        """Return the attention [B, N] that each token's patches, of x [B, P, d], receive in block `number`."""
+        block = self.blocks[number]
+        assert isinstance(block, VisionBlock)
+        return self.per_token(block.received(x, self.layout))
 
     def _go_on(self, number: int, units: Units, stage: TokenStage, kept: KeptTokens) -> VisualTokens:
         """Return all tokens after the blocks from `number` on have seen the kept ones alone.
@@ -211,12 +217,32 @@ class VisionEncoder(nn.Module):
         for block in list(self.blocks)[number:]:
             assert isinstance(block, VisionBlock)
             x = block.ragged(x, segments)
-        late = self.tokens_of(x.unflatten(1, (-1, states.shape[2]))).to(early.features.dtype)
-        late = torch.where(take(early.valid, kept.index).unsqueeze(-1), late, self.missing.to(late.dtype))
-        left = early.features
-        left = torch.where(early.valid.unsqueeze(-1), stage.complete(states, left), left)
-        features = left.scatter(1, kept.index.unsqueeze(-1).expand_as(late), late)
-        return dataclasses.replace(early, features=features)
+        left = torch.where(early.valid.unsqueeze(-1), stage.complete(states, early.features), early.features)
+        return self._back(x, dataclasses.replace(early, features=left), kept.index)
+
+    def go_on_masked(
+        self, number: int, states: Tensor, of_camera: Tensor, left: VisualTokens, index: Tensor
+    ) -> VisualTokens:
+        """As `_go_on`, in shapes that depend on K alone, for graphs.
+
+        states [B, K, patches, d] of the kept units, of_camera [B, K]: whose they are; left: all tokens as they leave;
+        index [B, K]: which of them are kept.
+        """
+        of_patch = of_camera.repeat_interleave(states.shape[2], dim=1)
+        apart = of_patch.unsqueeze(2) != of_patch.unsqueeze(1)
+        x = states.flatten(1, 2)
+        for block in list(self.blocks)[number:]:
+            assert isinstance(block, VisionBlock)
+            x = block.masked(x, apart)
+        return self._back(x, left, index)
+
+    def _back(self, x: Tensor, left: VisualTokens, index: Tensor) -> VisualTokens:
+        """Return tokens `left` with those at index [B, K] as their patches x [B, K * patches, d] have become."""
+        late = self.tokens_of(x.unflatten(1, (index.shape[1], -1))).to(left.features.dtype)
+        late = torch.where(take(left.valid, index).unsqueeze(-1), late, self.missing.to(late.dtype))
+        return dataclasses.replace(
+            left, features=left.features.scatter(1, index.unsqueeze(-1).expand_as(late), late)
+        )
 
     def tokens_of(self, states: Tensor) -> Tensor:
         """Return the tokens [B, N, D] that hidden states [B, N, s * s, d] make as they are, after whichever block."""
@@ -225,14 +251,14 @@ class VisionEncoder(nn.Module):
 
     def encode_at(self, inputs: ModelInputs, block: int) -> tuple[Tensor, VisualTokens]:
         """Return the hidden states before a block, gathered by token [B, N, s * s, d], and the finished tokens."""
-        x = self._start(inputs)
+        x = self.start(inputs)
         states = x
         for number, stage in enumerate(self.blocks):
             states = x if number == block else states
-            x = stage(x, self._layout)
-        return self._by_token(states), self._merge(x, inputs)
+            x = stage(x, self.layout)
+        return self.by_token(states), self.tokens(x, inputs)
 
-    def _by_token(self, x: Tensor) -> Tensor:
+    def by_token(self, x: Tensor) -> Tensor:
         """Return patches [B, P, d] gathered by token, [B, N, s * s, d]."""
         sizes, side = [count * rows * columns for (rows, columns), count in self.groups], self.merger.size
         parts = []
@@ -241,7 +267,7 @@ class VisionEncoder(nn.Module):
             parts.append(cells.reshape(len(x), -1, side * side, x.shape[-1]))
         return torch.cat(parts, dim=1)
 
-    def _per_token(self, received: list[Tensor]) -> Tensor:
+    def per_token(self, received: list[Tensor]) -> Tensor:
         """Return the mean [B, N] over each token's patches of what is received [B, patches] in each group."""
         tokens, size = [], self.merger.size
         for part, ((rows, columns), count) in zip(received, self.groups, strict=True):
@@ -251,16 +277,22 @@ class VisionEncoder(nn.Module):
 
     def embed(self, inputs: ModelInputs) -> Tensor:
         """Return the patch features [B, P, d] of all cameras, before merging."""
-        x = self._start(inputs)
+        x = self.start(inputs)
         for block in self.blocks:
-            x = block(x, self._layout)
+            x = block(x, self.layout)
         return x
 
     @property
-    def _layout(self) -> tuple[tuple[int, int], ...]:
+    def layout(self) -> tuple[tuple[int, int], ...]:
+        """(pictures per row, patches per picture) of each group of cameras."""
         return tuple((count, rows * columns) for (rows, columns), count in self.groups)
 
-    def _start(self, inputs: ModelInputs) -> Tensor:
+    def patch_position(self, inputs: ModelInputs) -> Tensor:
+        """Return the embedding [B', P, d] of where patches lie, which is added to what they show."""
+        embedded: Tensor = self.position(inputs.rays, per_camera_to_patches(inputs.origins, self.groups))
+        return embedded
+
+    def start(self, inputs: ModelInputs) -> Tensor:
         """Return the patches [B, P, d] of all cameras before the first block."""
         batch = inputs.present.shape[0]
         stems = []
@@ -269,20 +301,14 @@ class VisionEncoder(nn.Module):
             stems.append(x.reshape(batch, count * rows * columns, -1))
         x = torch.cat(stems, dim=1)
         # Consecutive rows share a rig: embed each rig's rays once.
-        position = self.position(inputs.rays, per_camera_to_patches(inputs.origins, self.groups)).to(x.dtype)
+        position = self.patch_position(inputs).to(x.dtype)
         return x + position.repeat_interleave(batch // position.shape[0], dim=0)
 
-    def _merge(self, patches: Tensor, inputs: ModelInputs) -> VisualTokens:
-        batch, size = patches.shape[0], self.merger.size
-        shares = batch // inputs.rays.shape[0]
-        features, rays, cells = [], [], []
-        first_camera = 0
-        sizes = [count * rows * columns for (rows, columns), count in self.groups]
-        for part, ray, ((rows, columns), count) in zip(
-            patches.split(sizes, dim=1), inputs.rays.split(sizes, dim=1), self.groups, strict=True
-        ):
-            merged = self.merger(part.reshape(batch * count, rows, columns, -1))
-            features.append(merged.reshape(batch, -1, merged.shape[-1]))
+    def tokens(self, patches: Tensor, inputs: ModelInputs) -> VisualTokens:
+        """Return the tokens that patches [B, P, d] make as they are, after whichever block."""
+        size, shares = self.merger.size, patches.shape[0] // inputs.rays.shape[0]
+        rays, cells, first_camera = [], [], 0
+        for ray, ((rows, columns), count) in zip(self._by_group(inputs.rays), self.groups, strict=True):
             grid = windows(ray.reshape(-1, rows, columns, 3), (size, size)).unflatten(-1, (size * size, 3))
             rays.append(F.normalize(grid.mean(dim=-2), dim=-1).reshape(ray.shape[0], -1, 3))
             cells.append(
@@ -295,9 +321,8 @@ class VisionEncoder(nn.Module):
             first_camera += count
         cell = torch.cat(cells)
         valid = inputs.present[:, cell[:, 0]]
-        normed = self.norm(torch.cat(features, dim=1))
         return VisualTokens(
-            features=torch.where(valid.unsqueeze(-1), normed, self.missing.to(normed.dtype)),
+            features=self.merged(patches, valid),
             camera=cell[:, 0],
             row=cell[:, 1],
             column=cell[:, 2],
@@ -306,6 +331,19 @@ class VisionEncoder(nn.Module):
             valid=valid,
             names=self.names,
         )
+
+    def merged(self, patches: Tensor, valid: Tensor) -> Tensor:
+        """Return the features [B, N, D] of the tokens that patches [B, P, d] make; valid [B, N]: of cameras there are."""
+        features = []
+        for part, ((rows, columns), count) in zip(self._by_group(patches), self.groups, strict=True):
+            merged = self.merger(part.reshape(len(part) * count, rows, columns, -1))
+            features.append(merged.reshape(len(part), -1, merged.shape[-1]))
+        normed = self.norm(torch.cat(features, dim=1))
+        return torch.where(valid.unsqueeze(-1), normed, self.missing.to(normed.dtype))
+
+    def _by_group(self, of_patches: Tensor) -> tuple[Tensor, ...]:
+        """Return what there is of every patch, [B, P, ...], apart for each group of cameras."""
+        return of_patches.split([count * rows * columns for (rows, columns), count in self.groups], dim=1)
 
 
 def per_camera_to_patches(values: Tensor, groups: list[tuple[tuple[int, int], int]]) -> Tensor:

@@ -15,11 +15,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from vla_driver.model.pruning import choosing
 from vla_driver.model.pruning.budget import TokenBudget
 from vla_driver.model.tokens import VisualTokens
 from vla_driver.types import InvalidInput
@@ -70,7 +69,7 @@ def needs_attention(pruner: object) -> bool:
 
 def camera_sizes(camera: Tensor, cameras: int) -> list[int]:
     """Return how many of the tokens, of cameras camera [N], each of `cameras` cameras has."""
-    return [int(size) for size in torch.bincount(camera, minlength=cameras).tolist()]
+    return choosing.camera_sizes(camera.cpu().numpy(), cameras)
 
 
 def least_per_camera(tokens: VisualTokens, budget: TokenBudget) -> list[int]:
@@ -81,7 +80,7 @@ def least_per_camera(tokens: VisualTokens, budget: TokenBudget) -> list[int]:
 def ranked(scores: Tensor, valid: Tensor) -> Tensor:
     """Return scores [B, N] in float32, those of tokens that are not valid below all others (-inf stays below them).
 
-    A missing camera has nothing to show; it keeps its floor and no more while others have tokens left.
+    `choosing.ranked`, on whichever device the scores are.
     """
     scores = scores.float()
     return torch.where(valid, scores, scores.clamp(max=torch.finfo(torch.float32).min))
@@ -96,23 +95,8 @@ def best_within(
     not gone (default: all).
     """
     # Some dozen small steps: numpy takes a fifth of torch's time for them, and a GPU is waited for once.
-    numbers = camera.cpu().numpy()
-    sizes = np.bincount(numbers, minlength=len(names)).tolist()
-    quotas, total = budget.least(sizes, names, left), budget.total(len(numbers))
-    rows = [_best_of_row(row, numbers, quotas, total) for row in scores.detach().float().cpu().numpy()]
-    return torch.from_numpy(np.stack(rows)).to(scores.device)
-
-
-def _best_of_row(
-    scores: npt.NDArray[np.float32], camera: npt.NDArray[np.int64], quotas: Sequence[int], total: int
-) -> npt.NDArray[np.int64]:
-    order = np.argsort(-scores, kind='stable')
-    of_camera = camera[order]
-    # Within the one order, the first of each camera are its best: they go before all others.
-    reserved = np.zeros(len(order), dtype=bool)
-    for number, quota in enumerate(quotas):
-        reserved[np.flatnonzero(of_camera == number)[:quota]] = True
-    return np.sort(np.concatenate([order[reserved], order[~reserved]])[:total])
+    rows = scores.detach().float().cpu().numpy()
+    return torch.from_numpy(choosing.best_within(rows, camera.cpu().numpy(), names, budget, left)).to(scores.device)
 
 
 def random_scores(values: Tensor, seed: int) -> Tensor:

@@ -9,13 +9,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vla_driver.model.pruning.base import Pruner
-from vla_driver.model.pruning.in_model import InModelPruner
 from vla_driver.types import InvalidInput
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
+    from vla_driver.model.pruning.base import Pruner
+    from vla_driver.model.pruning.in_model import InModelPruner
     from vla_driver.model.pruning.trained.early import EarlyPruner
 
 #: Every name that `make_pruner` knows; the argument that a name takes after a colon is in `ARGUMENTS`.

@@ -4,31 +4,14 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from vla_driver.model.pruning.base import KeptTokens
+from vla_driver.model.pruning.choosing import selection_of
 from vla_driver.model.tokens import VisualTokens
-from vla_driver.types import CameraSelection, Selection
+from vla_driver.types import Selection
 
 
 def make_selection(pruner: str, stamp_s: float, tokens: VisualTokens, kept: KeptTokens, row: int = 0) -> Selection:
     """Return what is kept of one row of a batch."""
-    mask = np.zeros(len(tokens.camera), dtype=bool)
-    mask[kept.index[row].cpu().numpy()] = True
     scores = None if kept.scores is None else kept.scores[row].float().cpu().numpy()
-    camera, lines, columns = (x.cpu().numpy() for x in (tokens.camera, tokens.row, tokens.column))
-    cameras = {}
-    for number, name in enumerate(tokens.names):
-        own = camera == number
-        if not own.any():
-            continue
-        shape = int(lines[own].max()) + 1, int(columns[own].max()) + 1
-        cells = lines[own], columns[own]
-        grid = np.zeros(shape, dtype=bool)
-        grid[cells] = mask[own]
-        values = None
-        if scores is not None:
-            values = np.full(shape, -np.inf, dtype=np.float32)
-            values[cells] = scores[own]
-        cameras[name] = CameraSelection(grid, values)
-    return Selection(pruner, stamp_s, cameras)
+    cells = tokens.camera.cpu().numpy(), tokens.row.cpu().numpy(), tokens.column.cpu().numpy()
+    return selection_of(pruner, stamp_s, tokens.names, cells, kept.index[row].cpu().numpy(), scores)

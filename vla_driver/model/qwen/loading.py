@@ -113,6 +113,7 @@ def _load_base(folder: Path, path: Path, dtype: Any) -> Any:
     from safetensors import SafetensorError
 
     config = _config(path)
+    transformers.utils.logging.disable_progress_bar()  # it would cut an evaluation's own to pieces
     maker = getattr(transformers, CLASSES[config.model_type])
     try:
         model, report = maker.from_pretrained(

@@ -24,6 +24,9 @@ def start(node: str) -> int:
     """Import and run a node; `sys.argv` holds its arguments, after the program's name; return its exit status."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _end)
+    # Whoever imports a message imports rosidl's generator of messages with its parser, 0.1 s for nothing: it does
+    # without where that is not installed, and this says so.
+    sys.modules.setdefault('rosidl_generator_py.generate_py_impl', None)  # type: ignore[arg-type]
     return int(importlib.import_module(f'vla_driver.ros.nodes.{node}').main())
 
 

@@ -225,7 +225,7 @@ class ControllerNode(DriverNode[ControllerParameters]):
 
 def main() -> int:
     """Run the node."""
-    return run(ControllerNode)
+    return run(ControllerNode, sends_pictures=False)
 
 
 if __name__ == '__main__':

@@ -411,7 +411,7 @@ class PlannerNode(DriverNode[PlannerParameters]):
 def main() -> int:
     """Run the node."""
     wait_briefly()
-    return run(PlannerNode)
+    return run(PlannerNode, sends_pictures=False)
 
 
 if __name__ == '__main__':

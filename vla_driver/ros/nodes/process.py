@@ -74,14 +74,17 @@ def _stop_on_signals(stop: threading.Event) -> None:
         signal.signal(number, handle)
 
 
-def run(make_node: Callable[[], DriverNode[Any]], arguments: Sequence[str] | None = None) -> int:
+def run(
+    make_node: Callable[[], DriverNode[Any]], arguments: Sequence[str] | None = None, *, sends_pictures: bool = True
+) -> int:
     """Run one node until it is told to stop; return the exit status of its process.
 
     1 if ROS refuses the arguments, or it could not be made, configured or activated (with `autostart`), otherwise the
-    node's `exit_status`.  `arguments` are those after the program's name, `--ros-args` included.
+    node's `exit_status`.  `arguments` are those after the program's name, `--ros-args` included.  One that sends no
+    pictures starts sooner and takes less memory (config/fastdds_shm_small.xml).
     Does not return, but ends the process with that status, where a thread is busy that nothing can interrupt.
     """
-    use_shared_memory_profile(os.environ)
+    use_shared_memory_profile(os.environ, sends_pictures=sends_pictures)
     try:
         domain_id(os.environ)  # of a wrong one rclpy would only say that it cannot start
     except VlaDriverError as error:

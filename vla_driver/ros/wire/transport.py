@@ -12,6 +12,7 @@ import logging
 import os
 from collections.abc import MutableMapping
 from pathlib import Path
+from typing import Final
 
 from vla_driver.resources import resource
 
@@ -21,6 +22,8 @@ PROFILE_VARIABLES = ('FASTRTPS_DEFAULT_PROFILES_FILE', 'FASTDDS_DEFAULT_PROFILES
 BYTES_PER_PROCESS = 141_000_000
 #: The processes of one line: camera source, planner, controller, and a recorder or viewer.
 PROCESSES = 4
+#: By whether a process sends pictures: the files differ in the size of its own shared memory.
+_PROFILES: Final = {True: 'fastdds_shm.xml', False: 'fastdds_shm_small.xml'}
 SHARED_MEMORY = Path('/dev/shm')
 
 
@@ -44,19 +47,32 @@ def shared_memory_problem(folder: Path = SHARED_MEMORY) -> str | None:
     return None
 
 
-def use_shared_memory_profile(environ: MutableMapping[str, str]) -> None:
+def use_shared_memory_profile(environ: MutableMapping[str, str], *, sends_pictures: bool = True) -> None:
     """Name the shared-memory profile in `environ`, unless the user named a profile there.
 
-    environ: `os.environ`, or the environment of a process about to be started.  Where the machine has
-    too little shared memory nothing is set and a warning says so: Fast DDS would print errors and
-    fall back to UDP.
+    environ: `os.environ`, or the environment of a process about to be started.  sends_pictures: a process that sends
+    none needs little; it takes this also where the other profile of this package is named already, since launch files
+    and commands name that for all their processes.  Where the machine has too little shared memory nothing is set and a
+    warning says so: Fast DDS would print errors and fall back to UDP.
     """
-    if any(variable in environ for variable in PROFILE_VARIABLES):
+    profile = str(resource('config', _PROFILES[sends_pictures]))
+    named = [variable for variable in PROFILE_VARIABLES if variable in environ]
+    if named:
+        for variable in named:
+            if _is_ours(environ[variable], _PROFILES[not sends_pictures]):
+                environ[variable] = profile
         return
     problem = shared_memory_problem()
     if problem is not None:
         logging.getLogger(__name__).warning('large images may be lost between processes: %s', problem)
         return
-    profile = str(resource('config', 'fastdds_shm.xml'))
     for variable in PROFILE_VARIABLES:
         environ[variable] = profile
+
+
+def _is_ours(path: str, name: str) -> bool:
+    """Whether a path leads to this package's own profile of that name."""
+    try:
+        return os.path.samefile(path, resource('config', name))
+    except OSError:  # Fast DDS will say that it cannot read it
+        return False

@@ -67,7 +67,7 @@ def train_early_head(run: EarlyHeadRun) -> dict[str, float]:
     _check(run)
     if run.threads:
         torch.set_num_threads(run.threads)
-    device = choose_device(run.device)
+    device = torch.device(choose_device(run.device))
     encoder = open_encoder(run.model, run.picture_size, device)
     teacher = _teacher(run, encoder).to(device)
     frames, held_out = open_frames(run.data).split()

@@ -63,7 +63,7 @@ def train_pruner(run: PrunerRun) -> dict[str, float]:
     _check(run)
     if run.threads:
         torch.set_num_threads(run.threads)
-    device = str(choose_device(run.device))
+    device = choose_device(run.device)
     encoder = open_encoder(run.model, run.picture_size, device)
     config = dataclasses.replace(run.config, cell=run.cell or max(1, encoder.token_pixels // 2))
     frames, held_out = _open(run, encoder, device).split()

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from vla_driver.data.foreground import Frame
 from vla_driver.model.checkpoint import resolve_checkpoint, shipped_models
 from vla_driver.model.files import read_json
-from vla_driver.model.native.inputs import Float32Array, rig_geometry
+from vla_driver.model.native.arrays import Float32Array, rig_geometry
 from vla_driver.model.native.loading import load_model
 from vla_driver.model.native.vla import VlaModel
 from vla_driver.model.pruning.stage import TokenStage, Units

@@ -1,0 +1,126 @@
+# Copyright 2026 The vla_driver authors
+# SPDX-License-Identifier: Apache-2.0
+"""Whether graphs give what torch does: the sample's two ticks, on every way through the graphs.  Without torch.
+
+The same function runs them in torch at export, in ONNX Runtime right after, and on the provider of the machine that is
+to drive, so that all three did the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from vla_driver.geometry.unicycle import integrate
+from vla_driver.model.export.manifest import Manifest, RefusedGraphs
+from vla_driver.model.export.sample import Arrays
+
+#: One graph at work: arrays by name in, outputs by name out; more may be given than it takes.
+Run = Callable[[Mapping[str, npt.NDArray[Any]]], Mapping[str, npt.NDArray[Any]]]
+
+#: Scores order tokens and are no distances: how far they may be off, as a share of their length.
+_SCORES_OFF = {'float32': 1e-3, 'bfloat16': 0.1}
+
+
+def run_paths(runs: Mapping[str, Run], sample: Arrays) -> Arrays:
+    """Return what the graphs that are there make of the sample: '<graph>.<output>' of the last graph of every way.
+
+    runs: by name, as `export.graphs_of` names them; a way whose graphs are not all there is left out.
+    """
+    first, second = (
+        {name.partition('.')[2]: value for name, value in sample.items() if name.startswith(f'{tick}.')}
+        for tick in ('first', 'second')
+    )
+    made: Arrays = {}
+    if 'blind' in runs:
+        made['blind.controls'] = runs['blind'](second)['controls']
+        return made
+    rig = runs['rig']({'rays': sample['rays'], 'origins': sample['origins']})
+    first, second = {**first, **rig}, {**second, **rig}
+    index = sample['kept_index']
+
+    def remembering(pooled: npt.NDArray[Any]) -> dict[str, npt.NDArray[Any]]:
+        """Return the second tick with the first one's tokens remembered."""
+        ticks = second['remembered_features'].shape[1]
+        return {**second, 'remembered_features': np.repeat(pooled[:, None], ticks, axis=1)}
+
+    if 'tick' in runs:
+        before = runs['tick'](first)
+        made['tick.first'] = before['controls']
+        made['tick.controls'] = runs['tick'](remembering(before['pooled']))['controls']
+    for encode in ('encode', 'encode_attention'):
+        if encode not in runs or 'rest' not in runs:
+            continue
+        given = remembering(runs[encode](first)['pooled'])
+        seen = runs[encode](given)
+        kept = np.take_along_axis(seen['features'], index[..., None], axis=1)
+        feeds = {**given, 'features': seen['features'], 'kept_index': index, 'kept_features': kept}
+        made[f'{encode}.controls'] = runs['rest'](feeds)['controls']
+        if 'attention' in seen:
+            made[f'{encode}.scores'] = seen['attention']
+        if 'recon' in runs and encode == 'encode':
+            position = runs['recon_rig'](rig)['recon_position']
+            made['recon.scores'] = runs['recon']({**feeds, 'recon_position': position})['scores']
+    for name in runs:
+        kind, block = name.rstrip('0123456789'), name.lstrip('abcdefghijklmnopqrstuvwxyz')
+        late = f'late{block}'
+        if kind not in ('early', 'head') or late not in runs:
+            continue
+
+        def on(given: dict[str, npt.NDArray[Any]], name: str = name, late: str = late) -> Arrays:
+            seen = runs[name](given)
+            states = np.take_along_axis(seen['unit_states'], index[..., None, None], axis=1)
+            more = {'kept_index': index, 'kept_states': states, 'of_camera': sample['of_camera']}
+            return {**seen, **runs[late]({**given, **seen, **more})}
+
+        given = on(remembering(on(first)['pooled']))
+        made[f'{name}.controls'] = given['controls']
+        made[f'{name}.scores'] = given['scores' if kind == 'head' else 'received']
+    return made
+
+
+def plan_error_m(manifest: Manifest, sample: Arrays, made: Arrays) -> dict[str, float]:
+    """Return graph -> how far, at most, the positions of its plan are from those of torch in float32, in metres."""
+    speed = float(sample['second.speed_mps'][0])
+    errors: dict[str, float] = {}
+    for name, controls in made.items():
+        graph, _, output = name.partition('.')
+        if output == 'scores':
+            continue
+        here, there = (
+            integrate(speed, *np.asarray(one[0], np.float64).T, dt_s=manifest.dt_s).positions_m
+            for one in (controls, sample[f'expected.{name}'])
+        )
+        errors[graph] = max(errors.get(graph, 0.0), float(np.abs(here - there).max()))
+    return errors
+
+
+def check_runs(manifest: Manifest, sample: Arrays, runs: Mapping[str, Run], precision: str, where: str) -> float:
+    """Return how far the graphs' plans are from torch's, in metres; raise `RefusedGraphs` where it is too far.
+
+    where: the provider, for the message.
+    """
+    made = run_paths(runs, sample)
+    allowed, worst = manifest.tolerance_m[precision], 0.0
+    for name, metres in plan_error_m(manifest, sample, made).items():
+        if not metres <= allowed:
+            raise RefusedGraphs(
+                f'graph {name} on {where} in {precision}: its plan of the sample is {metres:.3g} m from that of torch, '
+                f'allowed: {allowed:g} m'
+            )
+        worst = max(worst, metres)
+    for name, scores in made.items():
+        graph, _, output = name.partition('.')
+        if output != 'scores':
+            continue
+        expected = sample[f'expected.{name}']
+        share = float(np.linalg.norm(scores - expected) / max(1e-9, float(np.linalg.norm(expected))))
+        if not share <= _SCORES_OFF[precision]:
+            raise RefusedGraphs(
+                f'graph {graph} on {where} in {precision}: its scores of the sample are off by {share:.2%} of their '
+                f'length, allowed: {_SCORES_OFF[precision]:.1%}'
+            )
+    return worst

@@ -1,0 +1,286 @@
+# Copyright 2026 The vla_driver authors
+# SPDX-License-Identifier: Apache-2.0
+"""A native checkpoint to ONNX graphs, each compared with torch as soon as it is made.
+
+torch.export follows the modules as they are, in float32 and outside autocast; a runtime computes in bfloat16 where
+that pays.  The weights are stored once for all graphs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import logging
+import os
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+
+from vla_driver.model.checkpoint import PRUNER_FOLDER, checkpoint_kind, resolve_checkpoint
+from vla_driver.model.config import VlaConfig
+from vla_driver.model.export.check import Run, plan_error_m, run_paths
+from vla_driver.model.export.graphs import (
+    BlindGraph,
+    EarlyGraph,
+    EncodeGraph,
+    Graph,
+    LateGraph,
+    ReconGraph,
+    ReconRigGraph,
+    RestGraph,
+    RigGraph,
+    TickGraph,
+    cells_of,
+    shapes_of,
+)
+from vla_driver.model.export.manifest import SAMPLE, WEIGHTS, GraphEntry, Manifest, digest_of
+from vla_driver.model.export.sample import Arrays, sample_index, sample_rays, sample_ticks
+from vla_driver.model.export.session import CPU_EP, Wanted, open_graph
+from vla_driver.model.native.loading import load_model
+from vla_driver.model.native.vla import VlaModel
+from vla_driver.model.pruning.registry import early_folder
+from vla_driver.model.pruning.trained.early import load_early_pruner
+from vla_driver.model.pruning.trained.recon import load_recon_pruner
+from vla_driver.types import InvalidInput
+
+#: OpenVINO takes 18 to 20 whole; at 23 norms and attention would stay behind.
+OPSET: Final = 20
+#: Smaller tensors stay in the graphs' own files, where shapes can be worked out from them.
+_SHARED_BYTES: Final = 1024
+#: How far positions of the sample may be from torch's in float32 (and in bfloat16, where torch itself is not nearer).
+TOLERANCE_M: Final = {'float32': 1e-3, 'bfloat16': 0.06}
+#: Inputs whose second axis is K, how many tokens stay.
+_OF_KEPT: Final = ('kept_index', 'kept_features', 'kept_states', 'of_camera')
+
+
+def export_checkpoint(
+    name_or_path: str | os.PathLike[str],
+    out: str | os.PathLike[str] | None = None,
+    on_graph: Callable[[str, int], object] | None = None,
+) -> Path:
+    """Write the graphs of a native checkpoint; return their folder.
+
+    out: the folder, by default `graphs` in the checkpoint's; it is replaced as a whole, once all is there.
+    on_graph: told each graph's name before it is made, and how many there will be.
+    Raises InvalidInput for a checkpoint that is no native one, for a folder that cannot be written, and where a graph
+    does not give what torch does.
+    """
+    folder = resolve_checkpoint(name_or_path)
+    if (kind := checkpoint_kind(folder)) != VlaConfig.model_type:
+        raise InvalidInput(f'checkpoint {folder} is a {kind!r}: only native ones are exported; it runs in torch')
+    target = Path(out) if out is not None else folder / 'graphs'
+    if target.exists() and not (target / 'manifest.json').is_file() and any(target.iterdir()):
+        raise InvalidInput(f'{target} is not empty and holds no graphs: name another folder')
+    model = load_model(folder, auxiliary=False).requires_grad_(False)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=target.parent, prefix='.graphs-') as made:
+            work = Path(made) / 'graphs'
+            work.mkdir()
+            _write(model, folder, work, on_graph or (lambda name, count: None))
+            _replace(target, work, Path(made) / 'old')
+    except OSError as error:
+        raise InvalidInput(f'graphs cannot be written to {target}: {error}; name another folder') from error
+    return target
+
+
+def _replace(target: Path, work: Path, aside: Path) -> None:
+    """Put `work` where `target` is; two who do so at once both succeed, one of them last."""
+    with contextlib.suppress(FileNotFoundError):
+        target.rename(aside)
+    work.rename(target)
+
+
+def _write(model: VlaModel, folder: Path, work: Path, on_graph: Callable[[str, int], object]) -> None:
+    graphs, pruners = graphs_of(model, folder)
+    weights = _Weights(work / WEIGHTS)
+    for name, graph in graphs.items():
+        on_graph(name, len(graphs))
+        weights.share(_to_onnx(graph, model), work / f'{name}.onnx')
+    weights.close()
+    manifest = _manifest(model, folder, graphs, pruners)
+    sample = make_sample(model, graphs)
+    np.savez_compressed(work / SAMPLE, **sample)
+    entries = _measured(manifest, sample, work, graphs)
+    tolerance = {**TOLERANCE_M, 'bfloat16': max(TOLERANCE_M['bfloat16'], 2.0 * _bfloat16_error_m(manifest, sample, graphs))}
+    Manifest(**{**vars(manifest), 'graphs': entries, 'tolerance_m': tolerance}).write(work)
+
+
+def graphs_of(model: VlaModel, folder: Path) -> tuple[dict[str, Graph], dict[str, str]]:
+    """Return all graphs of a model with the pruners in its checkpoint's folder, and the digests of these."""
+    if model.config.blind:
+        return {'blind': BlindGraph(model)}, {}
+    graphs: dict[str, Graph] = {
+        'rig': RigGraph(model),
+        'tick': TickGraph(model),
+        'encode': EncodeGraph(model),
+        'encode_attention': EncodeGraph(model, attention=True),
+        'rest': RestGraph(model),
+    }
+    pruners = {}
+    if (own := folder / PRUNER_FOLDER).is_dir():
+        recon = load_recon_pruner(own, model.config).requires_grad_(False)
+        graphs |= {'recon_rig': ReconRigGraph(model, recon), 'recon': ReconGraph(model, recon)}
+        pruners[PRUNER_FOLDER] = digest_of(own)
+    for block in range(1, len(model.vision.blocks)):
+        graphs[f'early{block}'] = EarlyGraph(model, block)
+        if (own := folder / early_folder(block)).is_dir():
+            graphs[f'head{block}'] = EarlyGraph(model, block, load_early_pruner(own).head)
+            pruners[early_folder(block)] = digest_of(own)
+        graphs[f'late{block}'] = LateGraph(model, block)
+    return graphs, pruners
+
+
+def _to_onnx(graph: Graph, model: VlaModel) -> Any:
+    """Return the ONNX model of a graph (an onnx.ModelProto)."""
+    dimension = torch.export.Dim('K', min=2, max=None if model.config.blind else shapes_of(model).tokens)
+    shapes = tuple({1: dimension} if name in _OF_KEPT else None for name in graph.inputs)
+    with _quiet(), torch.no_grad():
+        program = torch.onnx.export(
+            graph.eval(),
+            tuple(graph.example(name) for name in graph.inputs),
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=list(graph.inputs),
+            output_names=list(graph.outputs),
+            dynamic_shapes=(shapes,) if any(shapes) else None,
+            external_data=False,
+            verbose=False,
+        )
+        assert program is not None
+        return program.model_proto
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the exporter's remarks about its own insides from the user."""
+    logger = logging.getLogger('torch.onnx')
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter('ignore')
+        try:
+            yield
+        finally:
+            logger.setLevel(level)
+
+
+class _Weights:
+    """One file for the weights of several graphs; what two of them hold is stored once."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file = path.open('wb')
+        self._places: dict[bytes, tuple[int, int]] = {}
+
+    def share(self, model: Any, target: Path) -> None:
+        """Write a graph to its own file, without its large tensors."""
+        import onnx
+
+        for tensor in model.graph.initializer:
+            data = tensor.raw_data
+            if len(data) < _SHARED_BYTES:
+                continue
+            offset, length = self._place(data)
+            tensor.ClearField('raw_data')
+            tensor.data_location = onnx.TensorProto.EXTERNAL
+            for key, value in (('location', self._path.name), ('offset', offset), ('length', length)):
+                tensor.external_data.add(key=key, value=str(value))
+        onnx.save(model, target)
+
+    def _place(self, data: bytes) -> tuple[int, int]:
+        digest = hashlib.sha256(data).digest()
+        if digest not in self._places:
+            # Aligned, so that a runtime can use the file as it lies in memory.
+            self._file.write(b'\0' * (-self._file.tell() % 4096))
+            self._places[digest] = (self._file.tell(), len(data))
+            self._file.write(data)
+        return self._places[digest]
+
+    def close(self) -> None:
+        """Finish the file."""
+        self._file.close()
+
+
+def _manifest(model: VlaModel, folder: Path, graphs: Mapping[str, Graph], pruners: Mapping[str, str]) -> Manifest:
+    config, memory = model.config, model.config.memory_config
+    sizes = {} if config.blind else {
+        name: value for name, value in vars(shapes_of(model)).items() if isinstance(value, int)
+    }
+    return Manifest(
+        checkpoint=digest_of(folder),
+        pruners=pruners,
+        made_with=f'torch {torch.__version__}',
+        opset=OPSET,
+        groups=config.camera_groups,
+        patch_size=config.vision_config.patch_size,
+        merge_size=config.vision_config.spatial_merge_size,
+        ages_s=tuple(float(age) for age in memory.ages_s),
+        tolerance_s=float(memory.tolerance_s),
+        reset_gap_s=float(memory.reset_gap_s),
+        dt_s=float(config.action_config.dt_s),
+        sizes=sizes,
+        tolerance_m=TOLERANCE_M,
+        graphs={name: GraphEntry(graph.inputs, graph.outputs, 0) for name, graph in graphs.items()},
+    )
+
+
+def make_sample(model: VlaModel, graphs: Mapping[str, Graph]) -> Arrays:
+    """Return the sample's inputs, and what torch makes of them in float32 (`check.run_paths` names the outputs)."""
+    config = model.config
+    sizes = (1, 1, 1) if config.blind else (lambda s: (s.pooled, s.ticks, s.width))(shapes_of(model))
+    first, second = sample_ticks(config, *sizes)
+    arrays: Arrays = {}
+    if not config.blind:
+        arrays['rays'], arrays['origins'] = sample_rays(config)
+        arrays['kept_index'] = sample_index(shapes_of(model).tokens)
+        arrays['of_camera'] = cells_of(model)[0].numpy()[arrays['kept_index']]
+    arrays |= {f'first.{name}': value for name, value in first.items()}
+    arrays |= {f'second.{name}': value for name, value in second.items()}
+    expected = run_paths({name: in_torch(graph) for name, graph in graphs.items()}, arrays)
+    return arrays | {f'expected.{name}': value for name, value in expected.items()}
+
+
+def in_torch(graph: Graph, autocast: bool = False) -> Run:
+    """Return a graph as a function of arrays, run by torch in float32 or, for comparison, in bfloat16."""
+
+    def run(feeds: Mapping[str, Any]) -> Arrays:
+        tensors = [torch.from_numpy(np.ascontiguousarray(feeds[name])) for name in graph.inputs]
+        with torch.inference_mode(), torch.autocast('cpu', torch.bfloat16, enabled=autocast):
+            outputs = graph(*tensors)
+        return {name: value.float().numpy() for name, value in zip(graph.outputs, outputs, strict=True)}
+
+    return run
+
+
+def _measured(
+    manifest: Manifest, sample: Arrays, work: Path, graphs: Mapping[str, Graph]
+) -> dict[str, GraphEntry]:
+    """Return the graphs' entries with what ONNX Runtime makes of the sample; raise `InvalidInput` where it is wrong."""
+    import onnx
+
+    sessions = {name: open_graph(work / f'{name}.onnx', CPU_EP, Wanted()).run for name in graphs}
+    errors = plan_error_m(manifest, sample, run_paths(sessions, sample))
+    for name, metres in errors.items():
+        if not metres <= TOLERANCE_M['float32']:
+            raise InvalidInput(
+                f'graph {name}: its plan of the sample is {metres:.2g} m from that of torch, allowed: '
+                f'{TOLERANCE_M["float32"]} m; this checkpoint runs in torch alone'
+            )
+    entries = {}
+    for name, graph in graphs.items():
+        nodes = len(onnx.load(work / f'{name}.onnx', load_external_data=False).graph.node)
+        entries[name] = GraphEntry(graph.inputs, graph.outputs, nodes, errors.get(name))
+    return entries
+
+
+def _bfloat16_error_m(manifest: Manifest, sample: Arrays, graphs: Mapping[str, Graph]) -> float:
+    """Return how far torch itself is in bfloat16 from float32, in metres on the sample."""
+    runs = {name: in_torch(graph, autocast=True) for name, graph in graphs.items()}
+    return max(plan_error_m(manifest, sample, run_paths(runs, sample)).values())

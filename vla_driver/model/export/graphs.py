@@ -1,0 +1,409 @@
+# Copyright 2026 The vla_driver authors
+# SPDX-License-Identifier: Apache-2.0
+"""The native model cut into graphs: modules of plain tensors around the stages that drive, ready to be exported.
+
+What each graph takes and gives is in its `inputs` and `outputs`, by name.  Batch 1 throughout; shapes as in
+model/tokens.py, and K: how many tokens stay.
+
+    rig      rays, origins                                  -> what depends on the calibration alone, once per rig
+    tick     pictures, remembered, ego, rig                 -> controls, pooled                          nothing is pruned
+    encode   pictures, ego, rig                             -> features, pooled, text                   | a pruner's
+    rest     features, index, kept, remembered, ego, rig    -> controls                                 | `select` between
+    recon    features, valid, rig                           -> scores of ReconPruner
+    early{b} pictures, rig                                  -> states and tokens before block b, attention to come
+    head{b}  the same, with the head of the checkpoint      -> states, scores, and tokens completed
+    late{b}  states, index, camera, remembered, ego, rig    -> controls, pooled
+
+The memory stays outside: what earlier ticks left (`pooled`) comes back as `remembered_*`.  What is not valid in it does
+not matter; zeros will do.
+"""
+
+from __future__ import annotations
+
+import abc
+import contextlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from vla_driver.model.layers.rays import RayFunction
+from vla_driver.model.native.vla import VlaModel
+from vla_driver.model.pruning.base import KeptTokens
+from vla_driver.model.pruning.trained.early import EarlyHead
+from vla_driver.model.pruning.trained.recon import ReconPruner
+from vla_driver.model.pruning.trained.recon_layers import NativeStack
+from vla_driver.model.tokens import ModelInputs, Remembered, VisualTokens
+from vla_driver.types import InvalidInput
+
+EGO = ('speed_mps', 'yaw_rate_rps', 'command', 'command_distance_m', 'targets_m')
+REMEMBERED = ('remembered_features', 'remembered_valid', 'motion', 'age_s')
+#: What the graph `rig` gives the others, and which of it is of every token.
+OF_TOKENS = ('token_rays', 'token_origins', 'token_position', 'spread')
+OF_POOLED = ('pooled_rays', 'pooled_origins')
+RIG = ('patch_position', *OF_TOKENS, *OF_POOLED)
+
+
+@dataclass(frozen=True)
+class Shapes:
+    """The sizes that tensors of one model have; see model/tokens.py."""
+
+    images: tuple[tuple[int, ...], ...]
+    cameras: int
+    patches: int
+    tokens: int
+    pooled: int
+    ticks: int
+    width: int
+    patch_width: int
+    unit: int
+    horizon: int
+
+
+def shapes_of(model: VlaModel) -> Shapes:
+    """Return the sizes of a model that sees."""
+    config, vision = model.config, model.config.vision_config
+    images = tuple((1, len(names), height, width, 3) for (width, height), names in config.camera_groups)
+    grids = [(config.patch_grid(size), config.token_grid(size), len(names)) for size, names in config.camera_groups]
+    return Shapes(
+        images=images,
+        cameras=len(config.camera_names),
+        patches=sum(rows * columns * count for (rows, columns), _, count in grids),
+        tokens=sum(rows * columns * count for _, (rows, columns), count in grids),
+        pooled=len(model.memory_pool.camera),
+        ticks=len(config.memory_config.ages_s),
+        width=config.language_config.hidden_size,
+        patch_width=vision.hidden_size,
+        unit=vision.spatial_merge_size**2,
+        horizon=config.action_config.horizon,
+    )
+
+
+@contextlib.contextmanager
+def answered(function: RayFunction, answer: Tensor) -> Iterator[None]:
+    """Within, `function` gives `answer` where its shape is asked for, instead of computing it."""
+    function.given = answer
+    try:
+        yield
+    finally:
+        function.given = None
+
+
+class Graph(nn.Module, abc.ABC):
+    """A part of a tick as a function of named tensors.
+
+    inputs, outputs: their names, in the order in which `forward` takes and gives them.
+    """
+
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+    def __init__(self, model: VlaModel) -> None:
+        super().__init__()
+        self.model = model
+        self.pictures = tuple(f'images_{number}' for number in range(len(model.config.camera_groups)))
+        if not model.config.blind:
+            self.camera, self.row, self.column = cells_of(model)
+
+    def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
+        """Return the outputs."""
+        return self.compute(dict(zip(self.inputs, tensors, strict=True)))
+
+    @abc.abstractmethod
+    def compute(self, given: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
+        """Return the outputs for inputs by name."""
+
+    def example(self, name: str) -> Tensor:
+        """Return an input of the right shape, to follow the graph with; its numbers do not matter."""
+        if name.startswith('images_'):
+            return torch.zeros(shapes_of(self.model).images[int(name.removeprefix('images_'))], dtype=torch.uint8)
+        return _examples(self.model)[name]
+
+    def model_inputs(self, given: Mapping[str, Tensor]) -> ModelInputs:
+        """Return the model's own inputs; rays and origins are answered for by the rig's graph."""
+        shapes = shapes_of(self.model)
+        nothing = torch.zeros(1)
+        return ModelInputs(
+            images=tuple(given[name] for name in self.pictures if name in given),
+            present=given.get('present', nothing),
+            rays=torch.zeros(1, shapes.patches, 3),
+            origins=torch.zeros(1, shapes.cameras, 3),
+            **{name: given.get(name, nothing) for name in EGO},
+        )
+
+    def tokens_of(self, given: Mapping[str, Tensor], features: Tensor) -> VisualTokens:
+        """Return features [1, N, D] as tokens of the rig."""
+        return VisualTokens(
+            features=features,
+            camera=self.camera,
+            row=self.row,
+            column=self.column,
+            rays=given['token_rays'],
+            origins=given['token_origins'],
+            valid=given['present'][:, self.camera],
+            names=self.model.config.camera_names,
+        )
+
+    def remembered_of(self, given: Mapping[str, Tensor]) -> Remembered:
+        """Return what earlier ticks left."""
+        return Remembered(
+            features=given['remembered_features'],
+            rays=given['pooled_rays'],
+            origins=given['pooled_origins'],
+            motion=given['motion'],
+            age_s=given['age_s'],
+            valid=given['remembered_valid'],
+        )
+
+    def encoded(self, given: Mapping[str, Tensor]) -> Tensor:
+        """Return the patches [1, P, d] in front of the first block."""
+        vision = self.model.vision
+        with answered(vision.position, given['patch_position']):
+            return vision.start(self.model_inputs(given))
+
+    def read_and_decide(
+        self, given: Mapping[str, Tensor], tokens: VisualTokens, kept: KeptTokens | None, ego: Tensor
+    ) -> Tensor:
+        """Return the controls [1, T, 2] of tokens that were seen."""
+        model = self.model
+        with answered(model.position, given['token_position']), answered(model.view.spread, given['spread']):
+            prefix = model.prefill(ego, tokens, self.remembered_of(given), kept)
+        return model.decode(model.act(prefix, ego), model.reflex(prefix, ego))
+
+
+def cells_of(model: VlaModel) -> tuple[Tensor, Tensor, Tensor]:
+    """Return camera, row and column [N] of every token."""
+    cells, first = [], 0
+    for (rows, columns), (_, count) in zip(model.vision.token_grids, model.vision.groups, strict=True):
+        cells.append(torch.cartesian_prod(torch.arange(first, first + count), torch.arange(rows), torch.arange(columns)))
+        first += count
+    camera, row, column = torch.cat(cells).unbind(dim=1)
+    return camera.contiguous(), row.contiguous(), column.contiguous()
+
+
+def _examples(model: VlaModel) -> dict[str, Tensor]:
+    one = torch.zeros(1)
+    ego = {
+        'speed_mps': one,
+        'yaw_rate_rps': one,
+        'command': torch.zeros(1, dtype=torch.int64),
+        'command_distance_m': one,
+        'targets_m': torch.zeros(1, 2, 2),
+    }
+    if model.config.blind:
+        return ego
+    s = shapes_of(model)
+    kept, cells = s.tokens // 2, model.view.spread.rows * model.view.spread.columns
+    return ego | {
+        'present': torch.ones(1, s.cameras, dtype=torch.bool),
+        'rays': torch.zeros(1, s.patches, 3),
+        'origins': torch.zeros(1, s.cameras, 3),
+        'remembered_features': torch.zeros(1, s.ticks, s.pooled, s.width),
+        'remembered_valid': torch.ones(1, s.ticks, dtype=torch.bool),
+        'motion': torch.zeros(1, s.ticks, 3),
+        'age_s': torch.zeros(1, s.ticks),
+        'patch_position': torch.zeros(1, s.patches, s.patch_width),
+        'token_rays': torch.zeros(1, s.tokens, 3),
+        'token_origins': torch.zeros(1, s.tokens, 3),
+        'token_position': torch.zeros(1, s.tokens, s.width),
+        'spread': torch.zeros(1, s.tokens, cells),
+        'pooled_rays': torch.zeros(1, s.pooled, 3),
+        'pooled_origins': torch.zeros(1, s.pooled, 3),
+        'recon_position': torch.zeros(1, s.tokens, s.width),
+        'features': torch.zeros(1, s.tokens, s.width),
+        'left_features': torch.zeros(1, s.tokens, s.width),
+        'kept_index': torch.arange(kept).unsqueeze(0),
+        'kept_features': torch.zeros(1, kept, s.width),
+        'kept_states': torch.zeros(1, kept, s.unit, s.patch_width),
+        'of_camera': torch.zeros(1, kept, dtype=torch.int64),
+    }
+
+
+class BlindGraph(Graph):
+    """A whole tick of the blind control, which sees nothing and remembers nothing."""
+
+    inputs = EGO
+    outputs = ('controls',)
+
+    def compute(self, given: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
+        """See `Graph`."""
+        model, nothing = self.model, torch.zeros(1)
+        inputs = ModelInputs((), nothing, nothing, nothing, **{name: given[name] for name in EGO})
+        ego = model.ego(inputs)
+        prefix = model.prefill(ego, None, None)
+        return (model.decode(model.act(prefix, ego), model.reflex(prefix, ego)),)
+
+
+class RigGraph(Graph):
+    """What depends on the calibration alone."""
+
+    inputs = ('rays', 'origins')
+    outputs = RIG
+
+    def compute(self, given: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
+        """See `Graph`."""
+        model, shapes = self.model, shapes_of(self.model)
+        nothing = torch.zeros(1)
+        inputs = ModelInputs(
+            images=(),
+            present=torch.ones(1, shapes.cameras, dtype=torch.bool),
+            rays=given['rays'],
+            origins=given['origins'],
+            **dict.fromkeys(EGO, nothing),
+        )
+        tokens = model.vision.tokens(torch.zeros(1, shapes.patches, shapes.patch_width), inputs)
+        pooled = model.pool(tokens)
+        return (
+            model.vision.patch_position(inputs),
+            tokens.rays,
+            tokens.origins,
+            model.position.compute(tokens.rays, tokens.origins),
+            model.view.spread.compute(tokens.rays, tokens.origins),
+            pooled.rays,
+            pooled.origins,
+        )
+
+
+class TickGraph(Graph):
+    """A whole tick in which nothing is pruned."""
+
+    outputs = ('controls', 'pooled')
+
+    def __init__(self, model: VlaModel) -> None:
+        super().__init__(model)
+        self.inputs = (*self.pictures, 'present', *REMEMBERED, *EGO, *RIG)
+
+    def compute(self, given: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
+        """See `Graph`."""
+        model, x = self.model, self.encoded(given)
+        for block in model.vision.blocks:
+            x = block(x, model.vision.layout)
+        tokens = self.tokens_of(given, model.vision.merged(x, given['present'][:, self.camera]))
+        ego = model.ego(self.model_inputs(given))
+        return self.read_and_decide(given, tokens, None, ego), model.pool(tokens).features
+
+
+class EncodeGraph(Graph):
+    """Everything before a pruner that stands between encoder and language model.
+
+    attention: also gives the attention [1, N] that tokens receive in the last block.
+    """
+
+    def __init__(self, model: VlaModel, attention: bool = False) -> None:
+        super().__init__(model)
+        self.attention = attention
+        self.inputs = (*self.pictures, 'present', *EGO, *RIG)
+        self.outputs = ('features', 'pooled', 'text', *(('attention',) if attention else ()))
+
+    def compute(self, given: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
+        """See `Graph`."""
+        vision, x = self.model.vision, self.encoded(given)
+        received: list[Tensor] | None = [] if self.attention else None
+        last = len(vision.blocks) - 1
+        for number, block in enumerate(vision.blocks):
+            x = block(x, vision.layout, received if number == last else None)
+        features = vision.merged(x, given['present'][:, self.camera])
+        pooled = self.model.pool(self.tokens_of(given, features)).features
+        given_too = () if received is None else (vision.per_token(received),)
+        return features, pooled, self.model.ego(self.model_inputs(given)), *given_too
+
+
+class RestGraph(Graph):
+    """Everything behind such a pruner: index [1, K] says which tokens stay, kept [1, K, D] what they hold by now."""
+
+    outputs = ('controls',)
+
+    def __init__(self, model: VlaModel) -> None:
+        super().__init__(model)
+        self.inputs = ('features', 'kept_index', 'kept_features', 'present', *REMEMBERED, *EGO, *RIG)
+
+    def compute(self, given: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
+        """See `Graph`."""
+        tokens = self.tokens_of(given, given['features'])
+        kept = KeptTokens(given['kept_index'], features=given['kept_features'])
+        return (self.read_and_decide(given, tokens, kept, self.model.ego(self.model_inputs(given))),)
+
+
+class ReconGraph(Graph):
+    """The scores [1, N] of a ReconPruner; its embedding of the rays (`recon_position`) is an input, as in `RigGraph`."""
+
+    inputs = ('features', 'present', 'recon_position', 'token_rays', 'token_origins')
+    outputs = ('scores',)
+
+    def __init__(self, model: VlaModel, pruner: ReconPruner) -> None:
+        super().__init__(model)
+        self.pruner = pruner
+
+    def compute(self, given: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
+        """See `Graph`."""
+        assert isinstance(self.pruner.stack, NativeStack)
+        with answered(self.pruner.stack.position, given['recon_position']):
+            return (self.pruner.score(self.tokens_of(given, given['features'])),)
+
+
+class ReconRigGraph(Graph):
+    """What ReconPruner needs of the calibration."""
+
+    inputs = ('token_rays', 'token_origins')
+    outputs = ('recon_position',)
+
+    def __init__(self, model: VlaModel, pruner: ReconPruner) -> None:
+        super().__init__(model)
+        self.pruner = pruner
+
+    def compute(self, given: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
+        """See `Graph`."""
+        assert isinstance(self.pruner.stack, NativeStack)
+        return (self.pruner.stack.position.compute(given['token_rays'], given['token_origins']),)
+
+
+class EarlyGraph(Graph):
+    """Everything before a pruner in front of vision block `block`.
+
+    states [1, N, patches, d]; left [1, N, D]: the tokens that these make as they are, completed by the head where there
+    is one; with a head its scores [1, N], without one the attention [1, N] that units receive in the block to come.
+    """
+
+    def __init__(self, model: VlaModel, block: int, head: EarlyHead | None = None) -> None:
+        super().__init__(model)
+        if not 1 <= block < len(model.vision.blocks):
+            raise InvalidInput(f'block {block}; allowed: 1 to {len(model.vision.blocks) - 1} of this encoder')
+        self.block, self.head = block, head
+        self.inputs = (*self.pictures, 'present', *EGO, *RIG)
+        self.outputs = ('unit_states', 'left_features', 'scores' if head is not None else 'received')
+
+    def compute(self, given: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
+        """See `Graph`."""
+        vision, x = self.model.vision, self.encoded(given)
+        for block in list(vision.blocks)[: self.block]:
+            x = block(x, vision.layout)
+        valid = given['present'][:, self.camera]
+        states, left = vision.by_token(x), vision.merged(x, valid)
+        if self.head is None:
+            return states, left, vision.received(self.block, x)
+        completed = torch.where(valid.unsqueeze(-1), self.head.complete(states, left), left)
+        return states, completed, self.head(states)
+
+
+class LateGraph(Graph):
+    """Everything behind such a pruner.
+
+    kept_index [1, K]: which units stay; kept_states [1, K, patches, d]: theirs; of_camera [1, K]: whose they are.
+    """
+
+    outputs = ('controls', 'pooled')
+
+    def __init__(self, model: VlaModel, block: int) -> None:
+        super().__init__(model)
+        self.block = block
+        self.inputs = ('kept_states', 'left_features', 'kept_index', 'of_camera', 'present', *REMEMBERED, *EGO, *RIG)
+
+    def compute(self, given: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
+        """See `Graph`."""
+        model, index = self.model, given['kept_index']
+        tokens = self.tokens_of(given, given['left_features'])
+        tokens = model.vision.go_on_masked(self.block, given['kept_states'], given['of_camera'], tokens, index)
+        ego = model.ego(self.model_inputs(given))
+        controls = self.read_and_decide(given, tokens, KeptTokens(index), ego)
+        return controls, model.pool(tokens).features

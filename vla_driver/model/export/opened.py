@@ -1,0 +1,113 @@
+# Copyright 2026 The vla_driver authors
+# SPDX-License-Identifier: Apache-2.0
+"""A folder of graphs, opened for driving: hash, provider and outputs are made sure of first.  Without torch."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from vla_driver.model.checkpoint import resolve_checkpoint
+from vla_driver.model.export.check import check_runs
+from vla_driver.model.export.manifest import (
+    FOLDER,
+    MANIFEST,
+    SAMPLE,
+    Manifest,
+    RefusedGraphs,
+    check_digest,
+    digest_of,
+    read_manifest,
+)
+from vla_driver.model.export.sample import Arrays
+from vla_driver.model.export.session import NoProvider, Session, Wanted, open_graph, providers_for
+from vla_driver.resources import find_cache
+
+
+class OpenedGraphs:
+    """The graphs of one checkpoint.
+
+    The first `open` settles on a provider: the best one that opens the graphs asked for and gives, on the sample, what
+    torch gave at export.  Raises `RefusedGraphs` for graphs that were made of another checkpoint.
+    """
+
+    def __init__(self, folder: Path, checkpoint: Path, wanted: Wanted) -> None:
+        self.folder, self.checkpoint, self.wanted = folder, checkpoint, wanted
+        self.manifest: Manifest = read_manifest(folder)
+        check_digest(folder, self.manifest, checkpoint)
+        self.provider: str | None = None
+        self.precision = wanted.precision
+        #: Providers that were passed over, and why.
+        self.passed_over: tuple[str, ...] = ()
+        self._sessions: dict[str, Session] = {}
+        self._sample: Arrays | None = None
+
+    def has_pruner(self, folder: str) -> bool:
+        """Whether there are graphs of the checkpoint's own pruner in this folder of it, as it is now."""
+        made_of = self.manifest.pruners.get(folder)
+        return made_of is not None and made_of == digest_of(self.checkpoint / folder)
+
+    def open(self, *names: str) -> dict[str, Session]:
+        """Return sessions of these graphs, which must make up a way (`check.run_paths`).
+
+        Raises `RefusedGraphs`, with every provider's reason, where none will do.
+        """
+        missing = [name for name in names if name not in self.manifest.graphs]
+        if missing:
+            raise RefusedGraphs(f'graphs {self.folder}: there is none named {", ".join(missing)}')
+        if self.provider is not None and all(name in self._sessions for name in names):
+            return {name: self._sessions[name] for name in names}
+        reasons = []
+        for provider in (self.provider,) if self.provider is not None else providers_for(self.wanted.device):
+            try:
+                opened = self._open_on(provider, names)
+            except (NoProvider, RefusedGraphs) as error:
+                reasons.append(f'{provider}: {error}')
+                continue
+            self.provider, self.passed_over = provider, (*self.passed_over, *reasons)
+            self.precision = next(iter(opened.values())).precision
+            self._sessions |= opened
+            return opened
+        raise RefusedGraphs(f'graphs {self.folder}: {"; ".join(reasons)}')
+
+    def _open_on(self, provider: str, names: Sequence[str]) -> dict[str, Session]:
+        opened = {
+            name: self._sessions.get(name) or open_graph(self.folder / f'{name}.onnx', provider, self.wanted)
+            for name in names
+        }
+        precision = next(iter(opened.values())).precision
+        check_runs(self.manifest, self._sample_of_folder(), {n: s.run for n, s in opened.items()}, precision, provider)
+        return opened
+
+    def _sample_of_folder(self) -> Arrays:
+        if self._sample is None:
+            try:
+                with np.load(self.folder / SAMPLE, allow_pickle=False) as stored:
+                    self._sample = dict(stored)
+            except (OSError, ValueError) as error:
+                raise RefusedGraphs(f'graphs {self.folder}: {SAMPLE} cannot be read: {error}') from error
+        return self._sample
+
+
+def graphs_folder(checkpoint: Path) -> Path | None:
+    """Return where a checkpoint's graphs are, None where there are none."""
+    for folder in _places(checkpoint):
+        if (folder / MANIFEST).is_file():
+            return folder
+    return None
+
+
+def writable_folder(checkpoint: Path) -> Path:
+    """Return where to put a checkpoint's graphs: beside its weights, or in the user's cache where that is read-only."""
+    beside, cached = _places(checkpoint)
+    return beside if os.access(checkpoint, os.W_OK) else cached
+
+
+def _places(checkpoint: Path) -> tuple[Path, Path]:
+    return checkpoint / FOLDER, find_cache() / FOLDER / digest_of(checkpoint)[:16]
+
+

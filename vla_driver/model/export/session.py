@@ -1,0 +1,220 @@
+# Copyright 2026 The vla_driver authors
+# SPDX-License-Identifier: Apache-2.0
+"""Exported graphs at work: the providers that this machine has, best first, and sessions on them.  Without torch.
+
+On a CPU:
+1. ONNX Runtime with the OpenVINO execution provider.  It is a plugin: named in `providers=[...]` it is silently not used,
+   so it is registered, its CPU device looked up and added, and the session asked what it runs on.  The plugin offers
+   devices of Intel alone.
+2. OpenVINO itself, which reads the same files and runs on processors of any vendor.
+3. ONNX Runtime's own CPU provider.
+On an NVIDIA GPU: ONNX Runtime with TensorRT, then CUDA.
+
+None of them spins: threads that wait awake for the next operation would take the cores from rclpy.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+import numpy.typing as npt
+
+from vla_driver.types import InvalidInput
+
+Array = npt.NDArray[Any]
+
+OPENVINO_EP, OPENVINO, CPU_EP = 'OpenVINOExecutionProvider', 'OpenVINO', 'CPUExecutionProvider'
+CUDA_EP, TENSORRT_EP = 'CUDAExecutionProvider', 'TensorrtExecutionProvider'
+#: Their names of precisions.
+_OPENVINO_PRECISION: Final = {'float32': 'f32', 'bfloat16': 'bf16'}
+
+
+class NoProvider(InvalidInput):  # noqa: N818 - reads as a sentence where raised
+    """Nothing on this machine runs the graph so."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """How graphs are to be run: device 'cpu' or 'cuda:N', precision, threads (0: one per core of this process)."""
+
+    device: str = 'cpu'
+    precision: str = 'float32'
+    threads: int = 0
+
+    @property
+    def thread_count(self) -> int:
+        """How many threads compute."""
+        return self.threads or len(os.sched_getaffinity(0))
+
+
+class Session(Protocol):
+    """One graph, ready to run.  Not for use from two threads at once."""
+
+    provider: str
+    precision: str
+
+    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """Return the outputs by name; feeds may hold more than the graph takes."""
+
+
+#: Opens a graph's file.
+Opener = Callable[[Path, Wanted], Session]
+
+
+class OrtSession:
+    """A session of ONNX Runtime."""
+
+    def __init__(self, session: Any, provider: str, precision: str) -> None:
+        got = session.get_providers()[0]
+        if got != provider:
+            raise NoProvider(f'ONNX Runtime runs the graph on {got}, not on {provider}')
+        self.provider, self.precision = provider, precision
+        self._session = session
+        self._inputs = [one.name for one in session.get_inputs()]
+        self._outputs = [one.name for one in session.get_outputs()]
+
+    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """See `Session`."""
+        given = self._session.run(self._outputs, {name: feeds[name] for name in self._inputs})
+        return dict(zip(self._outputs, given, strict=True))
+
+
+class OpenVinoSession:
+    """A session of OpenVINO, without ONNX Runtime between."""
+
+    def __init__(self, compiled: Any, precision: str) -> None:
+        self.provider, self.precision = OPENVINO, precision
+        self._request = compiled.create_infer_request()
+        self._inputs = [one.any_name for one in compiled.inputs]
+        self._outputs = [one.any_name for one in compiled.outputs]
+
+    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """See `Session`."""
+        # Inputs are read where they lie; outputs are copied, for the next tick would overwrite them.
+        given = self._request.infer({name: feeds[name] for name in self._inputs}, share_inputs=True)
+        return {name: given[place] for place, name in enumerate(self._outputs)}
+
+
+def _ort_options(wanted: Wanted) -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.intra_op_num_threads = wanted.thread_count
+    options.inter_op_num_threads = 1
+    options.add_session_config_entry('session.intra_op.allow_spinning', '0')
+    options.add_session_config_entry('session.inter_op.allow_spinning', '0')
+    return options
+
+
+@functools.cache
+def _openvino_devices() -> tuple[Any, ...]:
+    """Return the plugin's devices that are CPUs; none where it is not installed or offers none."""
+    import onnxruntime
+
+    try:
+        import onnxruntime_ep_openvino as plugin
+    except ImportError:
+        return ()
+    onnxruntime.register_execution_provider_library(OPENVINO_EP, plugin.get_library_path())
+    cpu = onnxruntime.OrtHardwareDeviceType.CPU
+    return tuple(
+        one for one in onnxruntime.get_ep_devices() if one.ep_name == OPENVINO_EP and one.device.type == cpu
+    )
+
+
+def _open_openvino_ep(path: Path, wanted: Wanted) -> Session:
+    import onnxruntime
+
+    devices = _openvino_devices()
+    if not devices:
+        raise NoProvider('the OpenVINO execution provider offers no device for this processor')
+    options = _ort_options(wanted)
+    # Precision and threads are taken from `load_config` alone.
+    options.add_provider_for_devices(devices[:1], {'load_config': json.dumps({'CPU': _openvino_settings(wanted)})})
+    return OrtSession(onnxruntime.InferenceSession(path, options), OPENVINO_EP, wanted.precision)
+
+
+def _openvino_settings(wanted: Wanted) -> dict[str, str]:
+    return {
+        'INFERENCE_PRECISION_HINT': _OPENVINO_PRECISION[wanted.precision],
+        'INFERENCE_NUM_THREADS': str(wanted.thread_count),
+        'NUM_STREAMS': '1',
+        'PERFORMANCE_HINT': 'LATENCY',
+    }
+
+
+@functools.cache
+def _openvino_core() -> Any:
+    import openvino
+
+    return openvino.Core()
+
+
+def _open_openvino(path: Path, wanted: Wanted) -> Session:
+    core = _openvino_core()
+    if 'CPU' not in core.available_devices:
+        raise NoProvider('OpenVINO has no device CPU here')
+    return OpenVinoSession(core.compile_model(path, 'CPU', _openvino_settings(wanted)), wanted.precision)
+
+
+def _open_cpu_ep(path: Path, wanted: Wanted) -> Session:
+    import onnxruntime
+
+    # It has no bfloat16 for most operations: what was asked for is said by the precision that comes back.
+    session = onnxruntime.InferenceSession(path, _ort_options(wanted), providers=[CPU_EP])
+    return OrtSession(session, CPU_EP, 'float32')
+
+
+def _opener_on_gpu(provider: str) -> Opener:
+    def opened(path: Path, wanted: Wanted) -> Session:
+        import onnxruntime
+
+        if provider not in onnxruntime.get_available_providers():
+            raise NoProvider(f'this build of ONNX Runtime has no {provider}')
+        number = int(wanted.device.partition(':')[2] or 0)
+        chosen = [(provider, {'device_id': number}), CPU_EP]
+        session = onnxruntime.InferenceSession(path, _ort_options(wanted), providers=chosen)
+        return OrtSession(session, provider, 'float32')
+
+    return opened
+
+
+_ON_CPU: Final[Mapping[str, Opener]] = {
+    OPENVINO_EP: _open_openvino_ep,
+    OPENVINO: _open_openvino,
+    CPU_EP: _open_cpu_ep,
+}
+_ON_GPU: Final[Mapping[str, Opener]] = {
+    TENSORRT_EP: _opener_on_gpu(TENSORRT_EP),
+    CUDA_EP: _opener_on_gpu(CUDA_EP),
+}
+
+
+def providers_for(device: str) -> tuple[str, ...]:
+    """Return the providers to try on a device, best first."""
+    return tuple(_ON_GPU if device.startswith('cuda') else _ON_CPU)
+
+
+def open_graph(path: Path, provider: str, wanted: Wanted) -> Session:
+    """Return a session of a graph's file on one provider.
+
+    Raises `NoProvider`, with the reason, where it does not run here.
+    """
+    opener = {**_ON_CPU, **_ON_GPU}[provider]
+    try:
+        return opener(path, wanted)
+    except NoProvider:
+        raise
+    except ImportError as error:
+        raise NoProvider(f'{provider}: {error.name or error} is not installed') from error
+    except Exception as error:  # other people's code, which must not keep torch from driving
+        raise NoProvider(f'{provider}: {path.name} does not open: {error}') from error
+
+

@@ -1,0 +1,290 @@
+# Copyright 2026 The vla_driver authors
+# SPDX-License-Identifier: Apache-2.0
+"""The ways through a checkpoint's graphs: whole, cut behind the encoder, cut in front of one of its blocks.
+
+At a cut, a pruner says which tokens stay.  The checkpoint's own (ReconPruner, early heads) have graphs and choose in
+numpy; every other one is handed tensors, and torch is imported for it.
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from vla_driver.model.export.opened import OpenedGraphs
+from vla_driver.model.export.sample import Arrays, of_camera
+from vla_driver.model.pruning.budget import TokenBudget
+from vla_driver.model.pruning.choosing import camera_sizes, keep_best, selection_of
+from vla_driver.policies.stopwatch import Stopwatch
+from vla_driver.types import InvalidInput, Selection
+
+if TYPE_CHECKING:
+    from vla_driver.model.pruning.stage import BeforeBlock, BehindEncoder
+    from vla_driver.model.tokens import VisualTokens
+
+Index = npt.NDArray[np.int64]
+Scores = npt.NDArray[np.float32]
+
+RECON: Final = 'recon'
+
+
+@dataclass(frozen=True)
+class OwnPruner:
+    """A pruner of the checkpoint's own that has graphs: 'recon', or the head in front of vision block `block`."""
+
+    name: str
+    block: int = 0
+
+
+class Way(abc.ABC):
+    """From one tick's arrays to controls [1, T, 2] and pooled tokens [1, M, D].
+
+    rig: the constants of the calibration, kept up to date by `use_rig`.
+    """
+
+    #: Graphs it takes, and those that make constants of a rig.
+    graphs: tuple[str, ...]
+
+    def __init__(self, opened: OpenedGraphs) -> None:
+        self.sessions = opened.open(*self.graphs)
+        self.manifest = opened.manifest
+        self.rig: Arrays = {}
+
+    def use_rig(self, rays: npt.NDArray[np.float32], origins: npt.NDArray[np.float32]) -> None:
+        """Compute what depends on the calibration: rays [1, P, 3], origins [1, C, 3]."""
+        self.rig = self.sessions['rig'].run({'rays': rays, 'origins': origins})
+
+    @abc.abstractmethod
+    def run(self, tick: Mapping[str, Any], watch: Stopwatch) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+        """Return controls and pooled tokens; tick: pictures, ego and what is remembered, by the graphs' names."""
+
+    def selection(self, stamp_s: float) -> Selection | None:
+        """Return what stayed at the latest tick."""
+        return None
+
+
+class Whole(Way):
+    """One graph; nothing is pruned."""
+
+    graphs = ('rig', 'tick')
+
+    def run(self, tick: Mapping[str, Any], watch: Stopwatch) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+        """See `Way`."""
+        made = self.sessions['tick'].run({**self.rig, **tick})
+        watch.mark('model')
+        return made['controls'], made['pooled']
+
+
+class _Cut(Way):
+    """A way with a pruner in it."""
+
+    def __init__(self, opened: OpenedGraphs, budget: TokenBudget) -> None:
+        super().__init__(opened)
+        self.budget = budget
+        self.names = self.manifest.camera_names
+        self.cells = of_camera(self.manifest)
+        self.camera = self.cells[0]
+        budget.least(camera_sizes(self.camera, len(self.names)), self.names)
+        budget.total(len(self.camera))
+        self._chosen: tuple[Index, Scores | None] | None = None
+
+    def own_choice(self, scores: Scores, present: npt.NDArray[np.bool_]) -> Index:
+        """Return which tokens stay [1, K] by scores [1, N]; present [1, C]."""
+        kept = keep_best(scores[0], self.camera, self.names, present[0, self.camera], self.budget)[None]
+        self._chosen = kept, scores[0]
+        return kept
+
+    def selection(self, stamp_s: float) -> Selection | None:
+        """See `Way`."""
+        if self._chosen is None:
+            return None
+        index, scores = self._chosen
+        return selection_of(self.pruner_name, stamp_s, self.names, self.cells, index[0], scores)
+
+    @property
+    @abc.abstractmethod
+    def pruner_name(self) -> str:
+        """What the selection is called."""
+
+    def torch_tokens(self, features: npt.NDArray[Any], present: npt.NDArray[np.bool_], **more: Any) -> VisualTokens:
+        """Return features [1, N, D] as the tensors that pruners of torch take."""
+        import torch
+
+        from vla_driver.model.tokens import VisualTokens
+
+        camera, row, column = (torch.from_numpy(cell) for cell in self.cells)
+        return VisualTokens(
+            features=torch.from_numpy(features),
+            camera=camera,
+            row=row,
+            column=column,
+            rays=torch.from_numpy(self.rig['token_rays']),
+            origins=torch.from_numpy(self.rig['token_origins']),
+            valid=torch.from_numpy(present[:, self.camera]),
+            names=self.names,
+            **{name: torch.from_numpy(value) for name, value in more.items()},
+        )
+
+
+class Behind(_Cut):
+    """Tokens leave between encoder and language model."""
+
+    graphs: tuple[str, ...] = ('rig', 'encode', 'rest')
+    encode = 'encode'
+
+    def run(self, tick: Mapping[str, Any], watch: Stopwatch) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+        """See `Way`."""
+        given = {**self.rig, **tick}
+        seen = self.sessions[self.encode].run(given)
+        watch.mark('vision')
+        index, kept = self.choose(given, seen)
+        watch.mark('pruner')
+        feeds = {**given, 'features': seen['features'], 'kept_index': index, 'kept_features': kept}
+        controls = self.sessions['rest'].run(feeds)['controls']
+        watch.mark('rest')
+        return controls, seen['pooled']
+
+    @abc.abstractmethod
+    def choose(self, given: Mapping[str, Any], seen: Mapping[str, Any]) -> tuple[Index, npt.NDArray[Any]]:
+        """Return which tokens stay [1, K], and what they hold [1, K, D]."""
+
+
+class BehindByRecon(Behind):
+    """By the checkpoint's own ReconPruner."""
+
+    graphs = ('rig', 'encode', 'rest', 'recon_rig', 'recon')
+    pruner_name = RECON
+
+    def use_rig(self, rays: npt.NDArray[np.float32], origins: npt.NDArray[np.float32]) -> None:
+        """See `Way`."""
+        super().use_rig(rays, origins)
+        self.rig = {**self.rig, **self.sessions['recon_rig'].run(self.rig)}
+
+    def choose(self, given: Mapping[str, Any], seen: Mapping[str, Any]) -> tuple[Index, npt.NDArray[Any]]:
+        """See `Behind`."""
+        scores = self.sessions['recon'].run({**given, 'features': seen['features']})['scores']
+        index = self.own_choice(scores, given['present'])
+        return index, seen['features'][:, index[0]]
+
+
+class BehindInTorch(Behind):
+    """By any other pruner with `select`."""
+
+    def __init__(self, opened: OpenedGraphs, stage: BehindEncoder) -> None:
+        if stage.needs_attention:
+            self.encode = 'encode_attention'
+            self.graphs = ('rig', self.encode, 'rest')
+        super().__init__(opened, stage.budget)
+        self.stage = stage
+
+    @property
+    def pruner_name(self) -> str:
+        """See `_Cut`."""
+        return self.stage.name
+
+    def choose(self, given: Mapping[str, Any], seen: Mapping[str, Any]) -> tuple[Index, npt.NDArray[Any]]:
+        """See `Behind`."""
+        import torch
+
+        more = {'attention': seen['attention']} if 'attention' in seen else {}
+        with torch.inference_mode():
+            tokens = self.torch_tokens(seen['features'], given['present'], **more)
+            self.stage.begin()
+            kept = self.stage.behind_encoder(tokens, torch.from_numpy(seen['text']))
+        assert kept is not None
+        index = kept.index.numpy()
+        features = seen['features'][:, index[0]] if kept.features is None else kept.features.float().numpy()
+        return index, features
+
+    def selection(self, stamp_s: float) -> Selection | None:
+        """See `Way`."""
+        return self.stage.selection(stamp_s)
+
+
+class Early(_Cut):
+    """Units leave in front of a block of the vision encoder."""
+
+    front: str
+    late: str
+
+    def run(self, tick: Mapping[str, Any], watch: Stopwatch) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+        """See `Way`."""
+        given = {**self.rig, **tick}
+        seen = self.sessions[self.front].run(given)
+        watch.mark('vision')
+        index, left = self.choose(given, seen)
+        watch.mark('pruner')
+        feeds = {
+            **given,
+            'left_features': left,
+            'kept_index': index,
+            'kept_states': seen['unit_states'][:, index[0]],
+            'of_camera': self.camera[index],
+        }
+        made = self.sessions[self.late].run(feeds)
+        watch.mark('rest')
+        return made['controls'], made['pooled']
+
+    @abc.abstractmethod
+    def choose(self, given: Mapping[str, Any], seen: Mapping[str, Any]) -> tuple[Index, npt.NDArray[Any]]:
+        """Return which units stay [1, K], and what all tokens hold as they leave [1, N, D]."""
+
+
+class EarlyByHead(Early):
+    """By a head of the checkpoint's own."""
+
+    pruner_name = 'early-head'
+
+    def __init__(self, opened: OpenedGraphs, block: int, budget: TokenBudget) -> None:
+        self.front, self.late = f'head{block}', f'late{block}'
+        self.graphs = ('rig', self.front, self.late)
+        super().__init__(opened, budget)
+
+    def choose(self, given: Mapping[str, Any], seen: Mapping[str, Any]) -> tuple[Index, npt.NDArray[Any]]:
+        """See `Early`."""
+        return self.own_choice(seen['scores'], given['present']), seen['left_features']
+
+
+class EarlyInTorch(Early):
+    """By any other source of scores."""
+
+    def __init__(self, opened: OpenedGraphs, stage: BeforeBlock) -> None:
+        block = stage.pruner.block
+        self.front, self.late = f'early{block}', f'late{block}'
+        self.graphs = ('rig', self.front, self.late)
+        super().__init__(opened, stage.budget)
+        self.stage = stage
+
+    @property
+    def pruner_name(self) -> str:
+        """See `_Cut`."""
+        return self.stage.name
+
+    def choose(self, given: Mapping[str, Any], seen: Mapping[str, Any]) -> tuple[Index, npt.NDArray[Any]]:
+        """See `Early`."""
+        import torch
+
+        pruner, left = self.stage.pruner, seen['left_features']
+        with torch.inference_mode():
+            states, received = torch.from_numpy(seen['unit_states']), torch.from_numpy(seen['received'])
+            kept = pruner.choose(states, received, self.torch_tokens(left, given['present']), self.budget)
+            if pruner.head is not None:
+                completed = self.stage.complete(states, torch.from_numpy(left)).numpy()
+                left = np.where(given['present'][:, self.camera, None], completed, left)
+        scores = None if kept.scores is None else kept.scores.numpy()[0]
+        self._chosen = kept.index.numpy(), scores
+        return kept.index.numpy(), left
+
+
+def way_of(opened: OpenedGraphs, pruner: OwnPruner, budget: TokenBudget) -> Way:
+    """Return the way with a pruner of the checkpoint's own; raises as `TokenBudget.least` does."""
+    if pruner.name == RECON:
+        return BehindByRecon(opened, budget)
+    if not pruner.block:
+        raise InvalidInput(f'pruner {pruner.name!r}: in front of which block?')
+    return EarlyByHead(opened, pruner.block, budget)

@@ -1,0 +1,212 @@
+# Copyright 2026 The vla_driver authors
+# SPDX-License-Identifier: Apache-2.0
+"""The native model's graphs as a Policy: what `NativePolicy` answers, in half the time, and without torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from vla_driver.model.export.manifest import RefusedGraphs
+from vla_driver.model.export.opened import OpenedGraphs
+from vla_driver.model.native.arrays import ArrayBuilder, ObservationArrays
+from vla_driver.model.native.remembering import MemoryState, Recalled
+from vla_driver.model.pruning.budget import TokenBudget
+from vla_driver.policies.graph_ways import RECON, OwnPruner, Way, Whole, way_of
+from vla_driver.policies.native_plans import plan_of, refuse_intent
+from vla_driver.policies.stopwatch import Stopwatch
+from vla_driver.types import EngineReport, InputNeeds, Intent, InvalidInput, Observation, Plan, Selection
+
+if TYPE_CHECKING:
+    from vla_driver.policies.native import NativePolicy
+
+Array = npt.NDArray[Any]
+
+
+class OnnxPolicy:
+    """Drives with the graphs of a checkpoint that sees.  Deterministic, and not for use from two threads at once."""
+
+    name = 'model'
+
+    def __init__(self, opened: OpenedGraphs) -> None:
+        """Raises `RefusedGraphs` where no provider of this machine gives what torch does."""
+        manifest = opened.manifest
+        self._opened, self._manifest = opened, manifest
+        self._inputs = ArrayBuilder(manifest)
+        self._memory: MemoryState[Array] = MemoryState(manifest.ages_s, manifest.tolerance_s, manifest.reset_gap_s)
+        self._nothing = np.zeros((manifest.sizes['pooled'], manifest.sizes['width']), np.float32)
+        self._way: Way = Whole(opened)
+        self._in_torch: NativePolicy | None = None  # while a pruner works inside the language model
+        self._pruning: tuple[Any, TokenBudget | None] = (None, None)
+        self._rays: Array | None = None  # of the rig whose constants the way has
+        self._seen_s = 0.0
+
+    @property
+    def needs(self) -> InputNeeds:
+        """The model's cameras, at the sizes that it works at."""
+        return InputNeeds(self._manifest.camera_names, self._manifest.image_sizes)
+
+    @property
+    def engine(self) -> EngineReport:
+        """What computes."""
+        if self._in_torch is not None:
+            note = f'pruner {self._pruning[0].name} works inside the language model, where no graph is cut: torch runs it'
+            return self._in_torch.engine.noting(note)
+        opened = self._opened
+        return EngineReport(
+            'onnx', opened.provider or '', opened.precision, opened.wanted.thread_count, '; '.join(opened.passed_over)
+        )
+
+    def reset(self) -> None:
+        """Forget earlier ticks."""
+        self._memory.reset()
+        if self._in_torch is not None:
+            self._in_torch.reset()
+
+    def plan(self, observation: Observation, intent: Intent | None = None) -> Plan:
+        """Return the plan for one observation.  A jump of its clock empties the memory.
+
+        Raises InvalidInput for an intent (the model has none yet to be told) and for unknown cameras.
+        """
+        refuse_intent(intent)
+        if self._in_torch is not None:
+            return self._in_torch.plan(observation)
+        watch, stamp_s = Stopwatch(), observation.stamp_s
+        self._seen_s = stamp_s
+        arrays = self._inputs(observation)
+        if arrays.rays is not self._rays:
+            self._way.use_rig(arrays.rays, arrays.origins)
+            self._rays = arrays.rays
+        self._memory.observe_clock(stamp_s)
+        tick = self._feeds(arrays, self._memory.read(observation.ego, stamp_s))
+        watch.mark('preprocess')
+        controls, pooled = self._way.run(tick, watch)
+        self._memory.write(pooled[0], observation.ego, stamp_s)
+        controls = controls[0].astype(np.float64)
+        return plan_of(observation, controls, self._manifest.dt_s, self.name, watch.timing_ms)
+
+    def _feeds(self, arrays: ObservationArrays, recalled: Recalled[Array]) -> dict[str, Array]:
+        features = [self._nothing if item is None else item for item in recalled.items]
+        return {
+            **{f'images_{number}': group for number, group in enumerate(arrays.images)},
+            'present': arrays.present,
+            'speed_mps': arrays.speed_mps,
+            'yaw_rate_rps': arrays.yaw_rate_rps,
+            'command': arrays.command,
+            'command_distance_m': arrays.command_distance_m,
+            'targets_m': arrays.targets_m,
+            'remembered_features': np.stack(features)[None],
+            'remembered_valid': recalled.valid[None],
+            'motion': recalled.motion[None],
+            'age_s': recalled.age_s[None],
+        }
+
+    # Pruning.
+
+    def own_pruner(self, spec: str) -> OwnPruner | None:
+        """Return the pruner of a spec where the checkpoint's own has graphs; None for every other one."""
+        name, _, argument = spec.partition(':')
+        if spec == RECON and self._opened.has_pruner('pruner'):
+            return OwnPruner(RECON)
+        block, _, source = argument.partition('-')
+        if name == 'early' and source == 'head' and block.isdigit() and self._opened.has_pruner(f'early{block}'):
+            return OwnPruner('early-head', int(block))
+        return None
+
+    def set_pruning(self, pruner: Any, budget: TokenBudget | None = None) -> None:
+        """Prune visual tokens from the next tick on; None or `NoPruner`: keep all.  What is remembered stays as it is.
+
+        pruner: an `OwnPruner`, or any that `NativePolicy` takes.  Raises `InvalidInput`, with the reason, and changes
+        nothing, for a pruner that does not fit the model, a budget that cannot be met, and a missing budget.
+        """
+        way, in_torch = self._way_with(pruner, budget)
+        if in_torch is not None:
+            self._memory.reset()  # torch remembers in its own way
+        self._way, self._in_torch, self._rays = way, in_torch, None
+        nothing = isinstance(way, Whole) and in_torch is None
+        self._pruning = (None, None) if nothing else (pruner, budget)
+
+    def _way_with(self, pruner: Any, budget: TokenBudget | None) -> tuple[Way, NativePolicy | None]:
+        if pruner is None:
+            return Whole(self._opened), None
+        if isinstance(pruner, OwnPruner):
+            if budget is None:
+                raise InvalidInput(f'pruner {pruner.name!r}: no token budget; give one, as in TokenBudget(ratio=0.5)')
+            return way_of(self._opened, pruner, budget), None
+        from vla_driver.model.pruning.stage import BeforeBlock, BehindEncoder, TokenStage, as_stage
+        from vla_driver.policies.graph_ways import BehindInTorch, EarlyInTorch
+
+        stage = as_stage(pruner, budget)
+        if stage.name == TokenStage.name:
+            return Whole(self._opened), None
+        self._torch(pruner, budget)  # tries it on the model's own shapes
+        if isinstance(stage, BehindEncoder):
+            return BehindInTorch(self._opened, stage), None
+        if isinstance(stage, BeforeBlock):
+            return EarlyInTorch(self._opened, stage), None
+        return self._way, self._torch(pruner, budget)
+
+    def _torch(self, pruner: Any, budget: TokenBudget | None) -> NativePolicy:
+        """Return the checkpoint in torch, with a pruner."""
+        from vla_driver.policies.loading import load_native
+
+        return load_native(self._opened.checkpoint, self._opened.wanted.device, pruner, budget)
+
+    @property
+    def pruning(self) -> tuple[Any, TokenBudget | None]:
+        """The pruner and its budget, (None, None) where all tokens are kept."""
+        return self._pruning
+
+    @property
+    def last_selection(self) -> Selection | None:
+        """What the latest tick kept, by camera; None before the first tick and where nothing is pruned."""
+        return self._way.selection(self._seen_s) if self._in_torch is None else self._in_torch.last_selection
+
+
+class OnnxBlindPolicy:
+    """Drives with the graph of a blind checkpoint."""
+
+    name = 'blind'
+
+    def __init__(self, opened: OpenedGraphs) -> None:
+        """Raises `RefusedGraphs` where no provider of this machine gives what torch does."""
+        self._opened, self._manifest = opened, opened.manifest
+        self._graph = opened.open('blind')['blind']
+        self._inputs = ArrayBuilder(opened.manifest, looks=False)
+
+    @property
+    def needs(self) -> InputNeeds:
+        """No pictures; where some are decoded all the same, the size that the model would work at is enough."""
+        return InputNeeds((), self._manifest.image_sizes)
+
+    @property
+    def engine(self) -> EngineReport:
+        """What computes."""
+        opened = self._opened
+        return EngineReport(
+            'onnx', opened.provider or '', opened.precision, opened.wanted.thread_count, '; '.join(opened.passed_over)
+        )
+
+    def reset(self) -> None:
+        """Nothing is remembered."""
+
+    def plan(self, observation: Observation, intent: Intent | None = None) -> Plan:
+        """Return the plan for one observation.  Raises InvalidInput for an intent and for unknown cameras."""
+        refuse_intent(intent)
+        watch, arrays = Stopwatch(), self._inputs(observation)
+        watch.mark('preprocess')
+        controls = self._graph.run(vars(arrays))['controls'][0].astype(np.float64)
+        watch.mark('model')
+        return plan_of(observation, controls, self._manifest.dt_s, self.name, watch.timing_ms)
+
+
+def open_policy(folder: Path, opened: OpenedGraphs) -> OnnxPolicy | OnnxBlindPolicy:
+    """Return the policy of a folder of graphs; raises `RefusedGraphs` where they must not drive."""
+    if 'blind' in opened.manifest.graphs:
+        return OnnxBlindPolicy(opened)
+    if 'tick' not in opened.manifest.graphs:
+        raise RefusedGraphs(f'graphs {folder}: neither "tick" nor "blind" is among them')
+    return OnnxPolicy(opened)
