@@ -373,7 +373,9 @@ class EngineReport:
         if not self.engine:
             return 'no network'
         threads = f'{self.threads} thread' + ('' if self.threads == 1 else 's')
-        return f'{self.engine} on {self.provider}, {self.precision}, {threads}' + (f' ({self.note})' if self.note else '')
+        return f'{self.engine} on {self.provider}, {self.precision}, {threads}' + (
+            f' ({self.note})' if self.note else ''
+        )
 
 
 #: The engine of a policy that computes no network.

@@ -29,11 +29,17 @@ from vla_driver.evaluate.engines import (
 from vla_driver.types import CAMERA_NAMES, InvalidInput
 
 
-def driven(offset_m: float = 0.0, kept: tuple[str, ...] = (), engine: str = 'onnx', refused: str = '') -> Driven:
+def driven(
+    offset_m: float = 0.0,
+    kept: tuple[str, ...] = (),
+    engine: str = 'onnx',
+    refused: str = '',
+    precision: str = 'float32',
+) -> Driven:
     """Return a drive of three ticks of two positions, the second of the last one `offset_m` to the left."""
     positions = np.zeros((3, 2, 2))
     positions[2, 1, 1] = offset_m
-    report = {'engine': engine, 'provider': '', 'precision': 'float32', 'threads': 1, 'note': ''}
+    report = {'engine': engine, 'provider': '', 'precision': precision, 'threads': 1, 'note': ''}
     choices = tuple(np.array([letter == '1' for letter in one]) for one in kept)
     return Driven(report, positions, choices, refused)
 
@@ -91,7 +97,9 @@ def test_the_farthest_position_and_the_choice_of_tokens() -> None:
     [('float32', 0.0009, True), ('float32', 0.0011, False), ('bfloat16', 0.059, True), ('bfloat16', 0.061, False)],
 )
 def test_a_limit_can_be_broken(precision: str, apart_m: float, ok: bool) -> None:
-    (row,) = rows_of([Drive('none', 0.0, '')], results(driven(apart_m), precision=precision), ['onnx'])
+    (row,) = rows_of(
+        [Drive('none', 0.0, '')], results(driven(apart_m, precision=precision), precision=precision), ['onnx']
+    )
     assert row['ok'] is ok and row['judged'] and row['lost'] == 'none'
     assert row['to_reference']['largest_m'] == pytest.approx(apart_m)
 
@@ -101,10 +109,24 @@ def test_a_draw_is_not_judged_where_it_fell_otherwise() -> None:
     reference = driven(0.0, ('10', '10', '10'), 'torch')
     for pruner, judged in (('random', False), ('random:1', False), ('early:1-random', False), ('recon', True)):
         (row,) = rows_of([Drive(pruner, 0.5, '')], results(other, reference), ['onnx'])
-        assert row['judged'] is judged and row['ok'] is not judged
+        assert row['judged'] is judged and not row['ok']
     # The same draw, another plan: that is the engine's doing.
     alike = driven(0.5, ('10', '10', '10'))
-    assert not rows_of([Drive('random', 0.5, '')], results(alike, reference), ['onnx'])[0]['ok']
+    assert rows_of([Drive('random', 0.5, '')], results(alike, reference), ['onnx'])[0]['judged']
+
+
+def test_torch_in_place_of_the_engine_proves_nothing() -> None:
+    (row,) = rows_of([Drive('fastv', 0.5, '')], results(driven(engine='torch')), ['onnx'])
+    assert row['ok'] and not row['judged'] and row['engine'] == 'torch' and row['asked']['engine'] == 'onnx'
+
+
+def test_what_the_precision_does_is_told_from_what_the_engine_does() -> None:
+    given = results(driven(0.2, precision='bfloat16'), precision='bfloat16')
+    assert not rows_of([Drive('none', 0.0, '')], given, ['onnx'])[0]['torch_breaks_it']
+    given['torch', 'bfloat16'] = [driven(0.3, engine='torch')]
+    (row,) = rows_of([Drive('none', 0.0, '')], given, ['onnx'])
+    assert not row['ok'] and row['torch_breaks_it']
+    assert row['to_torch']['largest_m'] == pytest.approx(0.1)
 
 
 def test_a_pruner_that_one_engine_alone_refuses_is_a_difference() -> None:

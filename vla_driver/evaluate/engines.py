@@ -168,8 +168,9 @@ def rows_of(
     """Return a row for each engine other than torch, precision and drive.
 
     to_reference, to_torch: what `compare` says of this drive and that of torch in float32, and in the same precision;
-    torch_to_reference: of torch's own drive in this precision.  judged: whether `ok` is about the limit; it is not for
-    a pruner that draws by bits.
+    torch_to_reference: of torch's own drive in this precision.  ok: within the limit of the precision that ran, to the
+    reference.  judged: whether that says something of the engine: not where torch ran in its place, and not for a
+    pruner that draws by bits.  torch_breaks_it: torch in this precision lies beyond the limit, too.
     """
     rows = []
     for (engine, precision), driven in results.items():
@@ -177,7 +178,7 @@ def rows_of(
             continue
         for index, (drive, own) in enumerate(zip(drives, driven, strict=True)):
             reference, same = results[REFERENCE][index], results['torch', precision][index]
-            limit_m = LIMITS_M[precision]
+            limit_m = LIMITS_M[own.report['precision']]
             row = {
                 **{name: own.report[name] for name in ('engine', 'provider', 'precision', 'threads', 'note')},
                 'asked': {'engine': engine, 'precision': precision},
@@ -192,13 +193,14 @@ def rows_of(
                 # A pruner that no engine takes is no difference between engines.
                 alike = bool(own.refused and same.refused and reference.refused)
                 row |= {'to_reference': None, 'to_torch': None, 'torch_to_reference': None}
-                row |= {'judged': not alike, 'ok': alike}
+                row |= {'judged': not alike, 'ok': alike, 'torch_breaks_it': False}
             else:
                 found = compare(own, reference)
-                judged = not (drive.draws and found['kept_shared_min'] < 1.0)
-                row |= {'to_reference': found, 'to_torch': compare(own, same)}
-                row |= {'torch_to_reference': compare(same, reference)}
-                row |= {'judged': judged, 'ok': not judged or found['largest_m'] <= limit_m}
+                drawn = drive.draws and found['kept_shared_min'] < 1.0
+                torch = compare(same, reference)
+                row |= {'to_reference': found, 'to_torch': compare(own, same), 'torch_to_reference': torch}
+                row |= {'judged': own.report['engine'] == engine and not drawn}
+                row |= {'ok': found['largest_m'] <= limit_m, 'torch_breaks_it': torch['largest_m'] > limit_m}
             rows.append(row)
     return rows
 

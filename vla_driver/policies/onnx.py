@@ -53,7 +53,9 @@ class OnnxPolicy:
     def engine(self) -> EngineReport:
         """What computes."""
         if self._in_torch is not None:
-            note = f'pruner {self._pruning[0].name} works inside the language model, where no graph is cut: torch runs it'
+            note = (
+                f'pruner {self._pruning[0].name} works inside the language model, where no graph is cut: torch runs it'
+            )
             return self._in_torch.engine.noting(note)
         opened = self._opened
         return EngineReport(

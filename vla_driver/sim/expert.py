@@ -20,7 +20,17 @@ from vla_driver.sim.hazards import Hazards, find_hazards
 from vla_driver.sim.world import vehicle
 from vla_driver.sim.world.road import RoutePath
 from vla_driver.sim.world.scene import Actor, SemanticClass, SignalState
-from vla_driver.types import NO_ENGINE, NO_PICTURES, PLAN_DT_S, PLAN_STEPS, FloatArray, Intent, Observation, Plan, Trajectory
+from vla_driver.types import (
+    NO_ENGINE,
+    NO_PICTURES,
+    PLAN_DT_S,
+    PLAN_STEPS,
+    FloatArray,
+    Intent,
+    Observation,
+    Plan,
+    Trajectory,
+)
 
 _SUBSTEPS = 2
 _ACCELERATION_MPS2 = 1.8

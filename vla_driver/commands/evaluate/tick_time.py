@@ -28,7 +28,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
     add_options(parser, PolicyParameters, 'model', 'device')
     parser.add_argument(
-        '--engines', nargs='+', default=['torch'], metavar='NAME', help='torch, onnx or both (default: torch)'
+        '--engines',
+        nargs='+',
+        default=['torch', 'onnx'],
+        metavar='NAME',
+        help='torch, onnx (default: both); torch always is',
     )
     parser.add_argument(
         '--precisions',
@@ -132,7 +136,8 @@ def _print(rows: Sequence[Mapping[str, Any]]) -> None:
             + f'{row["start_to_first_plan_s"]:>6.1f} s{row["resident_mb"]:>5.0f} MB'
         )
         if row['note']:
-            print(f'    asked for {row["asked"]["engine"]}: {row["note"]}')
+            asked = ', '.join(str(row['asked'][name]) for name in ('engine', 'precision'))
+            print(f'    asked for {asked}: {row["note"]}')
     for name, meaning in (
         ('torch', 'torch with the same precision, threads and pruner'),
         ('build', "the other build's torch, likewise"),

@@ -108,7 +108,10 @@ def _write(model: VlaModel, folder: Path, work: Path, on_graph: Callable[[str, i
     sample = make_sample(model, graphs)
     np.savez_compressed(work / SAMPLE, **sample)
     entries = _measured(manifest, sample, work, graphs)
-    tolerance = {**TOLERANCE_M, 'bfloat16': max(TOLERANCE_M['bfloat16'], 2.0 * _bfloat16_error_m(manifest, sample, graphs))}
+    tolerance = {
+        **TOLERANCE_M,
+        'bfloat16': max(TOLERANCE_M['bfloat16'], 2.0 * _bfloat16_error_m(manifest, sample, graphs)),
+    }
     Manifest(**{**vars(manifest), 'graphs': entries, 'tolerance_m': tolerance}).write(work)
 
 
@@ -210,9 +213,11 @@ class _Weights:
 
 def _manifest(model: VlaModel, folder: Path, graphs: Mapping[str, Graph], pruners: Mapping[str, str]) -> Manifest:
     config, memory = model.config, model.config.memory_config
-    sizes = {} if config.blind else {
-        name: value for name, value in vars(shapes_of(model)).items() if isinstance(value, int)
-    }
+    sizes = (
+        {}
+        if config.blind
+        else {name: value for name, value in vars(shapes_of(model)).items() if isinstance(value, int)}
+    )
     return Manifest(
         checkpoint=digest_of(folder),
         pruners=pruners,
@@ -259,9 +264,7 @@ def in_torch(graph: Graph, autocast: bool = False) -> Run:
     return run
 
 
-def _measured(
-    manifest: Manifest, sample: Arrays, work: Path, graphs: Mapping[str, Graph]
-) -> dict[str, GraphEntry]:
+def _measured(manifest: Manifest, sample: Arrays, work: Path, graphs: Mapping[str, Graph]) -> dict[str, GraphEntry]:
     """Return the graphs' entries with what ONNX Runtime makes of the sample; raise `InvalidInput` where it is wrong."""
     import onnx
 

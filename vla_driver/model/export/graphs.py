@@ -176,7 +176,9 @@ def cells_of(model: VlaModel) -> tuple[Tensor, Tensor, Tensor]:
     """Return camera, row and column [N] of every token."""
     cells, first = [], 0
     for (rows, columns), (_, count) in zip(model.vision.token_grids, model.vision.groups, strict=True):
-        cells.append(torch.cartesian_prod(torch.arange(first, first + count), torch.arange(rows), torch.arange(columns)))
+        cells.append(
+            torch.cartesian_prod(torch.arange(first, first + count), torch.arange(rows), torch.arange(columns))
+        )
         first += count
     camera, row, column = torch.cat(cells).unbind(dim=1)
     return camera.contiguous(), row.contiguous(), column.contiguous()

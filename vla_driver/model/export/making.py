@@ -41,7 +41,9 @@ def find_or_make(checkpoint: Path, make: bool = False) -> Path | None:
         print(f'making the graphs of {checkpoint.name}, once (a minute or two): {target}', file=sys.stderr, flush=True)
         command = [sys.executable, '-m', _PROGRAM, str(checkpoint), str(target)]
         try:
-            done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, timeout=_LIMIT_S, text=True)
+            done = subprocess.run(
+                command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, timeout=_LIMIT_S, text=True
+            )
         except (OSError, subprocess.TimeoutExpired) as error:
             raise RefusedGraphs(f'graphs of {checkpoint} could not be made: {error}') from error
         if done.returncode:

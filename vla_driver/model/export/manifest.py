@@ -2,10 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a folder of exported graphs says of itself: manifest.json, read without torch.
 
-    graphs/manifest.json   this
-    graphs/*.onnx          the graphs, by name (graphs.py says what each takes and gives)
-    graphs/weights.bin     the weights, stored once for all graphs
-    graphs/sample.npz      two ticks: what goes in, and what torch makes of it in float32
+graphs/manifest.json   this
+graphs/*.onnx          the graphs, by name (graphs.py says what each takes and gives)
+graphs/weights.bin     the weights, stored once for all graphs
+graphs/sample.npz      two ticks: what goes in, and what torch makes of it in float32
 """
 
 from __future__ import annotations

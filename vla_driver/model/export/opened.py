@@ -109,5 +109,3 @@ def writable_folder(checkpoint: Path) -> Path:
 
 def _places(checkpoint: Path) -> tuple[Path, Path]:
     return checkpoint / FOLDER, find_cache() / FOLDER / digest_of(checkpoint)[:16]
-
-

@@ -124,9 +124,7 @@ def _openvino_devices() -> tuple[Any, ...]:
         return ()
     onnxruntime.register_execution_provider_library(OPENVINO_EP, plugin.get_library_path())
     cpu = onnxruntime.OrtHardwareDeviceType.CPU
-    return tuple(
-        one for one in onnxruntime.get_ep_devices() if one.ep_name == OPENVINO_EP and one.device.type == cpu
-    )
+    return tuple(one for one in onnxruntime.get_ep_devices() if one.ep_name == OPENVINO_EP and one.device.type == cpu)
 
 
 def _open_openvino_ep(path: Path, wanted: Wanted) -> Session:
@@ -216,5 +214,3 @@ def open_graph(path: Path, provider: str, wanted: Wanted) -> Session:
         raise NoProvider(f'{provider}: {error.name or error} is not installed') from error
     except Exception as error:  # other people's code, which must not keep torch from driving
         raise NoProvider(f'{provider}: {path.name} does not open: {error}') from error
-
-

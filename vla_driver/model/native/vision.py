@@ -240,9 +240,7 @@ class VisionEncoder(nn.Module):
         """Return tokens `left` with those at index [B, K] as their patches x [B, K * patches, d] have become."""
         late = self.tokens_of(x.unflatten(1, (index.shape[1], -1))).to(left.features.dtype)
         late = torch.where(take(left.valid, index).unsqueeze(-1), late, self.missing.to(late.dtype))
-        return dataclasses.replace(
-            left, features=left.features.scatter(1, index.unsqueeze(-1).expand_as(late), late)
-        )
+        return dataclasses.replace(left, features=left.features.scatter(1, index.unsqueeze(-1).expand_as(late), late))
 
     def tokens_of(self, states: Tensor) -> Tensor:
         """Return the tokens [B, N, D] that hidden states [B, N, s * s, d] make as they are, after whichever block."""
