@@ -9,7 +9,7 @@ SHELL := /bin/bash
 
 PYTHON_OF_VENV := .venv/bin/python
 # colcon links the files into ./install, so it must run again when one is added, moved or removed.
-FILES := $(shell find vla_driver launch config models data/sample_bag -type f -not -name '*.pyc' 2>/dev/null | LC_ALL=C sort | cksum | cut -d' ' -f1)
+FILES := $(shell find vla_driver launch config models data/sample_bag -type f -not -name '*.pyc' -not -path '*/graphs/*' -not -name '.graphs.lock' 2>/dev/null | LC_ALL=C sort | cksum | cut -d' ' -f1)
 # The wheels that .venv gets where no ROS 2 is sourced.  Another choice than the last exchanges them, and builds anew.
 ROS ?=
 DISTRIBUTION := $(or $(ROS),jazzy)
@@ -18,6 +18,9 @@ $(error ROS=$(ROS); there are wheels for ROS=jazzy (the default) and ROS=kilted)
 endif
 ENVIRONMENT := .stamps/environment-$(DISTRIBUTION)
 BUILD := .stamps/build-$(DISTRIBUTION)-$(FILES)
+# The graphs of the shipped models are of these weights, by this exporter.
+EXPORTED := models/*/model.safetensors models/*/*/model.safetensors vla_driver/model/export/{graphs,export,manifest,sample}.py
+GRAPHS := .stamps/graphs-$(shell cat $(EXPORTED) 2>/dev/null | cksum | cut -d' ' -f1)
 
 # Arguments for pytest, e.g.  make test ARGS='test/geometry -x'
 ARGS ?=
@@ -29,7 +32,7 @@ help: ## show this list
 	@echo 'ROS=kilted: with the wheels of ROS 2 Kilted instead of Jazzy, where none is sourced'
 
 .PHONY: setup
-setup: $(ENVIRONMENT) $(BUILD) ## make .venv (with ROS 2, unless one is sourced), build messages and nodes
+setup: $(ENVIRONMENT) $(BUILD) $(GRAPHS) ## make .venv (with ROS 2, unless one is sourced), build messages and nodes
 	@echo 'ready: .venv/bin/vla_driver --help'
 
 $(ENVIRONMENT): requirements.txt requirements-ros.txt requirements-ros-kilted.txt scripts/make_venv.sh \
@@ -43,6 +46,10 @@ $(BUILD): $(ENVIRONMENT) $(wildcard msg/*.msg) CMakeLists.txt package.xml setup.
 		scripts/colcon_build.sh scripts/ros_env.sh scripts/node_executable.in
 	@scripts/colcon_build.sh
 	@rm -f .stamps/build-* && touch $@
+
+$(GRAPHS): | $(ENVIRONMENT) $(BUILD)
+	@for model in nano-blind nano; do $(PYTHON_OF_VENV) -m vla_driver.cli export $$model; done
+	@rm -f .stamps/graphs-* && touch $@
 
 .PHONY: demo
 demo: setup ## replay the sample bag through the nodes; results in out/demo

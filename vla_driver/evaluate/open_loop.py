@@ -27,6 +27,7 @@ from vla_driver.observation.notes import Notes
 from vla_driver.planning.tick import Planner
 from vla_driver.sim.world.scene import Actor
 from vla_driver.types import (
+    NO_ENGINE,
     NO_PICTURES,
     CameraRig,
     EgoState,
@@ -74,6 +75,7 @@ class RecordedExpert:
 
     name = 'expert'
     needs = NO_PICTURES
+    engine = NO_ENGINE
 
     def __init__(self, trajectories: Sequence[tuple[float, Trajectory]]) -> None:
         if not trajectories:

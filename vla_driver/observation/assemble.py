@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """From messages to observations: one class for the planner node, the bag reader and the offline core.
 
-Messages go in with `push_*` (cheap: nothing is decoded), sets of matching inputs come out of `take`, and the set's
-`observe` decodes it; a node calls that in its worker thread, for the newest set only.
+Messages go in with `push_*` (cheap: nobody waits for a decoder), sets of matching inputs come out of `take`, and the
+set's `observe` decodes what `ahead` has not yet; a node calls that in its worker thread, for the newest set only.
 
 For a set at t0 (the anchor image's stamp):
   ego       the newest odometry at or before t0, moved to t0 by its own speed and yaw rate
@@ -20,15 +20,14 @@ import math
 import threading
 from collections import deque
 from collections.abc import Collection, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Final
 
 import numpy as np
 
 from vla_driver.geometry.frames import FrameTree
-from vla_driver.observation.calibration import Calibrator, CameraCalibration, check_aspect
+from vla_driver.observation.ahead import DecodeAhead
+from vla_driver.observation.calibration import Calibrator, CameraCalibration
 from vla_driver.observation.clocks import ClockOffset
 from vla_driver.observation.decode import PictureDecoder
 from vla_driver.observation.driven import WayDriven
@@ -68,8 +67,6 @@ _ODOMETRY_SIZE: Final = round(200 * (TRAIL_S + 1.0))
 _MAX_READY = 8
 _NO_ROUTE: Final = 'route: none received'
 _ROUTE_WITHDRAWN: Final = 'route: withdrawn by an empty path'
-#: Six JPEGs of 1600x900 take 21 ms one after the other and 13 ms in two threads; the decoders release the GIL.
-_DECODERS = ThreadPoolExecutor(max_workers=2, thread_name_prefix='decode')
 
 
 @dataclass
@@ -117,6 +114,7 @@ class ObservationAssembler:
         self._trail_s = TRAIL_S if needs is None else min(needs.trail_s, TRAIL_S)
         self._command_required = turn_command_required
         self._pictures = PictureDecoder()
+        self._ahead = DecodeAhead(self._pictures, self._at_least, self._calibrator.seen_with, self._sync.anchor)
         self._offset_s = camera_time_offset_s
         self._offset_ns = round(camera_time_offset_s * 1e9)
         self._clocks = ClockOffset(ODOMETRY_REACH_S, camera_time_offset_s)
@@ -159,6 +157,11 @@ class ObservationAssembler:
         return self._calibrator.frames
 
     @property
+    def ahead(self) -> DecodeAhead:
+        """What decodes the pictures; `start` it, and it does so on arrival."""
+        return self._ahead
+
+    @property
     def epoch(self) -> int:
         """How often time has jumped back."""
         return self._epoch
@@ -185,6 +188,7 @@ class ObservationAssembler:
             synced = self._sync.push(camera, stamp_s, message, now_s)
             if self._sync.resets != resets:
                 self._time_jumped_to(stamp_s)
+            self._ahead.arrived(camera, stamp_s, message)
             self._hold(synced, now_s)
 
     def push_camera_info(self, camera: str, message: Any) -> bool:
@@ -286,6 +290,7 @@ class ObservationAssembler:
     def _time_jumped_to(self, stamp_s: float) -> None:
         limit_s = stamp_s + self._sync.max_skew_s
         self._pictures.rewind(limit_s - self._offset_s)  # whose stamps are the messages' own
+        self._ahead.rewound(limit_s)
         self._odometry.forget_after(limit_s)
         self._commands.forget_after(limit_s)
         self._command_arrivals_s.clear()
@@ -365,15 +370,15 @@ class ObservationAssembler:
         problems = list(ready.problems)
         frames: dict[str, CameraFrame] = {}
         absent = dict.fromkeys(ready.synced.missing, 'no frame')
-        decode = partial(self._decode, ready)
-        for name, decoded in zip(ready.synced.frames, _DECODERS.map(decode, ready.synced.frames), strict=True):
+        seen_with = {name: (ready.rig[name], ready.lenses.get(name)) for name in ready.synced.frames}
+        for name, image in self._ahead.pictures(ready.synced.frames, seen_with).items():
             with self._lock:
-                if isinstance(decoded, InvalidInput):
-                    self._refused.refuse(f'camera {name}', str(decoded))
-                    absent[name] = str(decoded)
+                if isinstance(image, InvalidInput):
+                    self._refused.refuse(f'camera {name}', str(image))
+                    absent[name] = str(image)
                 else:
                     self._refused.accept(f'camera {name}')
-                    frames[name] = decoded
+                    frames[name] = CameraFrame(name, ready.synced.frames[name].stamp_s, image)
         missing = []
         for name, why in absent.items():
             policy = self._sync.policy(name)
@@ -387,18 +392,6 @@ class ObservationAssembler:
         if problems or ready.ego is None or ready.navigation is None:
             return NotReady(ready.stamp_s, tuple(problems))
         return Observation(ready.stamp_s, frames, ready.rig, ready.ego, ready.navigation, tuple(missing), ready.trail)
-
-    def _decode(self, ready: ReadySet, name: str) -> CameraFrame | InvalidInput:
-        """Return the camera's picture, or why there is none."""
-        frame = ready.synced.frames[name]
-        try:
-            image = self._pictures.picture(name, frame.payload, self._at_least.get(name))
-            check_aspect(image, frame.payload, ready.rig[name])
-            if (undistort := ready.lenses.get(name)) is not None:
-                image = undistort(image)
-        except InvalidInput as error:
-            return error
-        return CameraFrame(name, frame.stamp_s, image)
 
     def problems(self, now_s: float | None = None, stale_s: float = 0.5) -> tuple[str, ...]:
         """Return what is missing now, each input by name, and why its last message was refused, if it was."""

@@ -118,6 +118,10 @@ class Calibrator:
         for name in rig.names:
             self._update(name)
 
+    def seen_with(self, camera: str) -> tuple[CameraModel, Undistorter | None]:
+        """Return what pictures of `camera` are seen with at present: size and K, and the lens to undistort, if any."""
+        return self.rig[camera], self.lenses.get(camera)
+
     def take_info(self, camera: str, message: Any) -> bool:
         """Take size and intrinsics from a sensor_msgs/CameraInfo; return whether it can be used.
 

@@ -13,6 +13,7 @@ from vla_driver.observation.messages import stamp_nanoseconds
 from vla_driver.observation.pictures.compressed import COMPRESSED_FORMATS, decode_compressed, decode_labels
 from vla_driver.observation.pictures.encode import encode_jpeg, encode_png
 from vla_driver.observation.pictures.raw import RAW_ENCODINGS, decode_raw
+from vla_driver.observation.pictures.received import ReceivedImage
 from vla_driver.observation.pictures.video import VideoStream, refuse_video, video_codec
 from vla_driver.types import Image, InvalidInput
 
@@ -26,10 +27,16 @@ __all__ = [
     'decode_raw',
     'encode_jpeg',
     'encode_png',
+    'is_file',
 ]
 
 #: Drivers of webcams hand JPEGs on in sensor_msgs/Image, too.
 _JPEG_ENCODINGS = ('jpeg', 'jpg', 'mjpeg', 'mjpg')
+
+
+def is_file(message: Any) -> bool:
+    """Whether a sensor_msgs/Image holds a JPEG."""
+    return str(message.encoding).lower() in _JPEG_ENCODINGS
 
 
 def decode_message(message: Any, at_least: tuple[int, int] | None = None) -> Image:
@@ -38,10 +45,12 @@ def decode_message(message: Any, at_least: tuple[int, int] | None = None) -> Ima
     at_least: (width, height) that suffices; a JPEG or raw picture may come out smaller than it is, but not below.
     A packet of video is refused: it is no picture without those before it (`pictures.video`).
     """
+    if isinstance(message, ReceivedImage) and (picture := message.result()) is not None:
+        return picture
     try:
         refuse_video(message)
         if hasattr(message, 'encoding') and hasattr(message, 'step'):
-            if message.encoding.lower() in _JPEG_ENCODINGS:
+            if is_file(message):
                 return decode_compressed(message.data, message.encoding, at_least)
             big_endian = bool(message.is_bigendian)
             return decode_raw(
@@ -74,6 +83,10 @@ class PictureDecoder:
             return True
         return self._videos.setdefault(camera, VideoStream()).push(codec, message.data, stamp_nanoseconds(message))
 
+    def in_order(self, camera: str, message: Any) -> bool:
+        """Return whether a message that was pushed is a packet of video, which needs those before it."""
+        return camera in self._videos and bool(video_codec(message))
+
     def rewind(self, limit_s: float) -> None:
         """Time has jumped back: what is later than `limit_s` is forgotten."""
         for video in tuple(self._videos.values()):
@@ -81,6 +94,6 @@ class PictureDecoder:
 
     def picture(self, camera: str, message: Any, at_least: tuple[int, int] | None = None) -> Image:
         """Return the picture of a message that was pushed; see `decode_message`."""
-        if camera in self._videos and video_codec(message):
+        if self.in_order(camera, message):
             return self._videos[camera].picture(stamp_nanoseconds(message), at_least)
         return decode_message(message, at_least)

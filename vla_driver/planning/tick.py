@@ -10,7 +10,7 @@ of bags all call it, so that what is measured is what drives:
     observe   the set is decoded to an Observation, or says what is missing
     plan      the policy answers; an error raised on purpose is a problem with a name
     guard     the plan is admitted, or replaced by a named fallback
-    overtaken a plan from before a jump of time that came meanwhile is dropped
+    overtaken what is from before a jump of time that came meanwhile is dropped
 
 Errors that this package raises on purpose become fallbacks.  A defect (any other exception) is let through, so that an
 evaluation does not count it, unless somebody wants to hear of it (`on_defect`), as a node does, which must go on: then
@@ -27,6 +27,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 
@@ -47,6 +48,8 @@ from vla_driver.types import (
     TurnCommand,
     VlaDriverError,
 )
+
+_OVERTAKEN: Final = 'time has jumped meanwhile'
 
 
 class Outcome(str, enum.Enum):
@@ -154,6 +157,8 @@ class Planner:
         """
         tick = _Tick(ready, now)
         jumped = self._begin(ready)
+        if ready.overtaken:  # known already: no work for what is dropped
+            return TickResult(Outcome.OVERTAKEN, (_OVERTAKEN,), jumped=jumped)
         if (age_s := tick.age_s()) > self.limits.max_age_s:
             problem = f'images published {age_s:.2f} s ago, limit {self.limits.max_age_s:g} s: dropped'
             return TickResult(Outcome.STALE, (problem,), jumped=jumped)
@@ -216,7 +221,7 @@ class Planner:
         plan = self.guard.admit(result.proposed, ready.ego, now_s, stamp_s=ready.stamp_s, problem=result.problem)
         timing_ms = tick.timing_ms(plan)
         if ready.overtaken:
-            return dataclasses.replace(result, outcome=Outcome.OVERTAKEN, problems=('time has jumped meanwhile',))
+            return dataclasses.replace(result, outcome=Outcome.OVERTAKEN, problems=(_OVERTAKEN,))
         if plan is not result.proposed and result.outcome is Outcome.POLICY:
             result = dataclasses.replace(result, outcome=Outcome.REFUSED, problems=(plan.reason,))
         return dataclasses.replace(result, plan=dataclasses.replace(plan, timing_ms=timing_ms))

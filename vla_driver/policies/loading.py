@@ -63,22 +63,12 @@ def load_policy(
         if graphs is not None:
             _prune(graphs, pruner, budget, folder)
             return graphs
+    from vla_driver.policies.in_torch import load_native
+
     policy = load_native(folder, where)
     _prune(policy, pruner, budget, folder)
     policy.engine_note = note
     return policy
-
-
-def load_native(
-    folder: Path, device: Any = 'cpu', pruner: Any = None, budget: TokenBudget | None = None
-) -> NativePolicy | BlindPolicy:
-    """Return the policy of a native checkpoint, in torch; raises as `load_model` and `NativePolicy` do."""
-    from vla_driver.model.native.loading import load_model
-    from vla_driver.policies.blind import BlindPolicy
-    from vla_driver.policies.native import NativePolicy
-
-    model = load_model(folder, auxiliary=False)
-    return BlindPolicy(model, device) if model.config.blind else NativePolicy(model, device, pruner, budget)
 
 
 def _prune(policy: AnyPolicy, pruner: str | os.PathLike[str], budget: TokenBudget | None, folder: Path) -> None:
@@ -89,7 +79,7 @@ def _prune(policy: AnyPolicy, pruner: str | os.PathLike[str], budget: TokenBudge
 
     if not isinstance(policy, PrunablePolicy):
         raise InvalidInput(f'pruner {spec!r}: the blind control has no visual tokens; run it without a pruner')
-    made = policy.own_pruner(spec)
+    made: Any = policy.own_pruner(spec)
     if made is None:
         from vla_driver.model.pruning.registry import make_pruner
 

@@ -57,10 +57,7 @@ class OnnxPolicy:
                 f'pruner {self._pruning[0].name} works inside the language model, where no graph is cut: torch runs it'
             )
             return self._in_torch.engine.noting(note)
-        opened = self._opened
-        return EngineReport(
-            'onnx', opened.provider or '', opened.precision, opened.wanted.thread_count, '; '.join(opened.passed_over)
-        )
+        return self._opened.engine
 
     def reset(self) -> None:
         """Forget earlier ticks."""
@@ -153,9 +150,13 @@ class OnnxPolicy:
 
     def _torch(self, pruner: Any, budget: TokenBudget | None) -> NativePolicy:
         """Return the checkpoint in torch, with a pruner."""
-        from vla_driver.policies.loading import load_native
+        from vla_driver.policies.blind import BlindPolicy
+        from vla_driver.policies.in_torch import load_native
 
-        return load_native(self._opened.checkpoint, self._opened.wanted.device, pruner, budget)
+        policy = load_native(self._opened.checkpoint, self._opened.wanted.device)
+        assert not isinstance(policy, BlindPolicy)
+        policy.set_pruning(pruner, budget)
+        return policy
 
     @property
     def pruning(self) -> tuple[Any, TokenBudget | None]:
@@ -187,10 +188,7 @@ class OnnxBlindPolicy:
     @property
     def engine(self) -> EngineReport:
         """What computes."""
-        opened = self._opened
-        return EngineReport(
-            'onnx', opened.provider or '', opened.precision, opened.wanted.thread_count, '; '.join(opened.passed_over)
-        )
+        return self._opened.engine
 
     def reset(self) -> None:
         """Nothing is remembered."""

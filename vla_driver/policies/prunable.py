@@ -33,8 +33,10 @@ class Prunable(abc.ABC):
     def _computing(self) -> AbstractContextManager[object]:
         """Return the context in which the model computes."""
 
-    def own_pruner(self, spec: str) -> None:
+    def own_pruner(self, spec: str) -> AnyPruner | None:
         """Return None: every pruner is made by `make_pruner`."""
+        del spec
+        return None
 
     def set_pruning(self, pruner: AnyPruner | None, budget: TokenBudget | None = None) -> None:
         """Prune visual tokens from the next tick on; None or `NoPruner`: keep all.  What is remembered stays as it is.

@@ -29,8 +29,8 @@ class PolicyParameters:
     )
     engine: str = parameter(
         'auto',
-        'what computes the model: onnx (its exported graphs), torch, or auto (the graphs where there are some; a shipped '
-        "model's are made at first use)",
+        'what computes the model: onnx (its exported graphs, made where there are none), torch, or auto (the graphs '
+        "where there are some; a shipped model's are made at first use)",
         choices=ENGINES,
         launch=True,
     )

@@ -10,7 +10,7 @@ from vla_driver.ros.nodes.mailbox import Mailbox
 
 def test_the_newest_item_wins_and_the_others_are_counted():
     box = Mailbox[int]()
-    assert [box.put(k) for k in range(5)] == [False, True, True, True, True]
+    assert [box.put(k) for k in range(5)] == [None, 0, 1, 2, 3]
     assert box.take(0.0) == 4
     assert box.replaced == 4
     assert box.take(0.01) is None
@@ -34,14 +34,14 @@ def test_a_waiting_worker_is_woken_by_put_and_by_close():
     worker.join(timeout=2.0)
     assert not worker.is_alive()
     assert taken == ['first']
-    assert box.put('late') is False
+    assert box.put('late') == 'late'
     assert box.take(0.0) is None
 
 
 def test_clear_drops_what_waits():
     box = Mailbox[int]()
     box.put(1)
-    assert box.clear() is True
-    assert box.clear() is False
+    assert box.clear() == 1
+    assert box.clear() is None
     assert box.take(0.0) is None
     assert box.replaced == 0

@@ -103,6 +103,10 @@ def test_plan_path_and_markers_carry_the_images_stamp(probe, nodes, vehicle, pla
     assert len(markers[-1].markers) == 3
     probe.until(lambda: report('planner: camera front') and report('planner: camera front')['frames'] == '10')
     assert says(report, 'plan', 'planning', Level.OK)()
+    probe.until(lambda: int(report('planner: plan')['policy']) == 10)
+    pictures = {name: int(report('planner: plan')[f'pictures_{name}']) for name in ('decoded', 'ahead', 'in_vain')}
+    assert 0 < pictures['ahead'] <= pictures['decoded'] <= 60  # none twice
+    assert pictures['in_vain'] <= 6
 
 
 def test_raw_and_compressed_cameras_may_be_mixed(probe, nodes, make_vehicle, plans, report):
@@ -405,7 +409,7 @@ def test_a_defect_leaves_the_guards_plan_and_is_logged_once(probe, vehicle, plan
             raise AttributeError('_ARRAY_API not found')
 
         with monkeypatch.context() as patch:
-            patch.setattr('vla_driver.observation.assemble.ObservationAssembler._decode', broken)
+            patch.setattr('vla_driver.observation.decode.PictureDecoder.picture', broken)
             for _ in range(3):
                 bridged = send()
                 assert bridged.source == 'shifted_previous'

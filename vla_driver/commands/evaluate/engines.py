@@ -90,7 +90,7 @@ def run(args: argparse.Namespace) -> int:
     broken = [row for row in beyond if not row['torch_breaks_it']]
     print(
         f'{len(judged) - len(beyond)} of {len(judged)} drives ({sum(row["ticks"] for row in judged)} ticks) within '
-        f'their limit; {len(beyond)} beyond, in {len(beyond) - len(broken)} of these torch itself in that precision, too; '
+        f'their limit; {len(beyond)} beyond, {len(beyond) - len(broken)} of these of torch itself in that precision, too; '
         f'{len(rows) - len(judged)} say nothing of the engine'
     )
     write_json(

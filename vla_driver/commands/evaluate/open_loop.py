@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -58,7 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         'bags', nargs='+', type=Path, metavar='BAG', help='a rosbag2 folder, .mcap, .db3 or ROS 1 .bag file'
     )
     add_policy_arguments(parser, POLICY_NAMES)
-    add_options(parser, PolicyParameters, 'prompt')
+    add_options(parser, PolicyParameters, 'prompt', 'engine', 'threads')
     add_bag_arguments(parser)
     add_matching_arguments(parser)
     add_pruning_arguments(parser)
@@ -80,7 +81,17 @@ def run(args: argparse.Namespace) -> int:
         if args.policy == 'expert':
             return RecordedExpert(list(bag.expert_trajectories()))
         if not loaded:
-            loaded.append(make_policy(args.policy, args.model, pruning=pruning, prompt=args.prompt, device=args.device))
+            loaded.append(
+                make_policy(
+                    args.policy,
+                    args.model,
+                    pruning=pruning,
+                    prompt=args.prompt,
+                    device=args.device,
+                    engine=args.engine,
+                    threads=args.threads,
+                )
+            )
         return loaded[0]
 
     results = []
@@ -112,6 +123,7 @@ def run(args: argparse.Namespace) -> int:
         'model': checkpoint,
         'adapter': merged_adapter(checkpoint),
         'pruning': pruning_json(pruning),
+        **({'engine': asdict(loaded[0].engine)} if loaded else {}),
     }
     ends = {'bags': [_of_bag(result) for result in results], 'provenance': provenance()}
     if not samples:
@@ -148,6 +160,8 @@ def run(args: argparse.Namespace) -> int:
             if key in figures:
                 text = f'{name}, {protocol}'
                 print(f'  {text:<34}' + ''.join(f'{100 * figures[key][c]:>9.2f}' for c in columns))
+    if loaded and loaded[0].engine.engine:
+        print(f'  computed by {loaded[0].engine.describe()}')
     times = [ms for result in results for ms in result.plan_ms]
     write_json(args.json, {**about, **summary, 'plan_ms': float(np.median(times)), **ends})
     return 0

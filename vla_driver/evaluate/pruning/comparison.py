@@ -75,7 +75,7 @@ def refusals(variants: Sequence[Variant], model: str) -> dict[int, str]:
     from vla_driver.policies.pruning_settings import load_pruner
     from vla_driver.policies.registry import make_policy
 
-    policy = make_policy('model', model)
+    policy = make_policy('model', model, engine='torch')
     if not isinstance(policy, NativePolicy):
         raise InvalidInput(
             f'{model} is no native checkpoint, whose pruning is measured here; for vision-language models there are '

@@ -100,7 +100,7 @@ def run_open_loop(job: OpenLoopJob) -> OpenLoopResult:
 
     # Reductions depend on the number of threads; one thread makes figures independent of the number of workers.
     torch.set_num_threads(1)
-    policy: Any = make_policy('model', job.model)
+    policy: Any = make_policy('model', job.model, engine='torch')
     ticks: list[TickTruth] = []
     read = read_ticks(
         job.bag, network=job.network, topics=job.topics, rig=job.rig, rectified=job.rectified, needs=policy.needs

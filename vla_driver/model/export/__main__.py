@@ -1,6 +1,6 @@
 # Copyright 2026 The vla_driver authors
 # SPDX-License-Identifier: Apache-2.0
-"""`python -m vla_driver.model.export CHECKPOINT [FOLDER]`: what `making.find_or_make` runs in a process of its own."""
+"""`python -m vla_driver.model.export CHECKPOINT FOLDER`: what `making.find_or_make` runs in a process of its own."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from vla_driver.types import InvalidInput
 def main(arguments: list[str]) -> int:
     """Export; say what is being made."""
     try:
-        export_checkpoint(*arguments, on_graph=lambda name, count: print(f'{name} (of {count})', flush=True))
+        checkpoint, folder = arguments
+        export_checkpoint(checkpoint, folder, lambda name, count: print(f'{name} (of {count})', flush=True))
     except InvalidInput as error:
         print(error, file=sys.stderr)
         return 1

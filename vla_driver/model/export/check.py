@@ -91,8 +91,8 @@ def plan_error_m(manifest: Manifest, sample: Arrays, made: Arrays) -> dict[str, 
         if output == 'scores':
             continue
         here, there = (
-            integrate(speed, *np.asarray(one[0], np.float64).T, dt_s=manifest.dt_s).positions_m
-            for one in (controls, sample[f'expected.{name}'])
+            integrate(speed, one[0, :, 0], one[0, :, 1], dt_s=manifest.dt_s).positions_m
+            for one in (controls.astype(np.float64), sample[f'expected.{name}'].astype(np.float64))
         )
         errors[graph] = max(errors.get(graph, 0.0), float(np.abs(here - there).max()))
     return errors

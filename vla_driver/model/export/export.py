@@ -106,7 +106,7 @@ def _write(model: VlaModel, folder: Path, work: Path, on_graph: Callable[[str, i
     weights.close()
     manifest = _manifest(model, folder, graphs, pruners)
     sample = make_sample(model, graphs)
-    np.savez_compressed(work / SAMPLE, **sample)
+    np.savez_compressed(work / SAMPLE, allow_pickle=False, **sample)
     entries = _measured(manifest, sample, work, graphs)
     tolerance = {
         **TOLERANCE_M,

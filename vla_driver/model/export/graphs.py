@@ -6,9 +6,9 @@ What each graph takes and gives is in its `inputs` and `outputs`, by name.  Batc
 model/tokens.py, and K: how many tokens stay.
 
     rig      rays, origins                                  -> what depends on the calibration alone, once per rig
-    tick     pictures, remembered, ego, rig                 -> controls, pooled                          nothing is pruned
-    encode   pictures, ego, rig                             -> features, pooled, text                   | a pruner's
-    rest     features, index, kept, remembered, ego, rig    -> controls                                 | `select` between
+    tick     pictures, remembered, ego, rig                 -> controls, pooled                        nothing pruned
+    encode   pictures, ego, rig                             -> features, pooled, text         a pruner's `select`
+    rest     features, index, kept, remembered, ego, rig    -> controls                       stands between these two
     recon    features, valid, rig                           -> scores of ReconPruner
     early{b} pictures, rig                                  -> states and tokens before block b, attention to come
     head{b}  the same, with the head of the checkpoint      -> states, scores, and tokens completed
@@ -328,7 +328,7 @@ class RestGraph(Graph):
 
 
 class ReconGraph(Graph):
-    """The scores [1, N] of a ReconPruner; its embedding of the rays (`recon_position`) is an input, as in `RigGraph`."""
+    """The scores [1, N] of a ReconPruner; `recon_position` is its own embedding of the rays."""
 
     inputs = ('features', 'present', 'recon_position', 'token_rays', 'token_origins')
     outputs = ('scores',)

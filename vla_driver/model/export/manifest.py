@@ -27,7 +27,7 @@ MANIFEST, WEIGHTS, SAMPLE = 'manifest.json', 'weights.bin', 'sample.npz'
 _MADE_OF: Final = ('config.json', 'model.safetensors')
 
 
-class RefusedGraphs(InvalidInput):  # noqa: N818 - reads as a sentence where raised
+class RefusedGraphs(InvalidInput):
     """Graphs that must not drive, and why; torch drives instead."""
 
 

@@ -5,13 +5,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 
-from vla_driver.model.checkpoint import resolve_checkpoint
 from vla_driver.model.export.check import check_runs
 from vla_driver.model.export.manifest import (
     FOLDER,
@@ -24,8 +23,12 @@ from vla_driver.model.export.manifest import (
     read_manifest,
 )
 from vla_driver.model.export.sample import Arrays
-from vla_driver.model.export.session import NoProvider, Session, Wanted, open_graph, providers_for
+from vla_driver.model.export.session import CPU_EP, NoProvider, Session, Wanted, open_graph, providers_for
 from vla_driver.resources import find_cache
+from vla_driver.types import EngineReport
+
+#: Computed once for a rig, and best exactly: in float32, on the processor, whatever the others run on.
+OF_RIG: Final = ('rig', 'recon_rig')
 
 
 class OpenedGraphs:
@@ -45,6 +48,12 @@ class OpenedGraphs:
         self.passed_over: tuple[str, ...] = ()
         self._sessions: dict[str, Session] = {}
         self._sample: Arrays | None = None
+
+    @property
+    def engine(self) -> EngineReport:
+        """What computes; why not something faster, where it is the last resort."""
+        note = '; '.join(self.passed_over) if self.provider == CPU_EP else ''
+        return EngineReport('onnx', self.provider or '', self.precision, self.wanted.thread_count, note)
 
     def has_pruner(self, folder: str) -> bool:
         """Whether there are graphs of the checkpoint's own pruner in this folder of it, as it is now."""
@@ -69,17 +78,17 @@ class OpenedGraphs:
                 reasons.append(f'{provider}: {error}')
                 continue
             self.provider, self.passed_over = provider, (*self.passed_over, *reasons)
-            self.precision = next(iter(opened.values())).precision
+            self.precision = opened[names[-1]].precision
             self._sessions |= opened
             return opened
         raise RefusedGraphs(f'graphs {self.folder}: {"; ".join(reasons)}')
 
     def _open_on(self, provider: str, names: Sequence[str]) -> dict[str, Session]:
-        opened = {
-            name: self._sessions.get(name) or open_graph(self.folder / f'{name}.onnx', provider, self.wanted)
-            for name in names
-        }
-        precision = next(iter(opened.values())).precision
+        opened = {}
+        for name in names:
+            where = (CPU_EP, Wanted(threads=self.wanted.threads)) if name in OF_RIG else (provider, self.wanted)
+            opened[name] = self._sessions.get(name) or open_graph(self.folder / f'{name}.onnx', *where)
+        precision = opened[names[-1]].precision
         check_runs(self.manifest, self._sample_of_folder(), {n: s.run for n, s in opened.items()}, precision, provider)
         return opened
 

@@ -3,9 +3,9 @@
 """Exported graphs at work: the providers that this machine has, best first, and sessions on them.  Without torch.
 
 On a CPU:
-1. ONNX Runtime with the OpenVINO execution provider.  It is a plugin: named in `providers=[...]` it is silently not used,
-   so it is registered, its CPU device looked up and added, and the session asked what it runs on.  The plugin offers
-   devices of Intel alone.
+1. ONNX Runtime with the OpenVINO execution provider.  It is a plugin: named in `providers=[...]` it is silently not
+   used, so it is registered, its CPU device looked up and added, and the session asked what it runs on.  The plugin
+   offers devices of Intel alone.
 2. OpenVINO itself, which reads the same files and runs on processors of any vendor.
 3. ONNX Runtime's own CPU provider.
 On an NVIDIA GPU: ONNX Runtime with TensorRT, then CUDA.
@@ -35,7 +35,7 @@ CUDA_EP, TENSORRT_EP = 'CUDAExecutionProvider', 'TensorrtExecutionProvider'
 _OPENVINO_PRECISION: Final = {'float32': 'f32', 'bfloat16': 'bf16'}
 
 
-class NoProvider(InvalidInput):  # noqa: N818 - reads as a sentence where raised
+class NoProvider(InvalidInput):
     """Nothing on this machine runs the graph so."""
 
 
@@ -132,7 +132,7 @@ def _open_openvino_ep(path: Path, wanted: Wanted) -> Session:
 
     devices = _openvino_devices()
     if not devices:
-        raise NoProvider('the OpenVINO execution provider offers no device for this processor')
+        raise NoProvider('it offers no device for this processor')
     options = _ort_options(wanted)
     # Precision and threads are taken from `load_config` alone.
     options.add_provider_for_devices(devices[:1], {'load_config': json.dumps({'CPU': _openvino_settings(wanted)})})
@@ -211,6 +211,7 @@ def open_graph(path: Path, provider: str, wanted: Wanted) -> Session:
     except NoProvider:
         raise
     except ImportError as error:
-        raise NoProvider(f'{provider}: {error.name or error} is not installed') from error
+        raise NoProvider(f'{error.name or error} is not installed') from error
     except Exception as error:  # other people's code, which must not keep torch from driving
-        raise NoProvider(f'{provider}: {path.name} does not open: {error}') from error
+        reason = ' '.join(str(error).split())[-200:]
+        raise NoProvider(f'{path.name} does not open: {reason}') from error

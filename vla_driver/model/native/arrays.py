@@ -1,6 +1,6 @@
 # Copyright 2026 The vla_driver authors
 # SPDX-License-Identifier: Apache-2.0
-"""Observation to arrays: pictures resized per camera, viewing rays from the rig, ego state, navigation.  Numpy alone."""
+"""Observation to arrays: pictures resized per camera, viewing rays from the rig, ego state, navigation; all numpy."""
 
 from __future__ import annotations
 

@@ -90,7 +90,7 @@ class VisionBlock(nn.Module):
         return self._feed(x + self.proj(torch.cat(rows)))
 
     def masked(self, x: Tensor, apart: Tensor) -> Tensor:
-        """As `ragged`, x [B, P, d], told by apart [B, P, P] which patches do not see each other: no shape depends on it."""
+        """As `ragged`, x [B, P, d]; apart [B, P, P] says which patches do not see each other, so shapes are fixed."""
         heads = self.qkv(self.norm1(x)).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
         return self._feed(x + self.proj(attention(heads[0], heads[1], heads[2], apart)))
 
@@ -195,7 +195,6 @@ class VisionEncoder(nn.Module):
 
     def _units(self, x: Tensor, inputs: ModelInputs, number: int) -> Units:
         """Return the merge units in front of block `number`, from patches x [B, P, d]."""
-
         return Units(self.by_token(x), self.tokens(x, inputs), partial(self.received, number, x))
 
     def received(self, number: int, x: Tensor) -> Tensor:
@@ -331,7 +330,7 @@ class VisionEncoder(nn.Module):
         )
 
     def merged(self, patches: Tensor, valid: Tensor) -> Tensor:
-        """Return the features [B, N, D] of the tokens that patches [B, P, d] make; valid [B, N]: of cameras there are."""
+        """Return the features [B, N, D] of the tokens of patches [B, P, d]; valid [B, N]: their camera is there."""
         features = []
         for part, ((rows, columns), count) in zip(self._by_group(patches), self.groups, strict=True):
             merged = self.merger(part.reshape(len(part) * count, rows, columns, -1))

@@ -5,6 +5,9 @@
 `camera/<name>/image` carries sensor_msgs/Image, topics below it the other transports (`ros.wire.transports`).  With
 'auto' a camera listens to all of them whose messages are installed until a first image comes, then gives the others up:
 taking two would cost twice.  When it falls silent it listens to all again.
+
+Raw pictures are shrunk to what the model needs as they are taken (`raw_reception`); where that cannot be done, rclpy
+hands whole messages over, which costs more, and it is said.
 """
 
 from __future__ import annotations
@@ -12,12 +15,15 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 from rclpy.subscription import Subscription
 
+from vla_driver.ros.nodes.raw_reception import RawReception
 from vla_driver.ros.wire import qos
 from vla_driver.ros.wire.diagnostics import RateMeter
+from vla_driver.ros.wire.image_taker import ImageTaker, TakeUnavailableError
 from vla_driver.ros.wire.transports import picture_class, picture_topic
 from vla_driver.settings.planner import TRANSPORTS, VIDEO_TRANSPORTS
 from vla_driver.types import InvalidInput
@@ -49,6 +55,8 @@ def sent_at(info: Mapping[str, Any]) -> float:
 class ImageTopics:
     """The image subscriptions of a node; `on_image(camera, message, sent_s)` gets what arrives.
 
+    at_least: camera -> (width, height) that suffices, for raw pictures that are shrunk as they come.
+
     Raises InvalidInput where a transport is asked for by name and its messages are not installed.
     """
 
@@ -58,10 +66,19 @@ class ImageTopics:
         cameras: Sequence[str],
         transports: Mapping[str, str],
         on_image: Callable[[str, Any, float], None],
+        at_least: Mapping[str, tuple[int, int]] = MappingProxyType({}),
     ) -> None:
         self._node = node
         self._wanted = {camera: transports.get(camera, 'auto') for camera in cameras}
         self._on_image = on_image
+        self._at_least = dict(at_least)
+        self._receptions: dict[str, RawReception] = {}
+        self._taker: ImageTaker | None = None
+        self._why_copied = ''  # why rclpy takes the raw pictures; '' where it does not, or that was said
+        try:
+            self._taker = ImageTaker()
+        except TakeUnavailableError as error:
+            self._why_copied = str(error)
         self._open: dict[str, dict[str, Subscription]] = {camera: {} for camera in cameras}
         self._times = {camera: RateMeter() for camera in cameras}
         self._messages: dict[str, Any] = {}
@@ -80,6 +97,9 @@ class ImageTopics:
 
     def stop(self) -> None:
         """Forget the subscriptions; the node removes them."""
+        for reception in self._receptions.values():
+            reception.close()
+        self._receptions.clear()
         for opened in self._open.values():
             opened.clear()
 
@@ -101,17 +121,33 @@ class ImageTopics:
         for transport, kind in self._messages.items():
             if wanted in ('auto', transport) and transport not in opened:
                 take = partial(self._take, camera, transport)
+                topic = picture_topic(camera, transport)
                 profile = qos.VIDEO_SUBSCRIPTION if transport in VIDEO_TRANSPORTS else qos.SENSOR_SUBSCRIPTION
-                opened[transport] = self._node.listen(kind, picture_topic(camera, transport), take, profile)
+                if transport == 'raw' and self._taker is not None:
+                    needed = self._at_least.get(camera)
+                    reception = RawReception(self._node, self._taker, topic, take, profile, needed)
+                    self._receptions[camera], opened[transport] = reception, reception.subscription
+                else:
+                    opened[transport] = self._node.listen(kind, topic, take, profile)
 
     def _take(self, camera: str, transport: str, message: Any, info: Mapping[str, Any]) -> None:
         opened = self._open[camera]
         if transport not in opened:
             return  # given up while this message was under way
         for other in [name for name in opened if name != transport]:
-            self._node.silence(opened.pop(other))
+            self._give_up(camera, other)
+        if transport == 'raw' and self._why_copied:
+            self._node.get_logger().warning(
+                f'raw pictures are received by rclpy, which takes about twice the processor time: {self._why_copied}'
+            )
+            self._why_copied = ''
         self._times[camera].tick()
         self._on_image(camera, message, sent_at(info))
+
+    def _give_up(self, camera: str, transport: str) -> None:
+        if transport == 'raw' and camera in self._receptions:
+            self._receptions.pop(camera).close()
+        self._node.silence(self._open[camera].pop(transport))
 
     def _look_again(self) -> None:
         """Let silent 'auto' cameras listen to all topics."""

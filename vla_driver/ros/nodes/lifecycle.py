@@ -16,6 +16,7 @@ from functools import partial
 from typing import Any, ClassVar, Generic, TypeVar
 
 from rcl_interfaces.msg import SetParametersResult
+from rclpy.callback_groups import CallbackGroup
 from rclpy.clock import Clock, ClockChange, ClockType, JumpHandle, JumpThreshold, TimeJump
 from rclpy.duration import Duration
 from rclpy.event_handler import QoSRequestedIncompatibleQoSInfo, SubscriptionEventCallbacks
@@ -113,18 +114,21 @@ class DriverNode(LifecycleNode, Generic[P]):
         profile: QoSProfile,
         *,
         strict: bool = True,
+        group: CallbackGroup | None = None,
     ) -> Subscription:
         """Subscribe until the node stops; a callback of two arguments also gets the message's info.
 
         strict: a publisher that cannot be received for its quality of service is warned of; not where another
-        subscription takes what this one cannot.
+        subscription takes what this one cannot.  group: rclpy's callback group, where it is not the node's own.
         """
 
         def warn(event: QoSRequestedIncompatibleQoSInfo) -> None:
             self._warn_of_quality(subscription, event)
 
         events = SubscriptionEventCallbacks(incompatible_qos=warn if strict else lambda _: None)
-        subscription = self.create_subscription(message_type, topic, callback, profile, event_callbacks=events)
+        subscription = self.create_subscription(
+            message_type, topic, callback, profile, callback_group=group, event_callbacks=events
+        )
         self._listeners.append(subscription)
         return subscription
 

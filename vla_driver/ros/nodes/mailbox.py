@@ -3,7 +3,7 @@
 """A mailbox of one letter: the newest put wins, what it replaces is counted.
 
 Callbacks put and never wait; the worker thread takes.  So a slow policy sees the newest set of images
-and never a queue of old ones.
+and never a queue of old ones.  Who puts is handed what nobody will take any more.
 """
 
 from __future__ import annotations
@@ -35,17 +35,16 @@ class Mailbox(Generic[T]):
         with self._condition:
             return self._closed
 
-    def put(self, item: T) -> bool:
-        """Leave `item` for the worker; return whether it replaced one nobody had taken.
+    def put(self, item: T) -> T | None:
+        """Leave `item` for the worker; return the one that it replaced, which nobody had taken, if any.
 
-        After `close` the item is dropped.
+        After `close` nobody takes anything: then `item` itself is returned.
         """
         with self._condition:
             if self._closed:
-                return False
-            replaced = self._item is not None
-            self._replaced += replaced
-            self._item = item
+                return item
+            replaced, self._item = self._item, item
+            self._replaced += replaced is not None
             self._condition.notify()
             return replaced
 
@@ -56,12 +55,11 @@ class Mailbox(Generic[T]):
             item, self._item = self._item, None
             return None if self._closed else item
 
-    def clear(self) -> bool:
-        """Throw away what waits (it belongs to the time before a reset); return whether there was something."""
+    def clear(self) -> T | None:
+        """Throw away what waits (it belongs to the time before a reset), and return it."""
         with self._condition:
-            had = self._item is not None
-            self._item = None
-            return had
+            item, self._item = self._item, None
+            return item
 
     def close(self) -> None:
         """Wake the worker for the last time."""

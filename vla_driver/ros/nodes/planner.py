@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The planner: six camera topics, odometry and a route in; a plan out, stamped with the images' time.
 
-Callbacks only hand messages to the assembler.  A set of images that is complete goes through a mailbox
-of one letter to the worker thread, which decodes, plans and publishes; while it is busy, newer sets
-replace each other, so that it never works on old pictures.
+Callbacks only hand messages to the assembler, which has pictures decoded while the others of their set are on their
+way.  A set that is complete goes through a mailbox of one letter to the worker thread, which plans and publishes; while
+it is busy, newer sets replace each other, so that it never works on old pictures.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import threading
 import time
 import traceback
 from collections.abc import Iterable
+from dataclasses import asdict
 from functools import partial
 from typing import Any, Final
 
@@ -33,7 +34,7 @@ from vla_driver.observation.ready import ReadySet
 from vla_driver.observation.reasons import ReasonCounter, grouped, in_words
 from vla_driver.observation.sync import CameraSync
 from vla_driver.planning.tick import Outcome, Planner, TickLimits
-from vla_driver.policies.pruning_settings import settings_of
+from vla_driver.policies.pruning_settings import PruningSettings, settings_of
 from vla_driver.policies.registry import checkpoint_of, make_policy
 from vla_driver.ros.nodes.calibration_topics import CalibrationTopics, rectified_cameras
 from vla_driver.ros.nodes.image_topics import ImageTopics
@@ -97,7 +98,7 @@ class PlannerNode(DriverNode[PlannerParameters]):
         p = self.parameters
         rig = load_rig(p.rig)
         in_own_thread(partial(self._load_policy, rig), self.exit_requested)
-        self.get_logger().info(f'policy: {self._planner.policy.name}')
+        self.get_logger().info(f'policy: {self._planner.policy.name}, {self._planner.policy.engine.describe()}')
         sync = CameraSync(
             rig.names,
             max_skew_s=p.max_skew_s,
@@ -116,7 +117,8 @@ class PlannerNode(DriverNode[PlannerParameters]):
         )
         self._calibration = CalibrationTopics(self, self._assembler, infos=p.use_camera_info)
         transports = per_camera(p.image_transport, rig.names, TRANSPORTS, 'parameter image_transport')
-        self._images = ImageTopics(self, rig.names, transports, self._on_image)
+        needed = self._planner.policy.needs.image_sizes
+        self._images = ImageTopics(self, rig.names, transports, self._on_image, needed)
         self._plan_outlet = self.advertise(DrivingPlan, 'plan', qos.RELIABLE)
         self._path_outlet = self.advertise(Path, 'path', qos.RELIABLE)
         self._marker_outlet = self.advertise(MarkerArray, 'markers', qos.RELIABLE)
@@ -124,19 +126,32 @@ class PlannerNode(DriverNode[PlannerParameters]):
 
     def _load_policy(self, rig: CameraRig) -> None:
         p = self.parameters
-        policy = make_policy(p.policy, p.model or None, prompt=p.prompt or None, device=p.device)
-        self._set_threads(p.threads)
+        policy = make_policy(
+            p.policy,
+            p.model or None,
+            prompt=p.prompt or None,
+            device=p.device,
+            engine=p.engine,
+            threads=p.threads,
+        )
         self._planner = Planner(policy, limits=TickLimits(p.max_age_s, p.plan_ttl_s), on_defect=self._on_defect)
         self._pruning = PruningControl(self._planner, checkpoint_of(p.policy, p.model or None))
-        self._pruning.change(settings_of(p))
+        self._prune(settings_of(p))
         self._planner.warm_up(rig)
 
-    def _set_threads(self, wanted: int) -> None:
-        """Let torch compute with so many threads; 0: with as many as it had chosen itself, before anybody asked."""
-        if wanted == 0 and self._own_threads is None:
-            return
-        import torch
+    def _prune(self, wanted: PruningSettings) -> None:
+        self._set_threads(self.parameters.threads)  # before a pruner is tried, and after one that has brought torch
+        self._pruning.change(wanted)
+        self._set_threads(self.parameters.threads)
 
+    def _set_threads(self, wanted: int) -> None:
+        """Let torch compute with so many threads; 0: with as many as it had chosen itself, before anybody asked.
+
+        Nothing where torch is not loaded: nobody computes with it.
+        """
+        torch = sys.modules.get('torch')
+        if torch is None or (wanted == 0 and self._own_threads is None):
+            return
         if self._own_threads is None:
             self._own_threads = torch.get_num_threads()
         torch.set_num_threads(wanted or self._own_threads)
@@ -144,6 +159,7 @@ class PlannerNode(DriverNode[PlannerParameters]):
     def start(self) -> None:
         """Start the worker, then subscribe."""
         self._mailbox = Mailbox()
+        self._assembler.ahead.start()
         self._worker = threading.Thread(target=self._work, args=(self._mailbox,), name='planner-worker', daemon=True)
         self._worker.start()
         push_route = self._assembler.push_route
@@ -180,6 +196,7 @@ class PlannerNode(DriverNode[PlannerParameters]):
             if self._worker.is_alive():
                 give_up(self._worker)
             self._worker = None
+        self._assembler.ahead.stop(timeout_s=1.0)
         self._tell_what_became()
         self._marker_outlet.publish(no_plan_markers(self.get_clock().now().to_msg()))
 
@@ -196,7 +213,7 @@ class PlannerNode(DriverNode[PlannerParameters]):
     def parameters_wanted(self, wanted: PlannerParameters) -> None:
         """Change the pruning, or say why not."""
         before = self._pruning.settings
-        in_own_thread(partial(self._pruning.change, settings_of(wanted)), self.exit_requested)
+        in_own_thread(partial(self._prune, settings_of(wanted)), self.exit_requested)
         if self._pruning.settings.describe() != before.describe():
             self.get_logger().info(f'{before.describe()} -> {self._pruning.settings.describe()}')
 
@@ -216,7 +233,8 @@ class PlannerNode(DriverNode[PlannerParameters]):
         del reason
         self._assembler.reset()
         self._told_epoch = self._assembler.epoch
-        self._mailbox.clear()
+        if (old := self._mailbox.clear()) is not None:
+            self._assembler.ahead.let_go(old.synced)
 
     # Callbacks: hand over, never wait.
 
@@ -239,7 +257,9 @@ class PlannerNode(DriverNode[PlannerParameters]):
         now = time.monotonic() if now is None else now
         while (ready := self._assembler.take(now)) is not None:
             self._counters['sets'] += 1
-            self._mailbox.put(ready)
+            self._assembler.ahead.hold(ready.synced)
+            if (replaced := self._mailbox.put(ready)) is not None:
+                self._assembler.ahead.let_go(replaced.synced)
         if self._late is None:
             return  # stopped while this message was under way
         if self._assembler.epoch != self._info_epoch:
@@ -261,7 +281,8 @@ class PlannerNode(DriverNode[PlannerParameters]):
     def _work(self, mailbox: Mailbox[ReadySet]) -> None:
         while (ready := mailbox.take()) is not None:
             try:
-                self._tick(ready)
+                with self._assembler.ahead.tick(ready.synced):
+                    self._tick(ready)
             except Exception as error:  # a defect must not silence the planner for good
                 self._counters['failed'] += 1
                 self._reasons.add(f'{error!r}')
@@ -382,7 +403,12 @@ class PlannerNode(DriverNode[PlannerParameters]):
                     'calibration': calibration[name].describe(),
                 },
             )
-        about = {'policy': p.policy, 'model': p.model, 'pruning': self._pruning.settings.describe()}
+        about = {
+            'policy': p.policy,
+            'model': p.model,
+            'pruning': self._pruning.settings.describe(),
+            **asdict(self._planner.policy.engine),
+        }
         yield Status('policy', Level.OK, f'{self._planner.policy.name} loaded', about)
         yield self._plan_status()
 
@@ -394,6 +420,7 @@ class PlannerNode(DriverNode[PlannerParameters]):
             'published': self._plan_times.count,
             **self._counters,
             'replaced_by_newer': self._mailbox.replaced,
+            **{f'pictures_{name}': count for name, count in asdict(self._assembler.ahead.counts).items()},
             'not_matched': json.dumps(self._assembler.sync.lost(time.monotonic(), self.parameters.stale_s)),
             'not_planned': json.dumps(self._reasons.counts()),
             'last_problem': self._last_problem or None,

@@ -37,7 +37,9 @@ class PruningControl:
             return
         # The same weights serve another budget; a random pruner keeps its draw.
         same = wanted.pruner == self._loaded[0]
-        pruner = self._loaded[1] if same else load_pruner(wanted.pruner, self._checkpoint)
+        pruner = self._loaded[1] if same else policy.own_pruner(wanted.pruner)
+        if pruner is None:
+            pruner = load_pruner(wanted.pruner, self._checkpoint)
         budget = wanted.budget()
         with self._planner.between_ticks:
             policy.set_pruning(pruner, budget if wanted.active else None)

@@ -5,16 +5,18 @@
 from __future__ import annotations
 
 import array
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from builtin_interfaces.msg import Time
 
-from vla_driver.bag.recording import ReceivedTokens
 from vla_driver.msg import CameraTokens, TokenSelection
 from vla_driver.observation.messages import stamp_seconds
 from vla_driver.ros.wire.conversions import BASE_FRAME, to_time
 from vla_driver.types import InvalidInput, Selection
+
+if TYPE_CHECKING:
+    from vla_driver.bag.recording import ReceivedTokens
 
 
 def to_token_selection(selection: Selection, stamp: Time | None = None) -> TokenSelection:
@@ -38,6 +40,8 @@ def to_token_selection(selection: Selection, stamp: Time | None = None) -> Token
 
 def from_token_selection(message: Any) -> ReceivedTokens:
     """Return the message as arrays; raise InvalidInput for a cell outside its grid."""
+    from vla_driver.bag.recording import ReceivedTokens  # a planner only sends
+
     kept = {}
     for camera in message.cameras:
         grid = np.zeros(int(camera.rows) * int(camera.columns), dtype=bool)
