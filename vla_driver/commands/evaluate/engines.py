@@ -88,10 +88,11 @@ def run(args: argparse.Namespace) -> int:
     judged = [row for row in rows if row['judged']]
     beyond = [row for row in judged if not row['ok']]
     broken = [row for row in beyond if not row['torch_breaks_it']]
+    within, too = len(judged) - len(beyond), len(beyond) - len(broken)
     print(
-        f'{len(judged) - len(beyond)} of {len(judged)} drives ({sum(row["ticks"] for row in judged)} ticks) within '
-        f'their limit; {len(beyond)} beyond, {len(beyond) - len(broken)} of these of torch itself in that precision, too; '
-        f'{len(rows) - len(judged)} say nothing of the engine'
+        f'{within} of {len(judged)} drives ({sum(row["ticks"] for row in judged)} ticks) within their limit; '
+        f'{len(beyond)} beyond it, in {too} of them torch itself is, too; {len(rows) - len(judged)} say nothing of the '
+        'engine'
     )
     write_json(
         args.json,

@@ -86,16 +86,7 @@ def run(args: argparse.Namespace) -> int:
 
     model = require_checkpoint('model', args.model)
     assert model is not None
-<<<<<<< HEAD
     if checkpoint_kind(resolve_checkpoint(model)) in QWEN_TYPES:
-=======
-    variants = [PruningSettings()]
-    variants += [PruningSettings(pruner, ratio) for pruner in args.pruners for ratio in args.ratios]
-    if args.threads:
-        torch.set_num_threads(args.threads)
-    policy = make_policy('model', model, engine='torch')
-    if not isinstance(policy, NativePolicy):
->>>>>>> d9e3d4f5806ee184d001e6871892181f9bae1a82
         raise InvalidInput(
             f'{model} is no native checkpoint, which tick-time is for; evaluate efficiency times vision-language models'
         )
