@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 from vla_driver.bag.read import BagReader
+from vla_driver.cli import main
 from vla_driver.evaluate.engines import (
     IN_TURN,
     NONE_LOST,
@@ -151,3 +153,13 @@ def test_drives_of_real_processes(small_checkpoint: Path, labelled_bag: Path, mo
     monkeypatch.setenv('VLA_DRIVER_PRECISION', 'float32')
     again = drive_all(Job(job.model, job.bag, 'torch', (drives[3], drives[0]), 3, device='cpu'))
     assert compare(again[1], plain)['largest_m'] < 1e-5 and compare(again[0], pruned)['largest_m'] < 1e-5
+
+
+def test_the_shipped_graphs_plan_what_torch_plans(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ['--pruners', 'recon', 'fastv', '--precisions', 'float32', '--ticks', '2', '--threads', '1']
+    assert main(['evaluate', 'engines', *words, '--json', str(tmp_path / 'engines.json')]) == 0
+    rows = json.loads((tmp_path / 'engines.json').read_text())['rows']
+    assert [row['pruner'] for row in rows] == ['none'] * 8 + ['recon'] * 2 + ['fastv'] * 2
+    assert all(row['judged'] and row['ok'] and row['engine'] == 'onnx' and row['provider'] for row in rows[:10])
+    assert {row['engine'] for row in rows[10:]} == {'torch'} and not any(row['judged'] for row in rows[10:])
+    assert '10 of 10 drives (20 ticks) within their limit' in capsys.readouterr().out

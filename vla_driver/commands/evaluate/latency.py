@@ -234,21 +234,20 @@ def _run(args: argparse.Namespace, folder: Path, condition: Condition) -> dict[s
         before = _frames_received(recorder.diagnostic_values())
         # Not while the planner starts, which is no part of this measurement.
         stack.enter_context(busy_processes(condition.load))
-        used_s, began = processor_s(planner.pid), time.monotonic()
+        marks: list[tuple[float, float]] = []  # since the first plan: seconds, and the planner's processor time
+
+        def tell(since_s: float) -> None:
+            marks.append((since_s, processor_s(planner.pid)))
+            bar.update(min(args.seconds, since_s) - bar.n)
+
         source = NodeProcess('image_source', command, {**os.environ, **environment}, log)
         try:
             with progress(args.seconds, 's', condition.describe()) as bar:
-                follow(
-                    source,
-                    nodes,
-                    lambda: recorder.count,
-                    lambda since_s: bar.update(min(args.seconds, since_s) - bar.n),
-                    every_s=0.2,
-                )
+                follow(source, nodes, lambda: recorder.count, tell, every_s=0.2)
             source.check()
             used = {
                 'planner_active_after_s': active_after_s,
-                'planner_processors': (processor_s(planner.pid) - used_s) / (time.monotonic() - began),
+                'planner_processors': _per_second(marks),
                 'planner_resident_mb': resident_mb(planner.pid),
             }
             time.sleep(1.5)  # the planner's last diagnostics
@@ -281,6 +280,13 @@ def _run(args: argparse.Namespace, folder: Path, condition: Condition) -> dict[s
     return {**row, 'rate_held': row['rate_hz'] >= HELD * condition.rate_hz, 'limit': limit_of(row)}
 
 
+def _per_second(marks: Sequence[tuple[float, float]]) -> float | None:
+    """Return what was used per second, from (seconds, used so far) in their order; None for less than a second."""
+    if not marks or marks[-1][0] - marks[0][0] < 1.0:
+        return None
+    return (marks[-1][1] - marks[0][1]) / (marks[-1][0] - marks[0][0])
+
+
 def _frames_received(values: Mapping[str, Mapping[str, str]]) -> dict[str, int]:
     """Return camera -> images that reached the planner, from its diagnostics."""
     frames = {}
@@ -306,8 +312,9 @@ def _print(title: str, row: Mapping[str, Any]) -> None:
         print(f'    rate not held, {row["sets_sent"] - row["plans"]} sets without a plan: {row["limit"]}')
     told = ', '.join(str(row[name]) for name in ('engine', 'provider', 'precision') if row[name])
     threads = f', {row["threads"]} threads' if row['threads'] else ''
+    processors = '' if row['planner_processors'] is None else f'{row["planner_processors"]:.2f} processors, '
     print(
-        f'    planner: {told}{threads}{": " if told else ""}{row["planner_processors"]:.2f} processors, '
+        f'    planner: {told}{threads}{": " if told else ""}{processors}'
         f'{row["planner_resident_mb"]:.0f} MB, active after {row["planner_active_after_s"]:.1f} s'
     )
     for name, stage in row['stages_ms'].items():

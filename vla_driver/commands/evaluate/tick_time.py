@@ -125,6 +125,7 @@ def _print(rows: Sequence[Mapping[str, Any]]) -> None:
         f'{"engine":<18}{"precision":<10}{"threads":>7}  {"pruner":<14}{"pruned":>6}{"tokens":>7}{"median":>10}'
         f'{"p99":>10}{"to torch":>10}{"to build":>10}{"unpruned":>10}{"start":>8}{"memory":>8}'
     )
+    told: set[str] = set()
     for row in rows:
         engine = row['engine'] + (' (other)' if row['build'] == 'against' else '')
         tokens = 'all' if row['tokens'] is None else str(row['tokens'])
@@ -135,9 +136,10 @@ def _print(rows: Sequence[Mapping[str, Any]]) -> None:
             + ''.join(f'{"":>10}' if ratio is None else f'{"x" + format(ratio, ".2f"):>10}' for ratio in ratios)
             + f'{row["start_to_first_plan_s"]:>6.1f} s{row["resident_mb"]:>5.0f} MB'
         )
-        if row['note']:
-            asked = ', '.join(str(row['asked'][name]) for name in ('engine', 'precision'))
-            print(f'    asked for {asked}: {row["note"]}')
+        note = f'asked for {row["asked"]["engine"]}, {row["asked"]["precision"]}: {row["note"]}'
+        if row['note'] and note not in told:
+            told.add(note)
+            print(f'    {note}')
     for name, meaning in (
         ('torch', 'torch with the same precision, threads and pruner'),
         ('build', "the other build's torch, likewise"),
