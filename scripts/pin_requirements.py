@@ -69,6 +69,12 @@ def pins(resolved: dict[str, dict[str, str]]) -> list[str]:
     return lines
 
 
+def of_platforms(direct: list[str]) -> dict[str, str]:
+    """Return name -> marker of the requirements that are for some processors alone, which pip's answer does not say."""
+    found = (re.match(r'([\w.-]+)[^;]*(; platform_machine .*)', line) for line in direct)
+    return {one[1]: one[2] for one in found if one is not None}
+
+
 def write(name: str, lines: list[str]) -> None:
     """Write the .txt file of this name."""
     (ROOT / f'{name}.txt').write_text(HEADER.format(source=f'{name}.in') + '\n'.join(lines) + '\n')
@@ -78,13 +84,14 @@ def write(name: str, lines: list[str]) -> None:
 def main() -> None:
     """Resolve and write all files."""
     common: list[str] = []
+    platforms = of_platforms(direct_requirements(ROOT / 'requirements.in'))
     for name in DISTRIBUTIONS:
         direct = direct_requirements(ROOT / 'requirements.in') + direct_requirements(ROOT / f'{name}.in')
         resolved = {}
         for python in PYTHONS:
             print(f'resolving {name}.in for Python {python} ...', flush=True)
             resolved[python] = resolve(direct, python)
-        lines = pins(resolved)
+        lines = [line + platforms.get(line.partition('=')[0], '') for line in pins(resolved)]
         write(name, [line for line in lines if line.startswith('ros-')])
         others = [line for line in lines if not line.startswith('ros-')]
         if common and others != common:

@@ -142,7 +142,7 @@ class OnnxPolicy:
         self._torch(pruner, budget)  # tries it on the model's own shapes
         if isinstance(stage, BehindEncoder):
             return BehindInTorch(self._opened, stage), None
-        if isinstance(stage, BeforeBlock):
+        if isinstance(stage, BeforeBlock) and stage.pruner.source != 'attention':
             return EarlyInTorch(self._opened, stage), None
         return self._way, self._torch(pruner, budget)
 

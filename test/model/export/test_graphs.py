@@ -27,14 +27,13 @@ from vla_driver.types import InvalidInput, Observation
 
 Observe = Callable[..., Observation]
 HALF = TokenBudget(ratio=0.5, floor=1)
+#: Not the random ones: their draw hangs on the last digit of the features, so another engine draws otherwise.
 PRUNERS = (
     'none',
     'recon',
     'recon:50',
     'early:1-head',
     'early:1-norm',
-    'early:1-random',
-    'random',
     'uniform',
     'divprune',
     'vispruner',
@@ -58,8 +57,10 @@ def _prune(graphs: OnnxPolicy, native: NativePolicy, spec: str, folder: Path, bu
 
 
 @pytest.mark.usefixtures('float32')
-@pytest.mark.parametrize('provider', [CPU_EP, OPENVINO])
-@pytest.mark.parametrize('spec', PRUNERS)
+@pytest.mark.parametrize(
+    ('spec', 'provider'),
+    [*((spec, OPENVINO) for spec in PRUNERS), *((spec, CPU_EP) for spec in ('none', 'recon', 'early:1-head'))],
+)
 def test_plans_are_those_of_torch(
     graphs_made: Path, observe: Observe, monkeypatch: pytest.MonkeyPatch, spec: str, provider: str
 ) -> None:

@@ -15,9 +15,11 @@ None of them spins: threads that wait awake for the next operation would take th
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import os
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +33,8 @@ Array = npt.NDArray[Any]
 
 OPENVINO_EP, OPENVINO, CPU_EP = 'OpenVINOExecutionProvider', 'OpenVINO', 'CPUExecutionProvider'
 CUDA_EP, TENSORRT_EP = 'CUDAExecutionProvider', 'TensorrtExecutionProvider'
+#: Beside the graphs: what OpenVINO has compiled of them.
+COMPILED: Final = 'compiled'
 #: Their names of precisions.
 _OPENVINO_PRECISION: Final = {'float32': 'f32', 'bfloat16': 'bf16'}
 
@@ -150,6 +154,8 @@ def _openvino_settings(wanted: Wanted) -> dict[str, str]:
 
 @functools.cache
 def _openvino_core() -> Any:
+    # The package would load its converter of models, which takes longer than the rest of it; it does without.
+    sys.modules.setdefault('openvino.tools.ovc', None)  # type: ignore[arg-type]
     import openvino
 
     return openvino.Core()
@@ -159,6 +165,11 @@ def _open_openvino(path: Path, wanted: Wanted) -> Session:
     core = _openvino_core()
     if 'CPU' not in core.available_devices:
         raise NoProvider('OpenVINO has no device CPU here')
+    if os.access(path.parent, os.W_OK):
+        # What it compiled for this processor is kept beside the graphs, and goes with them: half of the start.
+        settings = {**_openvino_settings(wanted), 'CACHE_DIR': str(path.parent / COMPILED)}
+        with contextlib.suppress(Exception):  # damaged, or written by another version: compiled again below
+            return OpenVinoSession(core.compile_model(path, 'CPU', settings), wanted.precision)
     return OpenVinoSession(core.compile_model(path, 'CPU', _openvino_settings(wanted)), wanted.precision)
 
 
