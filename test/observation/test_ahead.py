@@ -63,10 +63,12 @@ class Decoder(PictureDecoder):
 class Drive:
     """Cameras and a planner, in a time of their own; what is decoded meanwhile takes none of it."""
 
-    def __init__(self, *, ahead: bool = True, tick_s: float | Callable[[int], float] = 0.03, **sync: Any) -> None:
+    def __init__(
+        self, *, ahead: bool = True, beside: bool = True, tick_s: float | Callable[[int], float] = 0.03, **sync: Any
+    ) -> None:
         self.decoder = Decoder()
         self.sync = CameraSync(CAMERA_NAMES, **sync)
-        self.ahead = DecodeAhead(self.decoder, {}, SEEN_WITH.__getitem__, clock=lambda: self.now_s)
+        self.ahead = DecodeAhead(self.decoder, {}, SEEN_WITH.__getitem__, clock=lambda: self.now_s, beside_ticks=beside)
         self.mailbox = Mailbox[SyncedSet]()
         self.now_s = 0.0
         self.seen: list[tuple[SyncedSet, dict[str, Image | InvalidInput]]] = []
@@ -193,6 +195,19 @@ def test_a_planner_slower_than_the_cameras_has_little_decoded_in_vain(drive, tic
     assert needed <= counts.decoded <= 1.1 * needed + 6
     assert counts.ahead >= 0.7 * needed
     assert counts.cancelled >= 600 - counts.decoded - 12
+
+
+@pytest.mark.parametrize('tick_s', [0.02, 0.09, 0.31])
+def test_without_cores_to_spare_only_a_planner_that_keeps_up_has_pictures_decoded_ahead(drive, tick_s: float):
+    ride = drive(tick_s=tick_s, beside=False)
+    ride.run(pictures(100, spread_s=0.001))
+    counts, needed = ride.ahead.counts, 6 * len(ride.seen)
+    assert not ride.twice
+    if tick_s < 0.05:
+        assert counts.ahead == counts.decoded == 600
+    else:
+        assert counts.ahead <= 12  # before it was known that the planner does not keep up
+        assert counts.decoded <= needed + 6
 
 
 def test_a_planner_whose_ticks_vary_has_half_a_set_a_tick_decoded_in_vain_at_most(drive):

@@ -8,12 +8,14 @@ pictures come (a bag that is read) leaves that off: then everything is decoded w
 
 A picture is decoded on arrival if
   - it is probably in a set, and that set is probably the one that will be planned from: see `foresight`.  A planner
-    slower than its cameras leaves the others alone; and
+    slower than its cameras leaves the others alone;
+  - there are cores to spare (`SPARE_CORES`), or the planner is free and keeps up with its cameras.  On two cores that
+    are full, decoding beside model and reception slows the ticks by more than it saves; and
   - no earlier picture of its camera that was decoded on arrival still waits to be looked at.  So at most one picture
     of a camera is decoded in vain for whatever nobody foresaw: another camera is lost, the odometry stays away.
-Of 100 sets at 20 Hz, ticks of 0.09 s take 57 and have up to 4 % more pictures decoded than theirs; ticks of 0.1 s take
-51, up to 6 % more; ticks whose lengths vary by half take 71, 17 % more.  Where a camera is lost, 50 of 400 pictures of
-the others are decoded.  (test/observation/test_ahead.py, in a time of its own.)
+Beside ticks, of 100 sets at 20 Hz, ticks of 0.09 s take 57 and have up to 4 % more pictures decoded than theirs; ticks
+of 0.1 s take 51, up to 6 % more; ticks whose lengths vary by half take 71, 17 % more.  Where a camera is lost, 50 of
+400 pictures of the others are decoded.  (test/observation/test_ahead.py, in a time of its own.)
 Else it waits.  It is thought of again when its set is complete, when a tick begins to plan, when one ends, and when
 another picture of its camera is done.  A tick that asks for a picture gets it in any case.
 
@@ -28,6 +30,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -44,6 +47,8 @@ from vla_driver.types import ANCHOR_CAMERA, CameraModel, Image, InvalidInput
 
 #: Six JPEGs of 1600x900 take 21 ms one after the other and 13 ms in two threads; the decoders release the GIL.
 _DECODERS = ThreadPoolExecutor(max_workers=2, thread_name_prefix='decode')
+#: With so many cores or more, pictures are decoded beside a tick.  Two decode, two are for the model.
+SPARE_CORES: Final = 4
 #: Pictures of a camera that are kept, with their messages: as many as the synchroniser keeps.
 MAX_KEPT: Final = 8
 
@@ -91,7 +96,8 @@ class DecodeAhead:
     """Decodes the pictures of one assembler; safe to call from several threads, and only `pictures` and `stop` wait.
 
     decoder: has been told of every message.  at_least: camera -> (width, height) that suffices.  calibration: camera ->
-    what its pictures are seen with at present.  clock: of arrivals and ticks, in seconds.
+    what its pictures are seen with at present.  clock: of arrivals and ticks, in seconds.  beside_ticks: whether to
+    decode ahead while a tick runs, too; None: by the number of cores that this process may use.
     """
 
     def __init__(
@@ -101,8 +107,13 @@ class DecodeAhead:
         calibration: Callable[[str], Calibration],
         anchor: str = ANCHOR_CAMERA,
         clock: Callable[[], float] = time.monotonic,
+        beside_ticks: bool | None = None,
     ) -> None:
         self._decoder, self._at_least, self._calibration, self._clock = decoder, dict(at_least), calibration, clock
+        if beside_ticks is None:
+            cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
+            beside_ticks = cores >= SPARE_CORES
+        self._beside_ticks = beside_ticks
         self._foresight = Foresight(anchor)
         self._lanes: dict[str, list[_Work]] = {}  # by arrival
         self._floors: dict[str, float] = {}  # stamps in the newest set: what is earlier is in none to come
@@ -230,6 +241,8 @@ class DecodeAhead:
         """Begin to decode what will be looked at."""
         if not self._on or not self._foresight.is_taken(self._clock()):
             return
+        if not self._beside_ticks and (self._foresight.busy or not self._foresight.keeps_up):
+            return
         for camera in cameras:
             lane = self._lanes.get(camera, [])
             waiting = [work for work in lane if work.future is None and not work.free]
@@ -237,6 +250,8 @@ class DecodeAhead:
                 waiting = waiting[:1]
             else:
                 waiting = [work for work in reversed(waiting) if work.sets > 0 or work is lane[-1]]
+                if not self._foresight.busy:
+                    waiting.sort(key=lambda work: work.sets <= 0)  # a set that is complete is taken at once
             for work in waiting:
                 if self._may_begin(work, lane):
                     self._begin(work, self._calibration(camera))

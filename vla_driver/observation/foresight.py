@@ -76,6 +76,21 @@ class Foresight:
             self._ticks_s.append(now_s - self._began_s)
         self._began_s = None
 
+    @property
+    def busy(self) -> bool:
+        """Whether the planner is at work."""
+        return self._began_s is not None
+
+    @property
+    def keeps_up(self) -> bool:
+        """Whether ticks take less than the time from one set to the next, as far as is known."""
+        every_s = self._anchors.interval_s
+        return every_s is None or not self._ticks_s or self._usual_s < every_s
+
+    @property
+    def _usual_s(self) -> float:
+        return sorted(self._ticks_s)[-2:][0]
+
     def is_matched(self, camera: str, stamp_s: float) -> bool:
         """Whether a picture with this stamp is probably the nearest of its camera to one of the anchor's.
 
@@ -97,5 +112,4 @@ class Foresight:
         every_s = self._anchors.interval_s
         if every_s is None or not self._ticks_s:
             return False
-        usual_s = sorted(self._ticks_s)[-2:][0]
-        return abs(usual_s - (now_s - self._began_s)) <= every_s
+        return abs(self._usual_s - (now_s - self._began_s)) <= every_s
