@@ -335,9 +335,10 @@ def recorded_topics() -> dict[str, list[Topic]]:
 @contextmanager
 def recording() -> Iterator[list[tuple[str, str, Any, Any]]]:
     """Let nodes ask for publishers and subscriptions without getting real ones; yield what they asked for."""
-    from vla_driver.ros.nodes import calibration_topics
+    from vla_driver.ros.nodes import calibration_topics, image_topics
     from vla_driver.ros.nodes.lifecycle import DriverNode
     from vla_driver.ros.wire import carla
+    from vla_driver.ros.wire.image_taker import TakeUnavailableError
 
     asked: list[tuple[str, str, Any, Any]] = []
 
@@ -345,16 +346,7 @@ def recording() -> Iterator[list[tuple[str, str, Any, Any]]]:
         asked.append(('publishes', topic, message_type, profile))
         return MagicMock(qos_profile=profile)
 
-    def listen(
-        self: Any,
-        message_type: type,
-        topic: str,
-        callback: Any,
-        profile: Any,
-        *,
-        strict: bool = True,
-        group: Any = None,
-    ) -> MagicMock:
+    def listen(self: Any, message_type: type, topic: str, callback: Any, profile: Any, **how: Any) -> MagicMock:
         asked.append(('subscribes', topic, message_type, profile))
         return MagicMock()
 
@@ -364,6 +356,8 @@ def recording() -> Iterator[list[tuple[str, str, Any, Any]]]:
     with (
         patch.object(DriverNode, 'advertise', advertise),
         patch.object(DriverNode, 'listen', listen),
+        # There is nothing to be taken from: raw pictures are asked for as any other message.
+        patch.object(image_topics, 'ImageTaker', side_effect=TakeUnavailableError('no subscriptions')),
         patch.object(carla, 'control_message_type', lambda: carla_type),
         patch.object(calibration_topics, 'transform_message_type', lambda: transforms_type),
     ):
