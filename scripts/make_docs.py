@@ -346,7 +346,14 @@ def recording() -> Iterator[list[tuple[str, str, Any, Any]]]:
         return MagicMock(qos_profile=profile)
 
     def listen(
-        self: Any, message_type: type, topic: str, callback: Any, profile: Any, *, strict: bool = True
+        self: Any,
+        message_type: type,
+        topic: str,
+        callback: Any,
+        profile: Any,
+        *,
+        strict: bool = True,
+        group: Any = None,
     ) -> MagicMock:
         asked.append(('subscribes', topic, message_type, profile))
         return MagicMock()
