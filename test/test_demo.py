@@ -188,7 +188,7 @@ def test_a_replay_of_an_earlier_run_counts_the_present_plans_alone(
 
 def test_the_nodes_drive_as_the_synchronous_core_does(tmp_path: Path) -> None:
     """The same six seconds, once in one process, once with simulator, planner and controller over DDS."""
-    words = ['drive', '--policy', 'constant-velocity', '--split', 'val', '--seconds', '6']
+    words = ['drive', '--policy', 'blind', '--engine', 'onnx', '--threads', '1', '--split', 'val', '--seconds', '6']
     results = []
     for extra in ([], ['--ros']):
         path = tmp_path / f'drive{len(extra)}.json'
@@ -201,6 +201,8 @@ def test_the_nodes_drive_as_the_synchronous_core_does(tmp_path: Path) -> None:
     assert nodes['distance_m'] == pytest.approx(alone['distance_m'], abs=0.01)
     assert nodes['route_completion'] == pytest.approx(alone['route_completion'], abs=1e-4)
     assert sum(nodes['plans'].values()) == sum(alone['plans'].values()) == 30
+    assert nodes['engine'] == alone['engine']  # the planner says it in its diagnostics
+    assert (alone['engine']['engine'], alone['engine']['threads']) == ('onnx', 1)
 
 
 def test_drive_over_dds_names_what_it_cannot_do(capsys: pytest.CaptureFixture[str]) -> None:

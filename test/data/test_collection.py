@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Collecting: a real drive becomes an episode with the expert's answers and dense labels."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -33,6 +35,15 @@ def test_an_episode_holds_pictures_labels_and_answers(tmp_path):
     assert np.abs(episode['expert_curvature']).max() <= 0.25
 
 
+@pytest.mark.gl
+def test_a_learner_drives_with_its_graphs_and_the_summary_names_them(tmp_path):
+    run = CollectionRun(tmp_path, episodes=1, seconds=3.0, jobs=1, model='nano', learner=1.0, engine='onnx')
+    assert collect(run) >= 4
+    (line,) = (tmp_path / 'collected.jsonl').read_text().splitlines()
+    engine = json.loads(line)['engine']
+    assert (engine['engine'], engine['threads']) == ('onnx', 1)
+
+
 def test_disturbances_push_the_ego_and_can_be_repeated():
     def drive(seed):
         with Simulation(Scenario('train_grid', 8), render=False) as simulation:
@@ -52,6 +63,7 @@ def test_disturbances_push_the_ego_and_can_be_repeated():
     [
         ({'split': 'test'}, 'nothing is trained on the test towns'),
         ({'learner': 1.5}, 'between 0 and 1'),
+        ({'jobs': 0}, 'jobs is 0'),
     ],
 )
 def test_refuses_test_towns_and_bad_shares(tmp_path, options, said):

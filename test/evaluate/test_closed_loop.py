@@ -4,14 +4,15 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 import pytest
 
-from vla_driver.evaluate.closed_loop import compare, run_scenarios, summarise, throughput
+from vla_driver.evaluate.closed_loop import compare, engine_of, run_scenarios, summarise, throughput
 from vla_driver.sim.rollout import ticks_per_plan
 from vla_driver.sim.world.scenario import Scenario, scenarios
-from vla_driver.types import InvalidInput
+from vla_driver.types import EngineReport, InvalidInput
 
 WALL_CLOCK = ('plan_ms', 'stages_ms', 'start_s', 'wall_s')
 
@@ -60,13 +61,25 @@ def test_the_expert_drives_better_than_constant_velocity(expert_rows: list[dict[
 def test_a_worker_that_drove_another_route_before_drives_the_next_one_the_same() -> None:
     """One process drives both routes with one model; alone, the second gives the same figures."""
     both = [Scenario('val_rand', seed, length_m=60.0) for seed in (2_000_003, 2_000_004)]
-    rows = run_scenarios(both, 'model', jobs=1, plan_hz=1.0)
-    alone = run_scenarios(both[1:], 'model', jobs=1, plan_hz=1.0)
+    rows = run_scenarios(both, 'model', jobs=1, plan_hz=1.0, engine='onnx')
+    alone = run_scenarios(both[1:], 'model', jobs=1, plan_hz=1.0, engine='onnx')
     skipped = (*WALL_CLOCK, 'index')
     assert {k: v for k, v in rows[1].items() if k not in skipped} == {
         k: v for k, v in alone[0].items() if k not in skipped
     }
     assert rows[1]['ticks'] == round(rows[1]['duration_s'] / 0.1)
+    report = engine_of(rows)
+    assert (report.engine, report.threads) == ('onnx', 1)
+    assert report.provider and report.precision
+
+
+def test_engines_that_differ_among_workers_are_all_named() -> None:
+    reports = [
+        EngineReport('onnx', 'OpenVINO', 'bfloat16', 1),
+        EngineReport('torch', 'torch-cpu', 'bfloat16', 1, 'why'),
+    ]
+    rows = [{'engine': asdict(report)} for report in reports]
+    assert engine_of(rows) == EngineReport('onnx / torch', 'OpenVINO / torch-cpu', 'bfloat16', 1, 'why')
 
 
 def test_throughput_counts_simulated_ticks_and_names_where_the_time_went(expert_rows: list[dict[str, Any]]) -> None:

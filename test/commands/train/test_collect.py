@@ -16,11 +16,13 @@ from vla_driver.data.collection import CollectionRun
 
 def test_every_option_goes_where_it_belongs(calls_of: Any, capsys: pytest.CaptureFixture[str]) -> None:
     runs = calls_of(command, 'collect', 17)
-    words = '--out c --split val --episodes 4 --seconds 5.5 --seed 6 --jobs 3 --model m --learner 0.25'
+    words = '--out c --split val --episodes 4 --seconds 5.5 --seed 6 --jobs 3 --model m --learner 0.25 --engine onnx'
     assert main(['train', 'collect', *words.split()]) == 0
     assert main(['train', 'collect', '--out', 'c']) == 0
     assert runs == [
-        CollectionRun(Path('c'), split='val', episodes=4, seconds=5.5, seed=6, jobs=3, model='m', learner=0.25),
+        CollectionRun(
+            Path('c'), split='val', episodes=4, seconds=5.5, seed=6, jobs=3, model='m', learner=0.25, engine='onnx'
+        ),
         CollectionRun(Path('c')),
     ]
     assert capsys.readouterr().out == '17 new ticks in c\n' * 2

@@ -149,6 +149,8 @@ def _openvino_settings(wanted: Wanted) -> dict[str, str]:
         'INFERENCE_NUM_THREADS': str(wanted.thread_count),
         'NUM_STREAMS': '1',
         'PERFORMANCE_HINT': 'LATENCY',
+        # Else the thread that asks is bound to the first core, in every process to the same one.
+        'ENABLE_CPU_PINNING': 'NO',
     }
 
 

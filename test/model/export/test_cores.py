@@ -1,0 +1,61 @@
+# Copyright 2026 The vla_driver authors
+# SPDX-License-Identifier: Apache-2.0
+"""Graphs leave the thread that runs them free to go to any core: two processes must not meet on one."""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from vla_driver.model.export.session import NoProvider, Wanted, open_graph, providers_for
+
+WIDTH = 256
+
+
+@pytest.fixture
+def graph(tmp_path: Path) -> Path:
+    """A chain of products, long enough to be seen at work."""
+    weight = numpy_helper.from_array(np.eye(WIDTH, dtype=np.float32), 'weight')
+    nodes = [helper.make_node('MatMul', [f'x{k}', 'weight'], [f'x{k + 1}']) for k in range(8)]
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [WIDTH, WIDTH]) for name in ('x0', 'x8')]
+    model = helper.make_model(
+        helper.make_graph(nodes, 'chain', ends[:1], ends[1:], [weight]),
+        opset_imports=[helper.make_opsetid('', 18)],
+        ir_version=10,
+    )
+    path = tmp_path / 'chain.onnx'
+    onnx.save(model, path)
+    return path
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason='with one core there is nothing to choose')
+@pytest.mark.parametrize('threads', [1, 2])
+@pytest.mark.parametrize('provider', providers_for('cpu'))
+def test_the_thread_that_runs_a_graph_is_bound_to_no_core(graph: Path, provider: str, threads: int) -> None:
+    try:
+        session = open_graph(graph, provider, Wanted(threads=threads))
+    except NoProvider as error:
+        pytest.skip(str(error))
+    allowed, runner = os.sched_getaffinity(0), threading.get_native_id()
+    seen: set[frozenset[int]] = set()
+    done = threading.Event()
+
+    def watch() -> None:
+        while not done.is_set():
+            seen.add(frozenset(os.sched_getaffinity(runner)))
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        for _ in range(100):
+            session.run({'x0': np.ones((WIDTH, WIDTH), np.float32)})
+    finally:
+        done.set()
+        watcher.join()
+    assert seen == {frozenset(allowed)}
