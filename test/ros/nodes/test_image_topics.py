@@ -4,10 +4,12 @@
 
 import array
 import sys
+import threading
 import time
 from types import SimpleNamespace
 
 import pytest
+from fixtures import messages
 from fixtures.video import encode_video
 from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.parameter import Parameter
@@ -20,7 +22,7 @@ from vla_driver.ros.wire import qos
 from vla_driver.ros.wire.transports import picture_class
 from vla_driver.settings.per_camera import per_camera
 from vla_driver.settings.planner import TRANSPORTS
-from vla_driver.types import InvalidInput
+from vla_driver.types import CAMERA_NAMES, InvalidInput
 
 CAMERAS = ('front', 'back')
 
@@ -117,6 +119,42 @@ def test_a_camera_may_send_video_on_its_own_topic(probe, vehicle, monkeypatch):
         # Stops until the first key frame, packet 6; the policy's plans from then on.
         assert sources == ['stop'] * 4 + ['policy'] * 6, seen
         assert all('waiting for a key frame' in plan.reason for plan in plans[:4])
+    finally:
+        probe._executor.remove_node(planner)
+        planner.destroy_node()
+
+
+def test_sets_keep_their_order_whichever_thread_brings_the_last_picture(probe):
+    """Raw pictures come in a thread of their own: a newer set must not be replaced by an older one."""
+    planner = _planner(probe)
+    probe._executor.add_node(planner)
+    entered, put, order = threading.Event(), planner._mailbox.put, []
+
+    def slowly(ready):
+        if not entered.is_set():
+            entered.set()
+            time.sleep(0.3)  # the other thread would be through by then
+        order.append(ready.stamp_ns)
+        return put(ready)
+
+    try:
+        assert planner.trigger_configure() == TransitionCallbackReturn.SUCCESS
+        planner._mailbox.put = slowly
+        planner._assembler.push_route(messages.route())
+        for tick in range(3):
+            at_ns = tick * 100_000_000
+            planner._on_odometry(messages.odometry(at_ns))
+            planner._on_turn_command(messages.command(at_ns, 50.0))
+        pictures = {at_ns: [(name, messages.image(at_ns)) for name in CAMERA_NAMES] for at_ns in (0, 100_000_000)}
+        for name, picture in pictures[0][:-1]:
+            planner._on_image(name, picture, time.monotonic())
+        last = threading.Thread(target=planner._on_image, args=(*pictures[0][-1], time.monotonic()))
+        last.start()
+        assert entered.wait(10.0)
+        for name, picture in pictures[100_000_000]:
+            planner._on_image(name, picture, time.monotonic())
+        last.join(10.0)
+        assert order == [messages.T0_NS, messages.T0_NS + 100_000_000]
     finally:
         probe._executor.remove_node(planner)
         planner.destroy_node()

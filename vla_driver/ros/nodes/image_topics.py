@@ -6,21 +6,24 @@
 'auto' a camera listens to all of them whose messages are installed until a first image comes, then gives the others up:
 taking two would cost twice.  When it falls silent it listens to all again.
 
-Raw pictures are shrunk to what the model needs as they are taken (`raw_reception`); where that cannot be done, rclpy
-hands whole messages over, which costs more, and it is said.
+Raw pictures are shrunk to what the model needs as they are taken (`raw_receiver`), in a thread of their own; where that
+cannot be done, rclpy hands whole messages over, which costs more, and it is said.
 """
 
 from __future__ import annotations
 
+import threading
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
+from rclpy.guard_condition import GuardCondition
 from rclpy.subscription import Subscription
 
-from vla_driver.ros.nodes.raw_reception import RawReception
+from vla_driver.ros.nodes.raw_receiver import RawReceiver
 from vla_driver.ros.wire import qos
 from vla_driver.ros.wire.diagnostics import RateMeter
 from vla_driver.ros.wire.image_taker import ImageTaker, TakeUnavailableError
@@ -55,6 +58,7 @@ def sent_at(info: Mapping[str, Any]) -> float:
 class ImageTopics:
     """The image subscriptions of a node; `on_image(camera, message, sent_s)` gets what arrives.
 
+    It is called in the executor's thread, and in another one with raw pictures.
     at_least: camera -> (width, height) that suffices, for raw pictures that are shrunk as they come.
 
     Raises InvalidInput where a transport is asked for by name and its messages are not installed.
@@ -72,13 +76,16 @@ class ImageTopics:
         self._wanted = {camera: transports.get(camera, 'auto') for camera in cameras}
         self._on_image = on_image
         self._at_least = dict(at_least)
-        self._receptions: dict[str, RawReception] = {}
+        self._receiver: RawReceiver | None = None
         self._taker: ImageTaker | None = None
         self._why_copied = ''  # why rclpy takes the raw pictures; '' where it does not, or that was said
         try:
             self._taker = ImageTaker()
         except TakeUnavailableError as error:
             self._why_copied = str(error)
+        self._choosing = threading.RLock()
+        self._unwanted: deque[Subscription] = deque()
+        self._chosen: GuardCondition | None = None  # wakes the executor to silence them
         self._open: dict[str, dict[str, Subscription]] = {camera: {} for camera in cameras}
         self._times = {camera: RateMeter() for camera in cameras}
         self._messages: dict[str, Any] = {}
@@ -91,17 +98,24 @@ class ImageTopics:
 
     def start(self) -> None:
         """Subscribe."""
+        self._chosen = self._node.create_guard_condition(self._silence_unwanted)
+        if self._taker is not None:
+            self._receiver = RawReceiver(self._node, self._taker)
         for camera in self._wanted:
             self._listen(camera)
         self._node.every(0.5, self._look_again)
 
     def stop(self) -> None:
-        """Forget the subscriptions; the node removes them."""
-        for reception in self._receptions.values():
-            reception.close()
-        self._receptions.clear()
+        """Forget the subscriptions; the node removes them.  Nothing is handed over any longer."""
+        if self._receiver is not None:
+            self._receiver.stop()
+            self._receiver = None
         for opened in self._open.values():
             opened.clear()
+        self._unwanted.clear()
+        if self._chosen is not None:
+            self._node.destroy_guard_condition(self._chosen)
+            self._chosen = None
 
     def rate_hz(self, camera: str) -> float:
         """Images per second, lately."""
@@ -118,24 +132,27 @@ class ImageTopics:
     def _listen(self, camera: str) -> None:
         wanted = self._wanted[camera]
         opened = self._open[camera]
-        for transport, kind in self._messages.items():
-            if wanted in ('auto', transport) and transport not in opened:
-                take = partial(self._take, camera, transport)
-                topic = picture_topic(camera, transport)
-                profile = qos.VIDEO_SUBSCRIPTION if transport in VIDEO_TRANSPORTS else qos.SENSOR_SUBSCRIPTION
-                if transport == 'raw' and self._taker is not None:
-                    needed = self._at_least.get(camera)
-                    reception = RawReception(self._node, self._taker, topic, take, profile, needed)
-                    self._receptions[camera], opened[transport] = reception, reception.subscription
-                else:
-                    opened[transport] = self._node.listen(kind, topic, take, profile)
+        with self._choosing:
+            for transport in self._messages:
+                if wanted in ('auto', transport) and transport not in opened:
+                    opened[transport] = self._subscribe(camera, transport)
+
+    def _subscribe(self, camera: str, transport: str) -> Subscription:
+        topic, take = picture_topic(camera, transport), partial(self._take, camera, transport)
+        if transport == 'raw' and self._receiver is not None:
+            return self._receiver.open(topic, take, qos.SENSOR_SUBSCRIPTION, self._at_least.get(camera))
+        profile = qos.VIDEO_SUBSCRIPTION if transport in VIDEO_TRANSPORTS else qos.SENSOR_SUBSCRIPTION
+        return self._node.listen(self._messages[transport], topic, take, profile)
 
     def _take(self, camera: str, transport: str, message: Any, info: Mapping[str, Any]) -> None:
-        opened = self._open[camera]
-        if transport not in opened:
-            return  # given up while this message was under way
-        for other in [name for name in opened if name != transport]:
-            self._give_up(camera, other)
+        with self._choosing:
+            opened = self._open[camera]
+            if transport not in opened:
+                return  # given up while this message was under way
+            others = [opened.pop(name) for name in tuple(opened) if name != transport]
+        if others and self._chosen is not None:
+            self._unwanted.extend(others)
+            self._chosen.trigger()
         if transport == 'raw' and self._why_copied:
             self._node.get_logger().warning(
                 f'raw pictures are received by rclpy, which takes about twice the processor time: {self._why_copied}'
@@ -144,10 +161,13 @@ class ImageTopics:
         self._times[camera].tick()
         self._on_image(camera, message, sent_at(info))
 
-    def _give_up(self, camera: str, transport: str) -> None:
-        if transport == 'raw' and camera in self._receptions:
-            self._receptions.pop(camera).close()
-        self._node.silence(self._open[camera].pop(transport))
+    def _silence_unwanted(self) -> None:
+        """Give subscriptions up, in the executor's thread: it may be looking at them in this moment."""
+        while self._unwanted:
+            subscription = self._unwanted.popleft()
+            if self._receiver is not None:
+                self._receiver.close(subscription)
+            self._node.silence(subscription)
 
     def _look_again(self) -> None:
         """Let silent 'auto' cameras listen to all topics."""

@@ -83,6 +83,7 @@ class PlannerNode(DriverNode[PlannerParameters]):
         self._last_plan: Plan | None = None
         self._last_problem = ''
         self._mailbox: Mailbox[ReadySet] = Mailbox()
+        self._pumping = threading.Lock()
         self._info_epoch = 0
         self._own_threads: int | None = None  # torch's own choice, once the parameter has overruled it
         self._late: Timer | None = None  # runs while something waits for an input that is late
@@ -186,7 +187,8 @@ class PlannerNode(DriverNode[PlannerParameters]):
 
     def stop(self) -> None:
         """Let the worker finish its plan, and wipe the path off the screens."""
-        self._late = None  # the node removes it
+        with self._pumping:
+            self._late = None  # the node removes it
         self._images.stop()
         self._calibration.stop()
         self._mailbox.close()
@@ -239,8 +241,10 @@ class PlannerNode(DriverNode[PlannerParameters]):
     # Callbacks: hand over, never wait.
 
     def _on_image(self, camera: str, message: Any, sent_s: float) -> None:
+        """Take a picture; raw ones come in a thread of their own."""
         self._assembler.push_image(camera, message, sent_s)
-        self._pump()
+        with self._pumping:
+            self._move_sets(time.monotonic())
 
     def _on_odometry(self, message: Odometry) -> None:
         now = time.monotonic()
@@ -253,8 +257,15 @@ class PlannerNode(DriverNode[PlannerParameters]):
         self._pump(now)
 
     def _pump(self, now: float | None = None) -> None:
-        """Move complete sets to the worker's mailbox."""
-        now = time.monotonic() if now is None else now
+        """Move complete sets to the worker's mailbox, and look whether time has jumped."""
+        with self._pumping:
+            self._move_sets(time.monotonic() if now is None else now)
+        if self._late is not None and self._assembler.epoch != self._info_epoch:
+            self._info_epoch = self._assembler.epoch
+            self._calibration.listen_again()
+
+    def _move_sets(self, now: float) -> None:
+        """Move complete sets, oldest first; held by one thread at a time, or a newer one could be overtaken."""
         while (ready := self._assembler.take(now)) is not None:
             self._counters['sets'] += 1
             self._assembler.ahead.hold(ready.synced)
@@ -262,9 +273,6 @@ class PlannerNode(DriverNode[PlannerParameters]):
                 self._assembler.ahead.let_go(replaced.synced)
         if self._late is None:
             return  # stopped while this message was under way
-        if self._assembler.epoch != self._info_epoch:
-            self._info_epoch = self._assembler.epoch
-            self._calibration.listen_again()
         waiting = self._assembler.waiting
         if waiting and self._late.is_canceled():
             self._late.reset()

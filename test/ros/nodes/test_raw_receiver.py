@@ -10,6 +10,7 @@ import time
 
 import numpy as np
 import pytest
+import rclpy
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import TransitionCallbackReturn
 from sensor_msgs.msg import CompressedImage, Image
@@ -19,7 +20,7 @@ from vla_driver.observation.pictures.received import ReceivedImage
 from vla_driver.ros.nodes import image_topics
 from vla_driver.ros.nodes.image_topics import ImageTopics
 from vla_driver.ros.nodes.lifecycle import DriverNode
-from vla_driver.ros.nodes.raw_reception import RawReception
+from vla_driver.ros.nodes.raw_receiver import RawReceiver
 from vla_driver.ros.wire import qos
 from vla_driver.ros.wire.image_taker import ImageTaker, TakeUnavailableError
 
@@ -32,17 +33,20 @@ class Listener(DriverNode):
     """Keeps the pictures of one camera, and what it said."""
 
     def __init__(self, transport='raw', **arguments):
-        self.transport, self.got, self.warnings = transport, [], []
+        self.transport, self.got, self.warnings, self.errors, self.defect = transport, [], [], [], None
         super().__init__('listener', **arguments)
         logger = self.get_logger()
         warn = logger.warning
         logger.warning = lambda text: (self.warnings.append(text), warn(text))
+        logger.error = lambda text, **how: self.errors.append(text)
 
     def setup(self):
         self.images = ImageTopics(self, ['front'], {'front': self.transport}, self.keep, {'front': NEEDED})
 
     def keep(self, camera, message, sent_s):
         self.got.append((camera, message, sent_s, threading.current_thread()))
+        if self.defect is not None:
+            raise self.defect
 
     def start(self):
         self.images.start()
@@ -153,26 +157,25 @@ def test_the_raw_topic_is_given_up_and_taken_up_again(probe, spinning, outlet, m
     monkeypatch.setattr(image_topics, '_SILENCE_S', 0.3)
     files = probe.publisher(CompressedImage, 'camera/front/image/compressed', qos.SENSOR_PUBLICATION)
     node = spinning(transport='auto')
-    waitables = len(list(node.waitables))
+    waitables = len(list(node.waitables))  # events of two subscriptions among them
     found(probe, outlet)
     send(probe, outlet, node, picture(1))
     assert node.images.transport('front') == 'raw'
-    for _ in range(2):
-        probe.until(lambda: 'compressed' in node.images.transport('front'))
-        found(probe, files)
-        file = CompressedImage(format='jpeg', data=array.array('B', encode_jpeg(np.zeros((H, W, 3), np.uint8))))
-        send(probe, files, node, file)
-        assert node.images.transport('front') == 'compressed'
-        probe.until(lambda: 'raw' in node.images.transport('front'))
-        found(probe, outlet)
-        assert isinstance(send(probe, outlet, node, picture(2))[1], ReceivedImage)
-        assert node.images.transport('front') == 'raw'
+    probe.until(lambda: 'compressed' in node.images.transport('front'))
+    found(probe, files)
+    file = CompressedImage(format='jpeg', data=array.array('B', encode_jpeg(np.zeros((H, W, 3), np.uint8))))
+    send(probe, files, node, file)
+    assert node.images.transport('front') == 'compressed'
+    probe.until(lambda: 'raw' in node.images.transport('front'))
+    found(probe, outlet)
+    assert isinstance(send(probe, outlet, node, picture(2))[1], ReceivedImage)
+    assert node.images.transport('front') == 'raw'
     probe.until(lambda: 'compressed' in node.images.transport('front'))
     assert len(list(node.waitables)) == waitables
 
 
 def test_a_node_may_be_stopped_and_started_while_pictures_come(probe, spinning, outlet):
-    """From another thread than the executor's: a subscription may go at any moment of its waiting."""
+    """From another thread than the executor's and the receiver's; once stopped, nothing is handed over."""
     node = spinning()
     found(probe, outlet)
     ended = threading.Event()
@@ -189,21 +192,56 @@ def test_a_node_may_be_stopped_and_started_while_pictures_come(probe, spinning, 
             before = len(node.got)
             probe.until(lambda n=before: len(node.got) > n)
             assert node.trigger_deactivate() == DONE
+            stopped = len(node.got)
             assert [one for one in node.subscriptions if 'camera' in one.topic] == []
+            probe.spin(0.02)
+            assert len(node.got) == stopped
+            assert _receivers() == []
             assert node.trigger_activate() == DONE
     finally:
         ended.set()
         sender.join()
-    assert len({thread for *_, thread in node.got}) == 1
+    assert {thread.name for *_, thread in node.got} == {'raw-pictures'}
+
+
+def test_a_defect_is_told_and_the_next_picture_is_received(probe, spinning, outlet):
+    node = spinning()
+    found(probe, outlet)
+    send(probe, outlet, node, picture(1))
+    node.defect = RuntimeError('tripped')
+    send(probe, outlet, node, picture(2))
+    node.defect = None
+    send(probe, outlet, node, picture(3))
+    assert len(node.errors) == 1
+    assert 'RuntimeError: tripped' in node.errors[0]
+
+
+def test_the_thread_ends_with_its_context(probe, domain):
+    context = rclpy.Context()
+    rclpy.init(context=context, domain_id=domain)
+    node = Listener(context=context)
+    assert node.trigger_configure() == node.trigger_activate() == DONE
+    (thread,) = _receivers()
+    rclpy.shutdown(context=context)
+    thread.join(10.0)
+    assert not thread.is_alive()
+    assert node.errors == []
+    node.destroy_node()
 
 
 def test_a_publisher_that_does_not_fit_is_still_warned_of(probe, spinning):
-    """The subscription's events are served although its messages are taken beside the executor."""
+    """The subscription's events are served although the executor leaves it alone."""
     node = spinning()
     probe.publisher(Image, 'kept', qos.SENSOR_PUBLICATION)
-    reception = RawReception(node, ImageTaker(), 'kept', print, qos.LATCHED, None)
+    receiver = RawReceiver(node, ImageTaker())
+    subscription = receiver.open('kept', print, qos.LATCHED, None)
     probe.until(lambda: node.warnings)
     assert 'a publisher on /kept does not fit (DURABILITY)' in node.warnings[0]
-    reception.close()
-    reception.close()
-    assert reception not in node.waitables
+    receiver.close(subscription)
+    receiver.close(subscription)
+    receiver.stop()
+    receiver.stop()
+
+
+def _receivers():
+    return [thread for thread in threading.enumerate() if thread.name == 'raw-pictures']
