@@ -157,7 +157,8 @@ class Behind(_Cut):
 class BehindByRecon(Behind):
     """By the checkpoint's own ReconPruner."""
 
-    graphs = ('rig', 'encode', 'rest', 'recon_rig', 'recon')
+    graphs = ('rig', 'recon_rig', 'recon', 'rest')
+    encode = 'recon'
     pruner_name = RECON
 
     def use_rig(self, rays: npt.NDArray[np.float32], origins: npt.NDArray[np.float32]) -> None:
@@ -167,8 +168,7 @@ class BehindByRecon(Behind):
 
     def choose(self, given: Mapping[str, Any], seen: Mapping[str, Any]) -> tuple[Index, npt.NDArray[Any]]:
         """See `Behind`."""
-        scores = self.sessions['recon'].run({**given, 'features': seen['features']})['scores']
-        index = self.own_choice(scores, given['present'])
+        index = self.own_choice(seen['scores'], given['present'])
         return index, seen['features'][:, index[0]]
 
 
@@ -241,14 +241,13 @@ class EarlyByHead(Early):
     pruner_name = 'early-head'
 
     def __init__(self, opened: OpenedGraphs, block: int, budget: TokenBudget) -> None:
-        self.front, self.head, self.late = f'early{block}', f'head{block}', f'late{block}'
-        self.graphs = ('rig', self.front, self.head, self.late)
+        self.front, self.late = f'head{block}', f'late{block}'
+        self.graphs = ('rig', self.front, self.late)
         super().__init__(opened, budget)
 
     def choose(self, given: Mapping[str, Any], seen: Mapping[str, Any]) -> tuple[Index, npt.NDArray[Any]]:
         """See `Early`."""
-        judged = self.sessions[self.head].run({**given, **seen})
-        return self.own_choice(judged['scores'], given['present']), judged['completed']
+        return self.own_choice(seen['scores'], given['present']), seen['completed']
 
 
 class EarlyInTorch(Early):

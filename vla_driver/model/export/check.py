@@ -52,7 +52,10 @@ def run_paths(runs: Mapping[str, Run], sample: Arrays) -> Arrays:
         before = runs['tick'](first)
         made['tick.first'] = before['controls']
         made['tick.controls'] = runs['tick'](remembering(before['pooled']))['controls']
-    for encode in ('encode', 'encode_attention'):
+    if 'recon' in runs:
+        position = runs['recon_rig'](rig)
+        first, second = {**first, **position}, {**second, **position}
+    for encode in ('encode', 'encode_attention', 'recon'):
         if encode not in runs or 'rest' not in runs:
             continue
         given = remembering(runs[encode](first)['pooled'])
@@ -60,30 +63,28 @@ def run_paths(runs: Mapping[str, Run], sample: Arrays) -> Arrays:
         kept = np.take_along_axis(seen['features'], index[..., None], axis=1)
         feeds = {**given, 'features': seen['features'], 'kept_index': index, 'kept_features': kept}
         made[f'{encode}.controls'] = runs['rest'](feeds)['controls']
-        if 'attention' in seen:
-            made[f'{encode}.scores'] = seen['attention']
-        if 'recon' in runs and encode == 'encode':
-            position = runs['recon_rig'](rig)['recon_position']
-            made['recon.scores'] = runs['recon']({**feeds, 'recon_position': position})['scores']
-    for early in [name for name in runs if name.startswith('early')]:
-        block = early.removeprefix('early')
-        if (late := runs.get(f'late{block}')) is None:
+        for scores in ('attention', 'scores'):
+            if scores in seen:
+                made[f'{encode}.scores'] = seen[scores]
+    for name, late in runs.items():
+        if not name.startswith('late'):
             continue
-        for way, head in ((early, None), (f'head{block}', runs.get(f'head{block}'))):
+        block = name.removeprefix('late')
+        early = f'early{block}'
+        for way in (early, f'head{block}'):
             if way not in runs:
                 continue
-            before = _early(runs[early], head, late, first, sample)
-            after = _early(runs[early], head, late, remembering(before['pooled']), sample)
+            before = _early(runs[way], late, first, sample)
+            after = _early(runs[way], late, remembering(before['pooled']), sample)
             made |= {f'{way}.{name}': after[name] for name in ('controls', 'scores') if name in after}
     return made
 
 
-def _early(early: Run, head: Run | None, late: Run, given: Given, sample: Arrays) -> Arrays:
+def _early(early: Run, late: Run, given: Given, sample: Arrays) -> Arrays:
     """Return what the way with a cut in front of a block gives at one tick."""
     index, seen = sample['kept_index'], dict(early(given))
-    if head is not None:
-        judged = head({**given, **seen})
-        seen |= {'scores': judged['scores'], 'left_features': judged['completed']}
+    if 'completed' in seen:
+        seen['left_features'] = seen['completed']
     states = np.take_along_axis(seen['unit_states'], index[..., None, None], axis=1)
     more = {'kept_index': index, 'kept_states': states, 'of_camera': sample['of_camera']}
     return {**seen, **late({**given, **seen, **more})}

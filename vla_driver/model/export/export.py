@@ -40,6 +40,7 @@ from vla_driver.model.export.graphs import (
     cells_of,
     shapes_of,
 )
+from vla_driver.model.export.joining import joined
 from vla_driver.model.export.manifest import SAMPLE, WEIGHTS, GraphEntry, Manifest, digest_of
 from vla_driver.model.export.sample import Arrays, sample_index, sample_rays, sample_ticks
 from vla_driver.model.export.session import CPU_EP, Wanted, open_graph
@@ -101,9 +102,16 @@ def _replace(target: Path, work: Path, aside: Path) -> None:
 def _write(model: VlaModel, folder: Path, work: Path, on_graph: Callable[[str, int], object]) -> None:
     graphs, pruners = graphs_of(model, folder)
     weights = _Weights(work / WEIGHTS)
+    made: dict[str, Any] = {}
     for name, graph in graphs.items():
         on_graph(name, len(graphs))
-        weights.share(_to_onnx(graph, model), work / f'{name}.onnx')
+        made[name] = _to_onnx(graph, model)
+    # What scores tokens runs in one go with what makes them: a call less, and nothing is copied between.
+    for name, graph in graphs.items():
+        if graph.behind:
+            made[name] = joined(made[graph.behind], made[name])
+    for name, one in made.items():
+        weights.share(one, work / f'{name}.onnx')
     weights.close()
     manifest = _manifest(model, folder, graphs, pruners)
     sample = make_sample(model, graphs)
@@ -137,7 +145,7 @@ def graphs_of(model: VlaModel, folder: Path) -> tuple[dict[str, Graph], dict[str
         if (own := folder / early_folder(block)).is_dir():
             head = load_early_pruner(own).head
             assert head is not None
-            graphs[f'head{block}'] = HeadGraph(model, head)
+            graphs[f'head{block}'] = HeadGraph(model, head, f'early{block}')
             pruners[early_folder(block)] = digest_of(own)
         graphs[f'late{block}'] = LateGraph(model, block)
     return graphs, pruners
@@ -250,13 +258,25 @@ def make_sample(model: VlaModel, graphs: Mapping[str, Graph]) -> Arrays:
         arrays['of_camera'] = cells_of(model)[0].numpy()[arrays['kept_index']]
     arrays |= {f'first.{name}': value for name, value in first.items()}
     arrays |= {f'second.{name}': value for name, value in second.items()}
-    expected = run_paths({name: in_torch(graph) for name, graph in graphs.items()}, arrays)
+    expected = run_paths(runs_in_torch(graphs), arrays)
     return arrays | {f'expected.{name}': value for name, value in expected.items()}
 
 
-def in_torch(graph: Graph, autocast: bool = False) -> Run:
-    """Return a graph as a function of arrays, run by torch in float32 or, for comparison, in bfloat16."""
+def runs_in_torch(graphs: Mapping[str, Graph], autocast: bool = False) -> dict[str, Run]:
+    """Return graphs as functions of arrays, run by torch in float32 or, for comparison, in bfloat16."""
+    runs = {name: _in_torch(graph, autocast) for name, graph in graphs.items()}
 
+    def both(first: Run, second: Run) -> Run:
+        def run(feeds: Mapping[str, Any]) -> Arrays:
+            made = dict(first(feeds))
+            return {**made, **second({**feeds, **made})}
+
+        return run
+
+    return {name: both(runs[g.behind], runs[name]) if g.behind else runs[name] for name, g in graphs.items()}
+
+
+def _in_torch(graph: Graph, autocast: bool) -> Run:
     def run(feeds: Mapping[str, Any]) -> Arrays:
         tensors = [torch.from_numpy(np.ascontiguousarray(feeds[name])) for name in graph.inputs]
         with torch.inference_mode(), torch.autocast('cpu', torch.bfloat16, enabled=autocast):
@@ -279,13 +299,13 @@ def _measured(manifest: Manifest, sample: Arrays, work: Path, graphs: Mapping[st
                 f'{TOLERANCE_M["float32"]} m; this checkpoint runs in torch alone'
             )
     entries = {}
-    for name, graph in graphs.items():
-        nodes = len(onnx.load(work / f'{name}.onnx', load_external_data=False).graph.node)
-        entries[name] = GraphEntry(graph.inputs, graph.outputs, nodes, errors.get(name))
+    for name in graphs:
+        graph = onnx.load(work / f'{name}.onnx', load_external_data=False).graph
+        inputs, outputs = (tuple(one.name for one in ends) for ends in (graph.input, graph.output))
+        entries[name] = GraphEntry(inputs, outputs, len(graph.node), errors.get(name))
     return entries
 
 
 def _bfloat16_error_m(manifest: Manifest, sample: Arrays, graphs: Mapping[str, Graph]) -> float:
     """Return how far torch itself is in bfloat16 from float32, in metres on the sample."""
-    runs = {name: in_torch(graph, autocast=True) for name, graph in graphs.items()}
-    return max(plan_error_m(manifest, sample, run_paths(runs, sample)).values())
+    return max(plan_error_m(manifest, sample, run_paths(runs_in_torch(graphs, autocast=True), sample)).values())

@@ -9,9 +9,9 @@ model/tokens.py, and K: how many tokens stay.
     tick     pictures, remembered, ego, rig                 -> controls, pooled                        nothing pruned
     encode   pictures, ego, rig                             -> features, pooled, text         a pruner's `select`
     rest     features, index, kept, remembered, ego, rig    -> controls                       stands between these two
-    recon    features, valid, rig                           -> scores of ReconPruner
+    recon    as encode                                      -> as encode, and scores of ReconPruner
     early{b} pictures, rig                                  -> states of units before block b, tokens as they leave
-    head{b}  states, tokens                                 -> scores of the checkpoint's own head, tokens completed
+    head{b}  as early{b}                                    -> as early{b}, scores of the checkpoint's head, completed
     late{b}  states, index, camera, remembered, ego, rig    -> controls, pooled
 
 The memory stays outside: what earlier ticks left (`pooled`) comes back as `remembered_*`.  What is not valid in it does
@@ -98,6 +98,8 @@ class Graph(nn.Module, abc.ABC):
 
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
+    #: The graph that this one is joined to, and takes what it puts out.
+    behind = ''
 
     def __init__(self, model: VlaModel) -> None:
         super().__init__()
@@ -333,6 +335,7 @@ class ReconGraph(Graph):
 
     inputs = ('features', 'present', 'recon_position', 'token_rays', 'token_origins')
     outputs = ('scores',)
+    behind = 'encode'
 
     def __init__(self, model: VlaModel, pruner: ReconPruner) -> None:
         super().__init__(model)
@@ -390,9 +393,9 @@ class HeadGraph(Graph):
     inputs = ('unit_states', 'left_features', 'present')
     outputs = ('scores', 'completed')
 
-    def __init__(self, model: VlaModel, head: EarlyHead) -> None:
+    def __init__(self, model: VlaModel, head: EarlyHead, behind: str) -> None:
         super().__init__(model)
-        self.head = head
+        self.head, self.behind = head, behind
 
     def compute(self, given: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
         """See `Graph`."""
