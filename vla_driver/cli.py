@@ -45,6 +45,7 @@ COMMANDS: Final = (
     Command(('drive',), 'drive one route in the simulator, in closed loop'),
     Command(('evaluate', 'closed-loop'), 'success and safety on held-out routes'),
     Command(('evaluate', 'efficiency'), 'what pruning saves: operations and time'),
+    Command(('evaluate', 'engines'), 'whether an engine plans what torch plans'),
     Command(('evaluate', 'open-loop'), 'L2 and collisions against recorded driving'),
     Command(('evaluate', 'latency'), 'camera-to-path latency of the nodes over DDS'),
     Command(('evaluate', 'pruning'), 'driving and foreground kept, pruner by pruner'),

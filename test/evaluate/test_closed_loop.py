@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from vla_driver.evaluate.closed_loop import compare, run_scenarios, summarise
+from vla_driver.evaluate.closed_loop import compare, run_scenarios, summarise, throughput
 from vla_driver.sim.rollout import ticks_per_plan
-from vla_driver.sim.world.scenario import scenarios
+from vla_driver.sim.world.scenario import Scenario, scenarios
 from vla_driver.types import InvalidInput
 
-WALL_CLOCK = ('plan_ms', 'wall_s')
+WALL_CLOCK = ('plan_ms', 'stages_ms', 'start_s', 'wall_s')
 
 
 def row(seed: int, **changes: Any) -> dict[str, Any]:
@@ -55,6 +55,26 @@ def test_the_expert_drives_better_than_constant_velocity(expert_rows: list[dict[
     difference = compare({'policy': 'e', 'rows': expert_rows}, {'policy': 'c', 'rows': control})
     assert difference['routes'] == 2
     assert difference['route_completion'] > 0.2
+
+
+def test_a_worker_that_drove_another_route_before_drives_the_next_one_the_same() -> None:
+    """One process drives both routes with one model; alone, the second gives the same figures."""
+    both = [Scenario('val_rand', seed, length_m=60.0) for seed in (2_000_003, 2_000_004)]
+    rows = run_scenarios(both, 'model', jobs=1, plan_hz=1.0)
+    alone = run_scenarios(both[1:], 'model', jobs=1, plan_hz=1.0)
+    skipped = (*WALL_CLOCK, 'index')
+    assert {k: v for k, v in rows[1].items() if k not in skipped} == {
+        k: v for k, v in alone[0].items() if k not in skipped
+    }
+    assert rows[1]['ticks'] == round(rows[1]['duration_s'] / 0.1)
+
+
+def test_throughput_counts_simulated_ticks_and_names_where_the_time_went(expert_rows: list[dict[str, Any]]) -> None:
+    speed = throughput(expert_rows, 10.0)
+    assert speed['ticks'] == sum(r['ticks'] for r in expert_rows)
+    assert speed['ticks_per_s'] == speed['ticks'] / 10.0
+    assert list(speed['stages_ms']) == ['observe', 'plan', 'control', 'step']
+    assert all(median > 0 for median in speed['stages_ms'].values())
 
 
 def test_summary_of_known_rows() -> None:

@@ -24,7 +24,6 @@ def test_a_free_planner_takes_whatever_comes():
     assert Foresight('front').is_taken(0.0)
     foresight = at_20_hz(0.3)
     assert foresight.is_taken(10.0)
-    assert not foresight.busy
 
 
 @pytest.mark.parametrize(
@@ -34,7 +33,6 @@ def test_a_free_planner_takes_whatever_comes():
 def test_a_busy_one_takes_the_last_set_before_its_end(after_s: float, taken: bool):
     foresight = at_20_hz(0.1)
     foresight.tick_began(10.0)
-    assert foresight.busy
     assert foresight.is_taken(10.0 + after_s) is taken
 
 

@@ -18,6 +18,7 @@ HEAVY = ('torch', 'transformers', 'scipy', 'safetensors', 'peft', 'tokenizers', 
 #: What belongs to bags and simulator alone.
 OTHERS = ('rosbags', 'mcap', 'lz4', 'zstandard', 'libsumo', 'moderngl', 'shapely', 'tqdm', 'lark')
 MODELS = Path(__file__).parents[2] / 'models'
+SAMPLE_BAG = Path(__file__).parents[2] / 'data' / 'sample_bag'
 
 _TICK = """
 import numpy as np
@@ -98,6 +99,21 @@ def test_what_only_names_things_loads_little(code: str) -> None:
 )
 def test_a_command_loads_no_model_library_before_it_runs(command: str) -> None:
     assert _loaded(f'import vla_driver.commands.{command}', *HEAVY) == []
+
+
+@pytest.mark.skipif(gpu_driver_is_here(), reason='a driver of GPUs is here: torch is asked what it sees')
+def test_a_control_is_evaluated_on_a_bag_without_a_model_library(tmp_path: Path) -> None:
+    words = [
+        'evaluate',
+        'open-loop',
+        str(SAMPLE_BAG),
+        '--policy',
+        'constant-velocity',
+        '--json',
+        str(tmp_path / 'f.json'),
+    ]
+    code = f'from vla_driver.cli import main\nassert main({words!r}) == 0'
+    assert _loaded(code, *HEAVY, 'rosbags') == ['rosbags']
 
 
 @pytest.mark.skipif(gpu_driver_is_here(), reason='a driver of GPUs is here: torch is asked what it sees')

@@ -28,12 +28,16 @@ OTHERS = {
         '--device': 'also `meta`, which computes nothing',
         '--model': 'whose sizes are measured, with random weights',
     },
+    'vla_driver/commands/evaluate/engines.py': {'--bag': 'that is driven through'},
     'vla_driver/commands/evaluate/latency.py': {
         '--bag': 'whose pictures are sent',
         '--rate': 'of the source of pictures',
         '--seconds': 'of measuring',
     },
-    'vla_driver/commands/evaluate/tick_time.py': {'--bag': 'whose pictures are seen'},
+    'vla_driver/commands/evaluate/tick_time.py': {
+        '--bag': 'whose pictures are seen',
+        '--threads': 'several, each in processes of its own',
+    },
     'vla_driver/commands/record.py': {'--rate': 'pictures per second'},
     'vla_driver/commands/train/arguments.py': {'--threads': 'of training, where the default is that of torch'},
     'vla_driver/commands/train/collect.py': {'--model': 'that drives in a round of DAgger; none is the expert alone'},

@@ -9,10 +9,12 @@ import multiprocessing
 import operator
 import os
 import time
+from typing import Any
 
 import pytest
 
-from vla_driver.sim.workers import WorkerError, run_isolated
+from vla_driver.sim.workers import WorkerError, run_isolated, share_cores
+from vla_driver.types import InvalidInput
 
 
 def test_results_come_with_their_index_from_separate_processes() -> None:
@@ -22,6 +24,35 @@ def test_results_come_with_their_index_from_separate_processes() -> None:
     pids = {pid for _, pid in run_isolated(operator.methodcaller('__call__'), [os.getpid, os.getpid], jobs=1)}
     assert len(pids) == 2
     assert os.getpid() not in pids
+
+
+def test_a_process_computes_as_many_items_as_it_may() -> None:
+    ask = operator.methodcaller('__call__')
+    answers = dict(run_isolated(ask, [os.getpid] * 5, jobs=1, per_process=2))
+    pids = [answers[k] for k in range(5)]
+    assert pids[0] == pids[1] != pids[2] == pids[3] != pids[4]
+    assert os.getpid() not in pids
+    assert not multiprocessing.active_children()
+    with pytest.raises(InvalidInput, match='per_process is 0'):
+        list(run_isolated(ask, [os.getpid], jobs=1, per_process=0))
+
+
+@pytest.mark.parametrize(('function', 'items', 'named'), [
+    (math.sqrt, [4.0, -1.0, 9.0], r'item 1 \(-1\.0\): ValueError'),
+    (os._exit, [3], r'item 0 \(3\): its process ended with code 3'),
+])  # fmt: skip
+def test_a_shared_process_that_fails_names_the_item_it_had(function: Any, items: list[Any], named: str) -> None:
+    with pytest.raises(WorkerError, match=named):
+        list(run_isolated(function, items, jobs=1, per_process=9))
+    assert not multiprocessing.active_children()
+
+
+def test_no_two_drawing_threads_take_turns_on_one_core() -> None:
+    cores = os.cpu_count() or 1
+    assert share_cores(cores)['LP_NUM_THREADS'] == '0'
+    assert share_cores(4 * cores)['LP_NUM_THREADS'] == '0'
+    if cores > 1:
+        assert share_cores(1)['LP_NUM_THREADS'] == str(cores)
 
 
 def test_an_error_names_the_item_and_keeps_the_traceback() -> None:

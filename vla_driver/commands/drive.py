@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import math
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,9 +32,10 @@ from vla_driver.commands.pruning_arguments import add_pruning_arguments, pruning
 from vla_driver.commands.scenario import add_scenario_arguments, scenario_of
 from vla_driver.policies.registry import POLICY_NAMES, checkpoint_of, make_policy, merged_adapter
 from vla_driver.settings.options import add_options
+from vla_driver.settings.policy import PolicyParameters
 from vla_driver.settings.simulator import SimulatorParameters
 from vla_driver.sim.rollout import Tick, drive_route, ticks_per_plan
-from vla_driver.types import InvalidInput
+from vla_driver.types import EngineReport, InvalidInput
 
 if TYPE_CHECKING:
     from vla_driver.show.film import FilmWriter
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
     add_policy_arguments(parser, POLICY_NAMES)
+    add_options(parser, PolicyParameters, 'engine', 'threads')
     add_pruning_arguments(parser)
     add_scenario_arguments(parser, 'test')
     parser.add_argument('--plan-hz', type=positive_float, default=5.0, help='plans per second: 10, 5, 2 or 1')
@@ -69,6 +72,8 @@ def run(args: argparse.Namespace) -> int:
         f'{100 * result["route_completion"]:.0f} %, driving score {result["driving_score"]:.1f}, '
         f'{result["distance_m"]:.0f} m in {result["duration_s"]:.1f} s'
     )
+    if result['engine']['engine']:
+        print(f'computed by {EngineReport(**result["engine"]).describe()}')
     about = {
         'policy': args.policy,
         'model': checkpoint,
@@ -88,7 +93,13 @@ def _drive(args: argparse.Namespace) -> dict[str, Any]:
     started = time.perf_counter()
     with Simulation(scenario, render=False) as simulation:
         policy = make_policy(
-            args.policy, args.model, expert=simulation.expert, pruning=pruning_settings(args), device=args.device
+            args.policy,
+            args.model,
+            expert=simulation.expert,
+            pruning=pruning_settings(args),
+            device=args.device,
+            engine=args.engine,
+            threads=args.threads,
         )
         if policy.needs.pictures or film is not None:
             simulation.start_rendering()
@@ -113,7 +124,10 @@ def _drive(args: argparse.Namespace) -> dict[str, Any]:
         **result.as_dict(),
         'plans': dict(statistics.plans),
         'refusals': dict(statistics.reasons),
+        'ticks': statistics.ticks,
+        'stages_ms': statistics.medians_ms(),
         'plan_ms': float(np.median(statistics.plan_ms)),
+        'engine': asdict(policy.engine),
         'wall_s': time.perf_counter() - started,
     }
 

@@ -13,6 +13,7 @@ import dataclasses
 import os
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -65,6 +66,8 @@ def _drive(args: argparse.Namespace, scenario: Scenario, checkpoint: str | None)
                     'policy': args.policy,
                     'model': checkpoint or '',
                     'device': args.device,
+                    'engine': args.engine,
+                    'threads': args.threads,
                     'use_sim_time': True,
                     **PATIENT_PLANNER,
                     **planner_parameters(pruning_settings(args)),
@@ -95,14 +98,21 @@ def _drive(args: argparse.Namespace, scenario: Scenario, checkpoint: str | None)
                         states = [f'{k}: {text}' for k, (level, text) in recorder.diagnostics().items() if level]
                         raise VlaDriverError(f'no plan for {_SILENCE_S:.0f} s; diagnostics: {"; ".join(states)}')
             simulator.check()
-        plans = recorder.recording().plans
+        plans, told = recorder.recording().plans, recorder.diagnostic_values()
         if not verdict.is_file():
             raise VlaDriverError(f'the simulator ended without a verdict; its last lines:\n{simulator.output}')
         result = read_json(verdict)
     sources: dict[str, int] = {}
     for received in plans:
         sources[received.plan.source.value] = sources.get(received.plan.source.value, 0) + 1
-    return {**result, 'plans': sources, 'wall_s': time.perf_counter() - started}
+    return {**result, 'plans': sources, 'engine': _engine(told), 'wall_s': time.perf_counter() - started}
+
+
+def _engine(told: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
+    """Return what computed the plans, as the planner said in its diagnostics."""
+    about: Mapping[str, str] = next((values for name, values in told.items() if name.endswith('policy')), {})
+    report = {name: about.get(name, '') for name in ('engine', 'provider', 'precision', 'note')}
+    return {**report, 'threads': int(about.get('threads') or 0)}
 
 
 def _scenario_parameters(args: argparse.Namespace) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +20,12 @@ from tqdm import tqdm
 
 from vla_driver.data.episode import EpisodeWriter, Hazard, Tick
 from vla_driver.planning.control import ControlCommand, TrajectoryController
+from vla_driver.settings.policy import PolicyParameters
 from vla_driver.sim.simulation import Simulation
+from vla_driver.sim.workers import environment_variables, share_cores
 from vla_driver.sim.world.scenario import Scenario, scenarios
 from vla_driver.sim.world.traffic import STEP_S
-from vla_driver.types import InvalidInput, Policy
+from vla_driver.types import NO_ENGINE, InvalidInput, Policy
 
 #: A tick is recorded every TICK_STEPS steps of the simulator (0.5 s).
 TICK_STEPS = 5
@@ -39,7 +41,7 @@ class CollectionRun:
     """What is collected: `episodes` drives of `seconds` simulated seconds in the towns of a split, into `out`.
 
     seed: another one gives other drives; jobs: worker processes; model: the checkpoint that drives in a DAgger round
-    ('': the expert alone), and learner the share of the time that it does, 0 to 1.
+    ('': the expert alone), and learner the share of the time that it does, 0 to 1; engine: what computes the model.
     """
 
     out: Path
@@ -50,17 +52,19 @@ class CollectionRun:
     jobs: int = 2
     model: str = ''
     learner: float = 0.7
+    engine: str = PolicyParameters.engine
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How one episode is driven.  learner: share of the drive left to the model (0: expert alone)."""
+    """How one episode is driven.  learner: share of the drive left to the model (0: expert alone), on which engine."""
 
     scenario: Scenario
     out: Path
     model: str = ''
     learner: float = 0.0
     seconds: float = 90.0
+    engine: str = PolicyParameters.engine
 
 
 class Disturbance:
@@ -150,6 +154,7 @@ def collect_episode(recipe: Recipe, policy: Policy | None = None) -> dict[str, A
     return {
         'file': recipe.out.name, 'town': scenario.town, 'seed': scenario.seed, 'ticks': len(writer),
         'simulated_s': round(steps * STEP_S, 1), 'ended_by': result.ended_by, 'completion': result.route_completion,
+        'engine': asdict(NO_ENGINE if policy is None else policy.engine),
     }  # fmt: skip
 
 
@@ -157,12 +162,9 @@ def _work(recipes: list[Recipe], counter: Any) -> None:
     """Drive a list of episodes in this process, one after the other."""
     policy: Policy | None = None
     if recipes and recipes[0].model:
-        import torch
-
         from vla_driver.policies.loading import load_policy
 
-        torch.set_num_threads(1)
-        policy = load_policy(recipes[0].model)
+        policy = load_policy(recipes[0].model, engine=recipes[0].engine, threads=1)
     for recipe in recipes:
         if not recipe.out.exists():
             summary = collect_episode(recipe, policy)
@@ -183,7 +185,7 @@ def collect(run: CollectionRun) -> int:
         raise InvalidInput(f'--learner {run.learner}: expected a share between 0 and 1')
     learner = run.learner if run.model else 0.0
     recipes = [
-        Recipe(s, run.out / f'{s.town}_{s.seed}.npz', run.model, learner, run.seconds)
+        Recipe(s, run.out / f'{s.town}_{s.seed}.npz', run.model, learner, run.seconds, run.engine)
         for s in scenarios(run.split, run.episodes, run.seed, length_m=400.0)
     ]
     context = multiprocessing.get_context('spawn')
@@ -192,8 +194,10 @@ def collect(run: CollectionRun) -> int:
         context.Process(target=_work, args=(recipes[k :: run.jobs], counter), daemon=True) for k in range(run.jobs)
     ]
     started = time.monotonic()
-    for worker in workers:
-        worker.start()
+    # One thread for the arithmetic of each, torch's as well, which takes it from here.
+    with environment_variables(share_cores(run.jobs)):
+        for worker in workers:
+            worker.start()
     with tqdm(total=len(recipes), unit='episode') as bar:
         while any(worker.is_alive() for worker in workers):
             time.sleep(1.0)

@@ -17,7 +17,7 @@ from vla_driver.bag.write import BagWriter
 from vla_driver.observation.ready import Observed
 from vla_driver.planning.control import TrajectoryController
 from vla_driver.planning.tick import Planner
-from vla_driver.sim.workers import run_isolated
+from vla_driver.sim.workers import run_isolated, share_cores
 from vla_driver.types import Navigation, Plan
 
 if TYPE_CHECKING:  # needs SUMO and GL
@@ -119,8 +119,7 @@ def record_scenarios(
     for _ in range(len(bags) - len(todo)):
         if on_done is not None:
             on_done()
-    environment = {'LP_NUM_THREADS': str(max(1, (os.cpu_count() or 1) // jobs)), 'OMP_NUM_THREADS': '1'}
-    for _ in run_isolated(_run_job, todo, jobs=jobs, environment=environment):
+    for _ in run_isolated(_run_job, todo, jobs=jobs, environment=share_cores(jobs)):
         if on_done is not None:
             on_done()
     return bags

@@ -2,16 +2,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """Closed-loop evaluation: a policy drives held-out routes; rates with confidence intervals; paired comparison.
 
-SUMO allows one simulation per process, so scenarios run in worker processes.  Everything that could
-differ between two runs is fixed (seeds, one thread per worker), so figures do not depend on `jobs`.
+SUMO allows one simulation per process, so scenarios run in worker processes, many in each, one after the other: a
+model is loaded once.  Everything that could differ between two runs is fixed (seeds, one thread per worker, a policy
+that is reset), so figures do not depend on `jobs`.
 """
 
 from __future__ import annotations
 
-import os
+import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -20,8 +21,8 @@ from vla_driver.evaluate.statistics import mean_ci, ratio_ci, wilson_ci
 from vla_driver.policies.pruning_settings import PruningSettings
 from vla_driver.policies.registry import make_policy, require_checkpoint
 from vla_driver.sim.rollout import drive_route, ticks_per_plan
-from vla_driver.sim.workers import run_isolated
-from vla_driver.types import InvalidInput
+from vla_driver.sim.workers import run_isolated, share_cores
+from vla_driver.types import EngineReport, InvalidInput, Policy
 
 Row = dict[str, Any]
 
@@ -37,6 +38,10 @@ _MEANS: Final[Mapping[str, Callable[[Row], float]]] = {
 }
 
 
+#: A worker drives so many routes before a new one takes its place, which ends whatever a library may leak.
+ROUTES_PER_PROCESS: Final = 25
+
+
 @dataclass(frozen=True)
 class Job:
     """One route for one worker.  `scenario` is a sim.scenario.Scenario."""
@@ -48,30 +53,48 @@ class Job:
     plan_hz: float
     pruning: PruningSettings | None = None
     device: str = 'auto'
+    engine: str = 'auto'
+
+
+#: What this worker drives with: the part of a `Job` that says it, and the policy.
+_loaded: list[tuple[Job, Policy]] = []
+
+
+def _policy(job: Job, expert: Callable[[], Policy]) -> Policy:
+    """Return the job's policy, the one of this process's last job where a checkpoint would be loaded again."""
+    same = replace(job, index=0, scenario=None)
+    if _loaded and _loaded[0][0] == same:
+        return _loaded[0][1]
+    policy = make_policy(job.policy, job.model, expert, job.pruning, device=job.device, engine=job.engine, threads=1)
+    _loaded[:] = [(same, policy)] if job.model is not None else []
+    return policy
 
 
 def run_job(job: Job) -> Row:
     """Drive one scenario in this process and return its row (plain JSON values)."""
     from vla_driver.sim.simulation import Simulation
 
-    if job.policy in ('model', 'blind'):
-        import torch
-
-        # Reductions depend on the number of threads; one thread makes figures independent of `jobs`.
-        torch.set_num_threads(1)
-        torch.manual_seed(0)
     started = time.perf_counter()
     with Simulation(job.scenario, render=False) as simulation:
-        policy = make_policy(job.policy, job.model, simulation.expert, job.pruning, device=job.device)
+        policy = _policy(job, simulation.expert)
         if policy.needs.pictures:
             simulation.start_rendering()
+        if (torch := sys.modules.get('torch')) is not None:  # graphs drive without it
+            # Reductions depend on the number of threads; one thread makes figures independent of `jobs`.
+            torch.set_num_threads(1)
+            torch.manual_seed(0)
+        ready = time.perf_counter()
         result, statistics = drive_route(simulation, policy, plan_hz=job.plan_hz)
     return {
         'index': job.index,
         **result.as_dict(),
         'plans': dict(statistics.plans),
         'refusals': dict(statistics.reasons),
-        'plan_ms': float(np.median(statistics.plan_ms)) if statistics.plan_ms else 0.0,
+        'ticks': statistics.ticks,
+        'stages_ms': statistics.medians_ms(),
+        'plan_ms': statistics.medians_ms()['plan'],
+        'engine': asdict(policy.engine),
+        'start_s': ready - started,
         'wall_s': time.perf_counter() - started,
     }
 
@@ -85,11 +108,13 @@ def run_scenarios(
     jobs: int = 1,
     pruning: PruningSettings | None = None,
     device: str = 'auto',
+    engine: str = 'auto',
     on_row: Callable[[Row], None] | None = None,
 ) -> list[Row]:
     """Drive every scenario in `jobs` worker processes and return the rows in the scenarios' order.
 
-    device: where the model runs (`choose_device`).  on_row: called with each row as it arrives, in any order.
+    device, engine: where the model runs and what computes it (`load_policy`); every row names what did, at one thread.
+    on_row: called with each row as it arrives, in any order.
     Raises WorkerError naming the scenario if one could not be driven: a figure over the rest would hide the failure.
     """
     ticks_per_plan(plan_hz)
@@ -98,11 +123,12 @@ def run_scenarios(
         raise InvalidInput(f'jobs is {jobs}, expected at least 1')
     if not scenarios:
         raise InvalidInput('no scenarios to drive, expected at least one')
-    work = [Job(k, scenario, policy, checkpoint, plan_hz, pruning, device) for k, scenario in enumerate(scenarios)]
-    # Drawing may use the cores that are left; it is the same with any number of threads, sums of floats are not.
-    environment = {'LP_NUM_THREADS': str(max(1, (os.cpu_count() or 1) // jobs)), 'OMP_NUM_THREADS': '1'}
+    work = [
+        Job(k, scenario, policy, checkpoint, plan_hz, pruning, device, engine) for k, scenario in enumerate(scenarios)
+    ]
     rows: dict[int, Row] = {}
-    for index, row in run_isolated(run_job, work, jobs=jobs, environment=environment):
+    answers = run_isolated(run_job, work, jobs=jobs, environment=share_cores(jobs), per_process=ROUTES_PER_PROCESS)
+    for index, row in answers:
         rows[index] = row
         if on_row is not None:
             on_row(row)
@@ -140,6 +166,34 @@ def summarise(rows: Sequence[Row]) -> dict[str, Any]:
             plans[source] = plans.get(source, 0) + count
     summary['plans'] = plans
     return summary
+
+
+def throughput(rows: Sequence[Row], wall_s: float) -> dict[str, Any]:
+    """Return how fast an evaluation ran that took `wall_s`, starting its workers included.
+
+    ticks_per_s: simulated ticks of 0.1 s over all workers per second; stages_ms: of each stage the median over routes
+    of its median (observe and plan run at the plan's rate, the others at every tick); start_s: the median time from a
+    route's begin to its first tick (network, traffic, checkpoint, town).
+    """
+    ticks = sum(row['ticks'] for row in rows)
+    stages = {name: float(np.median([row['stages_ms'][name] for row in rows])) for name in rows[0]['stages_ms']}
+    return {
+        'ticks': ticks,
+        'wall_s': wall_s,
+        'ticks_per_s': ticks / wall_s,
+        'stages_ms': stages,
+        'start_s': float(np.median([row['start_s'] for row in rows])),
+    }
+
+
+def engine_of(rows: Sequence[Row]) -> EngineReport:
+    """Return what computed the plans of all routes; where workers differed, both are named."""
+
+    def named(key: str) -> str:
+        return ' / '.join(sorted({str(row['engine'][key]) for row in rows if row['engine'][key]}))
+
+    threads = max(row['engine']['threads'] for row in rows)
+    return EngineReport(named('engine'), named('provider'), named('precision'), threads, named('note'))
 
 
 def compare(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:

@@ -39,6 +39,12 @@ def mean_ci(values: npt.ArrayLike, resamples: int = RESAMPLES) -> tuple[float, f
     return _percentiles(array[_draws(len(array), resamples)].mean(axis=1))
 
 
+def median_ci(values: npt.ArrayLike, resamples: int = RESAMPLES) -> tuple[float, float]:
+    """Return the 95 % bootstrap interval of the median of `values` [N]."""
+    array = np.asarray(values, dtype=np.float64)
+    return _percentiles(np.median(array[_draws(len(array), resamples)], axis=1))
+
+
 def ratio_ci(numerators: npt.ArrayLike, denominators: npt.ArrayLike, resamples: int = RESAMPLES) -> tuple[float, float]:
     """Return the 95 % interval of sum(numerators) / sum(denominators), units [N] drawn whole.
 

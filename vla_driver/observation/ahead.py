@@ -8,10 +8,12 @@ pictures come (a bag that is read) leaves that off: then everything is decoded w
 
 A picture is decoded on arrival if
   - it is probably in a set, and that set is probably the one that will be planned from: see `foresight`.  A planner
-    slower than its cameras leaves the others alone;
+    slower than its cameras leaves the others alone; and
   - no earlier picture of its camera that was decoded on arrival still waits to be looked at.  So at most one picture
-    of a camera is decoded in vain for whatever nobody foresaw: another camera is lost, the odometry stays away; and
-  - while a tick runs, it is the first of its camera: a tick of unforeseen length costs one set in vain.
+    of a camera is decoded in vain for whatever nobody foresaw: another camera is lost, the odometry stays away.
+Of 100 sets at 20 Hz, ticks of 0.09 s take 57 and have up to 4 % more pictures decoded than theirs; ticks of 0.1 s take
+51, up to 6 % more; ticks whose lengths vary by half take 71, 17 % more.  Where a camera is lost, 50 of 400 pictures of
+the others are decoded.  (test/observation/test_ahead.py, in a time of its own.)
 Else it waits.  It is thought of again when its set is complete, when a tick begins to plan, when one ends, and when
 another picture of its camera is done.  A tick that asks for a picture gets it in any case.
 
@@ -104,7 +106,6 @@ class DecodeAhead:
         self._foresight = Foresight(anchor)
         self._lanes: dict[str, list[_Work]] = {}  # by arrival
         self._floors: dict[str, float] = {}  # stamps in the newest set: what is earlier is in none to come
-        self._tried: set[str] = set()  # cameras of which a picture was decoded ahead while this tick runs
         self._open: set[Future[_Decoded]] = set()  # ordered, and not done
         self._on = False
         self._decoded = self._ahead = self._in_vain = self._cancelled = 0
@@ -183,7 +184,6 @@ class DecodeAhead:
         """A set that was held is planned from, and let go at the end."""
         with self._lock:
             self._foresight.tick_began(self._clock())
-            self._tried.clear()
         try:
             yield
         finally:
@@ -241,12 +241,9 @@ class DecodeAhead:
                 if self._may_begin(work, lane):
                     self._begin(work, self._calibration(camera))
                     self._ahead += 1
-                    self._tried.add(camera)
 
     def _may_begin(self, work: _Work, lane: list[_Work]) -> bool:
         if any(other.future is not None and not other.free for other in lane):
-            return False
-        if work.camera in self._tried and self._foresight.busy:
             return False
         if work.in_order:
             return all(other.future is None or other.finished for other in lane)

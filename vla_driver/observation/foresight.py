@@ -76,11 +76,6 @@ class Foresight:
             self._ticks_s.append(now_s - self._began_s)
         self._began_s = None
 
-    @property
-    def busy(self) -> bool:
-        """Whether the planner is at work."""
-        return self._began_s is not None
-
     def is_matched(self, camera: str, stamp_s: float) -> bool:
         """Whether a picture with this stamp is probably the nearest of its camera to one of the anchor's.
 

@@ -241,17 +241,18 @@ class EarlyByHead(Early):
     pruner_name = 'early-head'
 
     def __init__(self, opened: OpenedGraphs, block: int, budget: TokenBudget) -> None:
-        self.front, self.late = f'head{block}', f'late{block}'
-        self.graphs = ('rig', self.front, self.late)
+        self.front, self.head, self.late = f'early{block}', f'head{block}', f'late{block}'
+        self.graphs = ('rig', self.front, self.head, self.late)
         super().__init__(opened, budget)
 
     def choose(self, given: Mapping[str, Any], seen: Mapping[str, Any]) -> tuple[Index, npt.NDArray[Any]]:
         """See `Early`."""
-        return self.own_choice(seen['scores'], given['present']), seen['left_features']
+        judged = self.sessions[self.head].run({**given, **seen})
+        return self.own_choice(judged['scores'], given['present']), judged['completed']
 
 
 class EarlyInTorch(Early):
-    """By any other source of scores."""
+    """By any other source of scores that looks at the units' states alone."""
 
     def __init__(self, opened: OpenedGraphs, stage: BeforeBlock) -> None:
         block = stage.pruner.block
@@ -271,8 +272,8 @@ class EarlyInTorch(Early):
 
         pruner, left = self.stage.pruner, seen['left_features']
         with torch.inference_mode():
-            states, received = torch.from_numpy(seen['unit_states']), torch.from_numpy(seen['received'])
-            kept = pruner.choose(states, received, self.torch_tokens(left, given['present']), self.budget)
+            states = torch.from_numpy(seen['unit_states'])
+            kept = pruner.choose(states, None, self.torch_tokens(left, given['present']), self.budget)
             if pruner.head is not None:
                 completed = self.stage.complete(states, torch.from_numpy(left)).numpy()
                 left = np.where(given['present'][:, self.camera, None], completed, left)

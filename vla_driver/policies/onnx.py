@@ -39,7 +39,7 @@ class OnnxPolicy:
         self._memory: MemoryState[Array] = MemoryState(manifest.ages_s, manifest.tolerance_s, manifest.reset_gap_s)
         self._nothing = np.zeros((manifest.sizes['pooled'], manifest.sizes['width']), np.float32)
         self._way: Way = Whole(opened)
-        self._in_torch: NativePolicy | None = None  # while a pruner works inside the language model
+        self._in_torch: NativePolicy | None = None  # while a pruner looks inside the model
         self._pruning: tuple[Any, TokenBudget | None] = (None, None)
         self._rays: Array | None = None  # of the rig whose constants the way has
         self._seen_s = 0.0
@@ -53,9 +53,7 @@ class OnnxPolicy:
     def engine(self) -> EngineReport:
         """What computes."""
         if self._in_torch is not None:
-            note = (
-                f'pruner {self._pruning[0].name} works inside the language model, where no graph is cut: torch runs it'
-            )
+            note = f'pruner {self._pruning[0].name} looks at attention inside the model, where no graph is cut'
             return self._in_torch.engine.noting(note)
         return self._opened.engine
 

@@ -8,6 +8,7 @@ does not depend on how fast the machine is: the same scenario and policy give th
 
 from __future__ import annotations
 
+import statistics
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -39,11 +40,30 @@ class Tick:
 
 @dataclass
 class RolloutStatistics:
-    """What the planner did on a route: how many plans from which source, how long they took (wall clock)."""
+    """What the planner did on a route: how many plans from which source, how long everything took (wall clock).
+
+    observe_ms, plan_ms: of every plan, the pictures and what was made of them; control_ms, step_ms: of every tick, the
+    controller (with whoever watches) and the simulator (traffic, scorer).
+    """
 
     plans: Counter[str] = field(default_factory=Counter)
     reasons: Counter[str] = field(default_factory=Counter)
+    observe_ms: list[float] = field(default_factory=list)
     plan_ms: list[float] = field(default_factory=list)
+    control_ms: list[float] = field(default_factory=list)
+    step_ms: list[float] = field(default_factory=list)
+
+    @property
+    def ticks(self) -> int:
+        """How many ticks were driven."""
+        return len(self.step_ms)
+
+    def medians_ms(self) -> dict[str, float]:
+        """Return stage -> median time; 0 where it never ran."""
+        stages = {
+            'observe': self.observe_ms, 'plan': self.plan_ms, 'control': self.control_ms, 'step': self.step_ms,
+        }  # fmt: skip
+        return {name: statistics.median(times) if times else 0.0 for name, times in stages.items()}
 
 
 def ticks_per_plan(plan_hz: float) -> int:
@@ -73,25 +93,41 @@ def drive_route(
     planner = Planner(policy)
     planner.reset()
     controller = TrajectoryController()
-    statistics = RolloutStatistics()
+    seen = RolloutStatistics()
     plan: Plan | None = None
     tick = 0
     while not simulation.done and simulation.time_s < max_seconds:
         observation = None
+        clock = _Clock()
         if tick % every == 0:
             observation = simulation.observe()
-            started = time.perf_counter()
+            clock.lap(seen.observe_ms)
             plan = planner.answer(Observed(observation)).plan
             assert plan is not None  # an observation has odometry, and the world waits
-            statistics.plan_ms.append(1e3 * (time.perf_counter() - started))
-            statistics.plans[plan.source.value] += 1
+            clock.lap(seen.plan_ms)
+            seen.plans[plan.source.value] += 1
             if plan.reason:
                 # Numbers differ from tick to tick; what counts is the kind of objection.
-                statistics.reasons[' '.join(plan.reason.split()[:2])] += 1
+                seen.reasons[' '.join(plan.reason.split()[:2])] += 1
         assert plan is not None  # the first tick plans
         command = controller.command(plan, simulation.ego, simulation.time_s)
         if on_tick is not None:
             on_tick(Tick(simulation.time_s, plan, command, observation))
+        clock.lap(seen.control_ms)
         simulation.step(command)
+        clock.lap(seen.step_ms)
         tick += 1
-    return simulation.result(), statistics
+    return simulation.result(), seen
+
+
+class _Clock:
+    """A stopwatch that starts anew at every lap."""
+
+    def __init__(self) -> None:
+        self._since_s = time.perf_counter()
+
+    def lap(self, times_ms: list[float]) -> None:
+        """Append the time since the last lap."""
+        now_s = time.perf_counter()
+        times_ms.append(1e3 * (now_s - self._since_s))
+        self._since_s = now_s

@@ -12,8 +12,12 @@ import pytest
 from vla_driver.bag.recording import ReceivedPlan, Recording, spread
 from vla_driver.evaluate.cost.latency import (
     SIZE,
+    Condition,
     bench_rig,
+    conditions_of,
+    engine_of,
     figures,
+    limit_of,
     procedural_bases,
     road_like_jpeg,
     texture_strength,
@@ -91,3 +95,31 @@ def test_a_silent_transport_is_a_finding_where_it_is_compared() -> None:
     answer = figures(Recording([]), 20, dict.fromkeys(CAMERA_NAMES, 3), silence_allowed=True)
     assert answer['rate_hz'] == 0.0 and answer['camera_to_path_ms'] is None
     assert answer['images_lost'] == 6 * 17 and answer['images_sent'] == 120
+
+
+def test_conditions_are_every_combination() -> None:
+    found = conditions_of(['jpeg', 'raw'], [10.0, 20.0], [0, 2], [''], ['auto'])
+    assert len(found) == 8 and found[0] == Condition('jpeg', 10.0, 0, '', 'auto')
+    assert [one.load for one in found[:2]] == [0, 2]
+    assert found[-1].describe() == 'raw at 20 Hz, beside 2 busy processes'
+    assert (found[0].transport, found[-1].transport, found[0].shared_memory) == ('compressed', 'raw', True)
+    default = Condition('raw-default', 10.0, 1, 'torch', 'float32')
+    assert (default.transport, default.shared_memory) == ('raw', False)
+    assert default.describe() == 'raw, default transports at 10 Hz, beside 1 busy process, torch, float32'
+
+
+def test_a_rate_that_is_not_held_has_a_cause() -> None:
+    stages = {'wait': {'p50': 70.0}, 'decode': {'p50': 30.0}, 'vision': {'p50': 25.0}, 'total': {'p50': 125.0}}
+    row = {'rate_hz': 15.0, 'camera_rate_hz': 20.0, 'stages_ms': stages}
+    assert limit_of(row) == 'a set takes the planner 55 ms, most of it decode (30 ms), and comes every 50 ms'
+    assert limit_of({**row, 'rate_hz': 19.9}) == ''
+    quick = {**stages, 'decode': {'p50': 3.0}}
+    assert limit_of({**row, 'stages_ms': quick}).endswith('so the cores were busy with other things')
+    assert limit_of({**row, 'stages_ms': {}}) == 'no plan says what its time went into'
+
+
+def test_which_engine_ran_is_in_the_diagnostics() -> None:
+    told = {'planner: plan': {'engine': 'onnx', 'provider': 'CPUExecutionProvider', 'threads': '2'}, 'other': {}}
+    found = engine_of(told)
+    assert found == {'engine': 'onnx', 'provider': 'CPUExecutionProvider', 'threads': '2', 'precision': None}
+    assert set(engine_of({'planner: plan': {}}).values()) == {None}

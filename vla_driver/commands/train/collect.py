@@ -13,6 +13,8 @@ from pathlib import Path
 
 from vla_driver.commands.train.arguments import add_setting, settings_of
 from vla_driver.data.collection import CollectionRun, collect
+from vla_driver.settings.options import add_options
+from vla_driver.settings.policy import PolicyParameters
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,6 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         add_setting(parser, CollectionRun, name, None, words, form='g' if name == 'seconds' else 's')
     parser.add_argument('--model', default='', help='checkpoint that drives in a DAgger round; none: the expert alone')
     add_setting(parser, CollectionRun, 'learner', None, 'share of the time the model drives')
+    add_options(parser, PolicyParameters, 'engine')
 
 
 def run(args: argparse.Namespace) -> int:

@@ -9,7 +9,9 @@ pictures would decode faster or slower than the real thing.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -29,6 +31,81 @@ TARGET_KB: Final = 330.0
 FRAMES: Final = 8
 #: Plans of the first seconds are left out: caches, discovery and the model's first passes.
 WARM_UP_S: Final = 3.0
+
+#: What is sent: JPEGs, raw pictures, and raw pictures without the shared-memory profile.
+PICTURES: Final = ('jpeg', 'raw', 'raw-default')
+
+
+@dataclass(frozen=True)
+class Condition:
+    """One run.  pictures: of PICTURES; load: busy processes beside it; engine: '' for the planner's own choice."""
+
+    pictures: str
+    rate_hz: float
+    load: int
+    engine: str
+    precision: str
+
+    @property
+    def transport(self) -> str:
+        """How the planner takes the pictures."""
+        return 'compressed' if self.pictures == 'jpeg' else 'raw'
+
+    @property
+    def shared_memory(self) -> bool:
+        """Whether the shared-memory profile is used."""
+        return self.pictures != 'raw-default'
+
+    def describe(self) -> str:
+        """Return a few words: 'raw at 10 Hz, beside 2 busy processes'."""
+        words = {'jpeg': 'JPEG', 'raw': 'raw', 'raw-default': 'raw, default transports'}[self.pictures]
+        load = f', beside {self.load} busy process{"es" if self.load > 1 else ""}' if self.load else ''
+        engine = ''.join(f', {word}' for word in (self.engine, self.precision) if word not in ('', 'auto'))
+        return f'{words} at {self.rate_hz:g} Hz{load}{engine}'
+
+
+def conditions_of(
+    pictures: Sequence[str],
+    rates_hz: Sequence[float],
+    loads: Sequence[int],
+    engines: Sequence[str],
+    precisions: Sequence[str],
+) -> list[Condition]:
+    """Return every combination, those that differ by load or engine alone beside each other."""
+    each = itertools.product(pictures, rates_hz, loads, engines, precisions)
+    return list(dict.fromkeys(itertools.starmap(Condition, each)))
+
+
+def engine_of(values: Mapping[str, Mapping[str, str]]) -> dict[str, str | None]:
+    """Return what a planner's diagnostics say of the engine that ran; None for what they do not say."""
+    names = ('engine', 'provider', 'precision', 'threads')
+    told = next((found for name, found in values.items() if name.startswith('planner') and 'engine' in found), {})
+    return {name: told.get(name) for name in names}
+
+
+def limit_of(row: Mapping[str, Any]) -> str:
+    """Return why a run's sets did not all get a plan, in words, or nothing where the rate was held.
+
+    row: the figures of a run, with `camera_rate_hz`.  What a set takes is what the planner does one after the other;
+    waiting for its turn and for DDS is not part of it.
+    """
+    rate_hz, period_ms = row['camera_rate_hz'], 1e3 / row['camera_rate_hz']
+    if row['rate_hz'] >= HELD * rate_hz:
+        return ''
+    works = {name: stage['p50'] for name, stage in row['stages_ms'].items() if name not in _NO_WORK}
+    if not works:
+        return 'no plan says what its time went into'
+    takes_ms, largest = sum(works.values()), max(works, key=lambda name: works[name])
+    waits = '' if takes_ms > 0.9 * period_ms else '; so the cores were busy with other things'
+    return (
+        f'a set takes the planner {takes_ms:.0f} ms, most of it {largest} ({works[largest]:.0f} ms), '
+        f'and comes every {period_ms:.0f} ms{waits}'
+    )
+
+
+#: A rate counts as held from this share of the pictures' on: first and last plans are not whole periods apart.
+HELD: Final = 0.99
+_NO_WORK: Final = ('wait', 'total', 'publish and receive')
 
 
 def _layers(base: Image, seed: int) -> tuple[FloatPicture, FloatPicture]:
@@ -147,6 +224,7 @@ def figures(
         'camera_to_path_ms': spread(latency) if latency else None,
         'stages_ms': {name: spread(values) for name, values in stages.items()},
         'plans': len(recording.plans),
+        'sets': dict(recording.sets),
         'plans_counted': len(latency),
         'sets_sent': ticks,
         'images_sent': ticks * len(CAMERA_NAMES),

@@ -86,6 +86,7 @@ class RouteCache:
                 plan_hz=plan_hz,
                 jobs=jobs,
                 pruning=settings,
+                engine='torch',  # the reference, in which the open-loop figures beside these are computed
                 on_row=store,
             )
         return [there[key] for key in keys]

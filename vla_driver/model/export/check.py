@@ -19,7 +19,8 @@ from vla_driver.model.export.manifest import Manifest, RefusedGraphs
 from vla_driver.model.export.sample import Arrays
 
 #: One graph at work: arrays by name in, outputs by name out; more may be given than it takes.
-Run = Callable[[Mapping[str, npt.NDArray[Any]]], Mapping[str, npt.NDArray[Any]]]
+Given = Mapping[str, npt.NDArray[Any]]
+Run = Callable[[Given], Given]
 
 #: Scores order tokens and are no distances: how far they may be off, as a share of their length.
 _SCORES_OFF = {'float32': 1e-3, 'bfloat16': 0.1}
@@ -64,22 +65,28 @@ def run_paths(runs: Mapping[str, Run], sample: Arrays) -> Arrays:
         if 'recon' in runs and encode == 'encode':
             position = runs['recon_rig'](rig)['recon_position']
             made['recon.scores'] = runs['recon']({**feeds, 'recon_position': position})['scores']
-    for name in runs:
-        kind, block = name.rstrip('0123456789'), name.lstrip('abcdefghijklmnopqrstuvwxyz')
-        late = f'late{block}'
-        if kind not in ('early', 'head') or late not in runs:
+    for early in [name for name in runs if name.startswith('early')]:
+        block = early.removeprefix('early')
+        if (late := runs.get(f'late{block}')) is None:
             continue
-
-        def on(given: dict[str, npt.NDArray[Any]], name: str = name, late: str = late) -> Arrays:
-            seen = runs[name](given)
-            states = np.take_along_axis(seen['unit_states'], index[..., None, None], axis=1)
-            more = {'kept_index': index, 'kept_states': states, 'of_camera': sample['of_camera']}
-            return {**seen, **runs[late]({**given, **seen, **more})}
-
-        given = on(remembering(on(first)['pooled']))
-        made[f'{name}.controls'] = given['controls']
-        made[f'{name}.scores'] = given['scores' if kind == 'head' else 'received']
+        for way, head in ((early, None), (f'head{block}', runs.get(f'head{block}'))):
+            if way not in runs:
+                continue
+            before = _early(runs[early], head, late, first, sample)
+            after = _early(runs[early], head, late, remembering(before['pooled']), sample)
+            made |= {f'{way}.{name}': after[name] for name in ('controls', 'scores') if name in after}
     return made
+
+
+def _early(early: Run, head: Run | None, late: Run, given: Given, sample: Arrays) -> Arrays:
+    """Return what the way with a cut in front of a block gives at one tick."""
+    index, seen = sample['kept_index'], dict(early(given))
+    if head is not None:
+        judged = head({**given, **seen})
+        seen |= {'scores': judged['scores'], 'left_features': judged['completed']}
+    states = np.take_along_axis(seen['unit_states'], index[..., None, None], axis=1)
+    more = {'kept_index': index, 'kept_states': states, 'of_camera': sample['of_camera']}
+    return {**seen, **late({**given, **seen, **more})}
 
 
 def plan_error_m(manifest: Manifest, sample: Arrays, made: Arrays) -> dict[str, float]:

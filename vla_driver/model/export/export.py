@@ -30,6 +30,7 @@ from vla_driver.model.export.graphs import (
     EarlyGraph,
     EncodeGraph,
     Graph,
+    HeadGraph,
     LateGraph,
     ReconGraph,
     ReconRigGraph,
@@ -134,7 +135,9 @@ def graphs_of(model: VlaModel, folder: Path) -> tuple[dict[str, Graph], dict[str
     for block in range(1, len(model.vision.blocks)):
         graphs[f'early{block}'] = EarlyGraph(model, block)
         if (own := folder / early_folder(block)).is_dir():
-            graphs[f'head{block}'] = EarlyGraph(model, block, load_early_pruner(own).head)
+            head = load_early_pruner(own).head
+            assert head is not None
+            graphs[f'head{block}'] = HeadGraph(model, head)
             pruners[early_folder(block)] = digest_of(own)
         graphs[f'late{block}'] = LateGraph(model, block)
     return graphs, pruners
@@ -155,6 +158,7 @@ def _to_onnx(graph: Graph, model: VlaModel) -> Any:
             dynamic_shapes=(shapes,) if any(shapes) else None,
             external_data=False,
             verbose=False,
+            optimize=False,  # a third of the time; runtimes do it again, and no slower
         )
         assert program is not None
         return program.model_proto
@@ -163,15 +167,13 @@ def _to_onnx(graph: Graph, model: VlaModel) -> Any:
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Keep the exporter's remarks about its own insides from the user."""
-    logger = logging.getLogger('torch.onnx')
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    logging.disable(logging.WARNING)
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter('ignore')
         try:
             yield
         finally:
-            logger.setLevel(level)
+            logging.disable(logging.NOTSET)
 
 
 class _Weights:

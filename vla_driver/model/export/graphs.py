@@ -10,8 +10,8 @@ model/tokens.py, and K: how many tokens stay.
     encode   pictures, ego, rig                             -> features, pooled, text         a pruner's `select`
     rest     features, index, kept, remembered, ego, rig    -> controls                       stands between these two
     recon    features, valid, rig                           -> scores of ReconPruner
-    early{b} pictures, rig                                  -> states and tokens before block b, attention to come
-    head{b}  the same, with the head of the checkpoint      -> states, scores, and tokens completed
+    early{b} pictures, rig                                  -> states of units before block b, tokens as they leave
+    head{b}  states, tokens                                 -> scores of the checkpoint's own head, tokens completed
     late{b}  states, index, camera, remembered, ego, rig    -> controls, pooled
 
 The memory stays outside: what earlier ticks left (`pooled`) comes back as `remembered_*`.  What is not valid in it does
@@ -217,6 +217,7 @@ def _examples(model: VlaModel) -> dict[str, Tensor]:
         'left_features': torch.zeros(1, s.tokens, s.width),
         'kept_index': torch.arange(kept).unsqueeze(0),
         'kept_features': torch.zeros(1, kept, s.width),
+        'unit_states': torch.zeros(1, s.tokens, s.unit, s.patch_width),
         'kept_states': torch.zeros(1, kept, s.unit, s.patch_width),
         'of_camera': torch.zeros(1, kept, dtype=torch.int64),
     }
@@ -363,29 +364,41 @@ class ReconRigGraph(Graph):
 class EarlyGraph(Graph):
     """Everything before a pruner in front of vision block `block`.
 
-    states [1, N, patches, d]; left [1, N, D]: the tokens that these make as they are, completed by the head where there
-    is one; with a head its scores [1, N], without one the attention [1, N] that units receive in the block to come.
+    unit_states [1, N, patches, d]; left_features [1, N, D]: the tokens that these make as they are.
     """
 
-    def __init__(self, model: VlaModel, block: int, head: EarlyHead | None = None) -> None:
+    outputs = ('unit_states', 'left_features')
+
+    def __init__(self, model: VlaModel, block: int) -> None:
         super().__init__(model)
         if not 1 <= block < len(model.vision.blocks):
             raise InvalidInput(f'block {block}; allowed: 1 to {len(model.vision.blocks) - 1} of this encoder')
-        self.block, self.head = block, head
-        self.inputs = (*self.pictures, 'present', *EGO, *RIG)
-        self.outputs = ('unit_states', 'left_features', 'scores' if head is not None else 'received')
+        self.block = block
+        self.inputs = (*self.pictures, 'present', *RIG)
 
     def compute(self, given: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
         """See `Graph`."""
         vision, x = self.model.vision, self.encoded(given)
         for block in list(vision.blocks)[: self.block]:
             x = block(x, vision.layout)
-        valid = given['present'][:, self.camera]
-        states, left = vision.by_token(x), vision.merged(x, valid)
-        if self.head is None:
-            return states, left, vision.received(self.block, x)
-        completed = torch.where(valid.unsqueeze(-1), self.head.complete(states, left), left)
-        return states, completed, self.head(states)
+        return vision.by_token(x), vision.merged(x, given['present'][:, self.camera])
+
+
+class HeadGraph(Graph):
+    """A trained head on what `EarlyGraph` gives: scores [1, N], and the tokens that leave, completed [1, N, D]."""
+
+    inputs = ('unit_states', 'left_features', 'present')
+    outputs = ('scores', 'completed')
+
+    def __init__(self, model: VlaModel, head: EarlyHead) -> None:
+        super().__init__(model)
+        self.head = head
+
+    def compute(self, given: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
+        """See `Graph`."""
+        states, left = given['unit_states'], given['left_features']
+        valid = given['present'][:, self.camera].unsqueeze(-1)
+        return self.head(states), torch.where(valid, self.head.complete(states, left), left)
 
 
 class LateGraph(Graph):

@@ -122,7 +122,8 @@ class ActorBatcher:
                 bodies[k], instances['paint'][k] = self._look(actor)
                 instances['label'][k] = actor.kind, actor.actor_id
         heads, head_bodies = self._signals(signals)
-        everything = np.concatenate([instances, heads])
+        everything = np.empty(n + len(heads), INSTANCE)
+        everything[:n], everything[n:] = instances, heads
         scale = everything['scale'].astype(np.float64)
         scale[n:][head_bodies == BODY_INDEX['signal']] = 2.2
         centres = everything['place'].astype(np.float64)
@@ -158,7 +159,7 @@ class ActorBatcher:
         return self._looks[key]
 
     def _signals(self, signals: Sequence[SignalHead]) -> tuple[npt.NDArray[np.void], npt.NDArray[np.intp]]:
-        parts = [np.zeros(0, INSTANCE)]
+        parts: list[bytes] = []
         bodies: list[int] = []
         for head in signals:
             key = (head.x_m, head.y_m, head.z_m, head.yaw_rad)
@@ -166,9 +167,9 @@ class ActorBatcher:
                 self._poles[key] = self._head_and_poles(head)
             instances = self._poles[key]
             instances['turn'][0, 3] = float(head.state)
-            parts.append(instances.copy())
+            parts.append(instances.tobytes())
             bodies += [BODY_INDEX['signal']] + [BODY_INDEX['post']] * (len(instances) - 1)
-        return np.concatenate(parts), np.array(bodies, np.intp)
+        return np.frombuffer(b''.join(parts), INSTANCE), np.array(bodies, np.intp)
 
     def _head_and_poles(self, head: SignalHead) -> npt.NDArray[np.void]:
         """Return the head's instance, then its pole's; over a lane, a mast arm leads to the right-hand roadside."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import cv2
 import moderngl
 import numpy as np
 import numpy.typing as npt
@@ -30,10 +31,9 @@ ACTOR_REACH_M = 160.0
 #: The depth label of the sky, metres.
 SKY_DEPTH_M = FAR_M
 
-#: DrawElementsIndirectCommand of OpenGL 4.3.
-_COMMAND = np.dtype(
-    [('count', '<u4'), ('instances', '<u4'), ('first', '<u4'), ('base', '<i4'), ('base_instance', '<u4')]
-)
+#: The columns of a DrawElementsIndirectCommand of OpenGL 4.3, five 32-bit integers.
+_COUNT, _INSTANCES, _FIRST, _BASE, _BASE_INSTANCE = range(5)
+_COMMAND_BYTES = 20
 _GL_PACKAGES = 'libegl1 libegl-mesa0 libgl1 libgl1-mesa-dri libopengl0'
 
 
@@ -120,13 +120,12 @@ class Renderer:
         ).astype('<f4')
         base = np.concatenate([[0], np.cumsum([len(m.positions) for m in BODY_MESHES])])
         counts = [m.indices.size for m in BODY_MESHES]
-        self._bodies = np.zeros(len(BODY_MESHES), _COMMAND)
-        self._bodies['count'] = counts
-        self._bodies['first'] = np.concatenate([[0], np.cumsum(counts)[:-1]])
-        self._bodies['base'] = base[:-1]
+        self._bodies = np.zeros((len(BODY_MESHES), 5), '<u4')  # every body's draw command
+        self._bodies[:, _COUNT], self._bodies[:, _BASE] = counts, base[:-1]
+        self._bodies[:, _FIRST] = np.cumsum(counts) - counts
         indices = np.concatenate([m.indices.ravel() for m in BODY_MESHES]).astype('<u4')
         self._instances = context.buffer(reserve=INSTANCE.itemsize * 1024, dynamic=True)
-        self._commands = context.buffer(reserve=_COMMAND.itemsize * 4096, dynamic=True)
+        self._commands = context.buffer(reserve=_COMMAND_BYTES * 4096, dynamic=True)
         self._body_vertices = context.buffer(vertices.tobytes())
         self._body_indices = context.buffer(indices.tobytes())
         self._corners = context.buffer(np.array([-1, -1, 1, -1, -1, 1, 1, 1], '<f4').tobytes())
@@ -160,6 +159,7 @@ class Renderer:
         self._range = context.texture(size, 1, dtype='f4')
         self._full = context.framebuffer([self._colour, self._labels, self._range], depth)
         self._plain = context.framebuffer([self._colour], depth)
+        self._pixels = np.empty((size[1], size[0], 4), np.uint8)
 
     def render(
         self,
@@ -189,31 +189,34 @@ class Renderer:
     ) -> list[tuple[slice, slice, slice]]:
         """Write all cameras' instances and draw commands; return each camera's town, body and shadow commands."""
         town = self._town
-        commands, instances, ranges = [], [], []
+        commands, rows, ranges = [], [], []
         at, base = 0, 0
         for view, seen in zip(views, chosen, strict=True):
             chunks = visible(view, town.centres[:-1], town.radii[:-1], TOWN_REACH_M)
-            chunks = np.append(chunks, len(town.centres) - 1)
-            static = np.zeros(len(chunks), _COMMAND)
-            static['count'], static['first'], static['instances'] = town.count[chunks], town.first[chunks], 1
+            static = np.append(chunks, len(town.centres) - 1)
             bodies = batch.bodies_at(seen, view.eye)
             order = np.argsort(bodies, kind='stable')
-            kinds, numbers = np.unique(bodies, return_counts=True)
-            moving = self._bodies[kinds]
-            moving['instances'] = numbers
-            moving['base_instance'] = base + np.concatenate([[0], np.cumsum(numbers)[:-1]]) if len(kinds) else 0
+            numbers = np.bincount(bodies, minlength=len(self._bodies))
+            kinds = np.flatnonzero(numbers)
+            starts = base + np.cumsum(numbers) - numbers
             shaded = seen[batch.shadows[seen]]
-            shadow = np.zeros(1, _COMMAND)
+            command = np.zeros((len(static) + len(kinds) + 1, 5), '<u4')
+            town_part, body_part = command[: len(static)], command[len(static) : -1]
+            town_part[:, _COUNT], town_part[:, _FIRST], town_part[:, _INSTANCES] = (
+                town.count[static], town.first[static], 1
+            )  # fmt: skip
+            body_part[:] = self._bodies[kinds]
+            body_part[:, _INSTANCES], body_part[:, _BASE_INSTANCE] = numbers[kinds], starts[kinds]
             # Arrays are drawn with (count, instances, first, base_instance): the index base is not read.
-            shadow['count'], shadow['instances'] = 4, len(shaded)
-            shadow['base'] = base + len(seen)
-            instances += [batch.instances[seen[order]], batch.instances[shaded]]
+            command[-1] = 4, len(shaded), 0, base + len(seen), 0
+            rows += [seen[order], shaded]
             base += len(seen) + len(shaded)
-            commands += [static, moving, shadow]
-            edges = np.cumsum([at, len(static), len(moving), 1])
-            ranges.append((slice(edges[0], edges[1]), slice(edges[1], edges[2]), slice(edges[2], edges[3])))
-            at = int(edges[3])
-        instance_bytes, command_bytes = np.concatenate(instances).tobytes(), np.concatenate(commands).tobytes()
+            commands.append(command)
+            town_end, end = at + len(static), at + len(command)
+            ranges.append((slice(at, town_end), slice(town_end, end - 1), slice(end - 1, end)))
+            at = end
+        instance_bytes = batch.instances[np.concatenate(rows)].tobytes()
+        command_bytes = np.concatenate(commands).tobytes()
         if len(instance_bytes) > self._instances.size:
             self._instances = self._context.buffer(reserve=2 * len(instance_bytes), dynamic=True)
             self._bind_instances()
@@ -267,14 +270,15 @@ class Renderer:
 
     def _read(self, labels: bool) -> dict[str, CameraRender]:
         width, height = self._views.atlas_size
-        rgb = np.frombuffer(self._colour.read(), np.uint8).reshape(height, width, 4)
+        self._plain.read_into(self._pixels, components=4)
         if labels:
             marks = np.frombuffer(self._labels.read(), np.uint16).reshape(height, width, 2)
             depth = np.frombuffer(self._range.read(), np.float32).reshape(height, width)
         out: dict[str, CameraRender] = {}
         for camera, (x, y, w, h) in zip(self._views.rig, self._views.bands, strict=True):
             part = np.s_[y : y + h, x : x + w]
-            picture = np.ascontiguousarray(rgb[part][..., :3])
+            # Read with the format it was drawn in and cut here: GL converts ten times slower.
+            picture: Image = cv2.cvtColor(self._pixels[part], cv2.COLOR_RGBA2RGB)  # type: ignore[assignment]
             if labels:
                 out[camera.name] = CameraRender(
                     picture, marks[part][..., 0].astype(np.uint8), marks[part][..., 1].copy(), depth[part].copy()

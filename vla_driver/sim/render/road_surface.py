@@ -8,6 +8,7 @@ All shapes are in the network's coordinates (metres).  Elevation is ignored: the
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -51,7 +52,7 @@ class RoadSurface:
     junctions: BaseGeometry
     markings: list[Marking] = field(default_factory=list)
 
-    @property
+    @cached_property
     def paved(self) -> BaseGeometry:
         """Road and sidewalk together."""
         return _areas_only(shapely.union_all([self.road, self.sidewalk]))

@@ -9,7 +9,8 @@ projects.  Each chunk is one contiguous range of indices with a bounding sphere 
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +32,8 @@ CURB_HEIGHT_M = 0.13
 MARKING_HEIGHT_M = 0.012
 TERRAIN_HEIGHT_M = -0.04
 TERRAIN_REACH_M = 1500.0
+#: The colour of a part that is painted later.
+_UNPAINTED = (0.0, 0.0, 0.0)
 
 #: What the static vertex shader reads.  colour: RGB, and the semantic class in alpha.
 STATIC_VERTEX = np.dtype([('position', '<f4', 3), ('colour', 'u1', 4), ('detail', '<f4', 3)])
@@ -54,32 +57,63 @@ class TownMesh:
 
 def build_town(net: sumolib.net.Net, look: Look) -> TownMesh:
     """Return the mesh of a network read with `withInternal=True`, in the light and colours of a look."""
-    surface = read_surface(net)
-    rng = np.random.default_rng((look.seed, 0))
-    paint = _Paint(rng)
+    ground = _ground(net)
+    paint = _Paint(np.random.default_rng((look.seed, 0)))
     light = Light.of(look)
     cells: dict[tuple[int, int], list[tuple[MeshArrays, SemanticClass]]] = {}
-
-    def put(place: npt.ArrayLike, mesh: MeshArrays, label: SemanticClass) -> None:
-        x, y = np.floor(np.asarray(place, dtype=np.float64) / CHUNK_M).astype(int)
-        cells.setdefault((int(x), int(y)), []).append((mesh, label))
-
-    for centre, cell in _grid(surface.paved):
-        put(centre, _flat(surface.road.intersection(cell), 0.0, paint.asphalt, Layer.ASPHALT), SemanticClass.ROAD)
-        walk = surface.sidewalk.intersection(cell)
-        put(centre, _flat(walk, CURB_HEIGHT_M, paint.paving, Layer.PAVING), SemanticClass.SIDEWALK)
-    for start, mesh in _curbs(surface.sidewalk, paint.curb):
-        put(start, mesh, SemanticClass.SIDEWALK)
-    for marking in surface.markings:
-        colour = paint.yellow if marking.yellow else paint.white
-        put(marking.points.mean(axis=0), _strip(marking, colour), marking.label)
-    for item in place_scenery(surface, look.seed):
-        put(item.place, item.mesh, item.label)
-
+    for part in ground.parts:
+        colours = np.broadcast_to(getattr(paint, part.paint), part.mesh.colours.shape)
+        cells.setdefault(part.cell, []).append((replace(part.mesh, colours=colours), part.label))
+    for item in place_scenery(ground.surface, look.seed):
+        cells.setdefault(_cell(item.place), []).append((item.mesh, item.label))
     chunks = [_bake(parts, light) for _, parts in sorted(cells.items())]
     chunks = [chunk for chunk in chunks if len(chunk[1])]
-    chunks.append(_bake([(_terrain(surface, paint), SemanticClass.TERRAIN)], light))
-    return _assemble(chunks, surface)
+    chunks.append(_bake([(_terrain(ground.surface, paint), SemanticClass.TERRAIN)], light))
+    return _assemble(chunks, ground.surface)
+
+
+@dataclass(frozen=True)
+class _GroundPart:
+    """A piece of the ground without its colour.  paint: the name of the colour in `_Paint`."""
+
+    cell: tuple[int, int]
+    mesh: MeshArrays
+    label: SemanticClass
+    paint: str
+
+
+@dataclass(frozen=True)
+class _Ground:
+    """What is the same in every look of a town."""
+
+    surface: RoadSurface
+    parts: tuple[_GroundPart, ...]
+
+
+@lru_cache(maxsize=8)  # as many as `load_network` keeps: one process draws a town in many looks
+def _ground(net: sumolib.net.Net) -> _Ground:
+    surface = read_surface(net)
+    parts: list[_GroundPart] = []
+
+    def put(place: npt.ArrayLike, mesh: MeshArrays, label: SemanticClass, paint: str) -> None:
+        if len(mesh.indices):
+            parts.append(_GroundPart(_cell(place), mesh, label, paint))
+
+    for centre, cell in _grid(surface.paved):
+        put(centre, _flat(surface.road.intersection(cell), 0.0, Layer.ASPHALT), SemanticClass.ROAD, 'asphalt')
+        walk = surface.sidewalk.intersection(cell)
+        put(centre, _flat(walk, CURB_HEIGHT_M, Layer.PAVING), SemanticClass.SIDEWALK, 'paving')
+    for start, mesh in _curbs(surface.sidewalk):
+        put(start, mesh, SemanticClass.SIDEWALK, 'curb')
+    for marking in surface.markings:
+        paint = 'yellow' if marking.yellow else 'white'
+        put(marking.points.mean(axis=0), _strip(marking), marking.label, paint)
+    return _Ground(surface, tuple(parts))
+
+
+def _cell(place: npt.ArrayLike) -> tuple[int, int]:
+    x, y = np.floor(np.asarray(place, dtype=np.float64) / CHUNK_M).astype(int)
+    return int(x), int(y)
 
 
 class _Paint:
@@ -104,7 +138,7 @@ def _grid(area: BaseGeometry) -> list[tuple[FloatArray, BaseGeometry]]:
     ]
 
 
-def _flat(area: BaseGeometry, height: float, colour: FloatArray, layer: Layer) -> MeshArrays:
+def _flat(area: BaseGeometry, height: float, layer: Layer, colour: npt.ArrayLike = _UNPAINTED) -> MeshArrays:
     points, faces = triangulate(area)
     mesh = MeshBuilder(3)
     if len(points):
@@ -113,7 +147,7 @@ def _flat(area: BaseGeometry, height: float, colour: FloatArray, layer: Layer) -
     return mesh.build()
 
 
-def _strip(marking: Marking, colour: FloatArray) -> MeshArrays:
+def _strip(marking: Marking) -> MeshArrays:
     """A flat ribbon along the marking's polyline [N, 2]; an arrow's tip narrows to a point."""
     mesh = MeshBuilder(3)
     points, half = marking.points, 0.5 * marking.width_m
@@ -125,11 +159,11 @@ def _strip(marking: Marking, colour: FloatArray) -> MeshArrays:
     k = np.arange(n - 1)
     faces = np.vstack([np.column_stack([k, n + k, k + 1]), np.column_stack([k + 1, n + k, n + k + 1])])
     detail = np.column_stack([both / GROUND_TILE_M, np.full(2 * n, float(Layer.ASPHALT))])
-    mesh.add(np.column_stack([both, np.full(2 * n, MARKING_HEIGHT_M)]), faces, (0, 0, 1), colour, detail)
+    mesh.add(np.column_stack([both, np.full(2 * n, MARKING_HEIGHT_M)]), faces, (0, 0, 1), _UNPAINTED, detail)
     return mesh.build()
 
 
-def _curbs(sidewalk: BaseGeometry, colour: FloatArray) -> list[tuple[FloatArray, MeshArrays]]:
+def _curbs(sidewalk: BaseGeometry) -> list[tuple[FloatArray, MeshArrays]]:
     """Vertical faces all around the sidewalk, in pieces shorter than a chunk: (start [2], mesh)."""
     found = []
     for polygon in shapely.get_parts(sidewalk):
@@ -143,14 +177,14 @@ def _curbs(sidewalk: BaseGeometry, colour: FloatArray) -> list[tuple[FloatArray,
                 for a, b in itertools.pairwise(piece):
                     normal = np.array([b[1] - a[1], a[0] - b[0], 0.0]) / max(float(np.linalg.norm(b - a)), 1e-9)
                     quad = [[*a, TERRAIN_HEIGHT_M], [*b, TERRAIN_HEIGHT_M], [*b, CURB_HEIGHT_M], [*a, CURB_HEIGHT_M]]
-                    mesh.add(quad, [[0, 1, 2], [0, 2, 3]], normal, colour, (0, 0, float(Layer.PLAIN)))
+                    mesh.add(quad, [[0, 1, 2], [0, 2, 3]], normal, _UNPAINTED, (0, 0, float(Layer.PLAIN)))
                 found.append((piece[0], mesh.build()))
     return found
 
 
 def _terrain(surface: RoadSurface, paint: _Paint) -> MeshArrays:
     x0, y0, x1, y1 = np.asarray(surface.road.bounds) + TERRAIN_REACH_M * np.array([-1, -1, 1, 1])
-    return _flat(shapely.box(x0, y0, x1, y1), TERRAIN_HEIGHT_M, paint.grass, Layer.GRASS)
+    return _flat(shapely.box(x0, y0, x1, y1), TERRAIN_HEIGHT_M, Layer.GRASS, paint.grass)
 
 
 def _bake(

@@ -61,7 +61,10 @@ class ViewSet:
 
     def __init__(self, rig: CameraRig) -> None:
         self.rig = rig
-        self._projections = [projection(camera) for camera in rig]
+        self._mounts = np.stack([camera.base_from_camera for camera in rig])
+        self._projections = np.stack([projection(camera) for camera in rig])
+        # With depth z = 1, clip (x, y, w = 1) is a linear map of the ray (x, y, 1): invert it.
+        self._pixel_rays = np.linalg.inv(self._projections[:, [0, 1, 3], :3])
         heights = [camera.height for camera in rig]
         tops = np.concatenate([[0], np.cumsum(heights)]).astype(int)
         self.atlas_size = (max(camera.width for camera in rig), int(tops[-1]))
@@ -70,23 +73,19 @@ class ViewSet:
 
     def at(self, ego_pose: FloatArray) -> list[View]:
         """Return each camera's view from `ego_pose` [3]."""
-        base = world_from_base(ego_pose)
-        views = []
-        for camera, clip_from_camera in zip(self.rig, self._projections, strict=True):
-            pose = base @ camera.base_from_camera
-            rotation, eye = pose[:3, :3], pose[:3, 3]
-            camera_from_world = np.eye(4)
-            camera_from_world[:3, :3] = rotation.T
-            camera_from_world[:3, 3] = -rotation.T @ eye
-            matrix = clip_from_camera @ camera_from_world
-            # Sides of the frustum (Gribb and Hartmann): clip.w +- clip.x >= 0, clip.w +- clip.y >= 0.
-            x, y, w = matrix[[0, 1, 3]]
-            planes = np.stack([w + x, w - x, w + y, w - y])
-            planes /= np.linalg.norm(planes[:, :3], axis=1, keepdims=True)
-            # With depth z = 1, clip (x, y, w = 1) is a linear map of the ray (x, y, 1): invert it.
-            pixel_rays = np.linalg.inv(clip_from_camera[[0, 1, 3]][:, :3])
-            views.append(View(matrix, rotation @ pixel_rays, eye, rotation[:, 2], planes))
-        return views
+        poses = world_from_base(ego_pose) @ self._mounts
+        rotations, eyes = poses[:, :3, :3], poses[:, :3, 3]
+        camera_from_world = np.zeros_like(poses)
+        camera_from_world[:, :3, :3] = rotations.transpose(0, 2, 1)
+        camera_from_world[:, :3, 3] = -np.einsum('kji,kj->ki', rotations, eyes)
+        camera_from_world[:, 3, 3] = 1.0
+        matrices = self._projections @ camera_from_world
+        # Sides of the frustum (Gribb and Hartmann): clip.w +- clip.x >= 0, clip.w +- clip.y >= 0.
+        x, y, w = matrices[:, 0], matrices[:, 1], matrices[:, 3]
+        planes = np.stack([w + x, w - x, w + y, w - y], axis=1)
+        planes /= np.sqrt((planes[..., :3] ** 2).sum(axis=2, keepdims=True))
+        rays = rotations @ self._pixel_rays
+        return [View(*view) for view in zip(matrices, rays, eyes, rotations[:, :, 2], planes, strict=True)]
 
 
 def visible(view: View, centres: FloatArray, radii: FloatArray, reach_m: float) -> npt.NDArray[np.intp]:
