@@ -346,20 +346,7 @@ def recording() -> Iterator[list[tuple[str, str, Any, Any]]]:
         asked.append(('publishes', topic, message_type, profile))
         return MagicMock(qos_profile=profile)
 
-<<<<<<< HEAD
     def listen(self: Any, message_type: type, topic: str, callback: Any, profile: Any, **how: Any) -> MagicMock:
-=======
-    def listen(
-        self: Any,
-        message_type: type,
-        topic: str,
-        callback: Any,
-        profile: Any,
-        *,
-        strict: bool = True,
-        group: Any = None,
-    ) -> MagicMock:
->>>>>>> cdd441297c037c08cc9a22a5055af3350f38b78c
         asked.append(('subscribes', topic, message_type, profile))
         return MagicMock()
 
