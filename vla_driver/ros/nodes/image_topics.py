@@ -155,7 +155,7 @@ class ImageTopics:
             self._chosen.trigger()
         if transport == 'raw' and self._why_copied:
             self._node.get_logger().warning(
-                f'raw pictures are received by rclpy, which takes about twice the processor time: {self._why_copied}'
+                f'raw pictures are received by rclpy, which takes more processor time: {self._why_copied}'
             )
             self._why_copied = ''
         self._times[camera].tick()
