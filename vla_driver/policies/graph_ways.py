@@ -19,7 +19,7 @@ import numpy.typing as npt
 from vla_driver.model.export.opened import OpenedGraphs
 from vla_driver.model.export.sample import Arrays, of_camera
 from vla_driver.model.pruning.budget import TokenBudget
-from vla_driver.model.pruning.choosing import camera_sizes, keep_best, selection_of
+from vla_driver.model.pruning.choosing import Chooser, selection_of
 from vla_driver.policies.stopwatch import Stopwatch
 from vla_driver.types import InvalidInput, Selection
 
@@ -51,7 +51,7 @@ class Way(abc.ABC):
     graphs: tuple[str, ...]
 
     def __init__(self, opened: OpenedGraphs) -> None:
-        self.sessions = opened.open(*self.graphs)
+        self.sessions = dict(opened.open(*self.graphs))
         self.manifest = opened.manifest
         self.rig: Arrays = {}
 
@@ -81,7 +81,9 @@ class Whole(Way):
 
 
 class _Cut(Way):
-    """A way with a pruner in it."""
+    """A way with a pruner in it; `behind` is the graph behind the cut."""
+
+    behind: str
 
     def __init__(self, opened: OpenedGraphs, budget: TokenBudget) -> None:
         super().__init__(opened)
@@ -89,13 +91,13 @@ class _Cut(Way):
         self.names = self.manifest.camera_names
         self.cells = of_camera(self.manifest)
         self.camera = self.cells[0]
-        budget.least(camera_sizes(self.camera, len(self.names)), self.names)
-        budget.total(len(self.camera))
+        self._choose = Chooser(self.camera, self.names, budget)
+        self.sessions[self.behind] = opened.settled(self.behind, self._choose.total)
         self._chosen: tuple[Index, Scores | None] | None = None
 
     def own_choice(self, scores: Scores, present: npt.NDArray[np.bool_]) -> Index:
         """Return which tokens stay [1, K] by scores [1, N]; present [1, C]."""
-        kept = keep_best(scores[0], self.camera, self.names, present[0, self.camera], self.budget)[None]
+        kept = self._choose(scores[0], present[0, self.camera])[None]
         self._chosen = kept, scores[0]
         return kept
 
@@ -135,7 +137,7 @@ class Behind(_Cut):
     """Tokens leave between encoder and language model."""
 
     graphs: tuple[str, ...] = ('rig', 'encode', 'rest')
-    encode = 'encode'
+    encode, behind = 'encode', 'rest'
 
     def run(self, tick: Mapping[str, Any], watch: Stopwatch) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
         """See `Way`."""
@@ -145,7 +147,7 @@ class Behind(_Cut):
         index, kept = self.choose(given, seen)
         watch.mark('pruner')
         feeds = {**given, 'features': seen['features'], 'kept_index': index, 'kept_features': kept}
-        controls = self.sessions['rest'].run(feeds)['controls']
+        controls = self.sessions[self.behind].run(feeds)['controls']
         watch.mark('rest')
         return controls, seen['pooled']
 
@@ -210,7 +212,6 @@ class Early(_Cut):
     """Units leave in front of a block of the vision encoder."""
 
     front: str
-    late: str
 
     def run(self, tick: Mapping[str, Any], watch: Stopwatch) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
         """See `Way`."""
@@ -226,7 +227,7 @@ class Early(_Cut):
             'kept_states': seen['unit_states'][:, index[0]],
             'of_camera': self.camera[index],
         }
-        made = self.sessions[self.late].run(feeds)
+        made = self.sessions[self.behind].run(feeds)
         watch.mark('rest')
         return made['controls'], made['pooled']
 
@@ -241,8 +242,8 @@ class EarlyByHead(Early):
     pruner_name = 'early-head'
 
     def __init__(self, opened: OpenedGraphs, block: int, budget: TokenBudget) -> None:
-        self.front, self.late = f'head{block}', f'late{block}'
-        self.graphs = ('rig', self.front, self.late)
+        self.front, self.behind = f'head{block}', f'late{block}'
+        self.graphs = ('rig', self.front, self.behind)
         super().__init__(opened, budget)
 
     def choose(self, given: Mapping[str, Any], seen: Mapping[str, Any]) -> tuple[Index, npt.NDArray[Any]]:
@@ -255,8 +256,8 @@ class EarlyInTorch(Early):
 
     def __init__(self, opened: OpenedGraphs, stage: BeforeBlock) -> None:
         block = stage.pruner.block
-        self.front, self.late = f'early{block}', f'late{block}'
-        self.graphs = ('rig', self.front, self.late)
+        self.front, self.behind = f'early{block}', f'late{block}'
+        self.graphs = ('rig', self.front, self.behind)
         super().__init__(opened, stage.budget)
         self.stage = stage
 

@@ -109,7 +109,8 @@ def _write(model: VlaModel, folder: Path, work: Path, on_graph: Callable[[str, i
     # What scores tokens runs in one go with what makes them: a call less, and nothing is copied between.
     for name, graph in graphs.items():
         if graph.behind:
-            made[name] = joined(made[graph.behind], made[name])
+            # The text is for pruners of torch, which look at it; these do not.
+            made[name] = joined(made[graph.behind], made[name], without=('text',))
     for name, one in made.items():
         weights.share(one, work / f'{name}.onnx')
     weights.close()

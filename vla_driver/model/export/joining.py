@@ -7,11 +7,11 @@ from __future__ import annotations
 from typing import Any
 
 
-def joined(first: Any, second: Any) -> Any:
+def joined(first: Any, second: Any, without: tuple[str, ...] = ()) -> Any:
     """Return the onnx.ModelProto that runs `first` and then `second` on it.
 
     Inputs of the same name are one; an input of `second` that `first` puts out is taken from there.  Names inside the
-    second graph are set apart.
+    second graph are set apart.  without: outputs that nobody wants any more; runtimes leave out what only they need.
     """
     import onnx
 
@@ -25,7 +25,9 @@ def joined(first: Any, second: Any) -> Any:
         return name if not name or name in shared else f'second/{name}'
 
     graph.input.extend(more)
-    graph.output.extend(second.graph.output)
+    outputs = [one for one in (*first.graph.output, *second.graph.output) if one.name not in without]
+    del graph.output[:]
+    graph.output.extend(outputs)
     for tensor in second.graph.initializer:
         kept = graph.initializer.add()
         kept.CopyFrom(tensor)

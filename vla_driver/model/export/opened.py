@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -82,6 +83,15 @@ class OpenedGraphs:
             self._sessions |= opened
             return opened
         raise RefusedGraphs(f'graphs {self.folder}: {"; ".join(reasons)}')
+
+    def settled(self, name: str, kept: int) -> Session:
+        """Return a session of an open graph for `kept` tokens alone; where that fails, the one for any number."""
+        assert self.provider is not None
+        try:
+            wanted = dataclasses.replace(self.wanted, kept=kept)
+            return open_graph(self.folder / f'{name}.onnx', self.provider, wanted)
+        except NoProvider:
+            return self._sessions[name]
 
     def _open_on(self, provider: str, names: Sequence[str]) -> dict[str, Session]:
         opened = {}

@@ -33,6 +33,8 @@ Array = npt.NDArray[Any]
 
 OPENVINO_EP, OPENVINO, CPU_EP = 'OpenVINOExecutionProvider', 'OpenVINO', 'CPUExecutionProvider'
 CUDA_EP, TENSORRT_EP = 'CUDAExecutionProvider', 'TensorrtExecutionProvider'
+#: The one free dimension that graphs have.
+KEPT: Final = 'K'
 #: Beside the graphs: what OpenVINO has compiled of them.
 COMPILED: Final = 'compiled'
 #: Their names of precisions.
@@ -50,6 +52,8 @@ class Wanted:
     device: str = 'cpu'
     precision: str = 'float32'
     threads: int = 0
+    #: How many tokens stay (K), where that is settled: fixed shapes run a tenth faster than free ones.
+    kept: int | None = None
 
     @property
     def thread_count(self) -> int:
@@ -114,6 +118,8 @@ def _ort_options(wanted: Wanted) -> Any:
     options.inter_op_num_threads = 1
     options.add_session_config_entry('session.intra_op.allow_spinning', '0')
     options.add_session_config_entry('session.inter_op.allow_spinning', '0')
+    if wanted.kept is not None:
+        options.add_free_dimension_override_by_name(KEPT, wanted.kept)
     return options
 
 
@@ -167,12 +173,22 @@ def _open_openvino(path: Path, wanted: Wanted) -> Session:
     core = _openvino_core()
     if 'CPU' not in core.available_devices:
         raise NoProvider('OpenVINO has no device CPU here')
+    model: Any = path
+    if wanted.kept is not None:
+        model = core.read_model(path)
+        model.reshape(
+            {
+                one.any_name: [size.get_length() if size.is_static else wanted.kept for size in one.partial_shape]
+                for one in model.inputs
+                if one.partial_shape.is_dynamic
+            }
+        )
     if os.access(path.parent, os.W_OK):
         # What it compiled for this processor is kept beside the graphs, and goes with them: half of the start.
         settings = {**_openvino_settings(wanted), 'CACHE_DIR': str(path.parent / COMPILED)}
         with contextlib.suppress(Exception):  # damaged, or written by another version: compiled again below
-            return OpenVinoSession(core.compile_model(path, 'CPU', settings), wanted.precision)
-    return OpenVinoSession(core.compile_model(path, 'CPU', _openvino_settings(wanted)), wanted.precision)
+            return OpenVinoSession(core.compile_model(model, 'CPU', settings), wanted.precision)
+    return OpenVinoSession(core.compile_model(model, 'CPU', _openvino_settings(wanted)), wanted.precision)
 
 
 def _open_cpu_ep(path: Path, wanted: Wanted) -> Session:

@@ -47,6 +47,22 @@ def best_within(
     return np.stack([_best_of_row(row, camera, quotas, total) for row in scores])
 
 
+class Chooser:
+    """`keep_best` for tick after tick of the same cameras and budget: what is the same is worked out once.
+
+    camera [N]: numbers into `names`.  Raises `InvalidInput` for a budget that the tokens cannot satisfy.
+    """
+
+    def __init__(self, camera: npt.NDArray[np.integer], names: Sequence[str], budget: TokenBudget) -> None:
+        self._camera = camera
+        self._quotas = budget.least(camera_sizes(camera, len(names)), names)
+        self.total = budget.total(len(camera))
+
+    def __call__(self, scores: npt.NDArray[np.float32], valid: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
+        """Return the indices [K], ascending, of the tokens of highest score [N] that stay; see `keep_best`."""
+        return _best_of_row(ranked(scores, valid), self._camera, self._quotas, self.total)
+
+
 def keep_best(
     scores: npt.NDArray[np.float32],
     camera: npt.NDArray[np.integer],
