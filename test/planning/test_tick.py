@@ -15,6 +15,7 @@ from vla_driver.geometry import unicycle
 from vla_driver.observation.ready import NotReady, Observed
 from vla_driver.planning.tick import Outcome, Planner, TickLimits
 from vla_driver.types import (
+    NO_ENGINE,
     NO_PICTURES,
     PLAN_STEPS,
     CameraSelection,
@@ -37,6 +38,7 @@ class StraightOn:
 
     name = 'straight-on'
     needs = NO_PICTURES
+    engine = NO_ENGINE
 
     def __init__(self, error: Exception | None = None, acceleration: float = 0.0) -> None:
         self.error, self.acceleration = error, acceleration

@@ -234,11 +234,11 @@ def _checkpoints() -> Finding:
     from vla_driver.model.checkpoint import shipped_models
     from vla_driver.policies.registry import DEFAULT_CHECKPOINTS, make_policy
 
-    loaded, problems = [], []
+    loaded: dict[str, str] = {}
+    problems = []
     for name, checkpoint in DEFAULT_CHECKPOINTS.items():
         try:
-            make_policy(name)
-            loaded.append(checkpoint)
+            loaded[checkpoint] = make_policy(name).engine.describe()
         except (VlaDriverError, ImportError, OSError) as error:
             problems.append(f'{checkpoint}: {error}')
     if problems:
@@ -246,7 +246,7 @@ def _checkpoints() -> Finding:
         there = set(DEFAULT_CHECKPOINTS.values()) <= set(shipped_models())
         remedy = 'mend what is said above first' if there else 'a complete clone has them in models/'
         return Finding('checkpoints', state, '; '.join(problems), remedy)
-    return Finding('checkpoints', 'ok', f'loaded: {", ".join(loaded)}')
+    return Finding('checkpoints', 'ok', ', '.join(f'{checkpoint}: {engine}' for checkpoint, engine in loaded.items()))
 
 
 CHECKS: Final[tuple[Callable[[], Finding], ...]] = (
