@@ -173,7 +173,7 @@ def _open_openvino(path: Path, wanted: Wanted) -> Session:
     core = _openvino_core()
     if 'CPU' not in core.available_devices:
         raise NoProvider('OpenVINO has no device CPU here')
-    model: Any = path
+    settings = _openvino_settings(wanted)
     if wanted.kept is not None:
         model = core.read_model(path)
         model.reshape(
@@ -183,12 +183,14 @@ def _open_openvino(path: Path, wanted: Wanted) -> Session:
                 if one.partial_shape.is_dynamic
             }
         )
+        return OpenVinoSession(core.compile_model(model, 'CPU', settings), wanted.precision)
     if os.access(path.parent, os.W_OK):
-        # What it compiled for this processor is kept beside the graphs, and goes with them: half of the start.
-        settings = {**_openvino_settings(wanted), 'CACHE_DIR': str(path.parent / COMPILED)}
+        # What it compiled for this processor is kept beside the graphs, and goes with them: half of the start.  Not so
+        # what is compiled for one number of tokens: there would be 40 MB for every budget that somebody tries.
+        kept = {**settings, 'CACHE_DIR': str(path.parent / COMPILED)}
         with contextlib.suppress(Exception):  # damaged, or written by another version: compiled again below
-            return OpenVinoSession(core.compile_model(model, 'CPU', settings), wanted.precision)
-    return OpenVinoSession(core.compile_model(model, 'CPU', _openvino_settings(wanted)), wanted.precision)
+            return OpenVinoSession(core.compile_model(path, 'CPU', kept), wanted.precision)
+    return OpenVinoSession(core.compile_model(path, 'CPU', settings), wanted.precision)
 
 
 def _open_cpu_ep(path: Path, wanted: Wanted) -> Session:
