@@ -70,6 +70,9 @@ def test_graphs_that_give_something_else_are_refused(copied: Path, observe: Call
         (lambda g: (g / MANIFEST).write_text('[]'), 'manifest.json cannot be read'),
         (lambda g: (g / SAMPLE).write_bytes(b'PK'), 'sample.npz cannot be read'),
         (lambda g: (g / SAMPLE).unlink(), 'sample.npz cannot be read'),
+        (lambda g: (g / SAMPLE).write_bytes((g / SAMPLE).read_bytes()[:-3000]), 'sample.npz cannot be read'),
+        (lambda g: np.savez(g / SAMPLE, other=1), 'the sample does not run'),
+        (lambda g: shutil.copy(g / 'rest.onnx', g / 'tick.onnx'), 'the sample does not run'),
         (lambda g: (g / 'tick.onnx').write_bytes(b'no graph'), 'tick.onnx does not open'),
         (lambda g: (g / 'tick.onnx').unlink(), 'tick.onnx does not open'),
         (lambda g: (g / WEIGHTS).write_bytes(b''), 'does not open'),
@@ -80,6 +83,26 @@ def test_damaged_folders_are_refused(
 ) -> None:
     spoil(copied / 'graphs')
     assert why in _refusal(copied, observe)
+
+
+def test_a_pruner_that_is_gone_is_no_longer_the_graphs_own(copied: Path) -> None:
+    policy = load_policy(copied, engine='onnx', threads=1)
+    shutil.rmtree(copied / 'pruner')
+    assert policy.own_pruner('recon') is None  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize('there', ['manifest.json', 'graphs.txt', 'keep/manifest.json'])
+def test_nothing_but_graphs_is_replaced(copied: Path, tmp_path: Path, there: str) -> None:
+    from vla_driver.model.export.export import export_checkpoint
+
+    theirs = tmp_path / 'web' / there
+    theirs.parent.mkdir(parents=True)
+    theirs.write_text('{}')
+    with pytest.raises(InvalidInput, match='other things than graphs'):
+        export_checkpoint(copied, tmp_path / 'web')
+    assert theirs.read_text() == '{}'
+    with pytest.raises(InvalidInput, match='is a file: name a folder'):
+        export_checkpoint(copied, theirs)
 
 
 def test_a_pruner_whose_graphs_fail_changes_nothing(copied: Path, observe: Callable[..., Observation]) -> None:

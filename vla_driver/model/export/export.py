@@ -41,9 +41,9 @@ from vla_driver.model.export.graphs import (
     shapes_of,
 )
 from vla_driver.model.export.joining import joined
-from vla_driver.model.export.manifest import SAMPLE, WEIGHTS, GraphEntry, Manifest, digest_of
+from vla_driver.model.export.manifest import MANIFEST, SAMPLE, WEIGHTS, GraphEntry, Manifest, digest_of
 from vla_driver.model.export.sample import Arrays, sample_index, sample_rays, sample_ticks
-from vla_driver.model.export.session import CPU_EP, Wanted, open_graph
+from vla_driver.model.export.session import COMPILED, CPU_EP, Wanted, open_graph
 from vla_driver.model.native.loading import load_model
 from vla_driver.model.native.vla import VlaModel
 from vla_driver.model.pruning.registry import early_folder
@@ -77,8 +77,7 @@ def export_checkpoint(
     if (kind := checkpoint_kind(folder)) != VlaConfig.model_type:
         raise InvalidInput(f'checkpoint {folder} is a {kind!r}: only native ones are exported; it runs in torch')
     target = Path(out) if out is not None else folder / 'graphs'
-    if target.exists() and not (target / 'manifest.json').is_file() and any(target.iterdir()):
-        raise InvalidInput(f'{target} is not empty and holds no graphs: name another folder')
+    _refuse_other_folders(target)
     model = load_model(folder, auxiliary=False).requires_grad_(False)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -90,6 +89,20 @@ def export_checkpoint(
     except OSError as error:
         raise InvalidInput(f'graphs cannot be written to {target}: {error}; name another folder') from error
     return target
+
+
+def _refuse_other_folders(target: Path) -> None:
+    """Raise `InvalidInput` for a folder in which there is anything but graphs: it would be gone."""
+    if not target.exists():
+        return
+    if not target.is_dir():
+        raise InvalidInput(f'{target} is a file: name a folder')
+    found = sorted(one.name for one in target.iterdir())
+    ours = {MANIFEST, WEIGHTS, SAMPLE, COMPILED}
+    others = [name for name in found if name not in ours and not name.endswith('.onnx')]
+    # Others have a manifest.json, too.
+    if others or (found and not {MANIFEST, WEIGHTS} <= set(found)):
+        raise InvalidInput(f'{target} is not empty and holds other things than graphs: name another folder')
 
 
 def _replace(target: Path, work: Path, aside: Path) -> None:

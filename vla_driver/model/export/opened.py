@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
@@ -58,8 +60,8 @@ class OpenedGraphs:
 
     def has_pruner(self, folder: str) -> bool:
         """Whether there are graphs of the checkpoint's own pruner in this folder of it, as it is now."""
-        made_of = self.manifest.pruners.get(folder)
-        return made_of is not None and made_of == digest_of(self.checkpoint / folder)
+        made_of, there = self.manifest.pruners.get(folder), self.checkpoint / folder
+        return made_of is not None and there.is_dir() and made_of == digest_of(there)
 
     def open(self, *names: str) -> dict[str, Session]:
         """Return sessions of these graphs, which must make up a way (`check.run_paths`).
@@ -99,7 +101,13 @@ class OpenedGraphs:
             where = (CPU_EP, Wanted(threads=self.wanted.threads)) if name in OF_RIG else (provider, self.wanted)
             opened[name] = self._sessions.get(name) or open_graph(self.folder / f'{name}.onnx', *where)
         precision = opened[names[-1]].precision
-        check_runs(self.manifest, self._sample_of_folder(), {n: s.run for n, s in opened.items()}, precision, provider)
+        sample = self._sample_of_folder()
+        try:
+            check_runs(self.manifest, sample, {name: one.run for name, one in opened.items()}, precision, provider)
+        except RefusedGraphs:
+            raise
+        except Exception as error:  # a graph, sample or manifest that is not what it is called must not stop torch
+            raise RefusedGraphs(f'the sample does not run: {error!r}') from error
         return opened
 
     def _sample_of_folder(self) -> Arrays:
@@ -107,7 +115,7 @@ class OpenedGraphs:
             try:
                 with np.load(self.folder / SAMPLE, allow_pickle=False) as stored:
                     self._sample = dict(stored)
-            except (OSError, ValueError) as error:
+            except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
                 raise RefusedGraphs(f'graphs {self.folder}: {SAMPLE} cannot be read: {error}') from error
         return self._sample
 
