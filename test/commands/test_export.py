@@ -44,7 +44,7 @@ def test_what_is_no_native_checkpoint_is_refused(
 ) -> None:
     (tmp_path / 'full').mkdir()
     (tmp_path / 'full' / 'photos').write_text('')
-    with pytest.raises(InvalidInput, match='is not empty and holds no graphs'):
+    with pytest.raises(InvalidInput, match='is not empty and holds other things than graphs'):
         export_checkpoint(graphs_made, tmp_path / 'full')
     assert main(['export', 'nanoo']) == 2
     assert 'nanoo' in capsys.readouterr().err

@@ -40,6 +40,11 @@ class OwnPruner:
     name: str
     block: int = 0
 
+    @property
+    def spec(self) -> str:
+        """What users call it."""
+        return f'early:{self.block}-head' if self.block else self.name
+
 
 class Way(abc.ABC):
     """From one tick's arrays to controls [1, T, 2] and pooled tokens [1, M, D].

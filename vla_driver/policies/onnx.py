@@ -4,12 +4,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from vla_driver.model.checkpoint import PRUNER_FOLDER
 from vla_driver.model.export.manifest import RefusedGraphs
 from vla_driver.model.export.opened import OpenedGraphs
 from vla_driver.model.native.arrays import ArrayBuilder, ObservationArrays
@@ -39,7 +41,8 @@ class OnnxPolicy:
         self._memory: MemoryState[Array] = MemoryState(manifest.ages_s, manifest.tolerance_s, manifest.reset_gap_s)
         self._nothing = np.zeros((manifest.sizes['pooled'], manifest.sizes['width']), np.float32)
         self._way: Way = Whole(opened)
-        self._in_torch: NativePolicy | None = None  # while a pruner looks inside the model
+        self._in_torch: NativePolicy | None = None  # while a pruner has no graphs that will do
+        self._why_torch = ''
         self._pruning: tuple[Any, TokenBudget | None] = (None, None)
         self._rays: Array | None = None  # of the rig whose constants the way has
         self._seen_s = 0.0
@@ -53,8 +56,7 @@ class OnnxPolicy:
     def engine(self) -> EngineReport:
         """What computes."""
         if self._in_torch is not None:
-            note = f'pruner {self._pruning[0].name} looks at attention inside the model, where no graph is cut'
-            return self._in_torch.engine.noting(note)
+            return self._in_torch.engine.noting(self._why_torch)
         return self._opened.engine
 
     def reset(self) -> None:
@@ -114,37 +116,60 @@ class OnnxPolicy:
         return None
 
     def set_pruning(self, pruner: Any, budget: TokenBudget | None = None) -> None:
-        """Prune visual tokens from the next tick on; None or `NoPruner`: keep all.  What is remembered stays as it is.
+        """Prune visual tokens from the next tick on; None or `NoPruner`: keep all.
 
-        pruner: an `OwnPruner`, or any that `NativePolicy` takes.  Raises `InvalidInput`, with the reason, and changes
-        nothing, for a pruner that does not fit the model, a budget that cannot be met, and a missing budget.
+        pruner: an `OwnPruner`, or any that `NativePolicy` takes.  Where its graphs are refused, or it looks inside the
+        model, torch drives with it, beginning with nothing remembered.  Raises `InvalidInput`, with the reason, and
+        changes nothing, for a pruner that does not fit the model, a budget that cannot be met, and a missing budget.
         """
-        way, in_torch = self._way_with(pruner, budget)
-        if in_torch is not None:
-            self._memory.reset()  # torch remembers in its own way
-        self._way, self._in_torch, self._rays = way, in_torch, None
-        nothing = isinstance(way, Whole) and in_torch is None
-        self._pruning = (None, None) if nothing else (pruner, budget)
+        self.prepare_pruning(pruner, budget)()
 
-    def _way_with(self, pruner: Any, budget: TokenBudget | None) -> tuple[Way, NativePolicy | None]:
+    def prepare_pruning(self, pruner: Any, budget: TokenBudget | None = None) -> Callable[[], None]:
+        """Do what takes long of `set_pruning`, while another thread may plan; what is returned does the rest.
+
+        Raises as `set_pruning` does.
+        """
+        way, in_torch, why = self._way_with(pruner, budget)
+
+        def put_in_place() -> None:
+            if in_torch is not None:
+                self._memory.reset()  # torch remembers in its own way
+            self._way, self._in_torch, self._why_torch, self._rays = way, in_torch, why, None
+            nothing = isinstance(way, Whole) and in_torch is None
+            self._pruning = (None, None) if nothing else (pruner, budget)
+
+        return put_in_place
+
+    def _way_with(self, pruner: Any, budget: TokenBudget | None) -> tuple[Way, NativePolicy | None, str]:
+        """Return the way with a pruner; the model in torch where there is none, and why there is none."""
         if pruner is None:
-            return Whole(self._opened), None
+            return Whole(self._opened), None, ''
         if isinstance(pruner, OwnPruner):
             if budget is None:
                 raise InvalidInput(f'pruner {pruner.name!r}: no token budget; give one, as in TokenBudget(ratio=0.5)')
-            return way_of(self._opened, pruner, budget), None
+            try:
+                return way_of(self._opened, pruner, budget), None, ''
+            except RefusedGraphs as error:
+                from vla_driver.model.pruning.registry import make_pruner
+
+                made = make_pruner(pruner.spec, self._opened.checkpoint / PRUNER_FOLDER)
+                return self._way, self._torch(made, budget), f'refused: {error}'
         from vla_driver.model.pruning.stage import BeforeBlock, BehindEncoder, TokenStage, as_stage
         from vla_driver.policies.graph_ways import BehindInTorch, EarlyInTorch
 
         stage = as_stage(pruner, budget)
         if stage.name == TokenStage.name:
-            return Whole(self._opened), None
-        self._torch(pruner, budget)  # tries it on the model's own shapes
-        if isinstance(stage, BehindEncoder):
-            return BehindInTorch(self._opened, stage), None
-        if isinstance(stage, BeforeBlock) and stage.pruner.source != 'attention':
-            return EarlyInTorch(self._opened, stage), None
-        return self._way, self._torch(pruner, budget)
+            return Whole(self._opened), None, ''
+        in_torch = self._torch(pruner, budget)  # tries it on the model's own shapes
+        try:
+            if isinstance(stage, BehindEncoder):
+                return BehindInTorch(self._opened, stage), None, ''
+            if isinstance(stage, BeforeBlock) and stage.pruner.source != 'attention':
+                return EarlyInTorch(self._opened, stage), None, ''
+        except RefusedGraphs as error:
+            return self._way, in_torch, f'refused: {error}'
+        why = f'pruner {pruner.name} looks at attention inside the model, where no graph is cut'
+        return self._way, in_torch, why
 
     def _torch(self, pruner: Any, budget: TokenBudget | None) -> NativePolicy:
         """Return the checkpoint in torch, with a pruner."""

@@ -105,15 +105,21 @@ def test_nothing_but_graphs_is_replaced(copied: Path, tmp_path: Path, there: str
         export_checkpoint(copied, theirs)
 
 
-def test_a_pruner_whose_graphs_fail_changes_nothing(copied: Path, observe: Callable[..., Observation]) -> None:
+@pytest.mark.parametrize(('spec', 'gone'), [('recon', 'rest'), ('random', 'rest')])
+def test_torch_drives_with_a_pruner_whose_graphs_fail(
+    copied: Path, observe: Callable[..., Observation], spec: str, gone: str
+) -> None:
     from vla_driver.model.pruning.budget import TokenBudget
 
-    policy = load_policy(copied, engine='onnx', threads=1)
-    assert policy.engine.engine == 'onnx'
-    (copied / 'graphs' / 'rest.onnx').unlink()
-    with pytest.raises(InvalidInput, match=r'rest\.onnx does not open'):
-        policy.set_pruning(policy.own_pruner('recon'), TokenBudget(ratio=0.5, floor=1))  # type: ignore[union-attr]
+    (copied / 'graphs' / f'{gone}.onnx').write_bytes(b'no graph')
+    policy = load_policy(copied, spec, TokenBudget(ratio=0.5, floor=1), engine='onnx', threads=1)
+    assert policy.engine.engine == 'torch'
+    assert f'{gone}.onnx does not open' in policy.engine.note
     assert policy.plan(observe(0)).policy == 'model'
+    assert policy.last_selection is not None  # type: ignore[union-attr]
+    policy.set_pruning(None)  # type: ignore[union-attr]
+    assert policy.engine.engine == 'onnx'
+    assert policy.plan(observe(1)).policy == 'model'
 
 
 def test_engines_by_name(copied: Path, tmp_path: Path) -> None:

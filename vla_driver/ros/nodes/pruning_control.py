@@ -4,10 +4,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Protocol, runtime_checkable
 
 from vla_driver.planning.tick import Planner
 from vla_driver.policies.pruning_settings import PruningSettings, load_pruner, prunable
+
+
+@runtime_checkable
+class Preparing(Protocol):
+    """A policy that does what takes long of `set_pruning` while another thread plans."""
+
+    def prepare_pruning(self, pruner: Any, budget: Any = None) -> Callable[[], None]:
+        """Return what puts a pruner in place; raise as `set_pruning` does."""
 
 
 class PruningControl:
@@ -41,6 +50,12 @@ class PruningControl:
         if pruner is None:
             pruner = load_pruner(wanted.pruner, self._checkpoint)
         budget = wanted.budget()
+        given = (pruner, budget if wanted.active else None)
+        # Graphs are opened and compared with their sample, which takes as long as many ticks.
+        ready = policy.prepare_pruning(*given) if isinstance(policy, Preparing) else None
         with self._planner.between_ticks:
-            policy.set_pruning(pruner, budget if wanted.active else None)
+            if ready is None:
+                policy.set_pruning(*given)
+            else:
+                ready()
         self._loaded, self._settings = (wanted.pruner, pruner), wanted
