@@ -6,7 +6,7 @@ The graphs come with a manifest (shapes, hash of the checkpoint, how far they ar
 they are compared with torch again on every machine before they drive. Those of shipped models are made by themselves.
 
   vla_driver export runs/mine/checkpoint
-  vla_driver replay data/sample_bag --model runs/mine/checkpoint --engine onnx
+  vla_driver drive --model runs/mine/checkpoint --engine onnx
 """
 
 from __future__ import annotations

@@ -11,7 +11,11 @@ from visualization_msgs.msg import MarkerArray
 from vla_driver.msg import CameraTokens, DrivingPlan, TokenSelection
 
 from vla_driver.geometry.rig import load_rig
+from vla_driver.planning.tick import Planner
+from vla_driver.policies.loading import load_policy
+from vla_driver.policies.pruning_settings import PruningSettings
 from vla_driver.ros.nodes.planner import PlannerNode
+from vla_driver.ros.nodes.pruning_control import PruningControl
 from vla_driver.ros.wire import conversions as convert
 from vla_driver.ros.wire.markers import token_markers, token_places
 from vla_driver.ros.wire.selection import from_token_selection, to_token_selection
@@ -46,6 +50,24 @@ def test_a_selection_becomes_a_message_and_back():
     message.cameras = [CameraTokens(name='front', rows=1, columns=2, kept=[2])]
     with pytest.raises(InvalidInput, match='cell 2 of camera front, which has 2'):
         from_token_selection(message)
+
+
+def test_planning_goes_on_while_graphs_are_opened(graphs_made, monkeypatch):
+    policy = load_policy(graphs_made, engine='onnx', threads=1)
+    planner = Planner(policy)
+    control = PruningControl(planner, str(graphs_made))
+    held = []
+
+    def opened(*names):
+        held.append(planner.between_ticks.locked())
+        return kept(*names)
+
+    kept = policy._opened.open
+    monkeypatch.setattr(policy._opened, 'open', opened)
+    control.change(PruningSettings('recon', 0.5))
+    assert held
+    assert not any(held)
+    assert policy.pruning[0].name == 'recon'
 
 
 def test_kept_tokens_are_shown_where_their_rays_meet_the_ground():
