@@ -61,6 +61,9 @@ class StraightOn:
 class Pruned(StraightOn):
     """Has visual tokens."""
 
+    def own_pruner(self, spec: str) -> None:
+        del spec
+
     def set_pruning(self, pruner: object, budget: object = None) -> None:
         raise AssertionError('the tick prunes nothing itself')
 

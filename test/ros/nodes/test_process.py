@@ -61,7 +61,8 @@ class Process:
         """Return whether it is reading its model: what the planner's own thread has opened so far."""
         try:
             with open(f'/proc/{self.process.pid}/maps', encoding='utf-8') as maps:
-                return 'libtorch_cpu' in maps.read()
+                opened = maps.read()
+                return any(library in opened for library in ('libtorch_cpu', 'onnxruntime_pybind'))
         except OSError:
             return False
 
@@ -84,9 +85,9 @@ def start(domain):
 ANY = [(signal.SIGINT,), (signal.SIGTERM,), (None,), (signal.SIGINT, signal.SIGINT), (signal.SIGINT, signal.SIGTERM)]
 
 
-@pytest.mark.parametrize('how', ANY)
-def test_while_the_model_is_loading(start, how):
-    node = start('planner', 'policy:=model')
+@pytest.mark.parametrize(('engine', 'how'), [*(('torch', how) for how in ANY), ('onnx', ANY[0]), ('onnx', ANY[3])])
+def test_while_the_model_is_loading(start, engine, how):
+    node = start('planner', 'policy:=model', f'engine:={engine}')
     end = time.monotonic() + 60.0
     while not node.loads():
         assert time.monotonic() < end
@@ -117,7 +118,7 @@ def test_while_it_is_imported(start, delay_s):
 
 
 def test_while_somebody_else_configures_it(start, probe):
-    node = start('planner', 'policy:=model', 'autostart:=false')
+    node = start('planner', 'policy:=model', 'engine:=torch', 'autostart:=false')
     change = probe.node.create_client(ChangeState, 'planner/change_state')
     probe.until(change.service_is_ready)
     change.call_async(ChangeState.Request(transition=Transition(id=Transition.TRANSITION_CONFIGURE)))
