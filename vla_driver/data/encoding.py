@@ -4,25 +4,32 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import io
 import json
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from tqdm import tqdm
 
 from vla_driver.data.clips import ClipDataset
+from vla_driver.data.episode import open_episode
 from vla_driver.data.features import RECORD, feature_path
+from vla_driver.data.patches import FEW_TICKS, PatchEncoder, choose_encoder
 from vla_driver.model.native.vla import VlaModel
-from vla_driver.model.precision import autocast, precision
-from vla_driver.model.tokens import to_device
-from vla_driver.types import InvalidInput
+from vla_driver.model.precision import precision
+from vla_driver.settings.policy import ENGINES
+from vla_driver.types import EngineReport, InvalidInput
 
 _TICKS_AT_ONCE = 16
+#: On how many ticks a graph is compared with torch.
+_SAMPLE_TICKS = 4
 
 
 def encoder_hash(model: VlaModel) -> str:
@@ -37,7 +44,6 @@ def encoder_hash(model: VlaModel) -> str:
     return digest.hexdigest()[:12]
 
 
-@torch.inference_mode()
 def encode_episodes(
     model: VlaModel,
     episodes: Sequence[Path],
@@ -45,32 +51,82 @@ def encode_episodes(
     *,
     device: torch.device | str = 'cpu',
     progress: bool = True,
+    engine: str = 'auto',
 ) -> Path:
     """Write the patch features float16 [ticks, P, d] of every episode that has none yet; return their folder.
 
-    Files are written whole or not at all, so an interrupted run goes on where it was.
+    engine: 'torch', 'onnx' (a graph, exported of the model as it is), or 'auto': a graph where it pays
+    (`choose_encoder`).  A graph is used only where it computes in the same precision as torch here and gives the same
+    on the first ticks; else torch encodes, and a line says so.  Either engine goes on with what the other began; the
+    record names those that had a part.  Files are written whole or not at all, so an interrupted run goes on where it
+    was.  Raises `InvalidInput` for another engine and for what is no episode.
     """
     computed, encoder = precision(device), encoder_hash(model)
+    if engine not in ENGINES:
+        raise InvalidInput(f'engine {engine!r}, allowed: {", ".join(ENGINES)}')
     target = folder / f'{encoder}-{computed}'
     target.mkdir(parents=True, exist_ok=True)
     record = {'encoder': encoder, 'precision': computed, 'stored': 'float16'}
-    _write(target / RECORD, (json.dumps(record, indent=1) + '\n').encode())
     wanted = [path for path in episodes if not feature_path(target, path).exists()]
+    if not wanted:
+        _record(target, record, None)
+        return target
     was_training = model.training
     model.eval()
-    for path in tqdm(wanted, unit='episode', desc='encoding', disable=not progress or not wanted):
-        dataset = ClipDataset([path], model.config, ticks=1, augment=False)
-        rows = [(0, tick) for tick in range(dataset.num_ticks)]
-        parts = []
-        for first in range(0, len(rows), _TICKS_AT_ONCE):
-            inputs = to_device(dataset.batch(rows[first : first + _TICKS_AT_ONCE], None).inputs, device)
-            with autocast(device):
-                parts.append(model.vision.embed(inputs).to('cpu', torch.float16).numpy())
-        packed = io.BytesIO()
-        np.save(packed, np.concatenate(parts))
-        _write(feature_path(target, path), packed.getbuffer())
-    model.train(was_training)
+    try:
+        first = ClipDataset(wanted[:1], model.config, ticks=1, augment=False)
+        sample = first.batch([(0, tick) for tick in range(min(_SAMPLE_TICKS, first.num_ticks))], None).inputs
+        encode = choose_encoder(model, device, _ticks(wanted, FEW_TICKS), sample, engine)
+        if encode.engine.note:
+            print(f'encoding with {encode.engine.describe()}', file=sys.stderr, flush=True)
+        _record(target, record, encode.engine)
+        for path in tqdm(wanted, unit='episode', desc='encoding', disable=not progress):
+            packed = io.BytesIO()
+            np.save(packed, _features(ClipDataset([path], model.config, ticks=1, augment=False), encode))
+            _write(feature_path(target, path), packed.getbuffer())
+    finally:
+        model.train(was_training)
     return target
+
+
+def _features(dataset: ClipDataset, encode: PatchEncoder) -> npt.NDArray[np.float16]:
+    """Return the features [ticks, P, d] of a dataset of one episode."""
+    rows = [(0, tick) for tick in range(dataset.num_ticks)]
+    parts = []
+    for first in range(0, len(rows), _TICKS_AT_ONCE):
+        inputs = dataset.batch(rows[first : first + _TICKS_AT_ONCE], None).inputs
+        parts.append(encode(inputs).astype(np.float16))
+    return np.concatenate(parts)
+
+
+def _ticks(episodes: Sequence[Path], enough: int) -> int:
+    """Return how many ticks there are in episodes; once there are more than `enough`, the rest is not counted."""
+    count = 0
+    for path in episodes:
+        if count > enough:
+            break
+        count += len(open_episode(path)['stamp'])
+    return count
+
+
+def _record(target: Path, record: dict[str, str], engine: EngineReport | None) -> None:
+    """Write what the features are, and what has encoded them so far and does so now; None: nothing is encoded now."""
+    folder = os.open(target, os.O_RDONLY)  # other processes of a run add themselves, too
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        try:
+            before = json.loads((target / RECORD).read_text(encoding='utf-8'))
+            # Before records named engines, there was one.
+            known = [(before.get('engine', 'torch'), before.get('provider', 'torch'))]
+        except (OSError, ValueError, AttributeError):
+            known = []
+        known += [(engine.engine, engine.provider)] if engine else []
+        for place, name in enumerate(('engine', 'provider')):
+            parts = [part for pair in known for part in pair[place].split('+') if part]
+            record[name] = '+'.join(dict.fromkeys(parts))
+        _write(target / RECORD, (json.dumps(record, indent=1) + '\n').encode())
+    finally:
+        os.close(folder)
 
 
 def _write(path: Path, data: bytes | memoryview) -> None:

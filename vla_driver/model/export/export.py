@@ -165,6 +165,15 @@ def graphs_of(model: VlaModel, folder: Path) -> tuple[dict[str, Graph], dict[str
     return graphs, pruners
 
 
+def export_graph(graph: Graph, model: VlaModel, path: Path) -> None:
+    """Write one graph of a model in memory to `path`, its weights beside it; it is not compared with torch."""
+    weights = _Weights(path.with_name(WEIGHTS))
+    try:
+        weights.share(_to_onnx(graph, model), path)
+    finally:
+        weights.close()
+
+
 def _to_onnx(graph: Graph, model: VlaModel) -> Any:
     """Return the ONNX model of a graph (an onnx.ModelProto)."""
     dimension = torch.export.Dim('K', min=2, max=None if model.config.blind else shapes_of(model).tokens)

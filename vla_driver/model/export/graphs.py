@@ -13,6 +13,7 @@ model/tokens.py, and K: how many tokens stay.
     early{b} pictures, rig                                  -> states of units before block b, tokens as they leave
     head{b}  as early{b}                                    -> as early{b}, scores of the checkpoint's head, completed
     late{b}  states, index, camera, remembered, ego, rig    -> controls, pooled
+    patches  pictures, rig                                  -> patches as they leave the encoder; for features on disk
 
 The memory stays outside: what earlier ticks left (`pooled`) comes back as `remembered_*`.  What is not valid in it does
 not matter; zeros will do.
@@ -287,6 +288,23 @@ class TickGraph(Graph):
         tokens = self.tokens_of(given, model.vision.merged(x, given['present'][:, self.camera]))
         ego = model.ego(self.model_inputs(given))
         return self.read_and_decide(given, tokens, None, ego), model.pool(tokens).features
+
+
+class PatchesGraph(Graph):
+    """The encoder alone: patches [1, P, d] as they leave its last block, as `VisionEncoder.embed` gives them."""
+
+    outputs = ('patches',)
+
+    def __init__(self, model: VlaModel) -> None:
+        super().__init__(model)
+        self.inputs = (*self.pictures, 'patch_position')
+
+    def compute(self, given: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
+        """See `Graph`."""
+        x = self.encoded(given)
+        for block in self.model.vision.blocks:
+            x = block(x, self.model.vision.layout)
+        return (x,)
 
 
 class EncodeGraph(Graph):
