@@ -45,5 +45,10 @@ class PolicyParameters:
         metavar='FILE',
     )
     threads: int = parameter(
-        0, "threads of the policy's arithmetic; 0: torch's own choice", low=0, high=256, launch=True, metavar='N'
+        0,
+        "threads of the policy's arithmetic; 0: one per core for graphs, torch's own choice for torch",
+        low=0,
+        high=256,
+        launch=True,
+        metavar='N',
     )

@@ -31,6 +31,12 @@ def copied(graphs_made: Path, tmp_path: Path) -> Path:
     return folder
 
 
+def _changed(graphs: Path, **entries: object) -> None:
+    """Write other entries into a manifest."""
+    manifest = graphs / MANIFEST
+    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | entries))
+
+
 def _refusal(folder: Path, observe: Callable[..., Observation]) -> str:
     """Return why torch drives, having made sure that it does."""
     policy = load_policy(folder, engine='auto', threads=1)
@@ -68,6 +74,9 @@ def test_graphs_that_give_something_else_are_refused(copied: Path, observe: Call
         (lambda g: (g / MANIFEST).write_text('{'), 'manifest.json cannot be read'),
         (lambda g: (g / MANIFEST).write_text('{"format": 99}'), 'written by another version'),
         (lambda g: (g / MANIFEST).write_text('[]'), 'manifest.json cannot be read'),
+        (lambda g: _changed(g, sizes={}), 'manifest.json cannot be read'),
+        (lambda g: _changed(g, checkpoint=None), 'manifest.json cannot be read'),
+        (lambda g: _changed(g, tolerance_m={'float32': 1.0}), 'manifest.json cannot be read'),
         (lambda g: (g / SAMPLE).write_bytes(b'PK'), 'sample.npz cannot be read'),
         (lambda g: (g / SAMPLE).unlink(), 'sample.npz cannot be read'),
         (lambda g: (g / SAMPLE).write_bytes((g / SAMPLE).read_bytes()[:-3000]), 'sample.npz cannot be read'),

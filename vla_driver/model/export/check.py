@@ -92,18 +92,23 @@ def _early(early: Run, late: Run, given: Given, sample: Arrays) -> Arrays:
 
 def plan_error_m(manifest: Manifest, sample: Arrays, made: Arrays) -> dict[str, float]:
     """Return graph -> how far, at most, the positions of its plan are from those of torch in float32, in metres."""
-    speed = float(sample['second.speed_mps'][0])
     errors: dict[str, float] = {}
     for name, controls in made.items():
         graph, _, output = name.partition('.')
-        if output == 'scores':
-            continue
-        here, there = (
-            integrate(speed, one[0, :, 0], one[0, :, 1], dt_s=manifest.dt_s).positions_m
-            for one in (controls.astype(np.float64), sample[f'expected.{name}'].astype(np.float64))
-        )
-        errors[graph] = max(errors.get(graph, 0.0), float(np.abs(here - there).max()))
+        if output != 'scores':
+            metres = apart_m(manifest, sample, controls, sample[f'expected.{name}'])
+            errors[graph] = max(errors.get(graph, 0.0), metres)
     return errors
+
+
+def apart_m(manifest: Manifest, sample: Arrays, here: npt.NDArray[Any], there: npt.NDArray[Any]) -> float:
+    """Return how far, at most, the positions of two plans of the second tick are apart, in metres."""
+    speed = float(sample['second.speed_mps'][0])
+    plans = [
+        integrate(speed, one[0, :, 0], one[0, :, 1], dt_s=manifest.dt_s).positions_m
+        for one in (here.astype(np.float64), there.astype(np.float64))
+    ]
+    return float(np.abs(plans[0] - plans[1]).max())
 
 
 def check_runs(manifest: Manifest, sample: Arrays, runs: Mapping[str, Run], precision: str, where: str) -> float:

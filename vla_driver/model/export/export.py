@@ -13,7 +13,9 @@ import hashlib
 import io
 import logging
 import os
+import shutil
 import tempfile
+import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -42,6 +44,7 @@ from vla_driver.model.export.graphs import (
 )
 from vla_driver.model.export.joining import joined
 from vla_driver.model.export.manifest import MANIFEST, SAMPLE, WEIGHTS, GraphEntry, Manifest, digest_of
+from vla_driver.model.export.opened import OF_KEPT
 from vla_driver.model.export.sample import Arrays, sample_index, sample_rays, sample_ticks
 from vla_driver.model.export.session import COMPILED, CPU_EP, Wanted, open_graph
 from vla_driver.model.native.loading import load_model
@@ -55,10 +58,10 @@ from vla_driver.types import InvalidInput
 OPSET: Final = 20
 #: Smaller tensors stay in the graphs' own files, where shapes can be worked out from them.
 _SHARED_BYTES: Final = 1024
+#: Folders of exports under way.
+_UNFINISHED: Final = '.graphs-'
 #: How far positions of the sample may be from torch's in float32 (and in bfloat16, where torch itself is not nearer).
 TOLERANCE_M: Final = {'float32': 1e-3, 'bfloat16': 0.06}
-#: Inputs whose second axis is K, how many tokens stay.
-_OF_KEPT: Final = ('kept_index', 'kept_features', 'kept_states', 'of_camera')
 
 
 def export_checkpoint(
@@ -81,9 +84,11 @@ def export_checkpoint(
     model = load_model(folder, auxiliary=False).requires_grad_(False)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=target.parent, prefix='.graphs-') as made:
+        _sweep(target.parent)
+        with tempfile.TemporaryDirectory(dir=target.parent, prefix=_UNFINISHED) as made:
             work = Path(made) / 'graphs'
             work.mkdir()
+            (Path(made) / 'old').mkdir()
             _write(model, folder, work, on_graph or (lambda name, count: None))
             _replace(target, work, Path(made) / 'old')
     except OSError as error:
@@ -107,9 +112,22 @@ def _refuse_other_folders(target: Path) -> None:
 
 def _replace(target: Path, work: Path, aside: Path) -> None:
     """Put `work` where `target` is; two who do so at once both succeed, one of them last."""
-    with contextlib.suppress(FileNotFoundError):
-        target.rename(aside)
-    work.rename(target)
+    for last in (False, True):
+        with contextlib.suppress(FileNotFoundError):
+            target.rename(aside / str(last))
+        try:
+            work.rename(target)
+            return
+        except OSError:  # somebody else was quicker: theirs goes aside, too
+            if last:
+                raise
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what exports that were killed have left, an hour ago or more."""
+    for left in folder.glob(f'{_UNFINISHED}*'):
+        if time.time() - left.stat().st_mtime > 3600.0:
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def _write(model: VlaModel, folder: Path, work: Path, on_graph: Callable[[str, int], object]) -> None:
@@ -177,7 +195,7 @@ def export_graph(graph: Graph, model: VlaModel, path: Path) -> None:
 def _to_onnx(graph: Graph, model: VlaModel) -> Any:
     """Return the ONNX model of a graph (an onnx.ModelProto)."""
     dimension = torch.export.Dim('K', min=2, max=None if model.config.blind else shapes_of(model).tokens)
-    shapes = tuple({1: dimension} if name in _OF_KEPT else None for name in graph.inputs)
+    shapes = tuple({1: dimension} if name in OF_KEPT else None for name in graph.inputs)
     with _quiet(), torch.no_grad():
         program = torch.onnx.export(
             graph.eval(),

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from vla_driver.model.export.manifest import RefusedGraphs
-from vla_driver.model.export.opened import graphs_folder, writable_folder
+from vla_driver.model.export.opened import fit, graphs_folder, writable_folder
 from vla_driver.resources import resource
 
 #: What makes them, and how long that may take at most: a minute or two for nano.
@@ -31,12 +31,13 @@ def find_or_make(checkpoint: Path, make: bool = False) -> Path | None:
 
     make: those of any checkpoint are.  None where there are none.  Raises `RefusedGraphs` where they cannot be made.
     """
-    found = graphs_folder(checkpoint)
-    if found is not None or not (make or is_shipped(checkpoint)):
+    found, shipped = graphs_folder(checkpoint), is_shipped(checkpoint)
+    # Those of a shipped model are ours to keep up with its weights; somebody's own are refused where they do not fit.
+    if (found is not None and not (shipped and not fit(found, checkpoint))) or not (make or shipped):
         return found
     target = writable_folder(checkpoint)
     with _alone(target):
-        if (found := graphs_folder(checkpoint)) is not None:
+        if (found := graphs_folder(checkpoint)) is not None and fit(found, checkpoint):
             return found  # somebody else has made them meanwhile
         print(f'making the graphs of {checkpoint.name}, once (a minute or two): {target}', file=sys.stderr, flush=True)
         command = [sys.executable, '-m', _PROGRAM, str(checkpoint), str(target)]

@@ -23,6 +23,8 @@ from vla_driver.types import InvalidInput
 FORMAT: Final = 1
 FOLDER: Final = 'graphs'
 MANIFEST, WEIGHTS, SAMPLE = 'manifest.json', 'weights.bin', 'sample.npz'
+#: Sizes that a policy needs.
+_SIZES: Final = ('tokens', 'pooled', 'ticks', 'width')
 #: Of a checkpoint (or pruner, or head), what its graphs are made of.
 _MADE_OF: Final = ('config.json', 'model.safetensors')
 
@@ -112,7 +114,13 @@ def read_manifest(folder: Path) -> Manifest:
         }
         groups = tuple(((int(w), int(h)), tuple(names)) for (w, h), names in entries.pop('groups'))
         ages_s = tuple(float(age) for age in entries.pop('ages_s'))
-        return Manifest(graphs=graphs, groups=groups, ages_s=ages_s, **entries)
+        manifest = Manifest(graphs=graphs, groups=groups, ages_s=ages_s, **entries)
+        sizes = () if 'blind' in graphs else _SIZES
+        if not isinstance(manifest.checkpoint, str) or any(int(manifest.sizes[name]) < 1 for name in sizes):
+            raise ValueError(f'checkpoint {manifest.checkpoint!r}, sizes {dict(manifest.sizes)}')
+        if any(not float(manifest.tolerance_m[one]) > 0 for one in ('float32', 'bfloat16')):
+            raise ValueError(f'tolerance_m {dict(manifest.tolerance_m)}')
+        return manifest
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         if isinstance(error, RefusedGraphs):
             raise

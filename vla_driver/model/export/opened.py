@@ -8,13 +8,14 @@ import dataclasses
 import os
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 
-from vla_driver.model.export.check import check_runs
+from vla_driver.model.export.check import Run, apart_m, check_runs
 from vla_driver.model.export.manifest import (
     FOLDER,
     MANIFEST,
@@ -32,6 +33,8 @@ from vla_driver.types import EngineReport
 
 #: Computed once for a rig, and best exactly: in float32, on the processor, whatever the others run on.
 OF_RIG: Final = ('rig', 'recon_rig')
+#: Inputs whose second axis is K, how many tokens stay.
+OF_KEPT: Final = ('kept_index', 'kept_features', 'kept_states', 'of_camera')
 
 
 class OpenedGraphs:
@@ -51,6 +54,7 @@ class OpenedGraphs:
         self.passed_over: tuple[str, ...] = ()
         self._sessions: dict[str, Session] = {}
         self._sample: Arrays | None = None
+        self._fed: dict[str, Mapping[str, npt.NDArray[Any]]] = {}  # what the sample fed the graphs behind a cut
 
     @property
     def engine(self) -> EngineReport:
@@ -89,11 +93,15 @@ class OpenedGraphs:
     def settled(self, name: str, kept: int) -> Session:
         """Return a session of an open graph for `kept` tokens alone; where that fails, the one for any number."""
         assert self.provider is not None
+        free, fed = self._sessions[name], self._fed[name]
         try:
-            wanted = dataclasses.replace(self.wanted, kept=kept)
-            return open_graph(self.folder / f'{name}.onnx', self.provider, wanted)
-        except NoProvider:
-            return self._sessions[name]
+            fixed = open_graph(self.folder / f'{name}.onnx', self.provider, dataclasses.replace(self.wanted, kept=kept))
+            feeds = {one: _resized(value, kept) if one in OF_KEPT else value for one, value in fed.items()}
+            same = fixed.run(feeds)['controls'], free.run(feeds)['controls']
+        except Exception:  # other people's code; the free one has been made sure of
+            return free
+        metres = apart_m(self.manifest, self._sample_of_folder(), *same)
+        return fixed if metres <= self.manifest.tolerance_m[free.precision] else free
 
     def _open_on(self, provider: str, names: Sequence[str]) -> dict[str, Session]:
         opened = {}
@@ -103,12 +111,24 @@ class OpenedGraphs:
         precision = opened[names[-1]].precision
         sample = self._sample_of_folder()
         try:
-            check_runs(self.manifest, sample, {name: one.run for name, one in opened.items()}, precision, provider)
+            check_runs(
+                self.manifest, sample, {n: self._run_of(n, one) for n, one in opened.items()}, precision, provider
+            )
         except RefusedGraphs:
             raise
         except Exception as error:  # a graph, sample or manifest that is not what it is called must not stop torch
             raise RefusedGraphs(f'the sample does not run: {error!r}') from error
         return opened
+
+    def _run_of(self, name: str, session: Session) -> Run:
+        """Return a session's `run`, which also keeps what it was fed."""
+
+        def run(feeds: Mapping[str, npt.NDArray[Any]]) -> Mapping[str, npt.NDArray[Any]]:
+            if 'kept_index' in feeds:
+                self._fed[name] = feeds
+            return session.run(feeds)
+
+        return run
 
     def _sample_of_folder(self) -> Arrays:
         if self._sample is None:
@@ -120,19 +140,33 @@ class OpenedGraphs:
         return self._sample
 
 
+def _resized(value: npt.NDArray[Any], kept: int) -> npt.NDArray[Any]:
+    """Return [1, K, ...] with another K: the first ones, again and again if need be."""
+    return np.take(value, np.arange(kept) % value.shape[1], axis=1)
+
+
 def graphs_folder(checkpoint: Path) -> Path | None:
     """Return where a checkpoint's graphs are, None where there are none."""
-    for folder in _places(checkpoint):
-        if (folder / MANIFEST).is_file():
-            return folder
-    return None
+    beside = checkpoint / FOLDER
+    if (beside / MANIFEST).is_file():
+        return beside
+    cached = _cached(checkpoint)
+    return cached if (cached / MANIFEST).is_file() else None
+
+
+def fit(folder: Path, checkpoint: Path) -> bool:
+    """Whether graphs are of this version of the package, and of the checkpoint as it is now."""
+    try:
+        check_digest(folder, read_manifest(folder), checkpoint)
+    except RefusedGraphs:
+        return False
+    return True
 
 
 def writable_folder(checkpoint: Path) -> Path:
     """Return where to put a checkpoint's graphs: beside its weights, or in the user's cache where that is read-only."""
-    beside, cached = _places(checkpoint)
-    return beside if os.access(checkpoint, os.W_OK) else cached
+    return checkpoint / FOLDER if os.access(checkpoint, os.W_OK) else _cached(checkpoint)
 
 
-def _places(checkpoint: Path) -> tuple[Path, Path]:
-    return checkpoint / FOLDER, find_cache() / FOLDER / digest_of(checkpoint)[:16]
+def _cached(checkpoint: Path) -> Path:
+    return find_cache() / FOLDER / digest_of(checkpoint)[:16]
