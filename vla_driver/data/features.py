@@ -5,7 +5,7 @@
 The encoder takes most of a training step.  Once its dense heads see well, freezing it and reading its features
 from disk makes a step several times cheaper (the features carry no colour augmentation; the looks of the drives
 themselves vary).  A cache belongs to one state of the encoder and to the precision it computed in: its folder is named
-by a hash of those weights and by the precision, and a record in it says both.
+by a hash of those weights and by the precision, and a record in it says both, and which engines have encoded it.
 """
 
 from __future__ import annotations
