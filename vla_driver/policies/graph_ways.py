@@ -62,7 +62,7 @@ class Way(abc.ABC):
 
     def use_rig(self, rays: npt.NDArray[np.float32], origins: npt.NDArray[np.float32]) -> None:
         """Compute what depends on the calibration: rays [1, P, 3], origins [1, C, 3]."""
-        self.rig = self.sessions['rig'].run({'rays': rays, 'origins': origins})
+        self.rig = constants(self.sessions['rig'].run({'rays': rays, 'origins': origins}))
 
     @abc.abstractmethod
     def run(self, tick: Mapping[str, Any], watch: Stopwatch) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
@@ -71,6 +71,13 @@ class Way(abc.ABC):
     def selection(self, stamp_s: float) -> Selection | None:
         """Return what stayed at the latest tick."""
         return None
+
+
+def constants(arrays: Arrays) -> Arrays:
+    """Return arrays that stay as they are, marked so."""
+    for array in arrays.values():
+        array.flags.writeable = False
+    return arrays
 
 
 class Whole(Way):
@@ -171,7 +178,7 @@ class BehindByRecon(Behind):
     def use_rig(self, rays: npt.NDArray[np.float32], origins: npt.NDArray[np.float32]) -> None:
         """See `Way`."""
         super().use_rig(rays, origins)
-        self.rig = {**self.rig, **self.sessions['recon_rig'].run(self.rig)}
+        self.rig = {**self.rig, **constants(self.sessions['recon_rig'].run(self.rig))}
 
     def choose(self, given: Mapping[str, Any], seen: Mapping[str, Any]) -> tuple[Index, npt.NDArray[Any]]:
         """See `Behind`."""

@@ -254,3 +254,21 @@ def test_the_manifest_says_what_was_measured(graphs_made: Path) -> None:
     assert max(measured.values()) < 1e-3
     assert all(graph.nodes > 5 for graph in manifest.graphs.values())
     assert json.loads((graphs_made / 'graphs' / MANIFEST).read_text())['sizes']['tokens'] == 18
+
+
+def test_constants_are_copied_once_and_nothing_else_is_taken_for_one(copied: Path) -> None:
+    """Read-only inputs may be given again and again; another one, and one that can change, is looked at."""
+    graph = open_graph(copied / 'graphs' / 'recon_rig.onnx', OPENVINO, Wanted(threads=1))
+    rng = np.random.default_rng(0)
+    shape = read_manifest(copied / 'graphs').sizes['tokens']
+    rays, others, origins = (rng.standard_normal((1, shape, 3)).astype(np.float32) for _ in range(3))
+    expected = {id(one): graph.run({'token_rays': one, 'token_origins': origins}) for one in (rays, others)}
+    first, second = (expected[id(one)]['recon_position'].copy() for one in (rays, others))
+    assert np.abs(first - second).max() > 1e-3
+    frozen = rays.copy()
+    frozen.flags.writeable = False
+    for given, wanted in ((frozen, first), (frozen, first), (others, second), (frozen, first), (rays, first)):
+        made = graph.run({'token_rays': given, 'token_origins': origins})['recon_position']
+        np.testing.assert_array_equal(made, wanted)
+    rays[:] = others  # the same object, with other numbers
+    np.testing.assert_array_equal(graph.run({'token_rays': rays, 'token_origins': origins})['recon_position'], second)
