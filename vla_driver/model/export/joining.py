@@ -32,6 +32,11 @@ def joined(first: Any, second: Any, without: tuple[str, ...] = ()) -> Any:
         kept = graph.initializer.add()
         kept.CopyFrom(tensor)
         kept.name = apart(tensor.name)
+    # Shapes within: OpenVINO's provider takes what has none for a single number.
+    for inner in second.graph.value_info:
+        known_shape = graph.value_info.add()
+        known_shape.CopyFrom(inner)
+        known_shape.name = apart(inner.name)
     for node in second.graph.node:
         kept = graph.node.add()
         kept.CopyFrom(node)

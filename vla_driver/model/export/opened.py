@@ -78,7 +78,9 @@ class OpenedGraphs:
         if self.provider is not None and all(name in self._sessions for name in names):
             return {name: self._sessions[name] for name in names}
         reasons = []
-        for provider in (self.provider,) if self.provider is not None else providers_for(self.wanted.device):
+        # The one that runs already first; another one for a way that it does not take.
+        tried = providers_for(self.wanted.device)
+        for provider in sorted(tried, key=lambda one: one != self.provider):
             try:
                 opened = self._open_on(provider, names)
             except (NoProvider, RefusedGraphs) as error:
