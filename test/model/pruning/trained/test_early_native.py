@@ -86,14 +86,14 @@ def test_kept_tokens_are_as_if_the_others_were_masked(
         units, picture = _patches_of_tokens(model)
         kept = pruned.kept.index
         alive = torch.zeros(len(kept), len(picture), dtype=torch.bool).scatter_(1, units[kept].flatten(1), True)
-        x = model.vision._start(inputs)
+        x = model.vision.start(inputs)
         same = (picture[:, None] == picture).expand(len(kept), -1, -1)
         states = []
         for number, stage in enumerate(model.vision.blocks):
             states.append(x)
             x = _masked_block(stage, x, same if number < block else same & alive[:, None])
-        whole = model.vision._merge(x, inputs).features
-        early = model.vision._merge(states[block], inputs)
+        whole = model.vision.tokens(x, inputs).features
+        early = model.vision.tokens(states[block], inputs)
     torch.testing.assert_close(take(pruned.tokens.features, kept), take(whole, kept), rtol=1e-4, atol=1e-4)
     gone = torch.ones(kept.shape[0], units.shape[0], dtype=torch.bool).scatter_(1, kept, False)
     torch.testing.assert_close(pruned.tokens.features[gone], early.features[gone])
@@ -140,7 +140,7 @@ def test_attention_is_that_of_the_next_block(model: VlaModel, inputs: ModelInput
     with torch.no_grad():
         pruned = _encode(model, inputs, EarlyPruner(1, 'attention'), TokenBudget(count=30))
         units, picture = _patches_of_tokens(model)
-        x = model.vision.blocks[0](model.vision._start(inputs), model.vision._layout)
+        x = model.vision.blocks[0](model.vision.start(inputs), model.vision.layout)
         block = model.vision.blocks[1]
         q, k, _ = block.qkv(block.norm1(x)).unflatten(-1, (3, block.num_heads, -1)).permute(2, 0, 3, 1, 4)
         scores = (q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5).masked_fill(picture[:, None] != picture, -torch.inf)
