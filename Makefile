@@ -19,7 +19,7 @@ endif
 ENVIRONMENT := .stamps/environment-$(DISTRIBUTION)
 BUILD := .stamps/build-$(DISTRIBUTION)-$(FILES)
 # The graphs of the shipped models are of these weights, by this exporter.
-EXPORTED := models/*/model.safetensors models/*/*/model.safetensors vla_driver/model/export/{graphs,export,manifest,sample}.py
+EXPORTED := models/*/model.safetensors models/*/*/model.safetensors vla_driver/model/export/{graphs,export,joining,manifest,sample}.py
 GRAPHS := .stamps/graphs-$(shell cat $(EXPORTED) 2>/dev/null | cksum | cut -d' ' -f1)
 
 # Arguments for pytest, e.g.  make test ARGS='test/geometry -x'
