@@ -188,9 +188,14 @@ def test_joined_graphs_know_the_shapes_within(graphs_made: Path, name: str) -> N
     import onnx
 
     graph = onnx.load(graphs_made / 'graphs' / f'{name}.onnx', load_external_data=False).graph
-    made = {output for node in graph.node for output in node.output if output.startswith('second/')}
-    known = {one.name for one in graph.value_info}
-    front = {output for node in graph.node for output in node.output} - made
-    assert made
-    # As many as the exporter says of the graph in front, which providers take.
-    assert len(made & known) / len(made) >= 0.9 * len(front & known) / len(front)
+    known = {one.name for one in graph.value_info} | {one.name for one in graph.output}
+    # Of products, and of what goes on from them; of its own steps between (val_...) the exporter says no shapes.
+    made = {
+        output
+        for node in graph.node
+        if node.op_type in ('MatMul', 'Gemm', 'Softmax', 'Split', 'Gelu')
+        for output in node.output
+        if output.startswith('second/') and not output.startswith('second/val_')
+    }
+    assert len(made) > 1
+    assert made - known == set()
