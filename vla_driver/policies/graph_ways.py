@@ -137,8 +137,8 @@ class _Cut(Way):
             camera=camera,
             row=row,
             column=column,
-            rays=torch.from_numpy(self.rig['token_rays']),
-            origins=torch.from_numpy(self.rig['token_origins']),
+            rays=torch.tensor(self.rig['token_rays']),  # copies: torch takes no read-only arrays
+            origins=torch.tensor(self.rig['token_origins']),
             valid=torch.from_numpy(present[:, self.camera]),
             names=self.names,
             **{name: torch.from_numpy(value) for name, value in more.items()},

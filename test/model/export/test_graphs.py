@@ -56,6 +56,7 @@ def _prune(graphs: OnnxPolicy, native: NativePolicy, spec: str, folder: Path, bu
     native.set_pruning(make_pruner(spec, folder / 'pruner'), budget)
 
 
+@pytest.mark.filterwarnings('error:The given NumPy array is not writable')
 @pytest.mark.usefixtures('float32')
 @pytest.mark.parametrize(
     ('spec', 'provider'),
