@@ -93,9 +93,10 @@ class Whole(Way):
 
 
 class _Cut(Way):
-    """A way with a pruner in it; `behind` is the graph behind the cut."""
+    """A way with a pruner in it; `behind` is the graph behind the cut, `pruner_name` what its selection is called."""
 
     behind: str
+    pruner_name: str
 
     def __init__(self, opened: OpenedGraphs, budget: TokenBudget) -> None:
         super().__init__(opened)
@@ -119,11 +120,6 @@ class _Cut(Way):
             return None
         index, scores = self._chosen
         return selection_of(self.pruner_name, stamp_s, self.names, self.cells, index[0], scores)
-
-    @property
-    @abc.abstractmethod
-    def pruner_name(self) -> str:
-        """What the selection is called."""
 
     def torch_tokens(self, features: npt.NDArray[Any], present: npt.NDArray[np.bool_], **more: Any) -> VisualTokens:
         """Return features [1, N, D] as the tensors that pruners of torch take."""
@@ -194,12 +190,7 @@ class BehindInTorch(Behind):
             self.encode = 'encode_attention'
             self.graphs = ('rig', self.encode, 'rest')
         super().__init__(opened, stage.budget)
-        self.stage = stage
-
-    @property
-    def pruner_name(self) -> str:
-        """See `_Cut`."""
-        return self.stage.name
+        self.stage, self.pruner_name = stage, stage.name
 
     def choose(self, given: Mapping[str, Any], seen: Mapping[str, Any]) -> tuple[Index, npt.NDArray[Any]]:
         """See `Behind`."""
@@ -271,12 +262,7 @@ class EarlyInTorch(Early):
         self.front, self.behind = f'early{block}', f'late{block}'
         self.graphs = ('rig', self.front, self.behind)
         super().__init__(opened, stage.budget)
-        self.stage = stage
-
-    @property
-    def pruner_name(self) -> str:
-        """See `_Cut`."""
-        return self.stage.name
+        self.stage, self.pruner_name = stage, stage.name
 
     def choose(self, given: Mapping[str, Any], seen: Mapping[str, Any]) -> tuple[Index, npt.NDArray[Any]]:
         """See `Early`."""

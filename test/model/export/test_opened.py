@@ -188,12 +188,14 @@ def test_providers_of_a_gpu_that_is_not_there(copied: Path) -> None:
         graphs.open('rig', 'tick')
 
 
-def test_a_compiled_blob_that_is_damaged_is_made_again(copied: Path, observe: Callable[..., Observation]) -> None:
+def test_a_compiled_blob_that_is_damaged_is_made_again(
+    copied: Path, observe: Callable[..., Observation], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(opened, 'providers_for', lambda device: (OPENVINO,))  # which keeps what it compiles
     compiled = copied / 'graphs' / session.COMPILED
     load_policy(copied, engine='onnx', threads=1)
     blobs = list(compiled.glob('*.blob'))
-    if not blobs:
-        pytest.skip('this machine runs the graphs on another provider than OpenVINO itself')
+    assert blobs
     for blob in blobs:
         blob.chmod(0o600)
         blob.write_bytes(blob.read_bytes()[:1000])
@@ -272,3 +274,24 @@ def test_constants_are_copied_once_and_nothing_else_is_taken_for_one(copied: Pat
         np.testing.assert_array_equal(made, wanted)
     rays[:] = others  # the same object, with other numbers
     np.testing.assert_array_equal(graph.run({'token_rays': rays, 'token_origins': origins})['recon_position'], second)
+
+
+def test_what_runs_a_way_is_reported_of_that_way(copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A provider that does not take a pruner's graph leaves it to the next; the whole graph stays where it was."""
+    take = opened.open_graph
+
+    def all_but_recon(path: Path, provider: str, wanted: Wanted) -> session.Session:
+        if path.name == 'recon.onnx' and provider == OPENVINO:
+            raise NoProvider('it does not take this one')
+        return take(path, provider, wanted)
+
+    monkeypatch.setattr(opened, 'providers_for', lambda device: (OPENVINO, CPU_EP))
+    monkeypatch.setattr(opened, 'open_graph', all_but_recon)
+    graphs = OpenedGraphs(copied / 'graphs', copied, Wanted(threads=1))
+    graphs.open('rig', 'tick')
+    assert graphs.engine.provider == OPENVINO
+    graphs.open('rig', 'recon_rig', 'recon', 'rest')
+    assert graphs.engine.provider == CPU_EP
+    assert graphs.settled('rest', 7).provider == CPU_EP
+    graphs.open('rig', 'tick')
+    assert graphs.engine.provider == OPENVINO

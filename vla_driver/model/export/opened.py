@@ -75,7 +75,10 @@ class OpenedGraphs:
         missing = [name for name in names if name not in self.manifest.graphs]
         if missing:
             raise RefusedGraphs(f'graphs {self.folder}: there is none named {", ".join(missing)}')
-        if self.provider is not None and all(name in self._sessions for name in names):
+        if all(name in self._sessions for name in names):
+            # A way opened meanwhile may run elsewhere: what is reported is of the one that is taken now.
+            last = self._sessions[names[-1]]
+            self.provider, self.precision = last.provider, last.precision
             return {name: self._sessions[name] for name in names}
         reasons = []
         # The one that runs already first; another one for a way that it does not take.
@@ -86,18 +89,17 @@ class OpenedGraphs:
             except (NoProvider, RefusedGraphs) as error:
                 reasons.append(f'{provider}: {error}')
                 continue
-            self.provider, self.passed_over = provider, (*self.passed_over, *reasons)
-            self.precision = opened[names[-1]].precision
+            last, self.passed_over = opened[names[-1]], (*self.passed_over, *reasons)
+            self.provider, self.precision = last.provider, last.precision
             self._sessions |= opened
             return opened
         raise RefusedGraphs(f'graphs {self.folder}: {"; ".join(reasons)}')
 
     def settled(self, name: str, kept: int) -> Session:
         """Return a session of an open graph for `kept` tokens alone; where that fails, the one for any number."""
-        assert self.provider is not None
         free, fed = self._sessions[name], self._fed[name]
         try:
-            fixed = open_graph(self.folder / f'{name}.onnx', self.provider, dataclasses.replace(self.wanted, kept=kept))
+            fixed = open_graph(self.folder / f'{name}.onnx', free.provider, dataclasses.replace(self.wanted, kept=kept))
             feeds = {one: _resized(value, kept) if one in OF_KEPT else value for one, value in fed.items()}
             same = fixed.run(feeds)['controls'], free.run(feeds)['controls']
         except Exception:  # other people's code; the free one has been made sure of
