@@ -243,13 +243,105 @@ class Observation:
         )
 
 
+class MetaAction(str, enum.Enum):
+    """What to do next along the road, in one word; where to turn is the navigation's to say."""
+
+    KEEP = 'keep'  # hold the speed
+    SPEED_UP = 'speed_up'
+    SLOW_DOWN = 'slow_down'  # and go on
+    STOP = 'stop'  # come to a stand
+    WAIT = 'wait'  # stand, and stay
+    START = 'start'  # stand, and go
+
+    __str__ = str.__str__
+
+
+class HazardKind(str, enum.Enum):
+    """What a driver reacts to."""
+
+    NONE = 'none'
+    RED_LIGHT = 'red_light'  # or amber that leaves room to stop
+    VEHICLE_AHEAD = 'vehicle_ahead'  # in the own lane
+    VEHICLE_CROSSING = 'vehicle_crossing'
+    PERSON = 'person'
+
+    __str__ = str.__str__
+
+
 @dataclass(frozen=True)
 class Intent:
-    """What the slow half asks of the fast one: a named manoeuvre, worth acting on for `ttl_s` after `stamp_s`."""
+    """What the slow half asks of the fast one, worth acting on for `ttl_s` after `stamp_s`, the pictures' stamp.
+
+    pose [3]: x, y, yaw of the vehicle at `stamp_s` in the odometry frame; None where nobody knows it.
+    target_speed_mps: NaN for none named.  hazard: what it reacts to; hazard_camera: which camera shows it, '' for none;
+    hazard_m: how far away, NaN unknown.  confidence: 0 to 1.  text: the words that it was said in.
+    """
 
     stamp_s: float
-    name: str
+    meta_action: MetaAction
     ttl_s: float
+    pose: FloatArray | None = None
+    target_speed_mps: float = math.nan
+    hazard: HazardKind = HazardKind.NONE
+    hazard_camera: str = ''
+    hazard_m: float = math.nan
+    confidence: float = 1.0
+    text: str = ''
+
+    def __post_init__(self) -> None:
+        _finite_number('intent: stamp_s', self.stamp_s)
+        for name, kind in (('meta_action', MetaAction), ('hazard', HazardKind)):
+            try:
+                object.__setattr__(self, name, kind(getattr(self, name)))
+            except ValueError:
+                allowed = ', '.join(kind)
+                raise InvalidInput(f'intent: {name} {getattr(self, name)!r}, allowed: {allowed}') from None
+        if not self.ttl_s > 0:
+            raise InvalidInput(f'intent: ttl_s is {self.ttl_s}, expected a positive number')
+        if not 0.0 <= self.confidence <= 1.0:
+            raise InvalidInput(f'intent: confidence is {self.confidence}, expected 0 to 1')
+        if self.pose is not None:
+            object.__setattr__(self, 'pose', _finite('intent: pose', self.pose, (3,)))
+
+
+class AgentKind(str, enum.Enum):
+    """Who else is on the road."""
+
+    VEHICLE = 'vehicle'
+    PERSON = 'person'
+
+    __str__ = str.__str__
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """Where somebody else will be, in base_link at t0.  Point k is reached at (k + 1) * dt_s, as in `Trajectory`.
+
+    pose [3]: x, y, yaw of the body's centre at t0; speed_mps at t0; length_m, width_m of the body; positions_m [T, 2];
+    yaw_rad [T]; existence: 0 to 1, how likely somebody is there at all.
+    """
+
+    kind: AgentKind
+    pose: FloatArray
+    speed_mps: float
+    length_m: float
+    width_m: float
+    positions_m: FloatArray
+    yaw_rad: FloatArray
+    existence: float = 1.0
+    dt_s: float = PLAN_DT_S
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, 'kind', AgentKind(self.kind))
+        steps = len(self.positions_m)
+        object.__setattr__(self, 'pose', _finite('forecast: pose', self.pose, (3,)))
+        object.__setattr__(self, 'positions_m', _finite('forecast: positions_m', self.positions_m, (steps, 2)))
+        object.__setattr__(self, 'yaw_rad', _finite('forecast: yaw_rad', self.yaw_rad, (steps,)))
+        _finite_number('forecast: speed_mps', self.speed_mps)
+        if not (self.length_m > 0 and self.width_m > 0):
+            raise InvalidInput(f'forecast: a body of {self.length_m} x {self.width_m} m, expected positive sizes')
+        if not 0.0 <= self.existence <= 1.0:
+            raise InvalidInput(f'forecast: existence is {self.existence}, expected 0 to 1')
 
 
 @dataclass(frozen=True)
@@ -302,7 +394,8 @@ class Plan:
     """A policy's answer to one observation, stamped with the observation's t0.
 
     ego: the state the trajectory starts from (so that a follower can move it by odometry);
-    ttl_s: the plan must not be acted on later than stamp_s + ttl_s;
+    ttl_s: the plan must not be acted on later than stamp_s + ttl_s; forecasts: where others will be, as far as the
+    policy says;
     timing_ms: stage -> milliseconds; reason: why this source, empty for an undisturbed policy plan.
     """
 
@@ -314,6 +407,7 @@ class Plan:
     reason: str = ''
     ttl_s: float = 1.0
     timing_ms: Mapping[str, float] = field(default_factory=dict)
+    forecasts: tuple[Forecast, ...] = ()
 
     def __post_init__(self) -> None:
         _finite_number('plan: stamp_s', self.stamp_s)

@@ -97,7 +97,7 @@ def clock(*times_s: float) -> Callable[[], float]:
 def test_a_plan_of_the_policy_may_be_driven(observation_at: Observe) -> None:
     policy = StraightOn()
     assert isinstance(policy, Policy)
-    intent = Intent(3.0, 'yield', 1.0)
+    intent = Intent(3.0, 'stop', 1.0)
     result = Planner(policy).answer(Observed(observation_at(3.0)), intent=intent)
     assert (result.outcome, result.problem, result.error, result.selection) == (Outcome.POLICY, '', None, None)
     assert result.plan is not None and result.proposed is not None

@@ -128,7 +128,7 @@ def test_unknown_cameras_and_intents_are_refused(small_model: Make, observe: Obs
     with pytest.raises(InvalidInput, match=r"\['roof'\].*does not know"):
         policy.plan(dataclasses.replace(observation, rig=odd, missing=('roof',)))
     with pytest.raises(InvalidInput, match='takes none'):
-        policy.plan(observation, Intent(0.0, 'yield', 1.0))
+        policy.plan(observation, Intent(0.0, 'stop', 1.0))
 
 
 def test_blind_control_sees_nothing(small_model: Make, observe: Observe) -> None:

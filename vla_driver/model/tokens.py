@@ -134,11 +134,49 @@ class Prefix:
 
 
 @dataclass(frozen=True)
+class AgentLabels:
+    """Who else was there, nearest first, and where they went: B rows of up to A others, in base_link at the tick.
+
+    present [B, A] bool; person [B, A] bool (else a vehicle); pose [B, A, 3]: x, y, yaw of the centre; speed_mps
+    [B, A]; size_m [B, A, 2]: length, width; future [B, A, T, 3]: x, y, yaw every 0.25 s; future_valid [B, A, T] bool:
+    false after the end of the drive or out of reach; pixels [B, A]: how large it is in the picture that shows it
+    largest, 0 where no camera sees it.
+    """
+
+    present: Tensor
+    person: Tensor
+    pose: Tensor
+    speed_mps: Tensor
+    size_m: Tensor
+    future: Tensor
+    future_valid: Tensor
+    pixels: Tensor
+
+
+@dataclass(frozen=True)
+class ReasonLabels:
+    """What the expert reacted to and what it did about it, as numbers of `data/reasons.py`; all [B].
+
+    known bool: false for drives that did not record it; meta_action, hazard int64: places in `MetaAction` and
+    `HazardKind`; camera int64: place in `VlaConfig.camera_names` of the one that shows the hazard, -1: none does;
+    distance_m: to the hazard, inf for none; target_speed_mps.
+    """
+
+    known: Tensor
+    meta_action: Tensor
+    hazard: Tensor
+    camera: Tensor
+    distance_m: Tensor
+    target_speed_mps: Tensor
+
+
+@dataclass(frozen=True)
 class ClipLabels:
     """What training knows about each tick (B = clips x ticks); distances are inf where there is nothing.
 
     semantic, depth_m: per camera group int64 and float [B, G, rows, columns] (depth 0: unknown);
-    controls [B, T, 2] acceleration and curvature of the expert; positions_m [B, T, 2]; plan_speed_mps [B, T].
+    controls [B, T, 2] acceleration and curvature of the expert; positions_m [B, T, 2]; plan_speed_mps [B, T];
+    agents, reason: None where no drive of the batch recorded them (version 1 of the format).
     """
 
     semantic: tuple[Tensor, ...]
@@ -150,6 +188,8 @@ class ClipLabels:
     lead_gap_m: Tensor
     lead_speed_mps: Tensor
     hazard: Tensor
+    agents: AgentLabels | None = None
+    reason: ReasonLabels | None = None
 
 
 @dataclass(frozen=True)

@@ -21,4 +21,4 @@ def plan_of(
 def refuse_intent(intent: Intent | None) -> None:
     """Raise `InvalidInput` for an intent: no checkpoint so far was trained to be told one."""
     if intent is not None:
-        raise InvalidInput(f'intent {intent.name!r}: this model takes none; plan without one')
+        raise InvalidInput(f'intent {str(intent.meta_action)!r}: this model takes none; plan without one')
