@@ -5,13 +5,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 from transformers import PretrainedConfig
 
 from vla_driver.model.cameras import camera_groups
 from vla_driver.model.checkpoint import NATIVE_TYPE
 from vla_driver.types import ANCHOR_CAMERA, CAMERA_NAMES, PLAN_DT_S, PLAN_STEPS, InvalidInput
+
+#: As many others are forecast at most: their attention grows with the square of their number.
+MAX_AGENTS: Final = 16
 
 
 def _nano_image_sizes() -> dict[str, list[int]]:
@@ -121,6 +124,19 @@ class ActionConfig(PretrainedConfig):
     curvature_knee_per_m: float = 0.01
     control_mean: Sequence[float] = (0.0, 0.0)
     control_std: Sequence[float] = (1.5, 1.2)
+    #: How many others are forecast beside the ego, by the same flow (model/native/agents.py); 0: none.
+    num_agents: int = 0
+    #: Waypoints that one token of an other stands for; divides the horizon.
+    agent_stride: int = 4
+    #: Pixels, in the picture that shows it largest, from which on training counts an other as seen.
+    agent_pixels: float = 16.0
+    #: Who is less likely to be there than this is not forecast.
+    agent_existence: float = 0.3
+    #: Others' accelerations and curvatures: standard deviations, those of the noise at the start, sharpest bend of
+    #: vehicles and of people.
+    agent_control_std: Sequence[float] = (1.5, 1.5)
+    agent_sigmas: Sequence[float] = (0.25, 0.1)
+    agent_curvature_limits_per_m: Sequence[float] = (0.25, 2.0)
 
 
 class VlaConfig(PretrainedConfig):
@@ -169,6 +185,13 @@ class VlaConfig(PretrainedConfig):
             raise InvalidInput(f"view_config.reads is {self.view_config.reads!r}, expected 'all', 'kept' or 'usual'")
         if action.num_steps < 1:
             raise InvalidInput(f'action_config.num_steps is {action.num_steps}, expected at least 1')
+        if not 0 <= action.num_agents <= MAX_AGENTS:
+            raise InvalidInput(f'action_config.num_agents is {action.num_agents}, expected 0 to {MAX_AGENTS}')
+        if action.agent_stride < 1 or action.horizon % action.agent_stride:
+            raise InvalidInput(
+                f'action_config.agent_stride is {action.agent_stride}, expected a divisor of the horizon, '
+                f'{action.horizon} points'
+            )
 
     @property
     def camera_groups(self) -> tuple[tuple[tuple[int, int], tuple[str, ...]], ...]:

@@ -25,7 +25,7 @@ from vla_driver.model.layers.rays import RayEmbedding
 from vla_driver.model.native.action import ActionExpert
 from vla_driver.model.native.auxiliary import SCENE_QUERIES, DenseHead, PlanHead, SceneHead
 from vla_driver.model.native.ego import EgoEncoder
-from vla_driver.model.native.flow import FlowBlock, FlowDecoder
+from vla_driver.model.native.flow import Decoded, FlowBlock, FlowDecoder
 from vla_driver.model.native.language import LanguageModel
 from vla_driver.model.native.memory import MemoryPool, MemoryReader, PooledTokens
 from vla_driver.model.native.reflex import Reflex, ReflexHead
@@ -91,6 +91,8 @@ class VlaStages(PreTrainedModel):
         if isinstance(module, FlowDecoder):
             # The velocity starts at zero: before any training the plan is the anchor itself.
             nn.init.zeros_(module.output.weight)
+            if module.others is not None:
+                nn.init.zeros_(module.others.output.weight)
             for block in module.blocks:
                 assert isinstance(block, FlowBlock)
                 nn.init.zeros_(block.modulation.weight)
@@ -158,7 +160,7 @@ class VlaStages(PreTrainedModel):
         return torch.cat(parts, dim=1), read, view
 
     def act(self, prefix: Prefix, ego: Tensor) -> Tensor:
-        """Prefix to one hidden state per waypoint [B, T, A]."""
+        """Prefix to one hidden state per waypoint, and per other behind these: [B, T + num_agents, A]."""
         condition = ego.sum(dim=1)
         if prefix.view is not None:
             condition = condition + prefix.view
@@ -172,8 +174,12 @@ class VlaStages(PreTrainedModel):
 
     def decode(self, hidden: Tensor, reflex: Reflex, noise: Tensor | None = None) -> Tensor:
         """Hidden states to controls [B, T, 2] in m/s^2 and 1/m: the likeliest anchor, the steering, then the flow."""
+        return self.decode_all(hidden, reflex, noise).controls
+
+    def decode_all(self, hidden: Tensor, reflex: Reflex, noise: Tensor | None = None) -> Decoded:
+        """Return `decode`, and what the others will do where the model forecasts them."""
         anchor = self.flow.classify(hidden, reflex).argmax(dim=-1)
-        return self.flow.denormalise(self.flow.sample(hidden, anchor, noise, reflex))
+        return self.flow.decode(hidden, anchor, noise, reflex)
 
 
 def _layout(tokens: VisualTokens, x: Tensor, asking: int) -> Layout:

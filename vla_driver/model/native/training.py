@@ -33,6 +33,10 @@ LOSS_WEIGHTS = {
     'light': 0.5,
     'lead': 0.3,
     'hazard': 0.3,
+    'agent_found': 0.5,
+    'agent_state': 0.3,
+    'agent_flow': 0.5,
+    'agent_position': 0.3,
 }
 
 
@@ -55,7 +59,7 @@ class Dropouts:
 class VlaOutput:
     """loss: the weighted sum; losses: each term, detached.
 
-    hidden [B, T, A] of the waypoints, reflex the first answers, scene [B, Q, D].
+    hidden [B, T + num_agents, A] of the waypoints and the others, reflex the first answers, scene [B, Q, D].
     """
 
     loss: Tensor
@@ -105,9 +109,9 @@ def losses_of(model: VlaStages, dropouts: Dropouts, batch: ClipBatch, stage: str
     if stage != 'vision':
         controls, speed = batch.labels.controls, batch.inputs.speed_mps
         losses |= model.reflexes.losses(reflex, model.flow.normalise(controls)[..., 1])
-        losses |= model.flow.losses(hidden, controls, speed, reflex)
+        losses |= model.flow.losses(hidden, controls, speed, reflex, batch.labels.agents)
         if model.config.auxiliary:
-            losses |= model.plan_head.losses(hidden, model.flow, controls, speed)
+            losses |= model.plan_head.losses(model.flow.split(hidden)[0], model.flow, controls, speed)
     return _weigh(losses, hidden, reflex, prefix.scene)
 
 
