@@ -383,6 +383,7 @@ class PlanSource(str, enum.Enum):
     """
 
     POLICY = 'policy'
+    BRAKED = 'braked'
     SHIFTED = 'shifted_previous'
     STOP = 'stop'
 

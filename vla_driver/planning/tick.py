@@ -8,7 +8,8 @@ of bags all call it, so that what is measured is what drives:
     begin     a jump of time: policy and guard forget what lies before it
     fresh     images that are too old are dropped, never planned from
     observe   the set is decoded to an Observation, or says what is missing
-    plan      the policy answers; an error raised on purpose is a problem with a name
+    plan      the policy answers; an error raised on purpose is a problem with a name; where asked, the beginning of
+              the previous plan is kept (planning/continuity.py)
     guard     the plan is admitted, or replaced by a named fallback
     overtaken what is from before a jump of time that came meanwhile is dropped
 
@@ -32,6 +33,7 @@ from typing import Final
 import numpy as np
 
 from vla_driver.observation.ready import NotReady, Ready
+from vla_driver.planning.continuity import continued
 from vla_driver.planning.guard import PlanGuard
 from vla_driver.types import (
     CameraFrame,
@@ -96,10 +98,15 @@ class TickResult:
 
 @dataclass(frozen=True)
 class TickLimits:
-    """max_age_s: older images are dropped; plan_ttl_s: every plan's time to live, None: as the policy says."""
+    """Of every tick.
+
+    max_age_s: older images are dropped; plan_ttl_s: every plan's time to live, None: as the policy says; freeze_s: so
+    much of the previous plan is kept at the beginning of a new one.
+    """
 
     max_age_s: float = math.inf
     plan_ttl_s: float | None = None
+    freeze_s: float = 0.0
 
 
 class Planner:
@@ -203,6 +210,7 @@ class Planner:
             return self._defect('the policy', error)
         if self.limits.plan_ttl_s is not None:
             proposed = dataclasses.replace(proposed, ttl_s=self.limits.plan_ttl_s)
+        proposed = continued(proposed, self.guard.previous, self.limits.freeze_s)
         return TickResult(Outcome.POLICY, proposed=proposed, proposed_ms=took_ms, selection=selection)
 
     def _defect(self, where: str, error: Exception) -> TickResult:

@@ -59,5 +59,6 @@ class BlindPolicy:
             ego = model.ego(inputs)
             prefix = model.prefill(ego, None, None)
             watch.mark('prefix')
-            controls = drive(model, prefix, ego, watch)
-        return plan_of(observation, controls, model.config.action_config.dt_s, self.name, watch.timing_ms)
+            controls, forecasts = drive(model, prefix, ego, watch)
+        dt_s = model.config.action_config.dt_s
+        return plan_of(observation, controls, dt_s, self.name, watch.timing_ms, forecasts)

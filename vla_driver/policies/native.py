@@ -18,10 +18,10 @@ from vla_driver.model.precision import autocast, precision, store_for_inference
 from vla_driver.model.pruning.budget import TokenBudget
 from vla_driver.model.pruning.stage import AnyPruner, TokenShapes
 from vla_driver.model.tokens import Prefix, VisualTokens, to_device
-from vla_driver.policies.native_plans import plan_of, refuse_intent
+from vla_driver.policies.native_plans import forecasts_of, plan_of, refuse_intent
 from vla_driver.policies.prunable import Prunable
 from vla_driver.policies.stopwatch import Stopwatch
-from vla_driver.types import EngineReport, FloatArray, InputNeeds, Intent, InvalidInput, Observation, Plan
+from vla_driver.types import EngineReport, FloatArray, Forecast, InputNeeds, Intent, InvalidInput, Observation, Plan
 
 
 class NativePolicy(Prunable):
@@ -110,18 +110,25 @@ class NativePolicy(Prunable):
             kept = stage.behind_encoder(seen.tokens, ego) or seen.kept
             prefix = model.prefill(ego, seen.tokens, remembered, kept, stage)
             watch.mark('prefix')
-            controls = drive(model, prefix, ego, watch)
+            controls, forecasts = drive(model, prefix, ego, watch)
         timing_ms = stage.share_of(watch.timing_ms, 'prefix')
-        return plan_of(observation, controls, model.config.action_config.dt_s, self.name, timing_ms)
+        return plan_of(observation, controls, model.config.action_config.dt_s, self.name, timing_ms, forecasts)
 
 
-def drive(model: VlaModel, prefix: Prefix, ego: Tensor, watch: Stopwatch) -> FloatArray:
-    """Return the controls [T, 2] in m/s^2 and 1/m that follow from what was read."""
+def drive(model: VlaModel, prefix: Prefix, ego: Tensor, watch: Stopwatch) -> tuple[FloatArray, tuple[Forecast, ...]]:
+    """Return the controls [T, 2] in m/s^2 and 1/m that follow from what was read, and the others' futures."""
     hidden = model.act(prefix, ego)
     watch.mark('action')
-    controls: FloatArray = model.decode(hidden, model.reflex(prefix, ego))[0].double().cpu().numpy()
+    decoded = model.decode_all(hidden, model.reflex(prefix, ego))
+    controls: FloatArray = decoded.controls[0].double().cpu().numpy()
+    forecasts: tuple[Forecast, ...] = ()
+    if decoded.agents is not None and decoded.agent_controls is not None:
+        action = model.config.action_config
+        states = decoded.agents.table()[0].double().cpu().numpy()
+        motion = decoded.agent_controls[0].double().cpu().numpy()
+        forecasts = forecasts_of(states, motion, action.dt_s, action.agent_existence)
     watch.mark('flow')
-    return controls
+    return controls, forecasts
 
 
 def torch_engine(device: torch.device, note: str = '') -> EngineReport:

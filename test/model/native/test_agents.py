@@ -123,7 +123,8 @@ def test_every_sample_can_be_driven(model: VlaModel) -> None:
 def test_order_of_the_labels_does_not_matter(model: VlaModel, agent_labels: Callable[..., AgentLabels]) -> None:
     labels, others = agent_labels(8), model.flow.others
     order = torch.tensor([3, 0, 4, 1, 2])
-    turned = AgentLabels(**{f.name: getattr(labels, f.name)[:, order] for f in dataclasses.fields(labels)})
+    each = {f.name: getattr(labels, f.name) for f in dataclasses.fields(labels)}
+    turned = AgentLabels(**{name: value[:, order] if value.dim() > 1 else value for name, value in each.items()})
     with torch.no_grad():
         states = others.states(torch.randn(8, 6, 24))
         one, other = (targets_of(others, states, each) for each in (labels, turned))
@@ -227,6 +228,16 @@ def test_learns_who_is_there_and_where_they_go(
     assert after[0] > 0.9
     assert after[1] < 0.4 * before[1]
     assert after[2] < 0.5 * before[2]
+
+
+def test_rows_of_drives_that_did_not_record_others_are_not_judged(
+    model: VlaModel, agent_labels: Callable[..., AgentLabels]
+) -> None:
+    labels = agent_labels(4)
+    labels.known[1], labels.present[1] = False, False
+    with torch.no_grad():
+        targets = targets_of(model.flow.others, model.flow.others.states(torch.randn(4, 6, 24)), labels)
+    assert targets.ignored.all(dim=1).tolist() == [False, True, False, False]
 
 
 @pytest.mark.parametrize('wrong', [{'num_agents': 17}, {'num_agents': -1}, {'agent_stride': 3}, {'agent_stride': 0}])

@@ -98,7 +98,7 @@ def targets_of(decoder: AgentDecoder, states: AgentStates, labels: AgentLabels) 
     controls = decoder.normalise(decoder.denormalise(controls, person))  # within the limits of what it will say
     return AgentTargets(
         matched=matched,
-        ignored=~matched & near_unseen,
+        ignored=~matched & (near_unseen | ~labels.known.unsqueeze(1)),
         person=person,
         pose=torch.where(matched.unsqueeze(-1), pose.float(), 0.0),
         speed_mps=torch.where(matched, speed.float(), 0.0),

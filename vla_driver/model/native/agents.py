@@ -73,7 +73,7 @@ class AgentStates:
     def table(self) -> Tensor:
         """Return [B, A, 8]: existence and person as probabilities, x, y, yaw, speed, length, width in SI units.
 
-        It is what leaves the model: `STATE_COLUMNS` of policies/native_plans.py read it.
+        It is what leaves the model: `forecasts_of` of policies/native_plans.py reads it.
         """
         columns = torch.stack([self.existence.sigmoid(), self.person.sigmoid()], dim=-1)
         return torch.cat([columns, self.pose, self.speed_mps.unsqueeze(-1), self.size_m], dim=-1)
