@@ -16,7 +16,7 @@ import dataclasses
 import numpy as np
 
 from vla_driver.geometry import se2, unicycle
-from vla_driver.types import FloatArray, Plan
+from vla_driver.types import FloatArray, Plan, PlanSource
 
 #: The pull fades out over as long as it is whole, and this much more.
 _FADE_S = 0.5
@@ -32,14 +32,14 @@ def pull(times_s: FloatArray, frozen_s: float) -> FloatArray:
 def continued(plan: Plan, previous: Plan | None, frozen_s: float) -> Plan:
     """Return `plan` with its first `frozen_s` seconds as `previous` had them, and a passage to its own.
 
-    The plan itself, where nothing is to be frozen, there is no previous plan, or it is of no use: of other steps, from
-    later, or ending before the frozen part does.
+    The plan itself, where nothing is to be frozen, there is no previous plan, or it is of no use: a fallback, of other
+    steps, from later, or ending before the frozen part does.
     """
-    if previous is None or frozen_s <= 0:
+    if previous is None or frozen_s <= 0 or previous.source is not PlanSource.POLICY:
         return plan
     new, old = plan.trajectory, previous.trajectory
     elapsed = plan.stamp_s - previous.stamp_s
-    if old.dt_s != new.dt_s or not 0.0 < elapsed or elapsed + frozen_s > float(old.times_s[-1]):
+    if old.dt_s != new.dt_s or elapsed <= 0.0 or elapsed + frozen_s > float(old.times_s[-1]):
         return plan
     weight = pull(new.times_s, frozen_s)
     # Controls are held over steps: a step of the new plan lies across two of the old one, and takes of both.
