@@ -15,6 +15,8 @@ from vla_driver.types import ANCHOR_CAMERA, CAMERA_NAMES, PLAN_DT_S, PLAN_STEPS,
 
 #: As many others are forecast at most: their attention grows with the square of their number.
 MAX_AGENTS: Final = 16
+#: How the flow is integrated: one look at the velocity a step, or two.
+SOLVERS: Final = ('euler', 'midpoint')
 
 
 def _nano_image_sizes() -> dict[str, list[int]]:
@@ -179,7 +181,7 @@ class VlaConfig(PretrainedConfig):
                 raise InvalidInput(f'image_sizes[{name!r}] is {width}x{height}; both must be multiples of {step}')
         if ANCHOR_CAMERA not in self.image_sizes:
             raise InvalidInput(f'image_sizes has no {ANCHOR_CAMERA!r}: {sorted(self.image_sizes)}')
-        if action.solver not in ('euler', 'midpoint'):
+        if action.solver not in SOLVERS:
             raise InvalidInput(f"action_config.solver is {action.solver!r}, expected 'euler' or 'midpoint'")
         if self.view_config.reads not in ('all', 'kept', 'usual'):
             raise InvalidInput(f"view_config.reads is {self.view_config.reads!r}, expected 'all', 'kept' or 'usual'")

@@ -21,13 +21,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vla_driver.model.config import ActionConfig, VlaConfig
+from vla_driver.model.config import SOLVERS, ActionConfig, VlaConfig
 from vla_driver.model.layers.attention import attention
 from vla_driver.model.native.agent_losses import flow_losses, nobody_known, state_losses, targets_of
 from vla_driver.model.native.agents import AgentDecoder, AgentStates
 from vla_driver.model.native.reflex import Reflex
 from vla_driver.model.native.unicycle import Rollout, compress, integrate
 from vla_driver.model.tokens import AgentLabels
+from vla_driver.types import InvalidInput
 
 
 def time_grid(steps: int) -> list[float]:
@@ -130,6 +131,18 @@ class FlowDecoder(nn.Module):
         self.register_buffer('anchors', torch.zeros(action.num_anchors, action.horizon, 2))
         self.anchors: Tensor
         self.others = AgentDecoder(action) if action.num_agents else None
+        self.solve_with(action.solver, action.num_steps)
+
+    def solve_with(self, solver: str, steps: int) -> None:
+        """Integrate with another solver or number of steps from now on; what was trained stays.
+
+        Raises `InvalidInput` for unknown ones.
+        """
+        if solver not in SOLVERS:
+            raise InvalidInput(f'solver {solver!r}, allowed: {", ".join(SOLVERS)}')
+        if steps < 1:
+            raise InvalidInput(f'{steps} steps of the solver, expected at least 1')
+        self.solver, self.steps = solver, steps
 
     def denormalise(self, controls: Tensor) -> Tensor:
         """Normalised controls [..., 2] to (m/s^2, 1/m), within the vehicle's limits."""
@@ -239,8 +252,8 @@ class FlowDecoder(nn.Module):
         x = solve(
             lambda x, t: self.velocity(x, x.new_full((x.shape[0],), t), hidden, told),
             x,
-            self.config.num_steps,
-            self.config.solver,
+            self.steps,
+            self.solver,
         )
         return (x, None, None) if states is None else (x[:, 0], states, x[:, 1:])
 
