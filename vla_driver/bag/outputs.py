@@ -18,6 +18,7 @@ _NODES: Final = 'running nodes publish it about themselves'
 #: Message types that are an output under any name.
 _TYPES: Final[Mapping[str, str]] = {
     'vla_driver/msg/DrivingPlan': _PLANNER,
+    'vla_driver/msg/AgentForecasts': _PLANNER,
     'vla_driver/msg/TokenSelection': _PLANNER,
     'vla_driver/msg/ControlCommand': _COMMAND,
     'carla_msgs/msg/CarlaEgoVehicleControl': _COMMAND,
@@ -35,6 +36,7 @@ _NAMES: Final[Mapping[str, str]] = {
     'plan': _PLANNER,
     'path': _PLANNER,
     'markers': _PLANNER,
+    'agents': _PLANNER,
     'tokens': _PLANNER,
     'control': _COMMAND,
     'vehicle_control_cmd': _COMMAND,
@@ -59,8 +61,8 @@ def live_name(topic: str) -> bool:
 def outputs(topics: Mapping[str, str]) -> dict[str, str]:
     """Return the outputs among `topics` (name -> type), each with the reason why a replay leaves it out.
 
-    `path` or `markers` may be anybody's: they are outputs at the root, where the nodes of a replay publish them, and
-    in a namespace in which the bag holds a plan, tokens or controls of this package.
+    `path`, `markers` or `agents` may be anybody's: they are outputs at the root, where the nodes of a replay publish
+    them, and in a namespace in which the bag holds a plan, tokens or controls of this package.
     """
     namespaces = {''}
     for topic, kind in topics.items():

@@ -19,20 +19,18 @@ from dataclasses import asdict
 from functools import partial
 from typing import Any, Final
 
-from builtin_interfaces.msg import Time
 from nav_msgs.msg import Odometry, Path
 from rclpy.subscription import Subscription
 from rclpy.timer import Timer
-from visualization_msgs.msg import MarkerArray
 
 from vla_driver.geometry.rig import load_rig
-from vla_driver.msg import DrivingPlan, TokenSelection
 from vla_driver.msg import TurnCommand as TurnCommandMessage
 from vla_driver.observation.assemble import ObservationAssembler
 from vla_driver.observation.notes import Notes
 from vla_driver.observation.ready import ReadySet
 from vla_driver.observation.reasons import ReasonCounter, grouped, in_words
 from vla_driver.observation.sync import CameraSync
+from vla_driver.planning.collision import CollisionLimits
 from vla_driver.planning.tick import Outcome, Planner, TickLimits
 from vla_driver.policies.pruning_settings import PruningSettings, settings_of
 from vla_driver.policies.registry import checkpoint_of, make_policy
@@ -42,15 +40,14 @@ from vla_driver.ros.nodes.lifecycle import DriverNode
 from vla_driver.ros.nodes.mailbox import Mailbox
 from vla_driver.ros.nodes.openmp import wait_briefly
 from vla_driver.ros.nodes.own_thread import give_up, in_own_thread
+from vla_driver.ros.nodes.plan_outlets import PlanOutlets
 from vla_driver.ros.nodes.process import run
 from vla_driver.ros.nodes.pruning_control import PruningControl
 from vla_driver.ros.nodes.repeats import Repeats
 from vla_driver.ros.nodes.waiting import WaitingLog, describe_inputs
 from vla_driver.ros.wire import qos
-from vla_driver.ros.wire.conversions import from_nanoseconds, to_driving_plan, to_path
+from vla_driver.ros.wire.conversions import from_nanoseconds
 from vla_driver.ros.wire.diagnostics import Level, RateMeter, Status
-from vla_driver.ros.wire.markers import no_plan_markers, plan_markers, token_markers
-from vla_driver.ros.wire.selection import to_token_selection
 from vla_driver.settings.per_camera import per_camera
 from vla_driver.settings.planner import TRANSPORTS, PlannerParameters, missing_policies
 from vla_driver.types import (
@@ -120,10 +117,7 @@ class PlannerNode(DriverNode[PlannerParameters]):
         transports = per_camera(p.image_transport, rig.names, TRANSPORTS, 'parameter image_transport')
         needed = self._planner.policy.needs.image_sizes
         self._images = ImageTopics(self, rig.names, transports, self._on_image, needed)
-        self._plan_outlet = self.advertise(DrivingPlan, 'plan', qos.RELIABLE)
-        self._path_outlet = self.advertise(Path, 'path', qos.RELIABLE)
-        self._marker_outlet = self.advertise(MarkerArray, 'markers', qos.RELIABLE)
-        self._token_outlet = self.advertise(TokenSelection, 'tokens', qos.RELIABLE)
+        self._outlets = PlanOutlets(self, rig)
 
     def _load_policy(self, rig: CameraRig) -> None:
         p = self.parameters
@@ -135,7 +129,8 @@ class PlannerNode(DriverNode[PlannerParameters]):
             engine=p.engine,
             threads=p.threads,
         )
-        self._planner = Planner(policy, limits=TickLimits(p.max_age_s, p.plan_ttl_s), on_defect=self._on_defect)
+        self._planner = Planner(policy, on_defect=self._on_defect)
+        self.parameters_changed()
         self._pruning = PruningControl(self._planner, checkpoint_of(p.policy, p.model or None))
         self._prune(settings_of(p))
         self._planner.warm_up(rig)
@@ -200,7 +195,7 @@ class PlannerNode(DriverNode[PlannerParameters]):
             self._worker = None
         self._assembler.ahead.stop(timeout_s=1.0)
         self._tell_what_became()
-        self._marker_outlet.publish(no_plan_markers(self.get_clock().now().to_msg()))
+        self._outlets.wipe(self.get_clock().now().to_msg())
 
     def _tell_what_became(self) -> None:
         """Log what became of the pictures: whoever launched this node sees whether the plans were the policy's."""
@@ -221,7 +216,9 @@ class PlannerNode(DriverNode[PlannerParameters]):
 
     def parameters_changed(self) -> None:
         """Take the new limits from the next tick on."""
-        self._planner.limits = TickLimits(self.parameters.max_age_s, self.parameters.plan_ttl_s)
+        p = self.parameters
+        self._planner.limits = TickLimits(p.max_age_s, p.plan_ttl_s, p.freeze_s)
+        self._planner.guard.collision = CollisionLimits(p.collision_horizon_s, p.collision_existence)
 
     def teardown(self) -> None:
         """Give the model up: the next one may need its room."""
@@ -303,8 +300,8 @@ class PlannerNode(DriverNode[PlannerParameters]):
 
     def _tick(self, ready: ReadySet) -> None:
         """Take one answer of the planner, tell about it, publish it."""
-        watched = self._token_outlet.get_subscription_count() or self._marker_outlet.get_subscription_count()
-        result = self._planner.answer(ready, partial(self._now_s, ready, time.monotonic()), select=bool(watched))
+        now_s = partial(self._now_s, ready, time.monotonic())
+        result = self._planner.answer(ready, now_s, select=self._outlets.want_selection)
         if result.jumped:
             self._tell_jump(ready)
         self._last_answer = (ready.epoch, ready.stamp_s)
@@ -365,16 +362,7 @@ class PlannerNode(DriverNode[PlannerParameters]):
         return ready.stamp_s + time.monotonic() - sent_s
 
     def _publish(self, plan: Plan, ready: ReadySet, missing: tuple[str, ...], selection: Selection | None) -> None:
-        stamp: Time = from_nanoseconds(ready.stamp_ns)
-        self._path_outlet.publish(to_path(plan, stamp))
-        self._plan_outlet.publish(to_driving_plan(plan, stamp, missing, ready.synced.skew_s))
-        if self._marker_outlet.get_subscription_count():
-            markers = plan_markers(plan, stamp)
-            if selection is not None:
-                markers.markers += token_markers(selection, self._assembler.rig, stamp, plan.ttl_s)
-            self._marker_outlet.publish(markers)
-        if selection is not None and self._token_outlet.get_subscription_count():
-            self._token_outlet.publish(to_token_selection(selection, stamp))
+        self._outlets.publish(plan, from_nanoseconds(ready.stamp_ns), missing, ready.synced.skew_s, selection)
         self._last_plan = plan
         self._plan_times.tick()
 

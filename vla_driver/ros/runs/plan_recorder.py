@@ -31,7 +31,7 @@ from visualization_msgs.msg import MarkerArray
 
 from vla_driver.bag.recording import RawMessage, ReceivedPlan, ReceivedTokens, Recording
 from vla_driver.bag.schema import PICTURES
-from vla_driver.msg import DrivingPlan, TokenSelection
+from vla_driver.msg import AgentForecasts, DrivingPlan, TokenSelection
 from vla_driver.observation.messages import stamp_of
 from vla_driver.observation.notes import Notes
 from vla_driver.observation.reasons import ReasonCounter
@@ -45,7 +45,13 @@ from vla_driver.types import VlaDriverError
 
 #: Plans kept of a replay that loops on and on: an hour at 10 Hz.
 _KEPT: Final = 36_000
-_CLASSES: Final = {'plan': DrivingPlan, 'path': Path, 'markers': MarkerArray, 'tokens': TokenSelection}
+_CLASSES: Final = {
+    'plan': DrivingPlan,
+    'path': Path,
+    'agents': AgentForecasts,
+    'markers': MarkerArray,
+    'tokens': TokenSelection,
+}
 #: What a planner's diagnostics are called, and the counters that they hold.
 _PLAN_STATUS, _INPUTS_STATUS = 'planner: plan', 'planner: inputs'
 _COUNTERS: Final = (
@@ -113,6 +119,7 @@ class PlanRecorder:
             for topic, handler in (
                 ('plan', self._on_plan),
                 ('path', self._on_path),
+                ('agents', self._on_agents),
                 ('markers', self._on_markers),
                 ('tokens', self._on_tokens),
             )
@@ -215,6 +222,11 @@ class PlanRecorder:
         with self._lock:
             self._paths[self._rounds['path'].key(stamp)] = now
             self._raw.append(RawMessage('path', _seconds(stamp), data))
+
+    def _on_agents(self, data: bytes) -> None:
+        stamp = deserialize_message(data, AgentForecasts).header.stamp
+        with self._lock:
+            self._raw.append(RawMessage('agents', _seconds(stamp), data))
 
     def _on_markers(self, data: bytes) -> None:
         markers = deserialize_message(data, MarkerArray).markers

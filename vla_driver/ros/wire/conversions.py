@@ -24,6 +24,7 @@ from vla_driver.msg import DrivingPlan, TrajectoryPoint
 from vla_driver.msg import TurnCommand as TurnCommandMessage
 from vla_driver.observation.decode import encode_jpeg
 from vla_driver.observation.messages import read_odometry, stamp_seconds, yaw_of
+from vla_driver.ros.wire.forecasts import from_agent_forecast, to_agent_forecast
 from vla_driver.types import (
     CameraModel,
     EgoState,
@@ -179,6 +180,7 @@ def to_driving_plan(
     message.source = plan.source.value
     message.reason = plan.reason
     message.time_to_live = to_duration(plan.ttl_s)
+    message.forecasts = [to_agent_forecast(forecast) for forecast in plan.forecasts]
     message.timing_names = list(plan.timing_ms)
     message.timing_ms = [float(value) for value in plan.timing_ms.values()]
     message.missing_cameras = list(missing)
@@ -224,6 +226,7 @@ def from_driving_plan(message: Any) -> Plan:
         reason=message.reason,
         ttl_s=duration_seconds(message.time_to_live),
         timing_ms=dict(zip(message.timing_names, map(float, message.timing_ms), strict=True)),
+        forecasts=tuple(from_agent_forecast(forecast) for forecast in message.forecasts),
     )
 
 
