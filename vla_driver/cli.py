@@ -58,6 +58,7 @@ COMMANDS: Final = (
     Command(('train', 'export'), 'turn a run into a checkpoint that ships'),
     Command(('train', 'policy'), 'train the driving policy by imitation'),
     Command(('train', 'pruner'), 'train ReconPruner, which selects visual tokens'),
+    Command(('train', 'plan-pruner'), 'measure a pruner that keeps what the plan needs'),
     Command(('train', 'usual-view'), 'what the panorama shows for dropped tokens'),
     Command(('train', 'early-head'), 'train a head for pruning inside the encoder'),
 )

@@ -76,7 +76,10 @@ class ViewConfig(PretrainedConfig):
     #: Where visual tokens are pruned: 'all' of them go onto the panorama (reading it costs a hundredth of what the
     #: language model does), or only those 'kept' in front of the language model, nothing standing where the others
     #: were, or 'usual': there stands what usually does (`train usual-view`).  FastV and SparseVLM choose later.
+    #: Unless it is 'all', the memory, too, keeps nothing but what was kept.
     reads: str = 'all'
+    #: Whether the panorama also says how much of each place was seen, so that a hole is not taken for black.
+    coverage: bool = False
 
 
 class LanguageConfig(PretrainedConfig):
@@ -169,6 +172,11 @@ class VlaConfig(PretrainedConfig):
             raise InvalidInput(f"view_config.reads is {self.view_config.reads!r}, expected 'all', 'kept' or 'usual'")
         if action.num_steps < 1:
             raise InvalidInput(f'action_config.num_steps is {action.num_steps}, expected at least 1')
+
+    @property
+    def reads_kept(self) -> bool:
+        """Whether nothing but the tokens that a pruner keeps reaches the plan."""
+        return bool(self.view_config.reads != 'all')
 
     @property
     def camera_groups(self) -> tuple[tuple[tuple[int, int], tuple[str, ...]], ...]:

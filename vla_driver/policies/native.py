@@ -102,12 +102,12 @@ class NativePolicy(Prunable):
         watch.mark('preprocess')
         with autocast(self.device):
             seen = model.encode(inputs, stage)
-            pooled = model.pool(seen.tokens)
-            remembered = self._memory.read(observation.ego, observation.stamp_s, pooled)
-            self._memory.write(pooled, observation.ego, observation.stamp_s)
             ego = model.ego(inputs)
             watch.mark('vision')
             kept = stage.behind_encoder(seen.tokens, ego) or seen.kept
+            pooled = model.pool(seen.tokens, kept)
+            remembered = self._memory.read(observation.ego, observation.stamp_s, pooled)
+            self._memory.write(pooled, observation.ego, observation.stamp_s)
             prefix = model.prefill(ego, seen.tokens, remembered, kept, stage)
             watch.mark('prefix')
             controls = drive(model, prefix, ego, watch)

@@ -31,7 +31,7 @@ from vla_driver.model.native.memory import MemoryPool, MemoryReader, PooledToken
 from vla_driver.model.native.reflex import Reflex, ReflexHead
 from vla_driver.model.native.view import ViewReader
 from vla_driver.model.native.vision import VisionEncoder, VisionOutput
-from vla_driver.model.pruning.base import KeptTokens
+from vla_driver.model.pruning.base import KeptTokens, kept_alone
 from vla_driver.model.pruning.in_model import NOTHING_LEAVES, Layout
 from vla_driver.model.pruning.stage import KEEP_ALL, TokenStage
 from vla_driver.model.tokens import ModelInputs, Prefix, Remembered, VisualTokens
@@ -88,6 +88,8 @@ class VlaStages(PreTrainedModel):
         elif isinstance(module, nn.LayerNorm) and module.elementwise_affine:
             nn.init.ones_(module.weight)
             nn.init.zeros_(module.bias)
+        if not self.config.blind and self.view.coverage and module is self.view.seen:
+            nn.init.zeros_(self.view.seen.weight)  # a checkpoint that did not know of holes reads as before
         if isinstance(module, FlowDecoder):
             # The velocity starts at zero: before any training the plan is the anchor itself.
             nn.init.zeros_(module.output.weight)
@@ -100,8 +102,13 @@ class VlaStages(PreTrainedModel):
         out: VisionOutput = self.vision(inputs, stage)
         return out
 
-    def pool(self, tokens: VisualTokens) -> PooledTokens:
-        """Visual tokens to what is remembered of this tick."""
+    def pool(self, tokens: VisualTokens, kept: KeptTokens | None = None) -> PooledTokens:
+        """Visual tokens to what is remembered of this tick.
+
+        kept: what a stage has left of them; a model that reads the kept ones alone remembers these alone.
+        """
+        if kept is not None and self.config.reads_kept:
+            tokens = dataclasses.replace(tokens, features=kept_alone(tokens.features, kept))
         out: PooledTokens = self.memory_pool(tokens)
         return out
 

@@ -15,9 +15,11 @@ from torch import Tensor
 
 from vla_driver.model.native.auxiliary import SCENE_QUERIES
 from vla_driver.model.native.memory import clip_memory
+from vla_driver.model.native.pruned import PrunedTraining, read_panorama, teach_itself
 from vla_driver.model.native.reflex import Reflex
 from vla_driver.model.native.stages import VlaStages
 from vla_driver.model.native.vision import VisionOutput
+from vla_driver.model.pruning.base import KeptTokens
 from vla_driver.model.tokens import ClipBatch, ModelInputs, Remembered
 
 #: Weights of the losses in their sum.
@@ -33,6 +35,7 @@ LOSS_WEIGHTS = {
     'light': 0.5,
     'lead': 0.3,
     'hazard': 0.3,
+    'itself': 0.5,
 }
 
 
@@ -65,40 +68,56 @@ class VlaOutput:
     scene: Tensor
 
 
-def perceive(model: VlaStages, dropouts: Dropouts, batch: ClipBatch) -> tuple[VisionOutput | None, Remembered | None]:
-    """Encode the pictures of all ticks of the clips once, and remember them for the later ticks."""
+def perceive(
+    model: VlaStages, dropouts: Dropouts, batch: ClipBatch, ego: Tensor, pruning: PrunedTraining | None = None
+) -> tuple[VisionOutput | None, Remembered | None, KeptTokens | None]:
+    """Encode the pictures of all ticks of the clips once, and remember them for the later ticks.
+
+    ego [B, 3, D]: ego and navigation tokens, which some pruners look at.
+    """
     if model.config.blind:
-        return None, None
+        return None, None, None
     seen = _look(model, dropouts, batch.inputs)
+    kept = None if pruning is None else pruning.draw(seen.tokens, ego)
     drop = dropouts.memory if model.training else 0.0
     memory = clip_memory(
-        model.pool(seen.tokens), batch.pose, batch.stamp_s, batch.ticks, model.config.memory_config, drop
+        model.pool(seen.tokens, kept), batch.pose, batch.stamp_s, batch.ticks, model.config.memory_config, drop
     )
-    if model.training and float(torch.rand(())) < dropouts.rear:
+    # Who drops tokens otherwise needs no second way to do so, and the step is short already.
+    if kept is None and model.training and float(torch.rand(())) < dropouts.rear:
         ahead = torch.tensor(['back' not in name for name in model.config.camera_names])
         device = seen.tokens.camera.device
         pooled_of = torch.tensor(model.memory_pool.camera)
-        kept = dataclasses.replace(
+        fewer = dataclasses.replace(
             seen, tokens=seen.tokens.select(ahead.to(device)[seen.tokens.camera].nonzero()[:, 0])
         )
-        return kept, memory.select(ahead[pooled_of].nonzero()[:, 0].to(device))
-    return seen, memory
+        return fewer, memory.select(ahead[pooled_of].nonzero()[:, 0].to(device)), None
+    return seen, memory, kept
 
 
-def losses_of(model: VlaStages, dropouts: Dropouts, batch: ClipBatch, stage: str = 'all') -> VlaOutput:
+def losses_of(
+    model: VlaStages,
+    dropouts: Dropouts,
+    batch: ClipBatch,
+    stage: str = 'all',
+    pruning: PrunedTraining | None = None,
+) -> VlaOutput:
     """Return losses of one batch of clips.  stage 'vision': dense heads only; 'policy': all but these; 'all'.
 
-    'reflex': the reflex alone, whose output has no hidden states.
+    'reflex': the reflex alone, whose output has no hidden states.  pruning: drops visual tokens in training.
     """
+    pruning = pruning if model.training and not model.config.blind else None
     if stage == 'reflex':
-        return _reflex_losses(model, dropouts, batch)
-    seen, memory = perceive(model, dropouts, batch)
+        return _reflex_losses(model, dropouts, batch, pruning)
+    ego = model.ego(batch.inputs, _speed_known(model, dropouts, batch.inputs))
+    seen, memory, kept = perceive(model, dropouts, batch, ego, pruning)
     losses: dict[str, Tensor] = {}
     if model.config.auxiliary and seen is not None and stage != 'policy':
         losses |= model.dense_head.losses(seen.patches, batch.labels)
-    ego = model.ego(batch.inputs, _speed_known(model, dropouts, batch.inputs))
-    prefix = model.prefill(ego, seen.tokens if seen is not None else None, memory)
+    prefix = model.prefill(ego, seen.tokens if seen is not None else None, memory, kept)
     reflex = model.reflex(prefix, ego)
+    if kept is not None and seen is not None:
+        losses |= teach_itself(model, seen.tokens, ego, prefix.read, reflex)
     if model.config.auxiliary:
         losses |= model.scene_head.losses(prefix.scene, reflex.trunk, batch.labels)
     hidden = model.act(prefix, ego)
@@ -120,17 +139,20 @@ def _look(model: VlaStages, dropouts: Dropouts, inputs: ModelInputs) -> VisionOu
     return model.encode(inputs)
 
 
-def _reflex_losses(model: VlaStages, dropouts: Dropouts, batch: ClipBatch) -> VlaOutput:
+def _reflex_losses(model: VlaStages, dropouts: Dropouts, batch: ClipBatch, pruning: PrunedTraining | None) -> VlaOutput:
     """Return the losses of reflex and flow alone: an eighth of the work, for the language model is not asked."""
     inputs, labels = batch.inputs, batch.labels
     ego, read = model.ego(inputs, _speed_known(model, dropouts, inputs)), None
+    tokens, kept = None, None
     if not model.config.blind:
         tokens = _look(model, dropouts, inputs).tokens
-        spread = model.view.spread(tokens.rays, tokens.origins)
-        read, _ = model.view(tokens.features, spread, tokens.valid)
+        kept = None if pruning is None else pruning.draw(tokens, ego)
+        read = read_panorama(model, tokens, kept)
     reflex: Reflex = model.reflexes(read, ego)
     losses = model.reflexes.losses(reflex, model.flow.normalise(labels.controls)[..., 1])
     losses |= model.flow.losses(None, labels.controls, inputs.speed_mps, reflex)
+    if kept is not None and tokens is not None:
+        losses |= teach_itself(model, tokens, ego, read, reflex)
     scene = ego.new_zeros(len(ego), SCENE_QUERIES, ego.shape[-1])
     if model.config.auxiliary:
         losses |= model.scene_head.losses(scene, reflex.trunk, labels)
