@@ -8,14 +8,16 @@ from torch import Tensor, nn
 
 from vla_driver.model.config import LanguageConfig
 from vla_driver.model.layers.attention import attention, split_heads
+from vla_driver.model.layers.experts import ExpertsFeedForward
 from vla_driver.model.layers.feed_forward import SwiGlu
 from vla_driver.model.layers.norms import RMSNorm
 
 
 class LanguageLayer(nn.Module):
-    """Pre-norm attention and SwiGLU; also returns its keys and values for the cache."""
+    """Pre-norm attention and SwiGLU, or experts; also returns its keys and values for the cache."""
 
-    def __init__(self, config: LanguageConfig):
+    def __init__(self, config: LanguageConfig, *, experts: bool = False):
+        """experts: whether a mixture of them takes the place of the one feed-forward network."""
         super().__init__()
         d = config.hidden_size
         self.heads, self.kv_heads = config.num_attention_heads, config.num_key_value_heads
@@ -25,7 +27,19 @@ class LanguageLayer(nn.Module):
         self.kv = nn.Linear(d, 2 * self.kv_heads * head_dim, bias=False)
         self.out = nn.Linear(d, d, bias=False)
         self.norm2 = RMSNorm(d, config.rms_norm_eps)
-        self.mlp = SwiGlu(d, config.intermediate_size)
+        self.mlp: SwiGlu | ExpertsFeedForward
+        if experts:
+            self.mlp = ExpertsFeedForward(
+                d,
+                config.num_experts,
+                config.experts_per_token,
+                config.expert_size,
+                config.shared_size,
+                route_scale=config.route_scale,
+                backend=config.experts_backend,
+            )
+        else:
+            self.mlp = SwiGlu(d, config.intermediate_size)
 
     def forward(self, x: Tensor, last: int | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """Transform x [B, L, D]; return it with its keys and values [B, Hkv, L, head_dim].

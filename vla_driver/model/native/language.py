@@ -23,7 +23,10 @@ class LanguageModel(nn.Module):
 
     def __init__(self, config: LanguageConfig):
         super().__init__()
-        self.layers = nn.ModuleList(LanguageLayer(config) for _ in range(config.num_hidden_layers))
+        routed = config.routed_layers
+        self.layers = nn.ModuleList(
+            LanguageLayer(config, experts=number in routed) for number in range(config.num_hidden_layers)
+        )
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
 
     def prefill(self, embeddings: Tensor, scene_queries: int, run: PrefillRun = NOTHING_LEAVES) -> Prefix:
