@@ -9,9 +9,13 @@ from typing import Any, ClassVar
 
 from transformers import PretrainedConfig
 
+from vla_driver.model.attention_pattern import LocalStrided
 from vla_driver.model.cameras import camera_groups
 from vla_driver.model.checkpoint import NATIVE_TYPE
 from vla_driver.types import ANCHOR_CAMERA, CAMERA_NAMES, PLAN_DT_S, PLAN_STEPS, InvalidInput
+
+#: Kinds of attention that a layer of the language model can have.
+ATTENTIONS = ('full', 'local_strided')
 
 
 def _nano_image_sizes() -> dict[str, list[int]]:
@@ -91,6 +95,34 @@ class LanguageConfig(PretrainedConfig):
     num_key_value_heads: int = 4
     intermediate_size: int = 640
     rms_norm_eps: float = 1e-6
+    #: Of each layer 'full' or 'local_strided' (layers/sparse_attention.py); empty: full everywhere.
+    attention: Sequence[str] = ()
+    #: Of the sparse layers: tokens in a window (0: chosen by their number), and those that a stride keeps together
+    #: (64 or 128 for FlexAttention on CUDA).
+    attention_window: int = 0
+    attention_unit: int = 1
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        """Check that every layer's attention is known and fits the heads."""
+        super().__post_init__(**kwargs)
+        unknown = sorted(set(self.attention) - set(ATTENTIONS))
+        if unknown or len(self.attention) not in (0, self.num_hidden_layers):
+            raise InvalidInput(
+                f'language_config.attention is {list(self.attention)}; expected one of {", ".join(ATTENTIONS)} for '
+                f'each of the {self.num_hidden_layers} layers, or [] for full everywhere'
+            )
+        if 'local_strided' in self.attention:
+            if self.num_attention_heads % 2:
+                raise InvalidInput(
+                    f'language_config.num_attention_heads is {self.num_attention_heads}; local_strided attention '
+                    'gives half of the heads to each part: choose an even number'
+                )
+            LocalStrided.of(1, self.attention_window, self.attention_unit)
+
+    @property
+    def attention_of_layers(self) -> tuple[str, ...]:
+        """The kind of attention of every layer."""
+        return tuple(self.attention) or ('full',) * self.num_hidden_layers
 
 
 class ActionConfig(PretrainedConfig):
