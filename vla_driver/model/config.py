@@ -4,8 +4,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 from transformers import PretrainedConfig
 
@@ -15,11 +16,69 @@ from vla_driver.model.checkpoint import NATIVE_TYPE
 from vla_driver.types import ANCHOR_CAMERA, CAMERA_NAMES, PLAN_DT_S, PLAN_STEPS, InvalidInput
 
 #: Kinds of attention that a layer of the language model can have.
-ATTENTIONS = ('full', 'local_strided')
+ATTENTIONS: Final = ('full', 'local_strided')
+#: How experts can be computed (layers/experts.py).
+EXPERTS_BACKENDS: Final = ('grouped', 'dense', 'loop')
 
 
 def _nano_image_sizes() -> dict[str, list[int]]:
     return {name: [320, 192] if name == ANCHOR_CAMERA else [160, 96] for name in CAMERA_NAMES}
+
+
+def check_attention(config: LanguageConfig) -> None:
+    """Raise `InvalidInput` where a layer's attention is unknown, or does not fit the heads."""
+    unknown = sorted(set(config.attention) - set(ATTENTIONS))
+    if unknown or len(config.attention) not in (0, config.num_hidden_layers):
+        raise InvalidInput(
+            f'language_config.attention is {list(config.attention)}; expected one of {", ".join(ATTENTIONS)} for '
+            f'each of the {config.num_hidden_layers} layers, or [] for full everywhere'
+        )
+    if 'local_strided' in config.attention:
+        if config.num_attention_heads % 2:
+            raise InvalidInput(
+                f'language_config.num_attention_heads is {config.num_attention_heads}; local_strided attention '
+                'gives half of the heads to each part: choose an even number'
+            )
+        LocalStrided.of(1, config.attention_window, config.attention_unit)
+
+
+def check_experts(config: LanguageConfig) -> None:
+    """Raise `InvalidInput` for entries of a mixture of experts that do not fit together."""
+    if config.num_experts == 0:
+        return
+    for name, least in (('num_experts', 2), ('experts_per_token', 1), ('expert_size', 1), ('shared_size', 0)):
+        value = getattr(config, name)
+        if not isinstance(value, int) or value < least:
+            raise InvalidInput(f'language_config.{name} is {value!r}, expected a whole number of at least {least}')
+    if not 1 < config.experts_per_token < config.num_experts:
+        raise InvalidInput(
+            f'language_config.experts_per_token is {config.experts_per_token}, expected 2 to '
+            f'{config.num_experts - 1} (num_experts is {config.num_experts}): the weight of a single expert is always '
+            'the same, and the router would learn nothing'
+        )
+    for name in ('hidden_size', 'expert_size'):
+        if getattr(config, name) % 8:
+            raise InvalidInput(
+                f'language_config.{name} is {getattr(config, name)}, expected a multiple of 8 where there are experts: '
+                'grouped products of bfloat16 take rows of whole 16 bytes'
+            )
+    for name in ('route_scale', 'bias_step', 'balance_loss'):
+        value = getattr(config, name)
+        if not (math.isfinite(value) and value >= 0) or (name == 'route_scale' and value == 0):
+            raise InvalidInput(f'language_config.{name} is {value!r}, expected a number above zero')
+    layers = config.expert_layers
+    if layers is not None and (
+        not layers or len(set(layers)) < len(layers) or not set(layers) <= set(range(config.num_hidden_layers))
+    ):
+        raise InvalidInput(
+            f'language_config.expert_layers is {list(layers)}, expected different numbers from 0 to '
+            f'{config.num_hidden_layers - 1}, at least one of them (or num_experts 0)'
+        )
+    if config.experts_backend not in EXPERTS_BACKENDS:
+        raise InvalidInput(
+            f'language_config.experts_backend is {config.experts_backend!r}, expected one of: '
+            f'{", ".join(EXPERTS_BACKENDS)}'
+        )
 
 
 class VisionConfig(PretrainedConfig):
@@ -102,22 +161,34 @@ class LanguageConfig(PretrainedConfig):
     attention_window: int = 0
     attention_unit: int = 1
 
+    #: Mixture of experts (layers/experts.py) in the place of the feed-forward network: how many (0: none, all is
+    #: dense), how many of them read a token, their hidden width, and that of the one that reads every token (0: none).
+    num_experts: int = 0
+    experts_per_token: int = 2
+    expert_size: int = 160
+    shared_size: int = 320
+    #: Which layers have it, counted from 0; None: all but the first.
+    expert_layers: Sequence[int] | None = None
+    #: What the weights of a token's experts add up to.
+    route_scale: float = 2.0
+    #: How far the bias of an expert moves at an optimiser step, against its load; weight of the balance loss.
+    bias_step: float = 1e-3
+    balance_loss: float = 1e-4
+    #: How the experts are computed, a key of `layers.experts.BACKENDS`; all give the same.
+    experts_backend: str = 'grouped'
+
     def __post_init__(self, **kwargs: Any) -> None:
-        """Check that every layer's attention is known and fits the heads."""
+        """Check the entries of attention and experts."""
         super().__post_init__(**kwargs)
-        unknown = sorted(set(self.attention) - set(ATTENTIONS))
-        if unknown or len(self.attention) not in (0, self.num_hidden_layers):
-            raise InvalidInput(
-                f'language_config.attention is {list(self.attention)}; expected one of {", ".join(ATTENTIONS)} for '
-                f'each of the {self.num_hidden_layers} layers, or [] for full everywhere'
-            )
-        if 'local_strided' in self.attention:
-            if self.num_attention_heads % 2:
-                raise InvalidInput(
-                    f'language_config.num_attention_heads is {self.num_attention_heads}; local_strided attention '
-                    'gives half of the heads to each part: choose an even number'
-                )
-            LocalStrided.of(1, self.attention_window, self.attention_unit)
+        check_attention(self)
+        check_experts(self)
+
+    @property
+    def routed_layers(self) -> tuple[int, ...]:
+        """The layers with a mixture of experts."""
+        if not self.num_experts:
+            return ()
+        return tuple(range(1, self.num_hidden_layers) if self.expert_layers is None else self.expert_layers)
 
     @property
     def attention_of_layers(self) -> tuple[str, ...]:

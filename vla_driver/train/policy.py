@@ -36,7 +36,10 @@ from vla_driver.types import InvalidInput
 
 #: vision: depth, classes and scene only; reflex: what is read off the panorama; policy: no dense labels; all.
 STAGES = ('vision', 'reflex', 'policy', 'all')
-_SHOWN = ('ade_1s', 'ade_3s', 'lateral_slope', 'start_recall', 'stop_recall', 'light_accuracy', 'light_error_m')
+_SHOWN = (
+    *('ade_1s', 'ade_3s', 'lateral_slope', 'start_recall', 'stop_recall', 'light_accuracy', 'light_error_m'),
+    'load_max',
+)
 
 
 @dataclass(frozen=True)
@@ -175,7 +178,7 @@ def _train(run: PolicyRun, rank: int) -> dict[str, float]:
     return train(
         trainer,
         _batches(trainer, dataset),
-        _counting(config),
+        _counting(config, experts=bool(trainer.balance.biases())),
         run.out,
         save_minutes=run.save_minutes,
         validate=lambda: _validate(run, trainer, validation),
@@ -218,12 +221,13 @@ def _batches(trainer: PolicyTrainer, dataset: ClipDataset) -> Generator[ClipBatc
     return batches_ahead(dataset, config.seed, first, config.clips // config.processes, config.processes)
 
 
-def _counting(config: PolicyConfig) -> Counting:
+def _counting(config: PolicyConfig, *, experts: bool = False) -> Counting:
     ticks = config.clips * config.ticks
+    shown = {'loss': '.4f'} | ({'load_max': '.2f'} if experts else {})
     if config.steps is not None:
-        return Counting(config.steps, 'ticks', ticks)
+        return Counting(config.steps, 'ticks', ticks, shown=shown)
     assert config.minutes is not None
-    return Counting(round(60 * config.minutes), 'ticks', ticks, unit='s')
+    return Counting(round(60 * config.minutes), 'ticks', ticks, unit='s', shown=shown)
 
 
 def _validate(run: PolicyRun, trainer: PolicyTrainer, validation: ClipDataset | None) -> dict[str, float]:

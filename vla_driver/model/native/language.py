@@ -24,7 +24,11 @@ class LanguageModel(nn.Module):
 
     def __init__(self, config: LanguageConfig):
         super().__init__()
-        self.layers = nn.ModuleList(LanguageLayer(config, kind) for kind in config.attention_of_layers)
+        routed = config.routed_layers
+        self.layers = nn.ModuleList(
+            LanguageLayer(config, kind, experts=number in routed)
+            for number, kind in enumerate(config.attention_of_layers)
+        )
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
 
     def prefill(self, embeddings: Tensor, scene_queries: int, run: PrefillRun = NOTHING_LEAVES) -> Prefix:

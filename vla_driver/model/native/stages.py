@@ -19,9 +19,11 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from vla_driver.model.config import VlaConfig
+from vla_driver.model.layers.experts import SwiGluExperts
 from vla_driver.model.layers.gather import take
 from vla_driver.model.layers.norms import RMSNorm
 from vla_driver.model.layers.rays import RayEmbedding
+from vla_driver.model.layers.routing import Router
 from vla_driver.model.native.action import ActionExpert
 from vla_driver.model.native.auxiliary import SCENE_QUERIES, DenseHead, PlanHead, SceneHead
 from vla_driver.model.native.ego import EgoEncoder
@@ -81,6 +83,8 @@ class VlaStages(PreTrainedModel):
             nn.init.trunc_normal_(module.weight, std=max(std, 0.5 * module.in_features**-0.5))
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
+        elif isinstance(module, Router | SwiGluExperts):
+            module.reset_parameters()
         elif isinstance(module, nn.Embedding):
             nn.init.normal_(module.weight, std=std)
         elif isinstance(module, RMSNorm):

@@ -8,11 +8,13 @@ Training takes clips, encodes every picture once, and uses it both as a present 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from vla_driver.model.layers.experts import expert_layers
 from vla_driver.model.native.auxiliary import SCENE_QUERIES
 from vla_driver.model.native.memory import clip_memory
 from vla_driver.model.native.reflex import Reflex
@@ -34,6 +36,8 @@ LOSS_WEIGHTS = {
     'lead': 0.3,
     'hazard': 0.3,
 }
+#: Of the mixtures of experts; its weight is `language_config.balance_loss`.
+BALANCE = 'balance'
 
 
 @dataclass
@@ -108,7 +112,9 @@ def losses_of(model: VlaStages, dropouts: Dropouts, batch: ClipBatch, stage: str
         losses |= model.flow.losses(hidden, controls, speed, reflex)
         if model.config.auxiliary:
             losses |= model.plan_head.losses(hidden, model.flow, controls, speed)
-    return _weigh(losses, hidden, reflex, prefix.scene)
+    losses |= _balance(model)
+    weights = LOSS_WEIGHTS | {BALANCE: model.config.language_config.balance_loss}
+    return _weigh(losses, hidden, reflex, prefix.scene, weights)
 
 
 def _look(model: VlaStages, dropouts: Dropouts, inputs: ModelInputs) -> VisionOutput:
@@ -144,6 +150,18 @@ def _speed_known(model: VlaStages, dropouts: Dropouts, inputs: ModelInputs) -> T
     return torch.rand(inputs.speed_mps.shape, device=inputs.speed_mps.device) >= dropouts.speed
 
 
-def _weigh(losses: dict[str, Tensor], hidden: Tensor, reflex: Reflex, scene: Tensor) -> VlaOutput:
-    total = torch.stack([LOSS_WEIGHTS[name] * value for name, value in losses.items()]).sum()
+def _balance(model: VlaStages) -> dict[str, Tensor]:
+    """Return the balance loss of all passes since the last call, a mean; nothing without experts or in evaluation."""
+    losses = [loss for layer in expert_layers(model.language).values() for loss in layer.take_losses()]
+    return {BALANCE: torch.stack(losses).mean()} if losses else {}
+
+
+def _weigh(
+    losses: dict[str, Tensor],
+    hidden: Tensor,
+    reflex: Reflex,
+    scene: Tensor,
+    weights: Mapping[str, float] = LOSS_WEIGHTS,
+) -> VlaOutput:
+    total = torch.stack([weights[name] * value for name, value in losses.items()]).sum()
     return VlaOutput(total, {name: value.detach() for name, value in losses.items()}, hidden, reflex, scene)
