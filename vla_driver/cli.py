@@ -43,6 +43,7 @@ COMMANDS: Final = (
     Command(('demo',), 'replay the sample bag through the nodes and write a report'),
     Command(('doctor',), 'check what is installed and say what to do about the rest'),
     Command(('drive',), 'drive one route in the simulator, in closed loop'),
+    Command(('evaluate', 'attention'), 'what sparse attention saves, by the number of tokens'),
     Command(('evaluate', 'closed-loop'), 'success and safety on held-out routes'),
     Command(('evaluate', 'efficiency'), 'what pruning saves: operations and time'),
     Command(('evaluate', 'engines'), 'whether an engine plans what torch plans'),

@@ -10,16 +10,36 @@ from typing import Any, ClassVar, Final
 
 from transformers import PretrainedConfig
 
+from vla_driver.model.attention_pattern import LocalStrided
 from vla_driver.model.cameras import camera_groups
 from vla_driver.model.checkpoint import NATIVE_TYPE
 from vla_driver.types import ANCHOR_CAMERA, CAMERA_NAMES, PLAN_DT_S, PLAN_STEPS, InvalidInput
 
+#: Kinds of attention that a layer of the language model can have.
+ATTENTIONS: Final = ('full', 'local_strided')
 #: How experts can be computed (layers/experts.py).
 EXPERTS_BACKENDS: Final = ('grouped', 'dense', 'loop')
 
 
 def _nano_image_sizes() -> dict[str, list[int]]:
     return {name: [320, 192] if name == ANCHOR_CAMERA else [160, 96] for name in CAMERA_NAMES}
+
+
+def check_attention(config: LanguageConfig) -> None:
+    """Raise `InvalidInput` where a layer's attention is unknown, or does not fit the heads."""
+    unknown = sorted(set(config.attention) - set(ATTENTIONS))
+    if unknown or len(config.attention) not in (0, config.num_hidden_layers):
+        raise InvalidInput(
+            f'language_config.attention is {list(config.attention)}; expected one of {", ".join(ATTENTIONS)} for '
+            f'each of the {config.num_hidden_layers} layers, or [] for full everywhere'
+        )
+    if 'local_strided' in config.attention:
+        if config.num_attention_heads % 2:
+            raise InvalidInput(
+                f'language_config.num_attention_heads is {config.num_attention_heads}; local_strided attention '
+                'gives half of the heads to each part: choose an even number'
+            )
+        LocalStrided.of(1, config.attention_window, config.attention_unit)
 
 
 def check_experts(config: LanguageConfig) -> None:
@@ -137,6 +157,13 @@ class LanguageConfig(PretrainedConfig):
     num_key_value_heads: int = 4
     intermediate_size: int = 640
     rms_norm_eps: float = 1e-6
+    #: Of each layer 'full' or 'local_strided' (layers/sparse_attention.py); empty: full everywhere.
+    attention: Sequence[str] = ()
+    #: Of the sparse layers: tokens in a window (0: chosen by their number), and those that a stride keeps together
+    #: (64 or 128 for FlexAttention on CUDA).
+    attention_window: int = 0
+    attention_unit: int = 1
+
     #: Mixture of experts (layers/experts.py) in the place of the feed-forward network: how many (0: none, all is
     #: dense), how many of them read a token, their hidden width, and that of the one that reads every token (0: none).
     num_experts: int = 0
@@ -154,8 +181,9 @@ class LanguageConfig(PretrainedConfig):
     experts_backend: str = 'grouped'
 
     def __post_init__(self, **kwargs: Any) -> None:
-        """Check the entries of the experts."""
+        """Check the entries of attention and experts."""
         super().__post_init__(**kwargs)
+        check_attention(self)
         check_experts(self)
 
     @property
@@ -164,6 +192,11 @@ class LanguageConfig(PretrainedConfig):
         if not self.num_experts:
             return ()
         return tuple(range(1, self.num_hidden_layers) if self.expert_layers is None else self.expert_layers)
+
+    @property
+    def attention_of_layers(self) -> tuple[str, ...]:
+        """The kind of attention of every layer."""
+        return tuple(self.attention) or ('full',) * self.num_hidden_layers
 
 
 class ActionConfig(PretrainedConfig):
