@@ -144,6 +144,9 @@ class VlaConfig(PretrainedConfig):
     #: Camera name -> [width, height] at the model's input, None for the nano sizes.
     image_sizes: Any = None
     blind: bool = False
+    #: Whether the fast half can be told an intent, and how long one counts in training.
+    intent: bool = False
+    intent_ttl_s: float = 2.0
     #: Dense heads and scene heads exist in training and are dropped by export.
     auxiliary: bool = True
     initializer_range: float = 0.02
@@ -167,6 +170,8 @@ class VlaConfig(PretrainedConfig):
             raise InvalidInput(f"action_config.solver is {action.solver!r}, expected 'euler' or 'midpoint'")
         if self.view_config.reads not in ('all', 'kept', 'usual'):
             raise InvalidInput(f"view_config.reads is {self.view_config.reads!r}, expected 'all', 'kept' or 'usual'")
+        if not self.intent_ttl_s > 0:
+            raise InvalidInput(f'intent_ttl_s is {self.intent_ttl_s}, expected a positive number of seconds')
         if action.num_steps < 1:
             raise InvalidInput(f'action_config.num_steps is {action.num_steps}, expected at least 1')
 

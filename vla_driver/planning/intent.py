@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the slow half said, as it looks by now: ageing, moved by odometry, dropped when it no longer holds.
 
-The slow half speaks of pictures that are a second old when a plan heeds it.  So an intent is moved to the present
-(`present`): its age, how far what it reacts to is by now, and a weight that falls from 1 at its stamp to 0 at the end of
-its time to live; at 0 the fast half plans as with no intent at all.  `IntentHolder` keeps the newest one between
+The slow half speaks of pictures that are up to a second old when a plan heeds it.  So an intent is moved to the present
+(`present`): its age, how far what it reacts to is by now, and a weight that falls from 1 at its stamp to 0 at the end
+of its time to live; at 0 the fast half plans as with no intent at all.  `IntentHolder` keeps the newest one between
 threads and drops what does not hold any more.  Nobody waits for an intent.
 """
 
@@ -21,7 +21,7 @@ from typing import Final
 import numpy as np
 
 from vla_driver.geometry import se2
-from vla_driver.types import CameraRig, Intent, Observation
+from vla_driver.types import CameraModel, CameraRig, Intent, Observation
 
 #: Stamps of one set of pictures may differ by this much between two nodes.
 FUTURE_S: Final = 0.05
@@ -61,9 +61,12 @@ def weight_at(age_s: float, ttl_s: float) -> float:
 
 def camera_azimuth(rig: CameraRig, camera: str) -> float:
     """Return the direction in base_link in which a camera looks, in radians to the left; ahead for an unknown one."""
-    if camera not in rig:
-        return 0.0
-    axis = rig[camera].base_from_camera[:3, 2]
+    return optical_azimuth(rig[camera]) if camera in rig else 0.0
+
+
+def optical_azimuth(camera: CameraModel) -> float:
+    """Return the direction in base_link in which a camera looks, in radians to the left."""
+    axis = camera.base_from_camera[:3, 2]
     return math.atan2(axis[1], axis[0])
 
 

@@ -3,8 +3,8 @@
 """The native vision-language-action model, put together, stage by stage.
 
     inputs -> encode -> visual tokens -> (TokenStage) -+
-    memory of earlier ticks ---------------------------+-> prefill -> Prefix -> act -> h -> decode -> controls
-    ego state, navigation -----------------------------+
+    memory of earlier ticks ---------------------------+-> prefill -> Prefix -> tell -> act -> h -> decode -> controls
+    ego state, navigation -----------------------------+               intent --+
 
 Driving (policies/native.py) calls the stages one by one; training (training.py) runs them over clips.
 """
@@ -26,6 +26,7 @@ from vla_driver.model.native.action import ActionExpert
 from vla_driver.model.native.auxiliary import SCENE_QUERIES, DenseHead, PlanHead, SceneHead
 from vla_driver.model.native.ego import EgoEncoder
 from vla_driver.model.native.flow import FlowBlock, FlowDecoder
+from vla_driver.model.native.intent import IntentEncoder, null_inputs, read_behind
 from vla_driver.model.native.language import LanguageModel
 from vla_driver.model.native.memory import MemoryPool, MemoryReader, PooledTokens
 from vla_driver.model.native.reflex import Reflex, ReflexHead
@@ -34,7 +35,7 @@ from vla_driver.model.native.vision import VisionEncoder, VisionOutput
 from vla_driver.model.pruning.base import KeptTokens
 from vla_driver.model.pruning.in_model import NOTHING_LEAVES, Layout
 from vla_driver.model.pruning.stage import KEEP_ALL, TokenStage
-from vla_driver.model.tokens import ModelInputs, Prefix, Remembered, VisualTokens
+from vla_driver.model.tokens import IntentInputs, ModelInputs, Prefix, Remembered, VisualTokens
 
 
 class VlaStages(PreTrainedModel):
@@ -59,6 +60,8 @@ class VlaStages(PreTrainedModel):
         self.kinds = nn.Parameter(torch.zeros(3, width))  # what a token is: visual, remembered, ego and navigation
         self.scene_queries = nn.Parameter(torch.randn(SCENE_QUERIES, width) * config.initializer_range)
         self.language = LanguageModel(config.language_config)
+        if config.intent:
+            self.intents = IntentEncoder(config)
         self.action = ActionExpert(config)
         self.reflexes = ReflexHead(config)
         self.flow = FlowDecoder(config)
@@ -157,8 +160,18 @@ class VlaStages(PreTrainedModel):
         parts.append(self.scene_queries.to(ego.dtype).expand(len(ego), -1, -1))
         return torch.cat(parts, dim=1), read, view
 
+    def tell(self, prefix: Prefix, ego: Tensor, intent: IntentInputs | None = None) -> tuple[Prefix, Tensor]:
+        """Return prefix and ego tokens as the action expert gets them: behind them what the slow half said.
+
+        None: nothing was said, the null intent.  A model that takes no intents gets back what it gave.
+        """
+        if not self.config.intent:
+            return prefix, ego
+        said = self.intents(null_inputs(len(ego), ego.device) if intent is None else intent)
+        return read_behind(self.language, prefix, said), torch.cat([ego, said], dim=1)
+
     def act(self, prefix: Prefix, ego: Tensor) -> Tensor:
-        """Prefix to one hidden state per waypoint [B, T, A]."""
+        """Prefix to one hidden state per waypoint [B, T, A]; both as `tell` returns them."""
         condition = ego.sum(dim=1)
         if prefix.view is not None:
             condition = condition + prefix.view

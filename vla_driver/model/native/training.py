@@ -17,8 +17,9 @@ from vla_driver.model.native.auxiliary import SCENE_QUERIES
 from vla_driver.model.native.memory import clip_memory
 from vla_driver.model.native.reflex import Reflex
 from vla_driver.model.native.stages import VlaStages
+from vla_driver.model.native.telling import told_in_training
 from vla_driver.model.native.vision import VisionOutput
-from vla_driver.model.tokens import ClipBatch, ModelInputs, Remembered
+from vla_driver.model.tokens import ClipBatch, IntentInputs, ModelInputs, Remembered
 
 #: Weights of the losses in their sum.
 LOSS_WEIGHTS = {
@@ -42,13 +43,16 @@ class Dropouts:
 
     speed: without it, imitation learns to stand because it stands (arXiv 1904.08980).  camera: one other than the front
     one is lost.  memory: a remembered tick is.  rear: the language model does not read the cameras that look back; they
-    matter least, and a step without them takes two thirds of the time.
+    matter least, and a step without them takes two thirds of the time.  intent: the slow half says nothing; wrong: it
+    says something that is not so (`telling.py`).
     """
 
     speed: float = 0.5
     camera: float = 0.03
     memory: float = 0.1
     rear: float = 0.6
+    intent: float = 0.15
+    wrong: float = 0.15
 
 
 @dataclass(frozen=True)
@@ -101,7 +105,7 @@ def losses_of(model: VlaStages, dropouts: Dropouts, batch: ClipBatch, stage: str
     reflex = model.reflex(prefix, ego)
     if model.config.auxiliary:
         losses |= model.scene_head.losses(prefix.scene, reflex.trunk, batch.labels)
-    hidden = model.act(prefix, ego)
+    hidden = model.act(*model.tell(prefix, ego, _told(model, dropouts, batch)))
     if stage != 'vision':
         controls, speed = batch.labels.controls, batch.inputs.speed_mps
         losses |= model.reflexes.losses(reflex, model.flow.normalise(controls)[..., 1])
@@ -142,6 +146,13 @@ def _speed_known(model: VlaStages, dropouts: Dropouts, inputs: ModelInputs) -> T
     if not model.training or dropouts.speed <= 0:
         return None
     return torch.rand(inputs.speed_mps.shape, device=inputs.speed_mps.device) >= dropouts.speed
+
+
+def _told(model: VlaStages, dropouts: Dropouts, batch: ClipBatch) -> IntentInputs | None:
+    """Return what the slow half says in training; nothing in validation: then figures are of the fast half alone."""
+    if not (model.training and model.config.intent) or batch.labels.told is None:
+        return None
+    return told_in_training(batch.labels.told, dropouts.intent, dropouts.wrong)
 
 
 def _weigh(losses: dict[str, Tensor], hidden: Tensor, reflex: Reflex, scene: Tensor) -> VlaOutput:
