@@ -577,5 +577,14 @@ class PrunablePolicy(Policy, Protocol):
 class Reasoner(Protocol):
     """The slow path: words to a typed intent."""
 
+    name: str
+
+    @property
+    def needs(self) -> InputNeeds:
+        """What `reason` looks at."""
+
     def reason(self, observation: Observation) -> Intent:
-        """Return the intent for one observation."""
+        """Return the intent for one observation; raises `MalformedAnswer` where what was said is none."""
+
+    def reset(self) -> None:
+        """Forget earlier observations (after a clock jump, or before another route)."""

@@ -33,7 +33,7 @@ from vla_driver.data.features import open_features
 from vla_driver.data.others import agent_labels, other_tracks
 from vla_driver.data.prefetch import prepared_ahead
 from vla_driver.data.reasons import reason_at, reason_labels
-from vla_driver.data.told import SILENCE, USUAL_AGE_S, told_at, told_inputs
+from vla_driver.data.told import SILENCE, USUAL_AGE_S, Told, told_at, told_inputs
 from vla_driver.model.config import VlaConfig
 from vla_driver.model.native.arrays import rig_geometry
 from vla_driver.model.tokens import ClipBatch, ClipLabels, IntentInputs, ModelInputs
@@ -257,7 +257,7 @@ class ClipDataset:
         """Return what the slow half may have said by each tick, of any age within its time to live."""
         ttl_s = self.config.intent_ttl_s
         ages = np.full(len(rows), USUAL_AGE_S) if rng is None else rng.uniform(0.0, ttl_s, len(rows))
-        found = []
+        found: list[Told] = []
         for (e, t), age_s in zip(rows, ages, strict=True):
             tracks = self._tracks[e]
             if tracks is None:

@@ -40,6 +40,7 @@ from vla_driver.types import (
     CameraFrame,
     CameraRig,
     EgoState,
+    InputNeeds,
     Intent,
     MalformedAnswer,
     Navigation,
@@ -140,14 +141,9 @@ class Planner:
 
     def warm_up(self, rig: CameraRig) -> None:
         """Plan once from black pictures and forget it: the first plan of a neural network is its slowest."""
-        sizes, frames = self.policy.needs.image_sizes, {}
-        for camera in rig:
-            width, height = sizes.get(camera.name, (camera.width, camera.height))
-            frames[camera.name] = CameraFrame(camera.name, 0.0, np.zeros((height, width, 3), np.uint8))
-        navigation = Navigation(TurnCommand.FOLLOW, 0.0, np.array([[30.0, 0.0], [60.0, 0.0]]))
         # A model that writes its plan may have nothing sensible to say about black pictures: that is no fault.
         with contextlib.suppress(MalformedAnswer):
-            self.policy.plan(Observation(0.0, frames, rig, EgoState(0.0, 0.0, 0.0, 0.0, 0.0), navigation))
+            self.policy.plan(black_observation(rig, self.policy.needs))
         self.policy.reset()
 
     def answer(
@@ -237,6 +233,16 @@ class Planner:
             result = dataclasses.replace(result, outcome=Outcome.REFUSED, problems=(plan.reason,))
         heeded = None if result.intent is None else heeded_in(plan, result.intent)
         return dataclasses.replace(result, plan=dataclasses.replace(plan, timing_ms=timing_ms, heeded=heeded))
+
+
+def black_observation(rig: CameraRig, needs: InputNeeds) -> Observation:
+    """Return black pictures of a rig at the sizes that somebody works at, standing, straight on: to warm up with."""
+    frames = {}
+    for camera in rig:
+        width, height = needs.image_sizes.get(camera.name, (camera.width, camera.height))
+        frames[camera.name] = CameraFrame(camera.name, 0.0, np.zeros((height, width, 3), np.uint8))
+    navigation = Navigation(TurnCommand.FOLLOW, 0.0, np.array([[30.0, 0.0], [60.0, 0.0]]))
+    return Observation(0.0, frames, rig, EgoState(0.0, 0.0, 0.0, 0.0, 0.0), navigation)
 
 
 class _Tick:

@@ -6,13 +6,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
 from vla_driver.planning.intent import present
-from vla_driver.types import HazardKind, Intent, InvalidInput, MetaAction, Observation
+from vla_driver.types import HazardKind, Intent, InvalidInput, MetaAction, Observation, Policy
 
 META_ACTIONS: Final = tuple(MetaAction)
 HAZARDS: Final = tuple(HazardKind)
@@ -38,11 +38,24 @@ def intent_arrays(
     return np.array([kinds], np.int64), np.array([numbers], np.float32)
 
 
-def checked_guidance(scale: Any) -> float:
-    """Return a guidance scale; raise `InvalidInput` unless it is from 0 (no intent) to 5."""
-    if not (isinstance(scale, (int, float)) and 0.0 <= scale <= 5.0):
-        raise InvalidInput(f'guidance {scale!r}: expected 0 (as with no intent) to 5; 1 heeds an intent as trained')
-    return float(scale)
+@runtime_checkable
+class Guided(Protocol):
+    """A policy that heeds an intent more or less strongly: 0 not at all, 1 as trained."""
+
+    guidance: float
+
+
+def set_guidance(policy: Policy, scale: float) -> None:
+    """Let a policy heed intents with this scale from its next tick on.
+
+    Raises `InvalidInput`, changing nothing, for a scale out of range, and for another than 1 where none is heeded.
+    """
+    if not 0.0 <= scale <= 5.0:
+        raise InvalidInput(f'guidance {scale:g}: expected 0 (as with no intent) to 5; 1 heeds an intent as trained')
+    if policy.needs.intents and isinstance(policy, Guided):
+        policy.guidance = float(scale)
+    elif scale != 1.0:
+        raise InvalidInput(f'guidance {scale:g}: policy {policy.name!r} can be told no intent; leave it at 1')
 
 
 def _known(value: float) -> tuple[float, float]:

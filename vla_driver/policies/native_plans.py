@@ -21,9 +21,7 @@ def plan_of(
 ) -> Plan:
     """Return the plan of controls [T, 2] (m/s^2, 1/m), each held for dt_s, from the observation's speed on."""
     trajectory = integrate(observation.ego.speed_mps, controls[:, 0], controls[:, 1], dt_s=dt_s)
-    return Plan(
-        observation.stamp_s, trajectory, observation.ego, name, timing_ms=timing_ms, uncertainty=uncertainty
-    )
+    return Plan(observation.stamp_s, trajectory, observation.ego, name, timing_ms=timing_ms, uncertainty=uncertainty)
 
 
 def refuse_intent(intent: Intent | None) -> None:

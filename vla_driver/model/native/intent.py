@@ -7,8 +7,8 @@ prefix does not read them.  So one prefix serves the fast half with and without 
 not be told its own answer.  With its weight an intent fades into the learned null intent, in front of the first layer:
 at weight 0 the tokens are the null intent's, bit by bit.
 
-Guidance (classifier-free: Ho and Salimans, arXiv 2207.12598; of intents: MindVLA-U1, arXiv 2605.12624) exaggerates what an intent
-changes: v = v0 + s (v_z - v0), of the flow's velocities and of the anchors' logits; s = 1 costs nothing.
+Guidance (classifier-free: Ho and Salimans, arXiv 2207.12598; of intents: MindVLA-U1, arXiv 2605.12624) exaggerates
+what an intent changes: v = v0 + s (v_z - v0), of the flow's velocities and of the anchors' logits; s = 1 costs nothing.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from vla_driver.model.config import VlaConfig
 from vla_driver.model.layers.attention import attention, split_heads
+from vla_driver.model.layers.decoder import LanguageLayer
 from vla_driver.model.native.flow import FlowDecoder, solve
 from vla_driver.model.native.language import LanguageModel
 from vla_driver.model.native.reflex import Reflex
@@ -70,12 +71,14 @@ def read_behind(language: LanguageModel, prefix: Prefix, x: Tensor) -> Prefix:
     They read the prefix and one another; the prefix stays as it was.
     """
     keys, values = [], []
-    for number, (layer, before_k, before_v) in enumerate(
-        zip(language.layers, prefix.keys, prefix.values, strict=True)
-    ):
+    for number, (layer, before_k, before_v) in enumerate(zip(language.layers, prefix.keys, prefix.values, strict=True)):
+        assert isinstance(layer, LanguageLayer)
         normed = layer.norm1(x)
         own_k, own_v = (split_heads(part, layer.kv_heads) for part in layer.kv(normed).chunk(2, dim=-1))
-        k, v = torch.cat([before_k, own_k.to(before_k.dtype)], dim=2), torch.cat([before_v, own_v.to(before_v.dtype)], dim=2)
+        k, v = (
+            torch.cat([before_k, own_k.to(before_k.dtype)], dim=2),
+            torch.cat([before_v, own_v.to(before_v.dtype)], dim=2),
+        )
         keys.append(k)
         values.append(v)
         if number < len(language.layers) - 1:  # nobody reads what the last layer makes of them
