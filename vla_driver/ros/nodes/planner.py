@@ -142,7 +142,7 @@ class PlannerNode(ObservingNode[PlannerParameters]):
     def _tell_what_became(self) -> None:
         """Log what became of the pictures: whoever launched this node sees whether the plans were the policy's."""
         lost = self._assembler.sync.lost(time.monotonic(), self.parameters.stale_s)
-        counters = ', '.join(f'{count} {name}' for name, count in self._counters().items() if count)
+        counters = ', '.join(f'{count} {name}' for name, count in self._counters.items() if count)
         why = in_words({**self._reasons.counts(), **lost})
         missing = () if self._outcomes['policy'] else self._assembler.problems()
         standing = '; '.join(grouped(dict.fromkeys(missing, 1)))
@@ -242,6 +242,7 @@ class PlannerNode(ObservingNode[PlannerParameters]):
         if self._planner.policy.needs.intents:
             yield self._intent_status()
 
+    @property
     def _counters(self) -> dict[str, int]:
         return {'sets': self._sets, **self._outcomes}
 
@@ -267,7 +268,7 @@ class PlannerNode(ObservingNode[PlannerParameters]):
             'rate_hz': self._plan_times.rate_hz,
             'age_s': age_s,
             'published': self._plan_times.count,
-            **self._counters(),
+            **self._counters,
             'replaced_by_newer': self._mailbox.replaced,
             **{f'pictures_{name}': count for name, count in asdict(self._assembler.ahead.counts).items()},
             'not_matched': json.dumps(self._assembler.sync.lost(time.monotonic(), self.parameters.stale_s)),
