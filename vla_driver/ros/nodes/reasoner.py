@@ -27,13 +27,13 @@ from vla_driver.msg import DrivingIntent, DrivingPlan
 from vla_driver.observation.ready import NotReady, ReadySet
 from vla_driver.observation.reasons import ReasonCounter, grouped, in_words
 from vla_driver.planning.tick import black_observation
+from vla_driver.policies.priority import give_way
 from vla_driver.policies.reasoners import load_reasoner
 from vla_driver.policies.registry import DEFAULT_CHECKPOINTS
 from vla_driver.ros.nodes.mailbox import Mailbox
 from vla_driver.ros.nodes.observing import ObservingNode
 from vla_driver.ros.nodes.openmp import wait_briefly
 from vla_driver.ros.nodes.own_thread import in_own_thread
-from vla_driver.ros.nodes.priority import give_way
 from vla_driver.ros.nodes.process import run
 from vla_driver.ros.wire import qos
 from vla_driver.ros.wire.conversions import from_nanoseconds
