@@ -19,6 +19,8 @@ from vla_driver.model.native.reflex import Reflex
 from vla_driver.model.native.stages import VlaStages
 from vla_driver.model.native.vision import VisionOutput
 from vla_driver.model.tokens import ClipBatch, ModelInputs, Remembered
+from vla_driver.model.words.labels import shown_cameras
+from vla_driver.model.words.losses import word_losses
 
 #: Weights of the losses in their sum.
 LOSS_WEIGHTS = {
@@ -33,6 +35,9 @@ LOSS_WEIGHTS = {
     'light': 0.5,
     'lead': 0.3,
     'hazard': 0.3,
+    'words': 0.3,
+    'drafts': 0.1,
+    'gate': 0.1,
 }
 
 
@@ -101,6 +106,12 @@ def losses_of(model: VlaStages, dropouts: Dropouts, batch: ClipBatch, stage: str
     reflex = model.reflex(prefix, ego)
     if model.config.auxiliary:
         losses |= model.scene_head.losses(prefix.scene, reflex.trunk, batch.labels)
+    if model.config.words_config.grammar and stage != 'vision':
+        shown = shown_cameras(
+            None if seen is None else seen.tokens, len(ego), len(model.config.camera_names), ego.device
+        )
+        gradient = model.config.words_config.prefix_gradient
+        losses |= word_losses(model.words, model.language.layers, prefix, batch, shown, gradient)
     hidden = model.act(prefix, ego)
     if stage != 'vision':
         controls, speed = batch.labels.controls, batch.inputs.speed_mps
