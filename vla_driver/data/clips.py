@@ -30,7 +30,9 @@ from vla_driver.data.episode import (
     stored_size,
 )
 from vla_driver.data.features import open_features
+from vla_driver.data.others import agent_labels, other_tracks
 from vla_driver.data.prefetch import prepared_ahead
+from vla_driver.data.reasons import reason_at, reason_labels
 from vla_driver.model.config import VlaConfig
 from vla_driver.model.native.arrays import rig_geometry
 from vla_driver.model.tokens import ClipBatch, ClipLabels, ModelInputs
@@ -155,6 +157,7 @@ class ClipDataset:
                     )
         self.config, self.ticks, self.augment = config, ticks, augment
         self.episodes: list[Episode] = [open_episode(path) for path in paths]
+        self._tracks = [other_tracks(episode) for episode in self.episodes]
         self._geometry = [rig_geometry(config, stored_cameras(episode)) for episode in self.episodes]
         self._features = (
             [
@@ -236,6 +239,14 @@ class ClipDataset:
             lead_gap_m=column('lead_gap'),
             lead_speed_mps=column('lead_speed'),
             hazard=column('hazard', np.int64),
+            agents=agent_labels([None if (tracks := self._tracks[e]) is None else tracks.at(t) for e, t in rows]),
+            reason=reason_labels(
+                [
+                    None if (tracks := self._tracks[e]) is None else reason_at(self.episodes[e], tracks, t)
+                    for e, t in rows
+                ],
+                self.config.camera_names,
+            ),
         )
         return ClipBatch(inputs, labels, column('pose', np.float64), column('stamp', np.float64), self.ticks)
 

@@ -137,12 +137,13 @@ class Prefix:
 class AgentLabels:
     """Who else was there, nearest first, and where they went: B rows of up to A others, in base_link at the tick.
 
-    present [B, A] bool; person [B, A] bool (else a vehicle); pose [B, A, 3]: x, y, yaw of the centre; speed_mps
-    [B, A]; size_m [B, A, 2]: length, width; future [B, A, T, 3]: x, y, yaw every 0.25 s; future_valid [B, A, T] bool:
-    false after the end of the drive or out of reach; pixels [B, A]: how large it is in the picture that shows it
-    largest, 0 where no camera sees it.
+    known [B] bool: false for drives that did not record them; present [B, A] bool; person [B, A] bool (else a
+    vehicle); pose [B, A, 3]: x, y, yaw of the centre; speed_mps [B, A]; size_m [B, A, 2]: length, width; future
+    [B, A, T, 3]: x, y, yaw every 0.25 s; future_valid [B, A, T] bool: false after the end of the drive or out of
+    reach; pixels [B, A]: how large it is in the picture that shows it largest, 0 where no camera sees it.
     """
 
+    known: Tensor
     present: Tensor
     person: Tensor
     pose: Tensor

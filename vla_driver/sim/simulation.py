@@ -72,7 +72,9 @@ class Simulation:
             raise
         # Twice the time an undisturbed drive takes, and two minutes for lights and queues.
         limit_s = 120.0 + 2.0 * self.path.length_m / (0.6 * CRUISE_MPS)
-        self._scorer = Scorer(_area(path), self.path, _START_M, limit_s, STEP_S)
+        #: The shapely area that vehicles may use.
+        self.area: Any = _area(path)
+        self._scorer = Scorer(self.area, self.path, _START_M, limit_s, STEP_S)
         self._refresh()
 
     def __enter__(self) -> Simulation:
