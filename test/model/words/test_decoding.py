@@ -13,7 +13,7 @@ from vla_driver.model.native.vla import VlaModel
 from vla_driver.model.tokens import ClipBatch, Prefix
 from vla_driver.model.words.decoding import Said, say, say_slowly
 from vla_driver.model.words.labels import shown_cameras, statements
-from vla_driver.model.words.losses import word_losses
+from vla_driver.model.words.losses import word_losses, word_weights
 from vla_driver.types import CAMERA_NAMES
 
 SEEN = [CAMERA_NAMES, ('front',), ('front', 'back'), ()]
@@ -28,6 +28,7 @@ def _both(model: VlaModel, prefix: Prefix, seen: tuple[str, ...], guess: tuple[i
 def _assert_same(slow: Said, fast: Said) -> None:
     assert fast.words == slow.words
     assert fast.chances == pytest.approx(slow.chances, abs=1e-4)
+    assert fast.confidence == pytest.approx(slow.confidence, abs=1e-4)
 
 
 @pytest.mark.parametrize('seed', range(4))
@@ -143,3 +144,35 @@ def test_a_trained_model_needs_at_most_half_the_passes(
     assert right >= 7  # it has learned what it says
     # Half would be met by forced words alone; the drafts must be of use as well.
     assert fast_passes <= slow_passes / 4
+
+
+def test_confidence_is_how_likely_the_meaning_is(
+    speaking_model: Callable[..., VlaModel], random_prefix: Callable[..., Prefix]
+) -> None:
+    """It is the product of the chances of action, hazard and camera, found by hand; other words do not count."""
+    model = speaking_model()
+    grammar, layers, prefix = model.words.grammar, model.language.layers, random_prefix(model, 4, scale=3.0)
+    weights = word_weights(model.words)
+    with torch.no_grad():
+        said = say(model.words, layers, prefix, CAMERA_NAMES, weights=weights)
+        wanted, total = grammar.understand(said.words).meaning, 0.0
+        stack: list[tuple[list[int], float]] = [([], 1.0)]
+        while stack:
+            line, chance = stack.pop()
+            allowed = grammar.allowed(line, CAMERA_NAMES)
+            if not allowed:
+                total += chance
+                continue
+            words = torch.tensor([[grammar.start, *line]])
+            hidden, _ = model.words.read(layers, prefix, words)
+            chances = (model.words.logits(hidden[0, -1]) - weights.log())[allowed].softmax(dim=-1)
+            # Distances and speeds make no difference to what comes of it only on average: the one said stands for all.
+            same = grammar.synonyms(allowed, said.words[len(line)])
+            if len(same) == 1:
+                stack.append(([*line, same[0]], chance * float(chances[allowed.index(same[0])])))
+            else:
+                sure = sum(float(chances[allowed.index(word)]) for word in same)
+                stack.append(([*line, said.words[len(line)]], chance * sure))
+    assert grammar.understand(said.words).meaning == wanted
+    assert said.confidence == pytest.approx(total, rel=1e-4)
+    assert 0.0 < said.confidence < 1.0

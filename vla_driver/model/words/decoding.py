@@ -25,12 +25,15 @@ from vla_driver.model.words.speaker import Speaker, WordCache
 
 @dataclass(frozen=True)
 class Said:
-    """A sentence.  words: their numbers; chances: how likely each was among those allowed, 1 where it was forced;
-    passes: how often the language model's layers were run.
-    """  # fmt: skip
+    """A sentence.
+
+    words: their numbers; chances: how likely each was among those allowed, 1 where it was forced; confidence: how
+    likely action, hazard and camera are all as said; passes: how often the language model's layers were run.
+    """
 
     words: tuple[int, ...]
     chances: tuple[float, ...]
+    confidence: float
     passes: int
 
 
@@ -44,15 +47,15 @@ def say_slowly(
     """
     grammar = speaker.grammar
     said: list[int] = []
-    chances: list[float] = []
+    chances, confidence = [], 1.0
     last, cache = grammar.start, None
     while last != grammar.end:
         hidden, cache = speaker.read(layers, prefix, _row([last], prefix), cache)
-        allowed = grammar.allowed(said, seen)
-        last, chance = _choose(speaker.logits(hidden[0, -1]), allowed, weights)
+        last, chance, sure = _choose(speaker, speaker.logits(hidden[0, -1]), grammar.allowed(said, seen), weights)
         said.append(last)
         chances.append(chance)
-    return Said(tuple(said), tuple(chances), len(said))
+        confidence *= sure
+    return Said(tuple(said), tuple(chances), confidence, len(said))
 
 
 def say(
@@ -67,6 +70,7 @@ def say(
     grammar = speaker.grammar
     said: list[int] = []  # certain
     chances: list[float] = []
+    confidence = 1.0
     _append_forced(speaker, said, seen, chances)
     draft = _usable(speaker, said, guess, seen)
     cache: WordCache | None = None
@@ -82,13 +86,14 @@ def say(
         agreed = True
         while agreed:
             place = len(said)  # of the last certain word in the line: what follows it is asked there
-            word, chance = _choose(logits[place - read], grammar.allowed(said, seen), weights)
+            word, chance, sure = _choose(speaker, logits[place - read], grammar.allowed(said, seen), weights)
             agreed = bool(draft) and word == draft[0]
             said.append(word)
             chances.append(chance)
+            confidence *= sure
             _append_forced(speaker, said, seen, chances)
             if said[-1] == grammar.end:
-                return Said(tuple(said), tuple(chances), passes)
+                return Said(tuple(said), tuple(chances), confidence, passes)
             if agreed:
                 del draft[: len(said) - place]
             else:
@@ -100,15 +105,22 @@ def _row(words: Sequence[int], prefix: Prefix) -> Tensor:
     return torch.tensor([list(words)], device=prefix.keys[0].device)
 
 
-def _choose(logits: Tensor, allowed: Sequence[int], weights: Tensor | None) -> tuple[int, float]:
-    """Return the likeliest of the allowed words by logits [V], and its chance among them, training's weights undone."""
+def _choose(
+    speaker: Speaker, logits: Tensor, allowed: Sequence[int], weights: Tensor | None
+) -> tuple[int, float, float]:
+    """Return the likeliest of the allowed words by logits [V], its chance among them, and that of its synonyms.
+
+    Of the chances, training's weights are undone: of a word that counted half, training halves the odds.
+    """
     if len(allowed) == 1:
-        return allowed[0], 1.0
+        return allowed[0], 1.0, 1.0
     of = logits[list(allowed)]
     best = int(of.argmax())
     if weights is not None:
         of = of - weights[list(allowed)].log()
-    return allowed[best], float(of.softmax(dim=-1)[best])
+    chances, word = of.softmax(dim=-1), allowed[best]
+    alike = [allowed.index(other) for other in speaker.grammar.synonyms(allowed, word)]
+    return word, float(chances[best]), min(1.0, float(chances[alike].sum()))
 
 
 def _append_forced(
@@ -141,7 +153,7 @@ def _ahead(speaker: Speaker, said: Sequence[int], hidden: Tensor, seen: Collecti
         allowed = speaker.grammar.allowed(line, seen)
         if not allowed:
             break
-        line.append(_choose(speaker.logits(hidden, ahead), allowed, None)[0])
+        line.append(_choose(speaker, speaker.logits(hidden, ahead), allowed, None)[0])
         _append_forced(speaker, line, seen)
     return line[len(said) :]
 

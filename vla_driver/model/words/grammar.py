@@ -142,6 +142,8 @@ class Grammar:
             ]
             for noun, shape in shapes.items()
         }
+        self._numbers = frozenset(self.vocabulary.ids(map(str, (*DISTANCES_M, *SPEEDS_KMH))))
+        self._ahead = frozenset(self.vocabulary.ids((STOPPED, SLOWER, MOVING)))
         self._nouns = self.vocabulary.ids(NOUNS)
         self._nothing = self.vocabulary.id(NOTHING)
         #: The longest sentence, `START` not counted, and the most words of one that are chosen.
@@ -162,6 +164,16 @@ class Grammar:
         if place[0] not in self._camera_of:
             return place
         return [word for word in place if self._camera_of[word] in seen]
+
+    def synonyms(self, allowed: Sequence[int], word: int) -> list[int]:
+        """Return which of the allowed words leave action, hazard and camera as `word` does.
+
+        Distances and speeds leave them whatever they are; whether a vehicle ahead has stopped or is slow, does, too.
+        """
+        for alike in (self._numbers, self._ahead):
+            if word in alike:
+                return [other for other in allowed if other in alike]
+        return [word]
 
     # --- sentences from statements, and back -----------------------------------------------------------------
 
