@@ -46,7 +46,7 @@ class PolicyRun:
     resume: continue the run in `out`; init: the checkpoint whose weights it starts from; refit_anchors: fit the anchors
     of `init` anew; blind: train the control that sees no images; freeze_vision: keep the encoder of `init` and train
     the rest on its features, kept in `features` (default: out/features); architecture: a JSON file of VlaConfig
-    entries that differ from nano; validate_clips: how many held-out clips are validated on, after each save.
+    entries that differ from nano, or from `init`: a part that this adds starts afresh; validate_clips: how many held-out clips are validated on, after each save.
     """
 
     data: Sequence[Path]
@@ -186,18 +186,25 @@ def _train(run: PolicyRun, rank: int) -> dict[str, float]:
 def _make_model(run: PolicyRun) -> VlaModel:
     if run.resume:
         return load_model(run.out)
+    entries = _architecture(run)
     if run.init:
-        model = load_model(run.init, auxiliary=True)
+        model = load_model(run.init, auxiliary=True, changes=entries)
         if model.config.blind != run.blind:
             raise InvalidInput(f'--init {run.init} has blind={model.config.blind}, but --blind is {run.blind}')
         return model
-    entries: dict[str, Any] = {}
-    if run.architecture is not None:
-        try:
-            entries = json.loads(run.architecture.read_text(encoding='utf-8'))
-        except (OSError, json.JSONDecodeError) as error:
-            raise InvalidInput(f'--config {run.architecture}: {error}') from error
     return VlaModel(VlaConfig(**entries, blind=run.blind))
+
+
+def _architecture(run: PolicyRun) -> dict[str, Any]:
+    if run.architecture is None:
+        return {}
+    try:
+        entries = json.loads(run.architecture.read_text(encoding='utf-8'))
+    except (OSError, json.JSONDecodeError) as error:
+        raise InvalidInput(f'--config {run.architecture}: {error}') from error
+    if not isinstance(entries, dict):
+        raise InvalidInput(f'--config {run.architecture} holds {type(entries).__name__}, expected an object of entries')
+    return entries
 
 
 def _features(run: PolicyRun, model: VlaModel, paths: list[Path], device: str, rank: int) -> Path:

@@ -48,7 +48,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--features', type=Path, metavar='DIR', help='where encoded features are kept (default: OUT/features)'
     )
-    parser.add_argument('--config', type=Path, metavar='FILE', help='JSON of VlaConfig entries that differ from nano')
+    parser.add_argument(
+        '--config', type=Path, metavar='FILE', help='JSON of VlaConfig entries that differ from nano, or from --init'
+    )
     add_setting(parser, PolicyRun, 'save_minutes', 'M', 'minutes from one checkpoint to the next', form='g')
     add_setting(parser, PolicyRun, 'validate_clips', 'N', 'held-out clips')
     add_setting(
