@@ -46,7 +46,8 @@ class PolicyRun:
     resume: continue the run in `out`; init: the checkpoint whose weights it starts from; refit_anchors: fit the anchors
     of `init` anew; blind: train the control that sees no images; freeze_vision: keep the encoder of `init` and train
     the rest on its features, kept in `features` (default: out/features); architecture: a JSON file of VlaConfig
-    entries that differ from nano, or from `init`: a part that this adds starts afresh; validate_clips: how many held-out clips are validated on, after each save.
+    entries that differ from nano, or from `init`: a part that this adds starts afresh; validate_clips: how many
+    held-out clips are validated on, after each save.
     """
 
     data: Sequence[Path]
