@@ -47,7 +47,7 @@ def train(episodes: Path, small_model_file: Path) -> Callable[..., dict[str, flo
             'device': 'cpu',
             'threads': 1,
         }
-        return train_policy(PolicyRun([episodes], out, config, **given | settings))
+        return train_policy(PolicyRun(settings.pop('data', [episodes]), out, config, **given | settings))
 
     return run
 
@@ -236,3 +236,27 @@ def test_words_are_added_to_a_model_that_has_none(train: Any, tmp_path: Path, sm
     words.write_text('[1]')
     with pytest.raises(InvalidInput, match='holds list, expected an object'):
         train(tmp_path / 'other', steps=1, **given)
+
+
+def test_words_alone_leave_driving_bit_by_bit(
+    train: Any, tmp_path: Path, small_model_file: Path, reasoned_episodes: Path
+) -> None:
+    train(tmp_path / 'mute', steps=1)
+    words = tmp_path / 'words.json'
+    words.write_text('{"words_config": {"grammar": 1}}')
+    given = {'init': str(tmp_path / 'mute'), 'small': False, 'stage': 'words', 'data': [reasoned_episodes]}
+    first = train(tmp_path / 'stammers', steps=1, architecture=words, clips=2, **given)
+    last = train(tmp_path / 'speaks', steps=30, architecture=words, learning_rate=1e-2, clips=2, **given)
+    assert last['loss_words'] < first['loss_words']
+    assert last['loss_flow'] == first['loss_flow']
+    before, after = (load_file(tmp_path / name / 'model.safetensors') for name in ('mute', 'speaks'))
+    assert all(torch.equal(after[name], value) for name, value in before.items())
+    losses = read_log(tmp_path / 'speaks', 'train')
+    assert set(losses[-1]) >= {'words', 'drafts', 'gate'}
+    assert 'flow' not in losses[-1]
+    with pytest.raises(InvalidInput, match='this model has none'):
+        train(tmp_path / 'other', steps=1, **given)
+    with pytest.raises(InvalidInput, match='give --init CKPT of a model that drives'):
+        train(tmp_path / 'other', steps=1, stage='words')
+    with pytest.raises(InvalidInput, match='--refit-anchors does not'):
+        train(tmp_path / 'other', steps=1, refit_anchors=True, architecture=words, **given)
