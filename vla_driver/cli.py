@@ -51,6 +51,7 @@ COMMANDS: Final = (
     Command(('evaluate', 'latency'), 'camera-to-path latency of the nodes over DDS'),
     Command(('evaluate', 'pruning'), 'driving and foreground kept, pruner by pruner'),
     Command(('evaluate', 'tick-time'), "the model's tick, pruned and not, in one run"),
+    Command(('evaluate', 'words'), 'what the slow half says, against the expert'),
     Command(('export',), "a checkpoint's graphs, which run twice as fast"),
     Command(('inspect',), 'say what the driver finds in a bag, and what it lacks'),
     Command(('record',), 'let the expert drive and write a bag'),

@@ -123,6 +123,25 @@ class ActionConfig(PretrainedConfig):
     control_std: Sequence[float] = (1.5, 1.2)
 
 
+class WordsConfig(PretrainedConfig):
+    """The slow half's words, decoded by the language model's own weights; grammar 0: the model has none."""
+
+    model_type = 'vla_driver_words'
+    base_config_key = 'words_config'
+
+    #: Version of the grammar (model/words); 0: no words.
+    grammar: int = 0
+    #: How many words there are; follows from the grammar and the cameras, and is filled in by the model.
+    vocabulary: int = 0
+    #: How many later choices are drafted beside each word, and the inner width of these heads.
+    drafts: int = 5
+    draft_size: int = 64
+    #: Share of the words' gradient that reaches what the model has read (0: none, so that words cannot harm driving).
+    prefix_gradient: float = 0.25
+    #: Hidden width of the gate that says when thinking is worth it.
+    gate_size: int = 64
+
+
 class VlaConfig(PretrainedConfig):
     """The whole model.  `blind`: the control that sees no image and remembers none, all else equal."""
 
@@ -133,6 +152,7 @@ class VlaConfig(PretrainedConfig):
         'view_config': ViewConfig,
         'language_config': LanguageConfig,
         'action_config': ActionConfig,
+        'words_config': WordsConfig,
     }
 
     # Each holds its component's config after construction; a dict of changes, or None, before.
@@ -141,6 +161,7 @@ class VlaConfig(PretrainedConfig):
     view_config: Any = None
     language_config: Any = None
     action_config: Any = None
+    words_config: Any = None
     #: Camera name -> [width, height] at the model's input, None for the nano sizes.
     image_sizes: Any = None
     blind: bool = False

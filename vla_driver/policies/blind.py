@@ -7,6 +7,8 @@ It shows what ego motion and navigation alone can do; a model that sees must do 
 
 from __future__ import annotations
 
+import dataclasses
+
 import torch
 
 from vla_driver.model.native.inputs import InputBuilder
@@ -66,4 +68,5 @@ class BlindPolicy:
             told = told_inputs(self.config, intent, observation, self.device)
             driven = drive(model, prefix, ego, watch, told, self.guidance)
         dt_s = model.config.action_config.dt_s
-        return plan_of(observation, driven.controls, dt_s, self.name, watch.timing_ms, driven.uncertainty)
+        plan = plan_of(observation, driven.controls, dt_s, self.name, watch.timing_ms)
+        return dataclasses.replace(plan, uncertainty=driven.uncertainty, wants_words=driven.wants_words)

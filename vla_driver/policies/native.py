@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
@@ -15,7 +17,7 @@ from vla_driver.model.layers.rays import RayFunction
 from vla_driver.model.native.inputs import InputBuilder
 from vla_driver.model.native.intent import decode_guided, indecision
 from vla_driver.model.native.memory import MemoryState
-from vla_driver.model.native.telling import WEIGHT
+from vla_driver.model.native.telling import AGE, WEIGHT
 from vla_driver.model.native.vla import VlaModel
 from vla_driver.model.precision import autocast, precision, store_for_inference
 from vla_driver.model.pruning.budget import TokenBudget
@@ -119,15 +121,21 @@ class NativePolicy(Prunable):
             driven = drive(model, prefix, ego, watch, told, self.guidance)
         timing_ms = stage.share_of(watch.timing_ms, 'prefix')
         dt_s = model.config.action_config.dt_s
-        return plan_of(observation, driven.controls, dt_s, self.name, timing_ms, driven.uncertainty)
+        plan = plan_of(observation, driven.controls, dt_s, self.name, timing_ms)
+        return dataclasses.replace(plan, uncertainty=driven.uncertainty, wants_words=driven.wants_words)
 
 
 @dataclass(frozen=True)
 class Driven:
-    """controls [T, 2] in m/s^2 and 1/m; uncertainty: of the choice among courses of speed, 0 to 1."""
+    """controls [T, 2] in m/s^2 and 1/m; uncertainty: of the choice among courses of speed, 0 to 1.
+
+    wants_words: the chance that what the slow half said last no longer holds, 1 where it said nothing; NaN for a model
+    without words.
+    """
 
     controls: FloatArray
     uncertainty: float
+    wants_words: float
 
 
 def drive(
@@ -154,7 +162,17 @@ def drive(
     uncertainty = float(indecision(model.flow.classify(hidden, reflex))[0])
     found: FloatArray = controls[0].double().cpu().numpy()
     watch.mark('flow')
-    return Driven(found, uncertainty)
+    return Driven(found, uncertainty, _wants_words(model, prefix, intent))
+
+
+def _wants_words(model: VlaModel, prefix: Prefix, intent: IntentInputs | None) -> float:
+    """Return what the gate makes of the scene (`Driven.wants_words`)."""
+    if not model.config.words_config.grammar:
+        return math.nan
+    if intent is None:
+        return 1.0
+    said = intent.kinds - intent.kinds.new_tensor([0, 0, 1])  # to the gate, -1 is no camera
+    return float(model.words.gate(prefix.scene, said, intent.numbers[:, AGE]).sigmoid()[0])
 
 
 def told_inputs(

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 
 from vla_driver.geometry.unicycle import integrate
@@ -17,11 +16,10 @@ def plan_of(
     dt_s: float,
     name: str,
     timing_ms: Mapping[str, float],
-    uncertainty: float = math.nan,
 ) -> Plan:
     """Return the plan of controls [T, 2] (m/s^2, 1/m), each held for dt_s, from the observation's speed on."""
     trajectory = integrate(observation.ego.speed_mps, controls[:, 0], controls[:, 1], dt_s=dt_s)
-    return Plan(observation.stamp_s, trajectory, observation.ego, name, timing_ms=timing_ms, uncertainty=uncertainty)
+    return Plan(observation.stamp_s, trajectory, observation.ego, name, timing_ms=timing_ms)
 
 
 def refuse_intent(intent: Intent | None) -> None:

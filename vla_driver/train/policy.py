@@ -34,8 +34,9 @@ from vla_driver.train.record import append_log, computed_on, read_log
 from vla_driver.train.validation import validate
 from vla_driver.types import InvalidInput
 
-#: vision: depth, classes and scene only; reflex: what is read off the panorama; policy: no dense labels; all.
-STAGES = ('vision', 'reflex', 'policy', 'all')
+#: vision: depth, classes and scene only; reflex: what is read off the panorama; policy: no dense labels; words: these
+#: alone, all else staying as it is; all.
+STAGES = ('vision', 'reflex', 'policy', 'words', 'all')
 _SHOWN = ('ade_1s', 'ade_3s', 'lateral_slope', 'start_recall', 'stop_recall', 'light_accuracy', 'light_error_m')
 
 
@@ -46,7 +47,8 @@ class PolicyRun:
     resume: continue the run in `out`; init: the checkpoint whose weights it starts from; refit_anchors: fit the anchors
     of `init` anew; blind: train the control that sees no images; freeze_vision: keep the encoder of `init` and train
     the rest on its features, kept in `features` (default: out/features); architecture: a JSON file of VlaConfig
-    entries that differ from nano; validate_clips: how many held-out clips are validated on, after each save.
+    entries that differ from nano, or from `init`: a part that this adds starts afresh; validate_clips: how many
+    held-out clips are validated on, after each save.
     """
 
     data: Sequence[Path]
@@ -103,8 +105,12 @@ def _check(run: PolicyRun) -> None:
         raise InvalidInput('--freeze-vision keeps a trained encoder: give --init CKPT of a model that sees')
     if run.refit_anchors and not run.init:
         raise InvalidInput('--refit-anchors changes the anchors of a trained model: give --init CKPT, or drop it')
+    if run.refit_anchors and config.stage == 'words':
+        raise InvalidInput('--stage words leaves driving as it is, and --refit-anchors does not; drop one of them')
     if run.freeze_vision and config.stage == 'vision':
         raise InvalidInput('--freeze-vision keeps what --stage vision trains; drop one of them')
+    if config.stage == 'words' and not (run.init or run.resume):
+        raise InvalidInput('--stage words leaves all but words as it is: give --init CKPT of a model that drives')
     if config.stage == 'vision' and run.blind:
         raise InvalidInput('--stage vision trains what --blind leaves out; drop one of them')
     if config.clips % config.processes:
@@ -135,6 +141,8 @@ def _train(run: PolicyRun, rank: int) -> dict[str, float]:
     device = choose_device('cpu' if config.processes > 1 else run.device)
     torch.manual_seed(config.seed)
     model = _make_model(run)
+    if config.stage == 'words':
+        _only_words(model)
     train_paths, held_out = split_episodes(find_episodes(run.data))
     if run.resume:
         # New episodes would change the order of the old ones, and the run would no longer be the same.
@@ -186,18 +194,33 @@ def _train(run: PolicyRun, rank: int) -> dict[str, float]:
 def _make_model(run: PolicyRun) -> VlaModel:
     if run.resume:
         return load_model(run.out)
+    entries = _architecture(run)
     if run.init:
-        model = load_model(run.init, auxiliary=True)
+        model = load_model(run.init, auxiliary=True, changes=entries)
         if model.config.blind != run.blind:
             raise InvalidInput(f'--init {run.init} has blind={model.config.blind}, but --blind is {run.blind}')
         return model
-    entries: dict[str, Any] = {}
-    if run.architecture is not None:
-        try:
-            entries = json.loads(run.architecture.read_text(encoding='utf-8'))
-        except (OSError, json.JSONDecodeError) as error:
-            raise InvalidInput(f'--config {run.architecture}: {error}') from error
     return VlaModel(VlaConfig(**entries, blind=run.blind))
+
+
+def _architecture(run: PolicyRun) -> dict[str, Any]:
+    if run.architecture is None:
+        return {}
+    try:
+        entries = json.loads(run.architecture.read_text(encoding='utf-8'))
+    except (OSError, json.JSONDecodeError) as error:
+        raise InvalidInput(f'--config {run.architecture}: {error}') from error
+    if not isinstance(entries, dict):
+        raise InvalidInput(f'--config {run.architecture} holds {type(entries).__name__}, expected an object of entries')
+    return entries
+
+
+def _only_words(model: VlaModel) -> None:
+    """Freeze everything but words, so that the model drives afterwards bit by bit as before."""
+    if not model.config.words_config.grammar:
+        raise InvalidInput('--stage words: this model has none; give --config with {"words_config": {"grammar": 1}}')
+    model.requires_grad_(False)
+    model.words.requires_grad_(True)
 
 
 def _features(run: PolicyRun, model: VlaModel, paths: list[Path], device: str, rank: int) -> Path:

@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import dataclasses
 from functools import partial
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -36,6 +38,7 @@ from vla_driver.model.pruning.base import KeptTokens
 from vla_driver.model.pruning.in_model import NOTHING_LEAVES, Layout
 from vla_driver.model.pruning.stage import KEEP_ALL, TokenStage
 from vla_driver.model.tokens import IntentInputs, ModelInputs, Prefix, Remembered, VisualTokens
+from vla_driver.model.words.speaker import DraftHead, Speaker
 
 
 class VlaStages(PreTrainedModel):
@@ -65,6 +68,8 @@ class VlaStages(PreTrainedModel):
         self.action = ActionExpert(config)
         self.reflexes = ReflexHead(config)
         self.flow = FlowDecoder(config)
+        if config.words_config.grammar:
+            self.words = Speaker(config, SCENE_QUERIES)
         if config.auxiliary:
             self.scene_head = SceneHead(config)
             self.plan_head = PlanHead(config)
@@ -91,12 +96,20 @@ class VlaStages(PreTrainedModel):
         elif isinstance(module, nn.LayerNorm) and module.elementwise_affine:
             nn.init.ones_(module.weight)
             nn.init.zeros_(module.bias)
+        if isinstance(module, DraftHead):
+            nn.init.zeros_(module.up.weight)
         if isinstance(module, FlowDecoder):
             # The velocity starts at zero: before any training the plan is the anchor itself.
             nn.init.zeros_(module.output.weight)
             for block in module.blocks:
                 assert isinstance(block, FlowBlock)
                 nn.init.zeros_(block.modulation.weight)
+
+    def save_pretrained(self, save_directory: Any, *args: Any, **options: Any) -> None:
+        """As `PreTrainedModel` does; a model that speaks writes its vocabulary as well."""
+        super().save_pretrained(save_directory, *args, **options)
+        if self.config.words_config.grammar:
+            self.words.grammar.vocabulary.save(Path(save_directory))
 
     def encode(self, inputs: ModelInputs, stage: TokenStage = KEEP_ALL) -> VisionOutput:
         """Pictures to visual tokens; stage: as in `VisionEncoder`."""

@@ -14,7 +14,7 @@ from vla_driver.model.tokens import IntentInputs
 from vla_driver.types import HazardKind, MetaAction
 
 #: Of the numbers of `IntentInputs`.
-CONFIDENCE, WEIGHT = 5, 6
+AGE, CONFIDENCE, WEIGHT = 4, 5, 6
 #: So much of what is said with full confidence is wrong all the same.
 _CONFIDENT_LIES = 0.05
 
@@ -48,7 +48,7 @@ def _somebody_elses(told: IntentInputs) -> IntentInputs:
     rows, device = len(told.kinds), told.kinds.device
     order = torch.randperm(rows, device=device)
     kinds, numbers = told.kinds[order], told.numbers[order].clone()
-    numbers[:, 4] = told.numbers[:, 4]  # of the right age: what is wrong cannot be told by that
+    numbers[:, AGE] = told.numbers[:, AGE]  # of the right age: what is wrong cannot be told by that
     random = torch.rand(rows, device=device) < 0.5
     drawn = torch.stack(
         [

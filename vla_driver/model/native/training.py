@@ -19,7 +19,9 @@ from vla_driver.model.native.reflex import Reflex
 from vla_driver.model.native.stages import VlaStages
 from vla_driver.model.native.telling import told_in_training
 from vla_driver.model.native.vision import VisionOutput
-from vla_driver.model.tokens import ClipBatch, IntentInputs, ModelInputs, Remembered
+from vla_driver.model.tokens import ClipBatch, IntentInputs, ModelInputs, Prefix, Remembered
+from vla_driver.model.words.labels import shown_cameras
+from vla_driver.model.words.losses import word_losses
 
 #: Weights of the losses in their sum.
 LOSS_WEIGHTS = {
@@ -34,6 +36,9 @@ LOSS_WEIGHTS = {
     'light': 0.5,
     'lead': 0.3,
     'hazard': 0.3,
+    'words': 0.3,
+    'drafts': 0.1,
+    'gate': 0.1,
 }
 
 
@@ -92,8 +97,10 @@ def perceive(model: VlaStages, dropouts: Dropouts, batch: ClipBatch) -> tuple[Vi
 def losses_of(model: VlaStages, dropouts: Dropouts, batch: ClipBatch, stage: str = 'all') -> VlaOutput:
     """Return losses of one batch of clips.  stage 'vision': dense heads only; 'policy': all but these; 'all'.
 
-    'reflex': the reflex alone, whose output has no hidden states.
+    'reflex': the reflex alone, whose output has no hidden states; 'words': words alone, on a prefix without gradient.
     """
+    if stage == 'words':
+        return _word_losses_alone(model, dropouts, batch)
     if stage == 'reflex':
         return _reflex_losses(model, dropouts, batch)
     seen, memory = perceive(model, dropouts, batch)
@@ -105,6 +112,8 @@ def losses_of(model: VlaStages, dropouts: Dropouts, batch: ClipBatch, stage: str
     reflex = model.reflex(prefix, ego)
     if model.config.auxiliary:
         losses |= model.scene_head.losses(prefix.scene, reflex.trunk, batch.labels)
+    if model.config.words_config.grammar and stage != 'vision':
+        losses |= _word_losses(model, batch, seen, prefix, model.config.words_config.prefix_gradient)
     hidden = model.act(*model.tell(prefix, ego, _told(model, dropouts, batch)))
     if stage != 'vision':
         controls, speed = batch.labels.controls, batch.inputs.speed_mps
@@ -139,6 +148,24 @@ def _reflex_losses(model: VlaStages, dropouts: Dropouts, batch: ClipBatch) -> Vl
     if model.config.auxiliary:
         losses |= model.scene_head.losses(scene, reflex.trunk, labels)
     return _weigh(losses, ego.new_zeros(0), reflex, scene)
+
+
+def _word_losses(
+    model: VlaStages, batch: ClipBatch, seen: VisionOutput | None, prefix: Prefix, gradient: float
+) -> dict[str, Tensor]:
+    rows, cameras = len(batch.stamp_s), len(model.config.camera_names)
+    shown = shown_cameras(None if seen is None else seen.tokens, rows, cameras, batch.stamp_s.device)
+    return word_losses(model.words, model.language.layers, prefix, batch, shown, gradient)
+
+
+def _word_losses_alone(model: VlaStages, dropouts: Dropouts, batch: ClipBatch) -> VlaOutput:
+    """Return the losses of words: nothing that the fast half does is computed, and what is read gets no gradient."""
+    with torch.no_grad():
+        seen, memory = perceive(model, dropouts, batch)
+        ego = model.ego(batch.inputs, _speed_known(model, dropouts, batch.inputs))
+        prefix = model.prefill(ego, seen.tokens if seen is not None else None, memory)
+        reflex = model.reflex(prefix, ego)
+    return _weigh(_word_losses(model, batch, seen, prefix, 0.0), ego.new_zeros(0), reflex, prefix.scene)
 
 
 def _speed_known(model: VlaStages, dropouts: Dropouts, inputs: ModelInputs) -> Tensor | None:
