@@ -229,6 +229,25 @@ class ActionConfig(PretrainedConfig):
     control_std: Sequence[float] = (1.5, 1.2)
 
 
+class WordsConfig(PretrainedConfig):
+    """The slow half's words, decoded by the language model's own weights; grammar 0: the model has none."""
+
+    model_type = 'vla_driver_words'
+    base_config_key = 'words_config'
+
+    #: Version of the grammar (model/words); 0: no words.
+    grammar: int = 0
+    #: How many words there are; follows from the grammar and the cameras, and is filled in by the model.
+    vocabulary: int = 0
+    #: How many later choices are drafted beside each word, and the inner width of these heads.
+    drafts: int = 5
+    draft_size: int = 64
+    #: Share of the words' gradient that reaches what the model has read (0: none, so that words cannot harm driving).
+    prefix_gradient: float = 0.25
+    #: Hidden width of the gate that says when thinking is worth it.
+    gate_size: int = 64
+
+
 class VlaConfig(PretrainedConfig):
     """The whole model.  `blind`: the control that sees no image and remembers none, all else equal."""
 
@@ -239,6 +258,7 @@ class VlaConfig(PretrainedConfig):
         'view_config': ViewConfig,
         'language_config': LanguageConfig,
         'action_config': ActionConfig,
+        'words_config': WordsConfig,
     }
 
     # Each holds its component's config after construction; a dict of changes, or None, before.
@@ -247,9 +267,13 @@ class VlaConfig(PretrainedConfig):
     view_config: Any = None
     language_config: Any = None
     action_config: Any = None
+    words_config: Any = None
     #: Camera name -> [width, height] at the model's input, None for the nano sizes.
     image_sizes: Any = None
     blind: bool = False
+    #: Whether the fast half can be told an intent, and how long one counts in training.
+    intent: bool = False
+    intent_ttl_s: float = 2.0
     #: Dense heads and scene heads exist in training and are dropped by export.
     auxiliary: bool = True
     initializer_range: float = 0.02
@@ -273,6 +297,8 @@ class VlaConfig(PretrainedConfig):
             raise InvalidInput(f"action_config.solver is {action.solver!r}, expected 'euler' or 'midpoint'")
         if self.view_config.reads not in ('all', 'kept', 'usual'):
             raise InvalidInput(f"view_config.reads is {self.view_config.reads!r}, expected 'all', 'kept' or 'usual'")
+        if not self.intent_ttl_s > 0:
+            raise InvalidInput(f'intent_ttl_s is {self.intent_ttl_s}, expected a positive number of seconds')
         if action.num_steps < 1:
             raise InvalidInput(f'action_config.num_steps is {action.num_steps}, expected at least 1')
 

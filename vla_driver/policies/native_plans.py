@@ -11,7 +11,11 @@ from vla_driver.types import FloatArray, Intent, InvalidInput, Observation, Plan
 
 
 def plan_of(
-    observation: Observation, controls: FloatArray, dt_s: float, name: str, timing_ms: Mapping[str, float]
+    observation: Observation,
+    controls: FloatArray,
+    dt_s: float,
+    name: str,
+    timing_ms: Mapping[str, float],
 ) -> Plan:
     """Return the plan of controls [T, 2] (m/s^2, 1/m), each held for dt_s, from the observation's speed on."""
     trajectory = integrate(observation.ego.speed_mps, controls[:, 0], controls[:, 1], dt_s=dt_s)
@@ -19,6 +23,6 @@ def plan_of(
 
 
 def refuse_intent(intent: Intent | None) -> None:
-    """Raise `InvalidInput` for an intent: no checkpoint so far was trained to be told one."""
+    """Raise `InvalidInput` for an intent: this model was not trained to be told one."""
     if intent is not None:
         raise InvalidInput(f'intent {str(intent.meta_action)!r}: this model takes none; plan without one')

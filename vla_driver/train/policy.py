@@ -37,8 +37,9 @@ from vla_driver.train.record import append_log, computed_on, read_log
 from vla_driver.train.validation import validate
 from vla_driver.types import InvalidInput
 
-#: vision: depth, classes and scene only; reflex: what is read off the panorama; policy: no dense labels; all.
-STAGES = ('vision', 'reflex', 'policy', 'all')
+#: vision: depth, classes and scene only; reflex: what is read off the panorama; policy: no dense labels; words: these
+#: alone, all else staying as it is; all.
+STAGES = ('vision', 'reflex', 'policy', 'words', 'all')
 _SHOWN = (
     *('ade_1s', 'ade_3s', 'lateral_slope', 'start_recall', 'stop_recall', 'light_accuracy', 'light_error_m'),
     'load_max',
@@ -111,8 +112,12 @@ def _check(run: PolicyRun) -> None:
         raise InvalidInput('--freeze-vision keeps a trained encoder: give --init CKPT of a model that sees')
     if run.refit_anchors and not run.init:
         raise InvalidInput('--refit-anchors changes the anchors of a trained model: give --init CKPT, or drop it')
+    if run.refit_anchors and config.stage == 'words':
+        raise InvalidInput('--stage words leaves driving as it is, and --refit-anchors does not; drop one of them')
     if run.freeze_vision and config.stage == 'vision':
         raise InvalidInput('--freeze-vision keeps what --stage vision trains; drop one of them')
+    if config.stage == 'words' and not (run.init or run.resume):
+        raise InvalidInput('--stage words leaves all but words as it is: give --init CKPT of a model that drives')
     if config.stage == 'vision' and run.blind:
         raise InvalidInput('--stage vision trains what --blind leaves out; drop one of them')
     if config.clips % config.processes:
@@ -144,6 +149,8 @@ def _train(run: PolicyRun, rank: int) -> dict[str, float]:
     torch.manual_seed(config.seed)
     model = _make_model(run)
     model.pruning = _pruning(run, model)
+    if config.stage == 'words':
+        _only_words(model)
     train_paths, held_out = split_episodes(find_episodes(run.data))
     if run.resume:
         # New episodes would change the order of the old ones, and the run would no longer be the same.
@@ -217,6 +224,14 @@ def _pruning(run: PolicyRun, model: VlaModel) -> PrunedTraining | None:
     if inside:
         raise InvalidInput(f'--prune {inside[0]}: works inside the encoder or the language model; choose another one')
     return PrunedTraining([pruner for pruner in pruners if isinstance(pruner, Pruner)])
+
+
+def _only_words(model: VlaModel) -> None:
+    """Freeze everything but words, so that the model drives afterwards bit by bit as before."""
+    if not model.config.words_config.grammar:
+        raise InvalidInput('--stage words: this model has none; give --config with {"words_config": {"grammar": 1}}')
+    model.requires_grad_(False)
+    model.words.requires_grad_(True)
 
 
 def _features(run: PolicyRun, model: VlaModel, paths: list[Path], device: str, rank: int) -> Path:

@@ -21,7 +21,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=STAGES,
         default='all',
         help='vision: depth, classes and scene only; reflex: what is read off the panorama, at a tenth of the work; '
-        'policy: no dense labels; all: everything (default)',
+        'policy: no dense labels; words: the slow half alone, driving stays bit by bit as it is; all: everything '
+        '(default)',
     )
     length = parser.add_mutually_exclusive_group()
     length.add_argument('--steps', type=int, metavar='N', help='length of the run in optimiser steps')

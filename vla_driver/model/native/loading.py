@@ -54,4 +54,6 @@ def load_model(name_or_path: str | os.PathLike[str], *, auxiliary: bool | None =
             f'checkpoint {folder} does not fit its config.json: {len(missing)} weights are missing, {len(surplus)} are '
             f'unknown, {len(report["mismatched_keys"])} have another shape (first: {wrong[0]})'
         )
+    if config.words_config.grammar:
+        model.words.grammar.vocabulary.check(folder)
     return model.eval()

@@ -20,9 +20,12 @@ from vla_driver.model.native.memory import clip_memory
 from vla_driver.model.native.pruned import PrunedTraining, read_panorama, teach_itself
 from vla_driver.model.native.reflex import Reflex
 from vla_driver.model.native.stages import VlaStages
+from vla_driver.model.native.telling import told_in_training
 from vla_driver.model.native.vision import VisionOutput
 from vla_driver.model.pruning.base import KeptTokens
-from vla_driver.model.tokens import ClipBatch, ModelInputs, Remembered
+from vla_driver.model.tokens import ClipBatch, IntentInputs, ModelInputs, Prefix, Remembered
+from vla_driver.model.words.labels import shown_cameras
+from vla_driver.model.words.losses import word_losses
 
 #: Weights of the losses in their sum.
 LOSS_WEIGHTS = {
@@ -38,6 +41,9 @@ LOSS_WEIGHTS = {
     'lead': 0.3,
     'hazard': 0.3,
     'itself': 0.5,
+    'words': 0.3,
+    'drafts': 0.1,
+    'gate': 0.1,
 }
 #: Of the mixtures of experts; its weight is `language_config.balance_loss`.
 BALANCE = 'balance'
@@ -49,13 +55,16 @@ class Dropouts:
 
     speed: without it, imitation learns to stand because it stands (arXiv 1904.08980).  camera: one other than the front
     one is lost.  memory: a remembered tick is.  rear: the language model does not read the cameras that look back; they
-    matter least, and a step without them takes two thirds of the time.
+    matter least, and a step without them takes two thirds of the time.  intent: the slow half says nothing; wrong: it
+    says something that is not so (`telling.py`).
     """
 
     speed: float = 0.5
     camera: float = 0.03
     memory: float = 0.1
     rear: float = 0.6
+    intent: float = 0.15
+    wrong: float = 0.15
 
 
 @dataclass(frozen=True)
@@ -108,9 +117,12 @@ def losses_of(
 ) -> VlaOutput:
     """Return losses of one batch of clips.  stage 'vision': dense heads only; 'policy': all but these; 'all'.
 
-    'reflex': the reflex alone, whose output has no hidden states.  pruning: drops visual tokens in training.
+    'reflex': the reflex alone, whose output has no hidden states; 'words': words alone, on a prefix without gradient.
+    pruning: drops visual tokens in training.
     """
     pruning = pruning if model.training and not model.config.blind else None
+    if stage == 'words':
+        return _word_losses_alone(model, dropouts, batch, pruning)
     if stage == 'reflex':
         return _reflex_losses(model, dropouts, batch, pruning)
     ego = model.ego(batch.inputs, _speed_known(model, dropouts, batch.inputs))
@@ -124,7 +136,9 @@ def losses_of(
         losses |= teach_itself(model, seen.tokens, ego, prefix.read, reflex)
     if model.config.auxiliary:
         losses |= model.scene_head.losses(prefix.scene, reflex.trunk, batch.labels)
-    hidden = model.act(prefix, ego)
+    if model.config.words_config.grammar and stage != 'vision':
+        losses |= _word_losses(model, batch, seen, prefix, model.config.words_config.prefix_gradient)
+    hidden = model.act(*model.tell(prefix, ego, _told(model, dropouts, batch)))
     if stage != 'vision':
         controls, speed = batch.labels.controls, batch.inputs.speed_mps
         losses |= model.reflexes.losses(reflex, model.flow.normalise(controls)[..., 1])
@@ -165,6 +179,26 @@ def _reflex_losses(model: VlaStages, dropouts: Dropouts, batch: ClipBatch, pruni
     return _weigh(losses, ego.new_zeros(0), reflex, scene)
 
 
+def _word_losses(
+    model: VlaStages, batch: ClipBatch, seen: VisionOutput | None, prefix: Prefix, gradient: float
+) -> dict[str, Tensor]:
+    rows, cameras = len(batch.stamp_s), len(model.config.camera_names)
+    shown = shown_cameras(None if seen is None else seen.tokens, rows, cameras, batch.stamp_s.device)
+    return word_losses(model.words, model.language.layers, prefix, batch, shown, gradient)
+
+
+def _word_losses_alone(
+    model: VlaStages, dropouts: Dropouts, batch: ClipBatch, pruning: PrunedTraining | None
+) -> VlaOutput:
+    """Return the losses of words: nothing that the fast half does is computed, and what is read gets no gradient."""
+    with torch.no_grad():
+        ego = model.ego(batch.inputs, _speed_known(model, dropouts, batch.inputs))
+        seen, memory, kept = perceive(model, dropouts, batch, ego, pruning)
+        prefix = model.prefill(ego, seen.tokens if seen is not None else None, memory, kept)
+        reflex = model.reflex(prefix, ego)
+    return _weigh(_word_losses(model, batch, seen, prefix, 0.0), ego.new_zeros(0), reflex, prefix.scene)
+
+
 def _speed_known(model: VlaStages, dropouts: Dropouts, inputs: ModelInputs) -> Tensor | None:
     """Return which rows [B] are told their speed; None: all."""
     if not model.training or dropouts.speed <= 0:
@@ -176,6 +210,13 @@ def _balance(model: VlaStages) -> dict[str, Tensor]:
     """Return the balance loss of all passes since the last call, a mean; nothing without experts or in evaluation."""
     losses = [loss for layer in expert_layers(model.language).values() for loss in layer.take_losses()]
     return {BALANCE: torch.stack(losses).mean()} if losses else {}
+
+
+def _told(model: VlaStages, dropouts: Dropouts, batch: ClipBatch) -> IntentInputs | None:
+    """Return what the slow half says in training; nothing in validation: then figures are of the fast half alone."""
+    if not (model.training and model.config.intent) or batch.labels.told is None:
+        return None
+    return told_in_training(batch.labels.told, dropouts.intent, dropouts.wrong)
 
 
 def _weigh(
