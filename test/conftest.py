@@ -34,6 +34,7 @@ pytest_plugins = [
     'fixtures.segmenters',
     'fixtures.tokens',
     'fixtures.training',
+    'fixtures.words',
 ]
 
 SEED = int(os.environ.get('VLA_DRIVER_TEST_SEED', '0'))

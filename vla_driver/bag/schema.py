@@ -56,7 +56,7 @@ RIG_KEY = 'rig'
 
 _MESSAGES = (
     'TurnCommand', 'TrajectoryPoint', 'Trajectory', 'AgentForecast', 'AgentForecasts', 'DrivingPlan', 'ControlCommand',
-    'CameraTokens', 'TokenSelection',
+    'CameraTokens', 'TokenSelection', 'DrivingIntent',
 )  # fmt: skip
 
 

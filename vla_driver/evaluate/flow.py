@@ -133,10 +133,10 @@ def evaluate_flow(
 
 def _read(model: VlaModel, batch: ClipBatch) -> tuple[Tensor, Reflex]:
     """Return hidden states and reflex of a batch, nothing withheld."""
-    seen, memory = perceive(model, Dropouts(), batch)
     ego = model.ego(batch.inputs)
+    seen, memory, _ = perceive(model, Dropouts(), batch, ego)
     prefix = model.prefill(ego, None if seen is None else seen.tokens, memory)
-    return model.act(prefix, ego), model.reflex(prefix, ego)
+    return model.act(*model.tell(prefix, ego)), model.reflex(prefix, ego)
 
 
 def _time(model: VlaModel, settings: list[_Setting], timed: int, hidden: Tensor, reflex: Reflex) -> None:

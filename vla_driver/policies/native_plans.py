@@ -57,6 +57,6 @@ def forecasts_of(states: FloatArray, controls: FloatArray, dt_s: float, least: f
 
 
 def refuse_intent(intent: Intent | None) -> None:
-    """Raise `InvalidInput` for an intent: no checkpoint so far was trained to be told one."""
+    """Raise `InvalidInput` for an intent: this model was not trained to be told one."""
     if intent is not None:
         raise InvalidInput(f'intent {str(intent.meta_action)!r}: this model takes none; plan without one')

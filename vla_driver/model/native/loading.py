@@ -63,4 +63,6 @@ def load_model(
         )
     action = config.action_config
     model.flow.solve_with(solver or action.solver, action.num_steps if steps is None else steps)
+    if config.words_config.grammar:
+        model.words.grammar.vocabulary.check(folder)
     return model.eval()
