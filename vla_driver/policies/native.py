@@ -14,8 +14,8 @@ from torch import Tensor
 
 from vla_driver.model.config import VlaConfig
 from vla_driver.model.layers.rays import RayFunction
-from vla_driver.model.native.inputs import InputBuilder
 from vla_driver.model.native.flow import Decoded
+from vla_driver.model.native.inputs import InputBuilder
 from vla_driver.model.native.intent import decode_guided, indecision
 from vla_driver.model.native.memory import MemoryState
 from vla_driver.model.native.telling import AGE, WEIGHT
@@ -130,10 +130,8 @@ class NativePolicy(Prunable):
 class Driven:
     """controls [T, 2] in m/s^2 and 1/m; uncertainty: of the choice among courses of speed, 0 to 1.
 
-    forecasts: of others.
-
     wants_words: the chance that what the slow half said last no longer holds, 1 where it said nothing; NaN for a model
-    without words.
+    without words.  forecasts: where others go.
     """
 
     controls: FloatArray
