@@ -29,7 +29,7 @@ from vla_driver.model.layers.routing import Router
 from vla_driver.model.native.action import ActionExpert
 from vla_driver.model.native.auxiliary import SCENE_QUERIES, DenseHead, PlanHead, SceneHead
 from vla_driver.model.native.ego import EgoEncoder
-from vla_driver.model.native.flow import FlowBlock, FlowDecoder
+from vla_driver.model.native.flow import Decoded, FlowBlock, FlowDecoder
 from vla_driver.model.native.intent import IntentEncoder, null_inputs, read_behind
 from vla_driver.model.native.language import LanguageModel
 from vla_driver.model.native.memory import MemoryPool, MemoryReader, PooledTokens
@@ -107,6 +107,8 @@ class VlaStages(PreTrainedModel):
         if isinstance(module, FlowDecoder):
             # The velocity starts at zero: before any training the plan is the anchor itself.
             nn.init.zeros_(module.output.weight)
+            if module.others is not None:
+                nn.init.zeros_(module.others.output.weight)
             for block in module.blocks:
                 assert isinstance(block, FlowBlock)
                 nn.init.zeros_(block.modulation.weight)
@@ -195,7 +197,10 @@ class VlaStages(PreTrainedModel):
         return read_behind(self.language, prefix, said), torch.cat([ego, said], dim=1)
 
     def act(self, prefix: Prefix, ego: Tensor) -> Tensor:
-        """Prefix to one hidden state per waypoint [B, T, A]; both as `tell` returns them."""
+        """Prefix to one hidden state per waypoint, and per other behind these: [B, T + num_agents, A].
+
+        Both as `tell` returns them.
+        """
         condition = ego.sum(dim=1)
         if prefix.view is not None:
             condition = condition + prefix.view
@@ -209,8 +214,25 @@ class VlaStages(PreTrainedModel):
 
     def decode(self, hidden: Tensor, reflex: Reflex, noise: Tensor | None = None) -> Tensor:
         """Hidden states to controls [B, T, 2] in m/s^2 and 1/m: the likeliest anchor, the steering, then the flow."""
-        anchor = self.flow.classify(hidden, reflex).argmax(dim=-1)
-        return self.flow.denormalise(self.flow.sample(hidden, anchor, noise, reflex))
+        return self.decode_all(hidden, reflex, noise).controls
+
+    def decode_all(
+        self,
+        hidden: Tensor,
+        reflex: Reflex,
+        noise: Tensor | None = None,
+        unguided: Tensor | None = None,
+        guidance: float = 1.0,
+    ) -> Decoded:
+        """Return `decode`, and what the others will do where the model forecasts them.
+
+        unguided: hidden states told the null intent; what the intent changes is then taken `guidance` times.
+        """
+        votes = self.flow.classify(hidden, reflex)
+        if unguided is not None:
+            untold = self.flow.classify(unguided, reflex)
+            votes = untold + guidance * (votes - untold)
+        return self.flow.decode(hidden, votes.argmax(dim=-1), noise, reflex, unguided, guidance)
 
 
 def _layout(tokens: VisualTokens, x: Tensor, asking: int) -> Layout:

@@ -44,6 +44,10 @@ LOSS_WEIGHTS = {
     'words': 0.3,
     'drafts': 0.1,
     'gate': 0.1,
+    'agent_found': 0.5,
+    'agent_state': 0.3,
+    'agent_flow': 0.5,
+    'agent_position': 0.3,
 }
 #: Of the mixtures of experts; its weight is `language_config.balance_loss`.
 BALANCE = 'balance'
@@ -71,7 +75,7 @@ class Dropouts:
 class VlaOutput:
     """loss: the weighted sum; losses: each term, detached.
 
-    hidden [B, T, A] of the waypoints, reflex the first answers, scene [B, Q, D].
+    hidden [B, T + num_agents, A] of the waypoints and the others, reflex the first answers, scene [B, Q, D].
     """
 
     loss: Tensor
@@ -142,9 +146,9 @@ def losses_of(
     if stage != 'vision':
         controls, speed = batch.labels.controls, batch.inputs.speed_mps
         losses |= model.reflexes.losses(reflex, model.flow.normalise(controls)[..., 1])
-        losses |= model.flow.losses(hidden, controls, speed, reflex)
+        losses |= model.flow.losses(hidden, controls, speed, reflex, batch.labels.agents)
         if model.config.auxiliary:
-            losses |= model.plan_head.losses(hidden, model.flow, controls, speed)
+            losses |= model.plan_head.losses(model.flow.split(hidden)[0], model.flow, controls, speed)
     losses |= _balance(model)
     weights = LOSS_WEIGHTS | {BALANCE: model.config.language_config.balance_loss}
     return _weigh(losses, hidden, reflex, prefix.scene, weights)
