@@ -15,14 +15,14 @@ from vla_driver.model.cameras import camera_groups
 from vla_driver.model.checkpoint import NATIVE_TYPE
 from vla_driver.types import ANCHOR_CAMERA, CAMERA_NAMES, PLAN_DT_S, PLAN_STEPS, InvalidInput
 
-#: As many others are forecast at most: their attention grows with the square of their number.
-MAX_AGENTS: Final = 16
-#: How the flow is integrated: one look at the velocity a step, or two.
-SOLVERS: Final = ('euler', 'midpoint')
 #: Kinds of attention that a layer of the language model can have.
 ATTENTIONS: Final = ('full', 'local_strided')
 #: How experts can be computed (layers/experts.py).
 EXPERTS_BACKENDS: Final = ('grouped', 'dense', 'loop')
+#: As many others are forecast at most: their attention grows with the square of their number.
+MAX_AGENTS: Final = 16
+#: How the flow is integrated: one look at the velocity a step, or two.
+SOLVERS: Final = ('euler', 'midpoint')
 
 
 def _nano_image_sizes() -> dict[str, list[int]]:

@@ -14,9 +14,8 @@ from torch import Tensor
 
 from vla_driver.model.config import VlaConfig
 from vla_driver.model.layers.rays import RayFunction
-from vla_driver.model.native.flow import Decoded
 from vla_driver.model.native.inputs import InputBuilder
-from vla_driver.model.native.intent import decode_guided, indecision
+from vla_driver.model.native.intent import indecision
 from vla_driver.model.native.memory import MemoryState
 from vla_driver.model.native.telling import AGE, WEIGHT
 from vla_driver.model.native.vla import VlaModel
@@ -131,7 +130,7 @@ class Driven:
     """controls [T, 2] in m/s^2 and 1/m; uncertainty: of the choice among courses of speed, 0 to 1.
 
     wants_words: the chance that what the slow half said last no longer holds, 1 where it said nothing; NaN for a model
-    without words.  forecasts: where others go.
+    without words.
     """
 
     controls: FloatArray
@@ -154,28 +153,20 @@ def drive(
     """
     hidden = model.act(*model.tell(prefix, ego, intent))
     guided = intent is not None and guidance != 1.0
-    unguided = model.act(*model.tell(prefix, ego)) if guided else hidden
+    unguided = model.act(*model.tell(prefix, ego)) if guided else None
     watch.mark('action')
     reflex = model.reflex(prefix, ego)
-    if guided:
-        decoded = decode_guided(model.flow, hidden, unguided, reflex, guidance)
-    else:
-        decoded = model.decode_all(hidden, reflex)
+    decoded = model.decode_all(hidden, reflex, unguided=unguided, guidance=guidance)
     uncertainty = float(indecision(model.flow.classify(hidden, reflex))[0])
-    found: FloatArray = decoded.controls[0].double().cpu().numpy()
-    forecasts = _forecasts(model, decoded)
+    controls: FloatArray = decoded.controls[0].double().cpu().numpy()
+    forecasts: tuple[Forecast, ...] = ()
+    if decoded.agents is not None and decoded.agent_controls is not None:
+        action = model.config.action_config
+        states = decoded.agents.table()[0].double().cpu().numpy()
+        motion = decoded.agent_controls[0].double().cpu().numpy()
+        forecasts = forecasts_of(states, motion, action.dt_s, action.agent_existence)
     watch.mark('flow')
-    return Driven(found, uncertainty, _wants_words(model, prefix, intent), forecasts)
-
-
-def _forecasts(model: VlaModel, decoded: Decoded) -> tuple[Forecast, ...]:
-    """Return where the others go, of a model that says so."""
-    if decoded.agents is None or decoded.agent_controls is None:
-        return ()
-    action = model.config.action_config
-    states: FloatArray = decoded.agents.table()[0].double().cpu().numpy()
-    motion: FloatArray = decoded.agent_controls[0].double().cpu().numpy()
-    return forecasts_of(states, motion, action.dt_s, action.agent_existence)
+    return Driven(controls, uncertainty, _wants_words(model, prefix, intent), forecasts)
 
 
 def _wants_words(model: VlaModel, prefix: Prefix, intent: IntentInputs | None) -> float:

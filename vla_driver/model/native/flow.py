@@ -83,20 +83,6 @@ class Decoded:
     agent_controls: Tensor | None = None
 
 
-@dataclass(frozen=True)
-class Asked:
-    """Where a flow starts and what it is told.
-
-    x [B, T, 2], or [B, 1 + A, T, 2] with others: normalised controls; hidden [B, T or 1, d], others
-    [B, A * tokens, d]: conditions; states: of the others.
-    """
-
-    x: Tensor
-    hidden: Tensor
-    others: Tensor | None = None
-    states: AgentStates | None = None
-
-
 class FlowBlock(nn.Module):
     """Bidirectional transformer block modulated by the flow time (adaLN-zero, arXiv 2212.09748)."""
 
@@ -246,41 +232,61 @@ class FlowDecoder(nn.Module):
         return self.sample_all(h, anchor, noise, reflex)[0]
 
     def sample_all(
-        self, h: Tensor | None, anchor: Tensor, noise: Tensor | None = None, reflex: Reflex | None = None
+        self,
+        h: Tensor | None,
+        anchor: Tensor,
+        noise: Tensor | None = None,
+        reflex: Reflex | None = None,
+        unguided: Tensor | None = None,
+        guidance: float = 1.0,
     ) -> tuple[Tensor, AgentStates | None, Tensor | None]:
         """Return `sample`, the others' states, and their normalised controls [B, A, T, 2]; None without others.
 
-        noise: [B, T, 2], of the ego alone, or [B, 1 + A, T, 2].
+        noise: [B, T, 2], of the ego alone, or [B, 1 + A, T, 2].  unguided: hidden states without what h was told;
+        the difference that it makes to the velocity is then taken `guidance` times (classifier-free guidance, arXiv
+        2207.12598).
         """
-        asked = self.ask(h, anchor, noise, reflex)
-
-        def velocity(x: Tensor, t: float) -> Tensor:
-            return self.velocity(x, x.new_full((x.shape[0],), t), asked.hidden, asked.others)
-
-        x = solve(velocity, asked.x, self.steps, self.solver)
-        return (x, None, None) if asked.states is None else (x[:, 0], asked.states, x[:, 1:])
-
-    def ask(self, h: Tensor | None, anchor: Tensor, noise: Tensor | None, reflex: Reflex | None) -> Asked:
-        """Return where the flow of everybody starts, and what it is told; arguments as of `sample_all`."""
         ego_noise = noise if noise is None or noise.dim() == 3 else noise[:, 0]
         x = self.starts(anchor, None if reflex is None else reflex.bend, ego_noise)
+        states, toward = self._toward(h, reflex)
+        if states is not None and self.others is not None:
+            starts = self.others.starts(x, noise[:, 1:] if noise is not None and noise.dim() == 4 else None)
+            x = torch.cat([x.unsqueeze(1), starts], dim=1)
+        velocity = toward
+        if unguided is not None:
+            _, plainly = self._toward(unguided, reflex)
+
+            def velocity(x: Tensor, t: float) -> Tensor:
+                without = plainly(x, t)
+                return without + guidance * (toward(x, t) - without)
+
+        x = solve(velocity, x, self.steps, self.solver)
+        return (x, None, None) if states is None else (x[:, 0], states, x[:, 1:])
+
+    def _toward(
+        self, h: Tensor | None, reflex: Reflex | None
+    ) -> tuple[AgentStates | None, Callable[[Tensor, float], Tensor]]:
+        """Return the others' states, if any, and the velocity at x [B, ...] and a time, told by hidden states."""
         hidden = self.condition(h, reflex)
-        if self.others is None or h is None:
-            return Asked(x, hidden)
-        of_others = self.split(h)[1]
-        assert of_others is not None
-        states = self.others.states(of_others)
-        starts = self.others.starts(x, noise[:, 1:] if noise is not None and noise.dim() == 4 else None)
-        return Asked(
-            torch.cat([x.unsqueeze(1), starts], dim=1), hidden, self.others.condition(of_others, states), states
-        )
+        states, told = None, None
+        if self.others is not None and h is not None:
+            asked = self.split(h)[1]
+            assert asked is not None
+            states = self.others.states(asked)
+            told = self.others.condition(asked, states)
+        return states, lambda x, t: self.velocity(x, x.new_full((x.shape[0],), t), hidden, told)
 
-    def decode(self, h: Tensor | None, anchor: Tensor, noise: Tensor | None, reflex: Reflex | None) -> Decoded:
+    def decode(
+        self,
+        h: Tensor | None,
+        anchor: Tensor,
+        noise: Tensor | None,
+        reflex: Reflex | None,
+        unguided: Tensor | None = None,
+        guidance: float = 1.0,
+    ) -> Decoded:
         """Return `sample_all` in units of the road."""
-        return self.decoded(*self.sample_all(h, anchor, noise, reflex))
-
-    def decoded(self, own: Tensor, states: AgentStates | None, others: Tensor | None) -> Decoded:
-        """Return normalised controls [B, T, 2] and [B, A, T, 2] in units of the road."""
+        own, states, others = self.sample_all(h, anchor, noise, reflex, unguided, guidance)
         controls = self.denormalise(own)
         if states is None or others is None or self.others is None:
             return Decoded(controls)

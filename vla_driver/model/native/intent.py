@@ -21,9 +21,7 @@ from torch import Tensor, nn
 from vla_driver.model.config import VlaConfig
 from vla_driver.model.layers.attention import attention, split_heads
 from vla_driver.model.layers.decoder import LanguageLayer
-from vla_driver.model.native.flow import Decoded, FlowDecoder, solve
 from vla_driver.model.native.language import LanguageModel
-from vla_driver.model.native.reflex import Reflex
 from vla_driver.model.tokens import IntentInputs, Prefix
 from vla_driver.types import HazardKind, MetaAction
 
@@ -85,28 +83,6 @@ def read_behind(language: LanguageModel, prefix: Prefix, x: Tensor) -> Prefix:
             x = x + layer.out(attention(split_heads(layer.q(normed), layer.heads), k, v))
             x = x + layer.mlp(layer.norm2(x))
     return dataclasses.replace(prefix, keys=tuple(keys), values=tuple(values))
-
-
-def decode_guided(
-    flow: FlowDecoder, hidden: Tensor, unguided: Tensor, reflex: Reflex, scale: float, noise: Tensor | None = None
-) -> Decoded:
-    """Return what `VlaStages.decode_all` does, with an intent's part taken `scale` times.
-
-    hidden, unguided [B, T + num_agents, A]: of the action expert told the intent, and told the null intent.
-    """
-    told, untold = flow.classify(hidden, reflex), flow.classify(unguided, reflex)
-    anchor = (untold + scale * (told - untold)).argmax(dim=-1)
-    asked, plain = flow.ask(hidden, anchor, noise, reflex), flow.ask(unguided, anchor, noise, reflex)
-    condition = torch.cat([asked.hidden, plain.hidden])
-    others = None if asked.others is None or plain.others is None else torch.cat([asked.others, plain.others])
-
-    def velocity(x: Tensor, t: float) -> Tensor:
-        both = flow.velocity(torch.cat([x, x]), x.new_full((2 * len(x),), t), condition, others)
-        with_intent, without = both.chunk(2)
-        return without + scale * (with_intent - without)
-
-    x = solve(velocity, asked.x, flow.steps, flow.solver)
-    return flow.decoded(*((x, None, None) if asked.states is None else (x[:, 0], asked.states, x[:, 1:])))
 
 
 def indecision(logits: Tensor) -> Tensor:

@@ -61,8 +61,8 @@ def load_model(
             f'checkpoint {folder} does not fit its config.json: {len(missing)} weights are missing, {len(surplus)} are '
             f'unknown, {len(report["mismatched_keys"])} have another shape (first: {wrong[0]})'
         )
-    action = config.action_config
-    model.flow.solve_with(solver or action.solver, action.num_steps if steps is None else steps)
     if config.words_config.grammar:
         model.words.grammar.vocabulary.check(folder)
+    action = config.action_config
+    model.flow.solve_with(solver or action.solver, action.num_steps if steps is None else steps)
     return model.eval()

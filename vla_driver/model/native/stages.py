@@ -216,10 +216,23 @@ class VlaStages(PreTrainedModel):
         """Hidden states to controls [B, T, 2] in m/s^2 and 1/m: the likeliest anchor, the steering, then the flow."""
         return self.decode_all(hidden, reflex, noise).controls
 
-    def decode_all(self, hidden: Tensor, reflex: Reflex, noise: Tensor | None = None) -> Decoded:
-        """Return `decode`, and what the others will do where the model forecasts them."""
-        anchor = self.flow.classify(hidden, reflex).argmax(dim=-1)
-        return self.flow.decode(hidden, anchor, noise, reflex)
+    def decode_all(
+        self,
+        hidden: Tensor,
+        reflex: Reflex,
+        noise: Tensor | None = None,
+        unguided: Tensor | None = None,
+        guidance: float = 1.0,
+    ) -> Decoded:
+        """Return `decode`, and what the others will do where the model forecasts them.
+
+        unguided: hidden states told the null intent; what the intent changes is then taken `guidance` times.
+        """
+        votes = self.flow.classify(hidden, reflex)
+        if unguided is not None:
+            untold = self.flow.classify(unguided, reflex)
+            votes = untold + guidance * (votes - untold)
+        return self.flow.decode(hidden, votes.argmax(dim=-1), noise, reflex, unguided, guidance)
 
 
 def _layout(tokens: VisualTokens, x: Tensor, asking: int) -> Layout:

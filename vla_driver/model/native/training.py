@@ -40,14 +40,14 @@ LOSS_WEIGHTS = {
     'light': 0.5,
     'lead': 0.3,
     'hazard': 0.3,
-    'agent_found': 0.5,
-    'agent_state': 0.3,
-    'agent_flow': 0.5,
-    'agent_position': 0.3,
     'itself': 0.5,
     'words': 0.3,
     'drafts': 0.1,
     'gate': 0.1,
+    'agent_found': 0.5,
+    'agent_state': 0.3,
+    'agent_flow': 0.5,
+    'agent_position': 0.3,
 }
 #: Of the mixtures of experts; its weight is `language_config.balance_loss`.
 BALANCE = 'balance'
