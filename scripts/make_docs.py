@@ -48,7 +48,9 @@ MEANINGS: Final[Mapping[str, str]] = {
     'turn_command': 'what the navigation says about the next junction; at every tick, on change or once',
     'plan': 'the planned trajectory, where it comes from and how long each stage took',
     'path': 'the positions of the plan, for tools that know standard types only',
-    'markers': 'the plan as a line, and the kept tokens as dots on the road, for RViz and Foxglove',
+    'agents': 'where the others will be, as far as the policy says; while somebody listens',
+    'markers': "the plan as a line, the others' futures as boxes and lines, the kept tokens as dots on the road, "
+    'for RViz and Foxglove',
     'tokens': 'which visual tokens were kept; only while tokens are pruned and somebody listens',
     'control': 'steering angle and acceleration, or a stop with its reason',
     'vehicle_control_cmd': "the same for CARLA's bridge; only where `carla_msgs` is installed",
