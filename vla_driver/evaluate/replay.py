@@ -299,7 +299,7 @@ def _tables(result: Mapping[str, Any], inputs: Mapping[str, Any] | None) -> dict
 def _notes(*, pruned: bool) -> list[str]:
     notes = [
         'The carpet on the road, and the green band seen from above, is the planned path of the next 5 s: green is the '
-        "policy's own plan, dark orange its own path braked for somebody (`braked`), orange the previous plan moved on "
+        "policy's own plan, magenta its own path braked for somebody (`braked`), orange the previous plan moved on "
         "(`shifted_previous`), red a stop (the last three are the plan guard's).",
         'Outlines with a line ahead of them are the others that the policy forecasts, and where it says they go; the '
         'thinner, the less likely they are there.',

@@ -21,7 +21,7 @@ Colour = tuple[int, int, int]
 
 #: One palette for cameras, bird's-eye view and curves, told apart with colour-blind eyes, too (after Okabe and Ito).
 PLAN_COLOUR: Final[Colour] = (0, 190, 170)
-BRAKED_COLOUR: Final[Colour] = (213, 94, 0)
+BRAKED_COLOUR: Final[Colour] = (255, 40, 170)
 SHIFTED_COLOUR: Final[Colour] = (230, 159, 0)
 STOP_COLOUR: Final[Colour] = (222, 64, 50)
 DRIVEN_COLOUR: Final[Colour] = (240, 240, 240)

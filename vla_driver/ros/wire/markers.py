@@ -22,7 +22,7 @@ from vla_driver.types import CameraModel, CameraRig, FloatArray, Plan, PlanSourc
 
 _COLOURS: Final = {
     PlanSource.POLICY: ColorRGBA(r=0.1, g=0.85, b=0.4, a=0.9),
-    PlanSource.BRAKED: ColorRGBA(r=1.0, g=0.5, b=0.1, a=0.9),
+    PlanSource.BRAKED: ColorRGBA(r=1.0, g=0.15, b=0.65, a=0.9),
     PlanSource.SHIFTED: ColorRGBA(r=1.0, g=0.75, b=0.1, a=0.9),
     PlanSource.STOP: ColorRGBA(r=0.95, g=0.2, b=0.15, a=0.9),
 }
