@@ -32,6 +32,7 @@ from vla_driver.commands.pruning_arguments import add_pruning_arguments, pruning
 from vla_driver.commands.reasoner_arguments import add_reasoner_arguments, reasoner_checkpoint
 from vla_driver.commands.scenario import add_scenario_arguments, scenario_of
 from vla_driver.policies.registry import POLICY_NAMES, checkpoint_of, make_policy, merged_adapter
+from vla_driver.settings.guarding import GUARDING, GuardingParameters
 from vla_driver.settings.options import add_options
 from vla_driver.settings.planner import PlannerParameters
 from vla_driver.settings.policy import PolicyParameters
@@ -49,6 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_policy_arguments(parser, POLICY_NAMES)
     add_options(parser, PolicyParameters, 'engine', 'threads')
     add_options(parser, PlannerParameters, 'guidance')
+    add_options(parser, GuardingParameters, *GUARDING)
     add_pruning_arguments(parser)
     add_reasoner_arguments(parser)
     add_scenario_arguments(parser, 'test')
@@ -121,7 +123,12 @@ def _drive(args: argparse.Namespace) -> dict[str, Any]:
 
             try:
                 result, statistics = drive_route(
-                    simulation, policy, plan_hz=args.plan_hz, max_seconds=args.max_seconds or math.inf, on_tick=watch
+                    simulation,
+                    policy,
+                    plan_hz=args.plan_hz,
+                    max_seconds=args.max_seconds or math.inf,
+                    on_tick=watch,
+                    guarding=GuardingParameters(**{name: getattr(args, name) for name in GUARDING}),
                 )
             finally:
                 if film is not None:

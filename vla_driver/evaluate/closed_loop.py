@@ -21,6 +21,7 @@ from vla_driver.evaluate.fast_slow.arms import SlowArm
 from vla_driver.evaluate.statistics import mean_ci, ratio_ci, wilson_ci
 from vla_driver.policies.pruning_settings import PruningSettings
 from vla_driver.policies.registry import make_policy, require_checkpoint
+from vla_driver.settings.guarding import GuardingParameters
 from vla_driver.sim.rollout import drive_route, ticks_per_plan
 from vla_driver.sim.workers import run_isolated, share_cores
 from vla_driver.types import EngineReport, InvalidInput, Policy
@@ -36,6 +37,7 @@ _MEANS: Final[Mapping[str, Callable[[Row], float]]] = {
     'red_light_rate': lambda row: float(row['red_lights'] > 0),
     'timeout_rate': lambda row: float(row['timed_out']),
     'comfort': lambda row: row['comfort'],
+    'plan_jump_m': lambda row: row.get('plan_jump_m', 0.0),
 }
 
 
@@ -57,6 +59,7 @@ class Job:
     engine: str = 'auto'
     slow: SlowArm | None = None
     guidance: float = 1.0
+    guarding: GuardingParameters | None = None
 
 
 #: What this worker drives with: the part of a `Job` that says it, and the policy.
@@ -65,7 +68,7 @@ _loaded: list[tuple[Job, Policy]] = []
 
 def _policy(job: Job, expert: Callable[[], Policy]) -> Policy:
     """Return the job's policy, the one of this process's last job where a checkpoint would be loaded again."""
-    same = replace(job, index=0, scenario=None, slow=None)
+    same = replace(job, index=0, scenario=None, slow=None, guarding=None)
     if _loaded and _loaded[0][0] == same:
         return _loaded[0][1]
     policy = make_policy(
@@ -97,7 +100,7 @@ def run_job(job: Job) -> Row:
             torch.set_num_threads(1)
             torch.manual_seed(0)
         ready = time.perf_counter()
-        result, statistics = drive_route(simulation, policy, plan_hz=job.plan_hz, slow=slow)
+        result, statistics = drive_route(simulation, policy, plan_hz=job.plan_hz, slow=slow, guarding=job.guarding)
     return {
         'index': job.index,
         **result.as_dict(),
@@ -108,6 +111,7 @@ def run_job(job: Job) -> Row:
         'plan_ms': statistics.medians_ms()['plan'],
         'engine': asdict(policy.engine),
         'words': statistics.words(),
+        'plan_jump_m': float(np.mean(statistics.jumps_m)) if statistics.jumps_m else 0.0,
         'start_s': ready - started,
         'wall_s': time.perf_counter() - started,
     }
@@ -125,12 +129,14 @@ def run_scenarios(
     engine: str = 'auto',
     slow: SlowArm | None = None,
     guidance: float = 1.0,
+    guarding: GuardingParameters | None = None,
     on_row: Callable[[Row], None] | None = None,
 ) -> list[Row]:
     """Drive every scenario in `jobs` worker processes and return the rows in the scenarios' order.
 
     device, engine: where the model runs and what computes it (`load_policy`); every row names what did, at one thread.
-    slow: who speaks to the policy beside each drive; guidance: how strongly it heeds that.
+    slow: who speaks to the policy beside each drive; guidance: how strongly it heeds that; guarding: what is done to
+    its plans before they are driven.
     on_row: called with each row as it arrives, in any order.
     Raises WorkerError naming the scenario if one could not be driven: a figure over the rest would hide the failure.
     """
@@ -141,7 +147,7 @@ def run_scenarios(
     if not scenarios:
         raise InvalidInput('no scenarios to drive, expected at least one')
     work = [
-        Job(k, scenario, policy, checkpoint, plan_hz, pruning, device, engine, slow, guidance)
+        Job(k, scenario, policy, checkpoint, plan_hz, pruning, device, engine, slow, guidance, guarding)
         for k, scenario in enumerate(scenarios)
     ]
     rows: dict[int, Row] = {}
@@ -156,7 +162,8 @@ def run_scenarios(
 def summarise(rows: Sequence[Row]) -> dict[str, Any]:
     """Return the figures of an evaluation with their 95 % bootstrap intervals (routes drawn whole).
 
-    off_road_rate, red_light_rate, timeout_rate: share of routes with at least one such event;
+    off_road_rate, red_light_rate, timeout_rate: share of routes with at least one such event; plan_jump_m: how far
+    apart consecutive plans are at the same times, over the next second;
     collisions_per_km: all collisions over all kilometres.
     """
     if not rows:

@@ -7,6 +7,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from vla_driver.settings.guarding import GuardingParameters
 from vla_driver.settings.inputs import InputParameters
 from vla_driver.settings.knob import parameter
 from vla_driver.settings.policy import PolicyParameters
@@ -17,32 +18,13 @@ START_S: Final = 120.0
 
 
 @dataclass(frozen=True)
-class PlannerParameters(PruningParameters, InputParameters, PolicyParameters):
+class PlannerParameters(PruningParameters, GuardingParameters, InputParameters, PolicyParameters):
     """How old things may be that the planner plans from, and what it heeds."""
 
     max_age_s: float = parameter(
         0.5, 'images published longer ago are dropped, never planned from', low=0.02, high=10.0, live=True, launch=True
     )
     plan_ttl_s: float = parameter(1.0, 'nobody may act on an older plan', low=0.1, high=5.0, live=True, launch=True)
-    freeze_s: float = parameter(
-        0.0,
-        'a new plan keeps so much of the beginning of the previous one, so that plans do not jump; 0: nothing',
-        low=0.0,
-        high=2.0,
-        live=True,
-        launch=True,
-    )
-    collision_horizon_s: float = parameter(
-        0.0,
-        'brake a plan that would meet somebody whom the policy forecasts within so many seconds; 0: never',
-        low=0.0,
-        high=5.0,
-        live=True,
-        launch=True,
-    )
-    collision_existence: float = parameter(
-        0.6, 'forecasts less likely than this are not braked for', low=0.0, high=1.0, live=True
-    )
     guidance: float = parameter(
         1.0,
         'how strongly the policy heeds what the reasoner says: 0 not at all, 1 as trained, more exaggerates; another '
