@@ -47,6 +47,7 @@ from vla_driver.model.export.manifest import MANIFEST, SAMPLE, WEIGHTS, GraphEnt
 from vla_driver.model.export.opened import OF_KEPT
 from vla_driver.model.export.sample import Arrays, sample_index, sample_rays, sample_ticks
 from vla_driver.model.export.session import COMPILED, CPU_EP, Wanted, open_graph
+from vla_driver.model.layers.experts import expert_layers
 from vla_driver.model.native.loading import load_model
 from vla_driver.model.native.vla import VlaModel
 from vla_driver.model.pruning.registry import early_folder
@@ -82,6 +83,8 @@ def export_checkpoint(
     target = Path(out) if out is not None else folder / 'graphs'
     _refuse_other_folders(target)
     model = load_model(folder, auxiliary=False).requires_grad_(False)
+    for mixture in expert_layers(model).values():
+        mixture.experts.backend = 'dense'  # of static shapes
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         _sweep(target.parent)
@@ -281,6 +284,9 @@ def _manifest(model: VlaModel, folder: Path, graphs: Mapping[str, Graph], pruner
         tolerance_s=float(memory.tolerance_s),
         reset_gap_s=float(memory.reset_gap_s),
         dt_s=float(config.action_config.dt_s),
+        intent=bool(config.intent),
+        words=bool(config.words_config.grammar),
+        agent_existence=float(config.action_config.agent_existence),
         sizes=sizes,
         tolerance_m=TOLERANCE_M,
         graphs={name: GraphEntry(graph.inputs, graph.outputs, 0) for name, graph in graphs.items()},
