@@ -5,10 +5,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 
+from vla_driver.model.config import VlaConfig
 from vla_driver.model.native.vla import VlaModel
 from vla_driver.model.tokens import ClipBatch, Prefix
 from vla_driver.model.words.decoding import Said, Trust, say, say_slowly
@@ -189,3 +191,23 @@ def test_trust_changes_no_word(speaking_model: Callable[..., VlaModel], random_p
         )
     assert plain.words == cold.words == hot.words
     assert cold.confidence > hot.confidence
+
+
+@pytest.mark.parametrize(
+    'changes', [{'num_experts': 4, 'experts_per_token': 2, 'expert_size': 16}, {'attention': ('full', 'local_strided')}]
+)
+def test_experts_and_sparse_layers_say_the_same(
+    small_config: Callable[..., VlaConfig], random_prefix: Callable[..., Prefix], changes: dict[str, Any]
+) -> None:
+    config = small_config(words_config={'grammar': 1})
+    for name, value in changes.items():
+        setattr(config.language_config, name, value)
+    torch.manual_seed(0)
+    model = VlaModel(config).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.05 * torch.randn_like(parameter))
+    for number in range(6):
+        slow, fast = _both(model, random_prefix(model, number, scale=3.0), CAMERA_NAMES)
+        _assert_same(slow, fast)
+        assert fast.passes <= slow.passes / 2
