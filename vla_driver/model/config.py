@@ -261,6 +261,8 @@ class WordsConfig(PretrainedConfig):
     draft_size: int = 64
     #: Share of the words' gradient that reaches what the model has read (0: none, so that words cannot harm driving).
     prefix_gradient: float = 0.25
+    #: Of the logits that confidence is made of; fitted on held-out drives at the end of training.
+    temperature: float = 1.0
     #: Hidden width of the gate that says when thinking is worth it.
     gate_size: int = 64
 

@@ -35,11 +35,14 @@ from vla_driver.train.loop import Counting, train
 from vla_driver.train.policy_trainer import PolicyConfig, PolicyTrainer
 from vla_driver.train.record import append_log, computed_on, read_log
 from vla_driver.train.validation import validate
+from vla_driver.train.words import fit_temperature
 from vla_driver.types import InvalidInput
 
 #: vision: depth, classes and scene only; reflex: what is read off the panorama; policy: no dense labels; words: these
 #: alone, all else staying as it is; all.
 STAGES = ('vision', 'reflex', 'policy', 'words', 'all')
+#: Stages whose steps count who is asked among experts.
+_ASKS_EXPERTS = ('vision', 'policy', 'all')
 _SHOWN = (
     *('ade_1s', 'ade_3s', 'lateral_slope', 'start_recall', 'stop_recall', 'light_accuracy', 'light_error_m'),
     'load_max',
@@ -188,15 +191,27 @@ def _train(run: PolicyRun, rank: int) -> dict[str, float]:
         init=str(run.init or ''),
         settings=asdict(config),
     )
-    return train(
+    figures = train(
         trainer,
         _batches(trainer, dataset),
-        _counting(config, experts=bool(trainer.balance.biases())),
+        _counting(config, experts=bool(trainer.balance.biases()) and config.stage in _ASKS_EXPERTS),
         run.out,
         save_minutes=run.save_minutes,
         validate=lambda: _validate(run, trainer, validation),
         shown=_SHOWN,
     )
+    if model.config.words_config.grammar and validation is not None and config.stage in ('policy', 'words', 'all'):
+        _calibrate(run, trainer.averaged, validation)
+    return figures
+
+
+def _calibrate(run: PolicyRun, model: VlaModel, validation: ClipDataset) -> None:
+    """Set how sure the saved model is of its words."""
+    batches = validation.validation_batches(run.config.clips, run.validate_clips)
+    temperature = fit_temperature(model, batches)
+    if temperature is not None:
+        model.config.words_config.temperature = temperature
+        model.config.save_pretrained(run.out)
 
 
 def _make_model(run: PolicyRun) -> VlaModel:

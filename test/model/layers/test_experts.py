@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from vla_driver.model.config import EXPERTS_BACKENDS
-from vla_driver.model.layers.experts import BACKENDS, ExpertsFeedForward, SwiGluExperts
+from vla_driver.model.layers.experts import BACKENDS, ExpertsFeedForward, SwiGluExperts, uncounted
 from vla_driver.model.layers.routing import Router
 from vla_driver.model.precision import autocast, store_for_inference
 
@@ -125,3 +125,16 @@ def test_the_dense_form_is_exported(tmp_path: Path) -> None:
         with torch.no_grad():
             layer.experts.backend = 'loop'
             np.testing.assert_allclose(y, layer(x).numpy(), atol=1e-5)
+
+
+def test_uncounted_passes_move_nothing() -> None:
+    layer = ExpertsFeedForward(16, 4, 2, 8).train()
+    x = torch.randn(2, 5, 16)
+    with uncounted(layer):
+        layer(x)
+        assert layer.last_routing is not None  # whoever wants to know may still look
+    assert layer.take_counts().sum() == 0
+    assert layer.take_losses() == []
+    layer(x)
+    assert layer.take_counts().sum() == 2 * 5 * 2
+    assert len(layer.take_losses()) == 1

@@ -10,7 +10,8 @@ something of the same call may stand that sends tokens to other processes.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import Final
 
 import torch
@@ -121,6 +122,7 @@ class ExpertsFeedForward(nn.Module):
         self.router = Router(dim, num_experts, experts_per_token, route_scale)
         self.experts = SwiGluExperts(dim, num_experts, expert_size, backend)
         self.counts: Tensor | None = None
+        self.counting = True
         self._losses: list[Tensor] = []
         self._last: Routing | None = None
 
@@ -137,7 +139,7 @@ class ExpertsFeedForward(nn.Module):
 
     def _remember(self, routing: Routing, shape: torch.Size) -> None:
         self._last = Routing(routing.index, routing.weight.detach(), routing.scores.detach())
-        if not self.training:
+        if not (self.training and self.counting):
             return
         counts = routing.counts()
         self.counts = counts if self.counts is None else self.counts + counts
@@ -159,6 +161,19 @@ class ExpertsFeedForward(nn.Module):
     def last_routing(self) -> Routing | None:
         """Where the tokens of the last pass went; None before any."""
         return self._last
+
+
+@contextlib.contextmanager
+def uncounted(module: nn.Module) -> Iterator[None]:
+    """Within it, passes through a module's mixtures are neither counted nor have a balance loss: they move no bias."""
+    layers = [layer for layer in expert_layers(module).values() if layer.counting]
+    for layer in layers:
+        layer.counting = False
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.counting = True
 
 
 def expert_layers(module: nn.Module) -> dict[str, ExpertsFeedForward]:
