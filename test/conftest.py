@@ -21,6 +21,7 @@ from vla_driver.model.precision import VARIABLE, precision
 #: Fixtures that several rooms of the tests share.
 pytest_plugins = [
     'fixtures.rigs',  # first: others are made of it
+    'fixtures.agents',
     'fixtures.checkpoints',
     'fixtures.commands',
     'fixtures.episodes',

@@ -390,6 +390,7 @@ class PlanSource(str, enum.Enum):
     """
 
     POLICY = 'policy'
+    BRAKED = 'braked'
     SHIFTED = 'shifted_previous'
     STOP = 'stop'
 

@@ -107,5 +107,5 @@ def store_for_inference(model: nn.Module, device: torch.device | str) -> None:
     from torch import nn
 
     for module in model.modules():
-        if isinstance(module, (nn.Linear, nn.Conv2d)):
+        if isinstance(module, (nn.Linear, nn.Conv2d)) or getattr(module, 'multiplies', False):
             module.to(torch.bfloat16)

@@ -9,7 +9,7 @@ of bags all call it, so that what is measured is what drives:
     fresh     images that are too old are dropped, never planned from
     observe   the set is decoded to an Observation, or says what is missing
     plan      the policy answers, told what the slow half said last if that still holds; an error raised on purpose is
-              a problem with a name
+              a problem with a name; where asked, the beginning of the previous plan is kept (planning/continuity.py)
     guard     the plan is admitted, or replaced by a named fallback
     overtaken what is from before a jump of time that came meanwhile is dropped
 
@@ -34,6 +34,7 @@ import numpy as np
 
 from vla_driver.observation.ready import NotReady, Ready
 from vla_driver.planning.agreement import heeded_in
+from vla_driver.planning.continuity import continued
 from vla_driver.planning.guard import PlanGuard
 from vla_driver.planning.intent import IntentHolder, PresentIntent
 from vla_driver.types import (
@@ -101,10 +102,15 @@ class TickResult:
 
 @dataclass(frozen=True)
 class TickLimits:
-    """max_age_s: older images are dropped; plan_ttl_s: every plan's time to live, None: as the policy says."""
+    """Of every tick.
+
+    max_age_s: older images are dropped; plan_ttl_s: every plan's time to live, None: as the policy says; freeze_s: so
+    much of the previous plan is kept at the beginning of a new one.
+    """
 
     max_age_s: float = math.inf
     plan_ttl_s: float | None = None
+    freeze_s: float = 0.0
 
 
 class Planner:
@@ -210,6 +216,7 @@ class Planner:
             return self._defect('the policy', error)
         if self.limits.plan_ttl_s is not None:
             proposed = dataclasses.replace(proposed, ttl_s=self.limits.plan_ttl_s)
+        proposed = continued(proposed, self.guard.previous, self.limits.freeze_s)
         return TickResult(Outcome.POLICY, proposed=proposed, proposed_ms=took_ms, selection=selection)
 
     def _defect(self, where: str, error: Exception) -> TickResult:

@@ -68,5 +68,5 @@ class BlindPolicy:
             told = told_inputs(self.config, intent, observation, self.device)
             driven = drive(model, prefix, ego, watch, told, self.guidance)
         dt_s = model.config.action_config.dt_s
-        plan = plan_of(observation, driven.controls, dt_s, self.name, watch.timing_ms)
+        plan = plan_of(observation, driven.controls, dt_s, self.name, watch.timing_ms, driven.forecasts)
         return dataclasses.replace(plan, uncertainty=driven.uncertainty, wants_words=driven.wants_words)

@@ -15,7 +15,7 @@ from torch import Tensor
 from vla_driver.model.config import VlaConfig
 from vla_driver.model.layers.rays import RayFunction
 from vla_driver.model.native.inputs import InputBuilder
-from vla_driver.model.native.intent import decode_guided, indecision
+from vla_driver.model.native.intent import indecision
 from vla_driver.model.native.memory import MemoryState
 from vla_driver.model.native.telling import AGE, WEIGHT
 from vla_driver.model.native.vla import VlaModel
@@ -24,10 +24,10 @@ from vla_driver.model.pruning.budget import TokenBudget
 from vla_driver.model.pruning.stage import AnyPruner, TokenShapes
 from vla_driver.model.tokens import IntentInputs, Prefix, VisualTokens, to_device
 from vla_driver.policies.native_intents import intent_arrays
-from vla_driver.policies.native_plans import plan_of, refuse_intent
+from vla_driver.policies.native_plans import forecasts_of, plan_of, refuse_intent
 from vla_driver.policies.prunable import Prunable
 from vla_driver.policies.stopwatch import Stopwatch
-from vla_driver.types import EngineReport, FloatArray, InputNeeds, Intent, InvalidInput, Observation, Plan
+from vla_driver.types import EngineReport, FloatArray, Forecast, InputNeeds, Intent, InvalidInput, Observation, Plan
 
 
 class NativePolicy(Prunable):
@@ -109,19 +109,19 @@ class NativePolicy(Prunable):
         watch.mark('preprocess')
         with autocast(self.device):
             seen = model.encode(inputs, stage)
-            pooled = model.pool(seen.tokens)
-            remembered = self._memory.read(observation.ego, observation.stamp_s, pooled)
-            self._memory.write(pooled, observation.ego, observation.stamp_s)
             ego = model.ego(inputs)
             watch.mark('vision')
             kept = stage.behind_encoder(seen.tokens, ego) or seen.kept
+            pooled = model.pool(seen.tokens, kept)
+            remembered = self._memory.read(observation.ego, observation.stamp_s, pooled)
+            self._memory.write(pooled, observation.ego, observation.stamp_s)
             prefix = model.prefill(ego, seen.tokens, remembered, kept, stage)
             watch.mark('prefix')
             told = told_inputs(self.config, intent, observation, self.device)
             driven = drive(model, prefix, ego, watch, told, self.guidance)
         timing_ms = stage.share_of(watch.timing_ms, 'prefix')
         dt_s = model.config.action_config.dt_s
-        plan = plan_of(observation, driven.controls, dt_s, self.name, timing_ms)
+        plan = plan_of(observation, driven.controls, dt_s, self.name, timing_ms, driven.forecasts)
         return dataclasses.replace(plan, uncertainty=driven.uncertainty, wants_words=driven.wants_words)
 
 
@@ -136,6 +136,7 @@ class Driven:
     controls: FloatArray
     uncertainty: float
     wants_words: float
+    forecasts: tuple[Forecast, ...] = ()
 
 
 def drive(
@@ -152,17 +153,20 @@ def drive(
     """
     hidden = model.act(*model.tell(prefix, ego, intent))
     guided = intent is not None and guidance != 1.0
-    unguided = model.act(*model.tell(prefix, ego)) if guided else hidden
+    unguided = model.act(*model.tell(prefix, ego)) if guided else None
     watch.mark('action')
     reflex = model.reflex(prefix, ego)
-    if guided:
-        controls = decode_guided(model.flow, hidden, unguided, reflex, guidance)
-    else:
-        controls = model.decode(hidden, reflex)
+    decoded = model.decode_all(hidden, reflex, unguided=unguided, guidance=guidance)
     uncertainty = float(indecision(model.flow.classify(hidden, reflex))[0])
-    found: FloatArray = controls[0].double().cpu().numpy()
+    controls: FloatArray = decoded.controls[0].double().cpu().numpy()
+    forecasts: tuple[Forecast, ...] = ()
+    if decoded.agents is not None and decoded.agent_controls is not None:
+        action = model.config.action_config
+        states = decoded.agents.table()[0].double().cpu().numpy()
+        motion = decoded.agent_controls[0].double().cpu().numpy()
+        forecasts = forecasts_of(states, motion, action.dt_s, action.agent_existence)
     watch.mark('flow')
-    return Driven(found, uncertainty, _wants_words(model, prefix, intent))
+    return Driven(controls, uncertainty, _wants_words(model, prefix, intent), forecasts)
 
 
 def _wants_words(model: VlaModel, prefix: Prefix, intent: IntentInputs | None) -> float:

@@ -11,7 +11,6 @@ import tempfile
 from collections.abc import Generator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.distributed
@@ -24,9 +23,13 @@ from vla_driver.model.checkpoint import resolve_checkpoint
 from vla_driver.model.config import VlaConfig
 from vla_driver.model.device import choose_device
 from vla_driver.model.native.loading import load_model
+from vla_driver.model.native.pruned import PrunedTraining
 from vla_driver.model.native.vla import VlaModel
+from vla_driver.model.pruning.base import Pruner
+from vla_driver.model.pruning.registry import make_pruner
 from vla_driver.model.tokens import ClipBatch
 from vla_driver.train.anchors import fit_anchors
+from vla_driver.train.architecture import grown, read_architecture
 from vla_driver.train.checks import check_new_run, check_positive
 from vla_driver.train.loop import Counting, train
 from vla_driver.train.policy_trainer import PolicyConfig, PolicyTrainer
@@ -37,7 +40,10 @@ from vla_driver.types import InvalidInput
 #: vision: depth, classes and scene only; reflex: what is read off the panorama; policy: no dense labels; words: these
 #: alone, all else staying as it is; all.
 STAGES = ('vision', 'reflex', 'policy', 'words', 'all')
-_SHOWN = ('ade_1s', 'ade_3s', 'lateral_slope', 'start_recall', 'stop_recall', 'light_accuracy', 'light_error_m')
+_SHOWN = (
+    *('ade_1s', 'ade_3s', 'lateral_slope', 'start_recall', 'stop_recall', 'light_accuracy', 'light_error_m'),
+    'load_max',
+)
 
 
 @dataclass(frozen=True)
@@ -47,8 +53,8 @@ class PolicyRun:
     resume: continue the run in `out`; init: the checkpoint whose weights it starts from; refit_anchors: fit the anchors
     of `init` anew; blind: train the control that sees no images; freeze_vision: keep the encoder of `init` and train
     the rest on its features, kept in `features` (default: out/features); architecture: a JSON file of VlaConfig
-    entries that differ from nano, or from `init`: a part that this adds starts afresh; validate_clips: how many
-    held-out clips are validated on, after each save.
+    entries that differ from nano, or from `init` (what it has not starts afresh); recon: the folder that the pruner
+    'recon' stands for; validate_clips: how many held-out clips are validated on, after each save.
     """
 
     data: Sequence[Path]
@@ -61,6 +67,7 @@ class PolicyRun:
     freeze_vision: bool = False
     features: Path | None = None
     architecture: Path | None = None
+    recon: Path | None = None
     save_minutes: float = 5.0
     validate_clips: int = 120
     threads: int | None = None
@@ -141,6 +148,7 @@ def _train(run: PolicyRun, rank: int) -> dict[str, float]:
     device = choose_device('cpu' if config.processes > 1 else run.device)
     torch.manual_seed(config.seed)
     model = _make_model(run)
+    model.pruning = _pruning(run, model)
     if config.stage == 'words':
         _only_words(model)
     train_paths, held_out = split_episodes(find_episodes(run.data))
@@ -183,7 +191,7 @@ def _train(run: PolicyRun, rank: int) -> dict[str, float]:
     return train(
         trainer,
         _batches(trainer, dataset),
-        _counting(config),
+        _counting(config, experts=bool(trainer.balance.biases())),
         run.out,
         save_minutes=run.save_minutes,
         validate=lambda: _validate(run, trainer, validation),
@@ -194,25 +202,28 @@ def _train(run: PolicyRun, rank: int) -> dict[str, float]:
 def _make_model(run: PolicyRun) -> VlaModel:
     if run.resume:
         return load_model(run.out)
-    entries = _architecture(run)
+    entries = {} if run.architecture is None else read_architecture(run.architecture)
     if run.init:
-        model = load_model(run.init, auxiliary=True, changes=entries)
+        model = load_model(run.init, auxiliary=True)
         if model.config.blind != run.blind:
             raise InvalidInput(f'--init {run.init} has blind={model.config.blind}, but --blind is {run.blind}')
-        return model
+        return grown(model, entries) if entries else model
     return VlaModel(VlaConfig(**entries, blind=run.blind))
 
 
-def _architecture(run: PolicyRun) -> dict[str, Any]:
-    if run.architecture is None:
-        return {}
-    try:
-        entries = json.loads(run.architecture.read_text(encoding='utf-8'))
-    except (OSError, json.JSONDecodeError) as error:
-        raise InvalidInput(f'--config {run.architecture}: {error}') from error
-    if not isinstance(entries, dict):
-        raise InvalidInput(f'--config {run.architecture} holds {type(entries).__name__}, expected an object of entries')
-    return entries
+def _pruning(run: PolicyRun, model: VlaModel) -> PrunedTraining | None:
+    """Return the pruners of `config.prune` at work; None for none."""
+    if not run.config.prune:
+        return None
+    if not model.config.reads_kept:
+        raise InvalidInput(
+            "--prune: this model reads dropped tokens all the same; give --config with view_config.reads 'kept'"
+        )
+    pruners = [make_pruner(name, run.recon, model.config) for name in run.config.prune]
+    inside = [name for name, pruner in zip(run.config.prune, pruners, strict=True) if not isinstance(pruner, Pruner)]
+    if inside:
+        raise InvalidInput(f'--prune {inside[0]}: works inside the encoder or the language model; choose another one')
+    return PrunedTraining([pruner for pruner in pruners if isinstance(pruner, Pruner)])
 
 
 def _only_words(model: VlaModel) -> None:
@@ -241,12 +252,13 @@ def _batches(trainer: PolicyTrainer, dataset: ClipDataset) -> Generator[ClipBatc
     return batches_ahead(dataset, config.seed, first, config.clips // config.processes, config.processes)
 
 
-def _counting(config: PolicyConfig) -> Counting:
+def _counting(config: PolicyConfig, *, experts: bool = False) -> Counting:
     ticks = config.clips * config.ticks
+    shown = {'loss': '.4f'} | ({'load_max': '.2f'} if experts else {})
     if config.steps is not None:
-        return Counting(config.steps, 'ticks', ticks)
+        return Counting(config.steps, 'ticks', ticks, shown=shown)
     assert config.minutes is not None
-    return Counting(round(60 * config.minutes), 'ticks', ticks, unit='s')
+    return Counting(round(60 * config.minutes), 'ticks', ticks, unit='s', shown=shown)
 
 
 def _validate(run: PolicyRun, trainer: PolicyTrainer, validation: ClipDataset | None) -> dict[str, float]:

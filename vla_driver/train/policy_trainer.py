@@ -16,6 +16,7 @@ from torch import nn
 from vla_driver.model.native.vla import VlaModel
 from vla_driver.model.precision import autocast
 from vla_driver.model.tokens import ClipBatch, to_device
+from vla_driver.train.experts import ExpertBalance
 from vla_driver.train.optimisation import decay_groups, finish_step, set_rate, stable_factor
 from vla_driver.train.state import load_state, prefixed, restore_optimizer, save_state, tensors_of, under
 
@@ -25,7 +26,7 @@ class PolicyConfig:
     """Settings that a resumed run must share with the run it continues, but for its length and the averaging.
 
     steps, minutes: the run's length, by one of them; clips, ticks: a step takes so many clips of so many ticks;
-    processes: among which the clips are shared.
+    processes: among which the clips are shared; prune: pruners by name, one of which drops tokens at a step.
     """
 
     stage: str = 'all'
@@ -39,6 +40,7 @@ class PolicyConfig:
     weight_decay: float = 0.05
     ema_decay: float = 0.998
     max_grad_norm: float = 1.0
+    prune: tuple[str, ...] = ()
 
 
 class PolicyTrainer:
@@ -49,12 +51,18 @@ class PolicyTrainer:
         self.config, self.device, self.rank = config, torch.device(device), rank
         self.model = model.to(self.device).train()
         # The averaged weights drive; averaging makes up for the noise of small batches.
+        pruning, self.model.pruning = self.model.pruning, None  # whose pruners need no copies
         self.averaged = copy.deepcopy(self.model).eval().requires_grad_(False)
+        self.model.pruning = pruning
         self.step, self.elapsed_s = 0, 0.0
         groups = decay_groups(self.model.parameters(), config.weight_decay)
         self.optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.98), fused=True)
+        self.balance = ExpertBalance(self.model, model.config.language_config.bias_step)
+        self.balance.watch(self.optimizer)
         self._parameters = list(self.model.parameters())
-        self._averages = list(self.averaged.parameters())
+        # The routers' biases belong to the scores, which are averaged.
+        self._moving = [*self._parameters, *self.balance.biases()]
+        self._averages = [*self.averaged.parameters(), *ExpertBalance(self.averaged, 0.0).biases()]
 
     @property
     def progress(self) -> float:
@@ -85,9 +93,10 @@ class PolicyTrainer:
         # Early averages forget fast, or they would long remember the random start.
         decay = min(self.config.ema_decay, (1 + self.step) / (10 + self.step))
         with torch.no_grad():
-            torch._foreach_lerp_(self._averages, self._parameters, 1.0 - decay)
+            torch._foreach_lerp_(self._averages, self._moving, 1.0 - decay)
         losses = {name: float(value) for name, value in out.losses.items()}
-        return {'loss': float(out.loss.detach()), **losses, 'lr': rate, 'grad_norm': norm}
+        figures = {'loss': float(out.loss.detach()), **losses, 'lr': rate, 'grad_norm': norm}
+        return figures | self.balance.figures()
 
     def _average_over_processes(self) -> None:
         """Replace gradients and the elapsed time by their means over all processes.

@@ -12,6 +12,7 @@ from vla_driver.model.native.auxiliary import LEAD_RANGE_M, LIGHT_RANGE_M
 from vla_driver.model.native.vla import VlaModel
 from vla_driver.model.precision import autocast
 from vla_driver.model.tokens import ClipBatch, to_device
+from vla_driver.train.experts import LoadMeter
 from vla_driver.train.record import Means
 
 #: Above this planned speed, 2 s ahead, the plan is to go.
@@ -27,20 +28,22 @@ def validate(model: VlaModel, batches: Iterable[ClipBatch]) -> dict[str, float]:
     standing ticks where the expert starts, and of the moving ones where it stops, at which the plan does too;
     lateral_slope: how strongly the plan steers back where the expert does (least squares of its sideways place
     at 1.5 s on the expert's, off turns; 1 is as strongly, 0 not at all); light_accuracy, light_error_m and
-    lead_accuracy, lead_error_m: presence and distance; loss_*: the training losses without dropouts.
+    lead_accuracy, lead_error_m: presence and distance; loss_*: the training losses without dropouts;
+    load_*: of the experts, where the model has them (`train.experts.load_report`).
     """
     was_training, device = model.training, next(model.parameters()).device
     model.eval()
-    means = Means()
+    means, meter = Means(), LoadMeter(model)
     for on_cpu in batches:
         with autocast(device):
             _add_batch(model, to_device(on_cpu, device), means.add)
+        meter.count()
     model.train(was_training)
     figures = dict(sorted(means.figures().items()))
     products, squares = figures.pop('_lateral_product', 0.0), figures.pop('_lateral_square', 0.0)
     if squares > 0:
         figures['lateral_slope'] = products / squares
-    return figures
+    return figures | meter.figures()
 
 
 def _add_batch(model: VlaModel, batch: ClipBatch, add: Callable[[str, torch.Tensor], None]) -> None:

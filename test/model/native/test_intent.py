@@ -14,7 +14,7 @@ from torch import Tensor
 
 from vla_driver.model.layers.attention import split_heads
 from vla_driver.model.native.inputs import InputBuilder
-from vla_driver.model.native.intent import IntentEncoder, decode_guided, indecision, null_inputs, read_behind
+from vla_driver.model.native.intent import IntentEncoder, indecision, null_inputs, read_behind
 from vla_driver.model.native.telling import CONFIDENCE, WEIGHT, told_in_training
 from vla_driver.model.native.vla import VlaModel
 from vla_driver.model.tokens import ClipBatch, IntentInputs, Prefix
@@ -95,17 +95,18 @@ def test_guidance_exaggerates_what_an_intent_changes(small_model: Make, observe:
     reflex = model.reflex(prefix, ego)
     assert (hidden - unguided).abs().max() > 1e-3
     told, untold = model.decode(hidden, reflex), model.decode(unguided, reflex)
-    one = decode_guided(model.flow, hidden, unguided, reflex, 1.0)
+    one = model.decode_all(hidden, reflex, unguided=unguided, guidance=1.0).controls
     torch.testing.assert_close(one, told, atol=1e-4, rtol=1e-4)
-    torch.testing.assert_close(decode_guided(model.flow, hidden, unguided, reflex, 0.0), untold, atol=1e-4, rtol=1e-4)
+    none = model.decode_all(hidden, reflex, unguided=unguided, guidance=0.0).controls
+    torch.testing.assert_close(none, untold, atol=1e-4, rtol=1e-4)
     # One Euler step from one start: the step is v0 + s (vz - v0).
-    model.flow.config.num_steps = 1
+    model.flow.solve_with('euler', 1)
     flow = model.flow
     x = flow.anchors[torch.tensor([2])].float()
     x = torch.stack([x[..., 0], reflex.bend], dim=-1)
     v, v0 = (flow.velocity(x, torch.zeros(1), flow.condition(h, reflex)) for h in (hidden, unguided))
     flow.anchors[:] = flow.anchors[2]  # whichever is chosen
-    got = decode_guided(flow, hidden, unguided, reflex, 1.5)
+    got = model.decode_all(hidden, reflex, unguided=unguided, guidance=1.5).controls
     torch.testing.assert_close(got, flow.denormalise(x + v0 + 1.5 * (v - v0)), atol=1e-4, rtol=1e-4)
 
 

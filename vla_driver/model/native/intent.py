@@ -21,9 +21,7 @@ from torch import Tensor, nn
 from vla_driver.model.config import VlaConfig
 from vla_driver.model.layers.attention import attention, split_heads
 from vla_driver.model.layers.decoder import LanguageLayer
-from vla_driver.model.native.flow import FlowDecoder, solve
 from vla_driver.model.native.language import LanguageModel
-from vla_driver.model.native.reflex import Reflex
 from vla_driver.model.tokens import IntentInputs, Prefix
 from vla_driver.types import HazardKind, MetaAction
 
@@ -85,25 +83,6 @@ def read_behind(language: LanguageModel, prefix: Prefix, x: Tensor) -> Prefix:
             x = x + layer.out(attention(split_heads(layer.q(normed), layer.heads), k, v))
             x = x + layer.mlp(layer.norm2(x))
     return dataclasses.replace(prefix, keys=tuple(keys), values=tuple(values))
-
-
-def decode_guided(
-    flow: FlowDecoder, hidden: Tensor, unguided: Tensor, reflex: Reflex, scale: float, noise: Tensor | None = None
-) -> Tensor:
-    """Return controls [B, T, 2] in m/s^2 and 1/m, as `VlaStages.decode`, with an intent's part taken `scale` times.
-
-    hidden, unguided [B, T, A]: of the action expert told the intent, and told the null intent.
-    """
-    told, untold = flow.classify(hidden, reflex), flow.classify(unguided, reflex)
-    x = flow.starts((untold + scale * (told - untold)).argmax(dim=-1), reflex.bend, noise)
-    condition = torch.cat([flow.condition(hidden, reflex), flow.condition(unguided, reflex)])
-
-    def velocity(x: Tensor, t: float) -> Tensor:
-        both = flow.velocity(torch.cat([x, x]), x.new_full((2 * len(x),), t), condition)
-        with_intent, without = both.chunk(2)
-        return without + scale * (with_intent - without)
-
-    return flow.denormalise(solve(velocity, x, flow.config.num_steps, flow.config.solver))
 
 
 def indecision(logits: Tensor) -> Tensor:

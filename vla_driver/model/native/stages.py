@@ -21,20 +21,22 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from vla_driver.model.config import VlaConfig
+from vla_driver.model.layers.experts import SwiGluExperts
 from vla_driver.model.layers.gather import take
 from vla_driver.model.layers.norms import RMSNorm
 from vla_driver.model.layers.rays import RayEmbedding
+from vla_driver.model.layers.routing import Router
 from vla_driver.model.native.action import ActionExpert
 from vla_driver.model.native.auxiliary import SCENE_QUERIES, DenseHead, PlanHead, SceneHead
 from vla_driver.model.native.ego import EgoEncoder
-from vla_driver.model.native.flow import FlowBlock, FlowDecoder
+from vla_driver.model.native.flow import Decoded, FlowBlock, FlowDecoder
 from vla_driver.model.native.intent import IntentEncoder, null_inputs, read_behind
 from vla_driver.model.native.language import LanguageModel
 from vla_driver.model.native.memory import MemoryPool, MemoryReader, PooledTokens
 from vla_driver.model.native.reflex import Reflex, ReflexHead
 from vla_driver.model.native.view import ViewReader
 from vla_driver.model.native.vision import VisionEncoder, VisionOutput
-from vla_driver.model.pruning.base import KeptTokens
+from vla_driver.model.pruning.base import KeptTokens, kept_alone
 from vla_driver.model.pruning.in_model import NOTHING_LEAVES, Layout
 from vla_driver.model.pruning.stage import KEEP_ALL, TokenStage
 from vla_driver.model.tokens import IntentInputs, ModelInputs, Prefix, Remembered, VisualTokens
@@ -89,6 +91,8 @@ class VlaStages(PreTrainedModel):
             nn.init.trunc_normal_(module.weight, std=max(std, 0.5 * module.in_features**-0.5))
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
+        elif isinstance(module, Router | SwiGluExperts):
+            module.reset_parameters()
         elif isinstance(module, nn.Embedding):
             nn.init.normal_(module.weight, std=std)
         elif isinstance(module, RMSNorm):
@@ -96,11 +100,15 @@ class VlaStages(PreTrainedModel):
         elif isinstance(module, nn.LayerNorm) and module.elementwise_affine:
             nn.init.ones_(module.weight)
             nn.init.zeros_(module.bias)
+        if not self.config.blind and self.view.coverage and module is self.view.seen:
+            nn.init.zeros_(self.view.seen.weight)  # a checkpoint that did not know of holes reads as before
         if isinstance(module, DraftHead):
             nn.init.zeros_(module.up.weight)
         if isinstance(module, FlowDecoder):
             # The velocity starts at zero: before any training the plan is the anchor itself.
             nn.init.zeros_(module.output.weight)
+            if module.others is not None:
+                nn.init.zeros_(module.others.output.weight)
             for block in module.blocks:
                 assert isinstance(block, FlowBlock)
                 nn.init.zeros_(block.modulation.weight)
@@ -116,8 +124,13 @@ class VlaStages(PreTrainedModel):
         out: VisionOutput = self.vision(inputs, stage)
         return out
 
-    def pool(self, tokens: VisualTokens) -> PooledTokens:
-        """Visual tokens to what is remembered of this tick."""
+    def pool(self, tokens: VisualTokens, kept: KeptTokens | None = None) -> PooledTokens:
+        """Visual tokens to what is remembered of this tick.
+
+        kept: what a stage has left of them; a model that reads the kept ones alone remembers these alone.
+        """
+        if kept is not None and self.config.reads_kept:
+            tokens = dataclasses.replace(tokens, features=kept_alone(tokens.features, kept))
         out: PooledTokens = self.memory_pool(tokens)
         return out
 
@@ -184,7 +197,10 @@ class VlaStages(PreTrainedModel):
         return read_behind(self.language, prefix, said), torch.cat([ego, said], dim=1)
 
     def act(self, prefix: Prefix, ego: Tensor) -> Tensor:
-        """Prefix to one hidden state per waypoint [B, T, A]; both as `tell` returns them."""
+        """Prefix to one hidden state per waypoint, and per other behind these: [B, T + num_agents, A].
+
+        Both as `tell` returns them.
+        """
         condition = ego.sum(dim=1)
         if prefix.view is not None:
             condition = condition + prefix.view
@@ -198,8 +214,25 @@ class VlaStages(PreTrainedModel):
 
     def decode(self, hidden: Tensor, reflex: Reflex, noise: Tensor | None = None) -> Tensor:
         """Hidden states to controls [B, T, 2] in m/s^2 and 1/m: the likeliest anchor, the steering, then the flow."""
-        anchor = self.flow.classify(hidden, reflex).argmax(dim=-1)
-        return self.flow.denormalise(self.flow.sample(hidden, anchor, noise, reflex))
+        return self.decode_all(hidden, reflex, noise).controls
+
+    def decode_all(
+        self,
+        hidden: Tensor,
+        reflex: Reflex,
+        noise: Tensor | None = None,
+        unguided: Tensor | None = None,
+        guidance: float = 1.0,
+    ) -> Decoded:
+        """Return `decode`, and what the others will do where the model forecasts them.
+
+        unguided: hidden states told the null intent; what the intent changes is then taken `guidance` times.
+        """
+        votes = self.flow.classify(hidden, reflex)
+        if unguided is not None:
+            untold = self.flow.classify(unguided, reflex)
+            votes = untold + guidance * (votes - untold)
+        return self.flow.decode(hidden, votes.argmax(dim=-1), noise, reflex, unguided, guidance)
 
 
 def _layout(tokens: VisualTokens, x: Tensor, asking: int) -> Layout:

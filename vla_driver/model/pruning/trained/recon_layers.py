@@ -24,6 +24,7 @@ from transformers import PretrainedConfig
 
 from vla_driver.model.config import LanguageConfig, VlaConfig
 from vla_driver.model.layers.decoder import LanguageLayer
+from vla_driver.model.layers.feed_forward import SwiGlu
 from vla_driver.model.layers.norms import RMSNorm
 from vla_driver.model.layers.rays import RayEmbedding
 from vla_driver.model.tokens import VisualTokens
@@ -112,12 +113,14 @@ class NativeStack(nn.Module):
             x = layer(x)[0]
         assert isinstance(last, LanguageLayer)
         x = last.attend(x)[0]
-        hidden = last.mlp.hidden(last.norm2(x))
-        answer = x[:, :1] + last.mlp.down(hidden[:, :1])
+        mlp = last.mlp
+        assert isinstance(mlp, SwiGlu)  # a pruner has no experts
+        hidden = mlp.hidden(last.norm2(x))
+        answer = x[:, :1] + mlp.down(hidden[:, :1])
         # The ranking of many close scores and the sign around 0 need more digits than bfloat16 has.
         with torch.autocast(x.device.type, enabled=False):
             asked = answer.float() * weight.float()
-            folded = asked @ last.mlp.down.weight.float()
+            folded = asked @ mlp.down.weight.float()
             return (x[:, 1:].float() @ asked.mT + hidden[:, 1:].float() @ folded.mT).squeeze(-1)
 
     def _embed(self, features: Tensor, tokens: VisualTokens, query: Tensor | None) -> Tensor:
