@@ -224,7 +224,8 @@ def parameters() -> str:
         'the node runs; the others take effect at the next configure.\n\n'
         '"launch argument" is what the launch file calls it: `driver.launch.py` has those of planner, reasoner and '
         'controller, `sim.launch.py` also those of the simulator, `replay.launch.py` also those of the bag player. The '
-        'others are set in a parameter file: copy `config/driver.yaml`, change the copy and give it as `params_file:=FILE`.'
+        'others are set in a parameter file: copy `config/driver.yaml`, change the copy and give it as '
+        '`params_file:=FILE`.'
     )
     return _page('Parameters', intro, body)
 
