@@ -46,6 +46,7 @@ COMMANDS: Final = (
     Command(('evaluate', 'closed-loop'), 'success and safety on held-out routes'),
     Command(('evaluate', 'efficiency'), 'what pruning saves: operations and time'),
     Command(('evaluate', 'engines'), 'whether an engine plans what torch plans'),
+    Command(('evaluate', 'moe'), 'a mixture of experts against the dense model'),
     Command(('evaluate', 'open-loop'), 'L2 and collisions against recorded driving'),
     Command(('evaluate', 'latency'), 'camera-to-path latency of the nodes over DDS'),
     Command(('evaluate', 'pruning'), 'driving and foreground kept, pruner by pruner'),

@@ -15,7 +15,7 @@ from vla_driver.model.checkpoint import NATIVE_TYPE
 from vla_driver.types import ANCHOR_CAMERA, CAMERA_NAMES, PLAN_DT_S, PLAN_STEPS, InvalidInput
 
 #: How experts can be computed (layers/experts.py).
-EXPERTS_BACKENDS: Final = ('grouped', 'dense', 'loop')
+EXPERTS_BACKENDS: Final = ('grouped', 'sliced', 'dense', 'loop')
 
 
 def _nano_image_sizes() -> dict[str, list[int]]:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from vla_driver.model.config import VlaConfig
+from vla_driver.model.layers.experts import expert_layers
 from vla_driver.model.layers.rays import RayFunction
 from vla_driver.model.native.inputs import InputBuilder
 from vla_driver.model.native.memory import MemoryState
@@ -82,6 +83,16 @@ class NativePolicy(Prunable):
             device=self.device,
             completes=True,
         )
+
+    @property
+    def last_load(self) -> dict[int, FloatArray]:
+        """Of the last tick: language layer -> load of each of its experts [N], 1 for an even one; {} without any."""
+        loads = {}
+        for number, layer in enumerate(self.model.language.layers):
+            routing = next((part.last_routing for part in expert_layers(layer).values()), None)
+            if routing is not None:
+                loads[number] = routing.load().cpu().numpy()
+        return loads
 
     def reset(self) -> None:
         """Forget earlier ticks."""

@@ -4,9 +4,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 import torch
 import torch.distributed
@@ -14,6 +15,9 @@ from torch import Tensor, nn
 
 from vla_driver.model.layers.experts import ExpertsFeedForward, expert_layers
 from vla_driver.model.layers.routing import bias_change, load_figures
+
+#: In a log: the load of an expert, by layer and number.
+_LOAD: Final = re.compile(r'load_\d+_\d+')
 
 
 @dataclass
@@ -81,6 +85,21 @@ def load_report(loads: Mapping[str, Tensor]) -> dict[str, float]:
         figures |= {f'load_max_{layer}': largest, f'load_entropy_{layer}': entropy}
         figures['load_max'] = max(largest, figures.get('load_max', 0.0))
     return figures
+
+
+def logged_loads(entries: Sequence[Mapping[str, Any]]) -> tuple[list[int], dict[str, list[list[float]]]]:
+    """Return of the entries of a log that hold loads: their steps, and for each layer [steps, N] loads.
+
+    Where a run was resumed, the last entry of a step counts.
+    """
+    rows = {entry['step']: entry for entry in entries if 'load_max' in entry}
+    layers: dict[str, list[list[float]]] = {}
+    for entry in rows.values():
+        names = sorted(name for name in entry if _LOAD.fullmatch(name))
+        for layer in dict.fromkeys(name.split('_')[1] for name in names):
+            of_layer = [entry[name] for name in names if name.split('_')[1] == layer]
+            layers.setdefault(f'layer {layer}', []).append(of_layer)
+    return list(rows), layers
 
 
 class LoadMeter:

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.distributed
 import torch.multiprocessing
@@ -26,8 +27,10 @@ from vla_driver.model.device import choose_device
 from vla_driver.model.native.loading import load_model
 from vla_driver.model.native.vla import VlaModel
 from vla_driver.model.tokens import ClipBatch
+from vla_driver.show.experts import draw_training_loads, save_png
 from vla_driver.train.anchors import fit_anchors
 from vla_driver.train.checks import check_new_run, check_positive
+from vla_driver.train.experts import logged_loads
 from vla_driver.train.loop import Counting, train
 from vla_driver.train.policy_trainer import PolicyConfig, PolicyTrainer
 from vla_driver.train.record import append_log, computed_on, read_log
@@ -175,7 +178,7 @@ def _train(run: PolicyRun, rank: int) -> dict[str, float]:
         init=str(run.init or ''),
         settings=asdict(config),
     )
-    return train(
+    figures = train(
         trainer,
         _batches(trainer, dataset),
         _counting(config, experts=bool(trainer.balance.biases())),
@@ -184,6 +187,16 @@ def _train(run: PolicyRun, rank: int) -> dict[str, float]:
         validate=lambda: _validate(run, trainer, validation),
         shown=_SHOWN,
     )
+    _draw_loads(run.out)
+    return figures
+
+
+def _draw_loads(folder: Path) -> None:
+    """Draw who was asked among the experts, over the steps, into the run's folder; nothing without experts."""
+    steps, loads = logged_loads(read_log(folder, 'train'))
+    if steps:
+        picture = draw_training_loads(steps, {name: np.array(load) for name, load in loads.items()})
+        save_png(folder / 'experts.png', picture)
 
 
 def _make_model(run: PolicyRun) -> VlaModel:

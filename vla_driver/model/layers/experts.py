@@ -10,6 +10,7 @@ something of the same call may stand that sends tokens to other processes.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Final
 
@@ -76,10 +77,41 @@ def grouped(x: Tensor, routing: Routing, gate_up: Tensor, down: Tensor) -> Tenso
     return answers[back].view(tokens, k, -1).sum(dim=1)
 
 
+def sliced(x: Tensor, routing: Routing, gate_up: Tensor, down: Tensor) -> Tensor:
+    """Sort by expert and multiply slice by slice: the work of `grouped` in operations that a graph has.
+
+    The lengths of the slices are known only when it runs; all other shapes are static.
+    """
+    tokens, k = routing.index.shape
+    experts, chosen = len(gate_up), routing.index.flatten()
+    hot = F.one_hot(chosen, experts).to(torch.int32)
+    # A stable sort by counting: what an exporter makes of `sort` differs from engine to engine where numbers are tied.
+    ends = hot.sum(dim=0).cumsum(dim=0)
+    place = (hot.cumsum(dim=0) - 1).gather(1, chosen[:, None])[:, 0] + F.pad(ends, (1, 0))[chosen]
+    order = torch.zeros_like(chosen).scatter(0, place, torch.arange(len(chosen), device=x.device))
+    token = torch.arange(tokens, device=x.device).repeat_interleave(k)[order]
+    cuts = [0, *_cuts(ends)]
+
+    def each(rows: Tensor, weights: Tensor) -> Tensor:
+        return torch.cat([rows[cuts[n] : cuts[n + 1]] @ weights[n].T for n in range(experts)])
+
+    hidden = _swiglu(each(x[token], gate_up)) * routing.weight.flatten()[order, None].to(x.dtype)
+    return each(hidden, down)[place].view(tokens, k, -1).sum(dim=1)
+
+
+def _cuts(ends: Tensor) -> list[int]:
+    """Return growing numbers as such, and tell an exporter, which does not know them, that they grow from zero on."""
+    cuts: list[int] = ends.tolist()
+    for before, after in itertools.pairwise([0, *cuts]):
+        torch._check(after >= 0)
+        torch._check(after - before >= 0)
+    return cuts
+
+
 def dense(x: Tensor, routing: Routing, gate_up: Tensor, down: Tensor) -> Tensor:
     """Let every expert read every token and count those that were not chosen as zero.
 
-    N / K times the work, but static shapes and ordinary products, for graphs.
+    N / K times the work, but static shapes and ordinary products: for graphs, where experts are few and small.
     """
     tokens, experts = routing.scores.shape
     counts = torch.zeros_like(routing.scores).scatter(1, routing.index, routing.weight).to(x.dtype)
@@ -95,7 +127,7 @@ def _swiglu(gate_up: Tensor) -> Tensor:
 
 
 #: All of them the same sum, within the rounding of their types.
-BACKENDS: Final[dict[str, Backend]] = {'grouped': grouped, 'dense': dense, 'loop': loop}
+BACKENDS: Final[dict[str, Backend]] = {'grouped': grouped, 'sliced': sliced, 'dense': dense, 'loop': loop}
 
 
 class ExpertsFeedForward(nn.Module):
