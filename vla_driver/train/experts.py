@@ -24,11 +24,14 @@ _LOAD: Final = re.compile(r'load_\d+_\d+')
 class ExpertBalance:
     """Moves the routers' biases of a model, once for each optimiser step.
 
+    step: how far; factor: of the step, to be set as the learning rate falls: DeepSeek-V3 stops the biases at the end of
+    its training (arXiv 2412.19437, section 4.2), so that what was learned last was learned for the routing that stays.
     loads: of each layer, by its name, the share of the tokens at the last step, over an even share, [N].
     """
 
     model: nn.Module
     step: float
+    factor: float = 1.0
     loads: dict[str, Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -53,7 +56,7 @@ class ExpertBalance:
         for (name, layer), count in zip(self._layers.items(), counts, strict=True):
             if not count.sum():
                 continue  # this part of the model was not asked
-            layer.router.bias += bias_change(count, self.step)
+            layer.router.bias += bias_change(count, self.factor * self.step)
             self.loads[name] = count.float() * len(count) / count.sum()
 
     def biases(self) -> list[Tensor]:

@@ -27,6 +27,7 @@ import torch
 from vla_driver.model.checkpoint import PRUNER_FOLDER, checkpoint_kind, resolve_checkpoint
 from vla_driver.model.config import VlaConfig
 from vla_driver.model.export.check import Run, plan_error_m, run_paths
+from vla_driver.model.export.experts import translations
 from vla_driver.model.export.graphs import (
     BlindGraph,
     EarlyGraph,
@@ -207,6 +208,7 @@ def _to_onnx(graph: Graph, model: VlaModel) -> Any:
             dynamic_shapes=(shapes,) if any(shapes) else None,
             external_data=False,
             verbose=False,
+            custom_translation_table=translations(),
             optimize=False,  # a third of the time; runtimes do it again, and no slower
         )
         assert program is not None

@@ -10,7 +10,6 @@ something of the same call may stand that sends tokens to other processes.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable
 from typing import Final
 
@@ -49,7 +48,11 @@ class SwiGluExperts(nn.Module):
         kind = x.device.type
         # Autocast knows `linear` and `matmul`, but not grouped products.
         dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else self.gate_up.dtype
-        return BACKENDS[self.backend](x.to(dtype), routing, self.gate_up.to(dtype), self.down.to(dtype))
+        x, gate_up, down = x.to(dtype), self.gate_up.to(dtype), self.down.to(dtype)
+        if torch.compiler.is_exporting() and self.backend != 'dense':
+            out: Tensor = routed_experts(x, routing.index, routing.weight, gate_up, down)
+            return out
+        return BACKENDS[self.backend](x, routing, gate_up, down)
 
 
 def loop(x: Tensor, routing: Routing, gate_up: Tensor, down: Tensor) -> Tensor:
@@ -77,37 +80,6 @@ def grouped(x: Tensor, routing: Routing, gate_up: Tensor, down: Tensor) -> Tenso
     return answers[back].view(tokens, k, -1).sum(dim=1)
 
 
-def sliced(x: Tensor, routing: Routing, gate_up: Tensor, down: Tensor) -> Tensor:
-    """Sort by expert and multiply slice by slice: the work of `grouped` in operations that a graph has.
-
-    The lengths of the slices are known only when it runs; all other shapes are static.
-    """
-    tokens, k = routing.index.shape
-    experts, chosen = len(gate_up), routing.index.flatten()
-    hot = F.one_hot(chosen, experts).to(torch.int32)
-    # A stable sort by counting: what an exporter makes of `sort` differs from engine to engine where numbers are tied.
-    ends = hot.sum(dim=0).cumsum(dim=0)
-    place = (hot.cumsum(dim=0) - 1).gather(1, chosen[:, None])[:, 0] + F.pad(ends, (1, 0))[chosen]
-    order = torch.zeros_like(chosen).scatter(0, place, torch.arange(len(chosen), device=x.device))
-    token = torch.arange(tokens, device=x.device).repeat_interleave(k)[order]
-    cuts = [0, *_cuts(ends)]
-
-    def each(rows: Tensor, weights: Tensor) -> Tensor:
-        return torch.cat([rows[cuts[n] : cuts[n + 1]] @ weights[n].T for n in range(experts)])
-
-    hidden = _swiglu(each(x[token], gate_up)) * routing.weight.flatten()[order, None].to(x.dtype)
-    return each(hidden, down)[place].view(tokens, k, -1).sum(dim=1)
-
-
-def _cuts(ends: Tensor) -> list[int]:
-    """Return growing numbers as such, and tell an exporter, which does not know them, that they grow from zero on."""
-    cuts: list[int] = ends.tolist()
-    for before, after in itertools.pairwise([0, *cuts]):
-        torch._check(after >= 0)
-        torch._check(after - before >= 0)
-    return cuts
-
-
 def dense(x: Tensor, routing: Routing, gate_up: Tensor, down: Tensor) -> Tensor:
     """Let every expert read every token and count those that were not chosen as zero.
 
@@ -127,7 +99,21 @@ def _swiglu(gate_up: Tensor) -> Tensor:
 
 
 #: All of them the same sum, within the rounding of their types.
-BACKENDS: Final[dict[str, Backend]] = {'grouped': grouped, 'sliced': sliced, 'dense': dense, 'loop': loop}
+BACKENDS: Final[dict[str, Backend]] = {'grouped': grouped, 'dense': dense, 'loop': loop}
+
+
+@torch.library.custom_op('vla_driver::routed_experts', mutates_args=())
+def routed_experts(x: Tensor, index: Tensor, weight: Tensor, gate_up: Tensor, down: Tensor) -> Tensor:
+    """`grouped` as one operation: how many tokens an expert reads is known only when a graph runs.
+
+    model/export/experts.py says what becomes of it in ONNX.
+    """
+    return grouped(x, Routing(index, weight, weight), gate_up, down)
+
+
+@routed_experts.register_fake
+def _(x: Tensor, *_: Tensor) -> Tensor:
+    return torch.empty_like(x)
 
 
 class ExpertsFeedForward(nn.Module):
