@@ -69,3 +69,21 @@ def test_disturbances_push_the_ego_and_can_be_repeated():
 def test_refuses_test_towns_and_bad_shares(tmp_path, options, said):
     with pytest.raises(InvalidInput, match=said):
         collect(CollectionRun(tmp_path, **options))
+
+
+def test_towns_of_a_folder_and_traffic_of_every_drive(tmp_path):
+    from vla_driver.sim.world.scenario import scenarios, with_traffic
+
+    for name in ('b', 'a'):
+        (tmp_path / f'{name}.net.xml.gz').touch()
+    drives = with_traffic(scenarios('train', 3, networks=tmp_path), (4.0, 12.0), (5.0, 5.0))
+    assert [drive.town for drive in drives] == [str(tmp_path / f'{name}.net.xml.gz') for name in ('a', 'b', 'a')]
+    assert len({drive.density_per_km for drive in drives}) == 3
+    assert all(4.0 <= drive.density_per_km <= 12.0 and drive.people_per_km == 5.0 for drive in drives)
+
+
+def test_refuses_folders_without_networks_and_bounds_that_are_none(tmp_path):
+    with pytest.raises(InvalidInput, match='no networks'):
+        collect(CollectionRun(tmp_path, towns=tmp_path))
+    with pytest.raises(InvalidInput, match='density from 9 to 3'):
+        collect(CollectionRun(tmp_path, density=(9.0, 3.0)))

@@ -19,11 +19,12 @@ import numpy as np
 from tqdm import tqdm
 
 from vla_driver.data.episode import EpisodeWriter, Hazard, Tick
+from vla_driver.data.tracks import TrackRecorder
 from vla_driver.planning.control import ControlCommand, TrajectoryController
 from vla_driver.settings.policy import PolicyParameters
 from vla_driver.sim.simulation import Simulation
 from vla_driver.sim.workers import environment_variables, share_cores
-from vla_driver.sim.world.scenario import Scenario, scenarios
+from vla_driver.sim.world.scenario import Scenario, scenarios, with_traffic
 from vla_driver.sim.world.traffic import STEP_S
 from vla_driver.types import NO_ENGINE, InvalidInput, Policy
 
@@ -42,6 +43,8 @@ class CollectionRun:
 
     seed: another one gives other drives; jobs: worker processes; model: the checkpoint that drives in a DAgger round
     ('': the expert alone), and learner the share of the time that it does, 0 to 1; engine: what computes the model.
+    towns: a folder of SUMO networks to drive in instead of the split's; density, people: vehicles per kilometre of lane
+    and people per kilometre of road, from and to: every drive draws its own.
     """
 
     out: Path
@@ -53,6 +56,9 @@ class CollectionRun:
     model: str = ''
     learner: float = 0.7
     engine: str = PolicyParameters.engine
+    towns: Path | None = None
+    density: tuple[float, float] = (Scenario.density_per_km, Scenario.density_per_km)
+    people: tuple[float, float] = (Scenario.people_per_km, Scenario.people_per_km)
 
 
 @dataclass(frozen=True)
@@ -100,10 +106,11 @@ class Disturbance:
         return command
 
 
-def _tick(simulation: Simulation) -> Tick:
+def _tick(simulation: Simulation, tracks: TrackRecorder) -> Tick:
     pictures = simulation.pictures()
     observation = simulation.observe()
     answer = simulation.expert_answer()
+    tracks.tick(pictures, answer)
     lead = answer.hazards.nearest_lead
     return Tick(
         observation,
@@ -117,6 +124,11 @@ def _tick(simulation: Simulation) -> Tick:
     )
 
 
+def town_name(scenario: Scenario) -> str:
+    """Return the name of a drive's town, of a file without its folder and endings."""
+    return Path(scenario.town).name.partition('.')[0]
+
+
 def collect_episode(recipe: Recipe, policy: Policy | None = None) -> dict[str, Any]:
     """Drive one episode, save it and return its summary.  policy: the learner of a DAgger round."""
     scenario = recipe.scenario
@@ -124,7 +136,8 @@ def collect_episode(recipe: Recipe, policy: Policy | None = None) -> dict[str, A
     with Simulation(scenario) as simulation:
         expert, controller = simulation.expert(), TrajectoryController()
         disturbance = Disturbance(rng)
-        writer = EpisodeWriter(recipe.out, simulation.rig, town=scenario.town, seed=scenario.seed)
+        writer = EpisodeWriter(recipe.out, simulation.rig, town=town_name(scenario), seed=scenario.seed)
+        tracks = TrackRecorder(simulation)
         if policy is not None:
             policy.reset()
         learner_drives = policy is not None and rng.random() < recipe.learner
@@ -132,11 +145,12 @@ def collect_episode(recipe: Recipe, policy: Policy | None = None) -> dict[str, A
         steps, standing = 0, 0
         plan = None
         while not simulation.done and simulation.time_s < recipe.seconds:
+            tracks.step()
             if steps % TICK_STEPS == 0:
                 still = simulation.ego.speed_mps < 0.05
                 standing = standing + 1 if still else 0
                 if standing < 4 or rng.random() < _STANDING_KEEP:
-                    writer.append(_tick(simulation))
+                    writer.append(_tick(simulation, tracks))
             if policy is not None and steps % TICK_STEPS == 0 and simulation.time_s > switch_s:
                 learner_drives = bool(rng.random() < recipe.learner)
                 switch_s = simulation.time_s + rng.uniform(3.0, 10.0)
@@ -150,9 +164,9 @@ def collect_episode(recipe: Recipe, policy: Policy | None = None) -> dict[str, A
             steps += 1
         result = simulation.result()
         if len(writer):
-            writer.save()
+            writer.save(tracks.members())
     return {
-        'file': recipe.out.name, 'town': scenario.town, 'seed': scenario.seed, 'ticks': len(writer),
+        'file': recipe.out.name, 'town': town_name(scenario), 'seed': scenario.seed, 'ticks': len(writer),
         'simulated_s': round(steps * STEP_S, 1), 'ended_by': result.ended_by, 'completion': result.route_completion,
         'engine': asdict(NO_ENGINE if policy is None else policy.engine),
     }  # fmt: skip
@@ -184,9 +198,10 @@ def collect(run: CollectionRun) -> int:
     if not 0.0 <= run.learner <= 1.0:
         raise InvalidInput(f'--learner {run.learner}: expected a share between 0 and 1')
     learner = run.learner if run.model else 0.0
+    drives = scenarios(run.split, run.episodes, run.seed, length_m=400.0, networks=run.towns)
     recipes = [
-        Recipe(s, run.out / f'{s.town}_{s.seed}.npz', run.model, learner, run.seconds, run.engine)
-        for s in scenarios(run.split, run.episodes, run.seed, length_m=400.0)
+        Recipe(s, run.out / f'{town_name(s)}_{s.seed}.npz', run.model, learner, run.seconds, run.engine)
+        for s in with_traffic(drives, run.density, run.people)
     ]
     context = multiprocessing.get_context('spawn')
     counter = context.Value('q', 0)

@@ -15,6 +15,7 @@ Members (T ticks; C = the six cameras in the order of types.CAMERA_NAMES; O = th
     expert_acceleration, expert_curvature, expert_speed [T, 20], expert_positions [T, 20, 2]
     red_light_distance, lead_gap, lead_speed [T] (inf: none), hazard [T] uint8 (values of Hazard)
     town, seed, version
+Version 2 adds the tracks of everybody and what the expert reacted to (data/tracks.py); version 1 is read as well.
 """
 
 from __future__ import annotations
@@ -50,7 +51,8 @@ from vla_driver.types import (
 #: Members by name, as `open_episode` returns them.
 Episode = Mapping[str, npt.NDArray[Any]]
 
-FORMAT_VERSION = 1
+#: Versions that are read; an episode without tracks is written as the first.
+FORMAT_VERSIONS = (1, 2)
 #: Stored picture sizes (width, height): the front camera sees farther, the others watch the flanks.
 FRONT_SIZE = (320, 192)
 OTHER_SIZE = (160, 96)
@@ -215,8 +217,11 @@ class EpisodeWriter:
                 depth_other[index] = shrink_depth(tick.depth_m[name], other_rows, other_columns)
         return label_front, depth_front, label_other, depth_other
 
-    def save(self) -> Path:
-        """Write the episode atomically and return its path; raise `InvalidInput` when it is empty."""
+    def save(self, tracks: Mapping[str, npt.NDArray[Any]] | None = None) -> Path:
+        """Write the episode atomically and return its path; raise `InvalidInput` when it is empty.
+
+        tracks: members of version 2 (data/tracks.py); without them it is of version 1.
+        """
         if not self._rows:
             raise InvalidInput(f'episode {self.path}: no ticks to save; call append() first')
         arrays: dict[str, Any] = {name: np.stack([row[name] for row in self._rows]) for name in self._rows[0]}
@@ -229,7 +234,9 @@ class EpisodeWriter:
                 camera = self._rig[name].resized(*stored_size(name))
                 arrays['intrinsics'][index] = camera.intrinsics
                 arrays['base_from_camera'][index] = camera.base_from_camera
-        arrays |= {'town': np.str_(self._town), 'seed': np.int64(self._seed), 'version': np.int64(FORMAT_VERSION)}
+        version = FORMAT_VERSIONS[0 if tracks is None else 1]
+        arrays |= {'town': np.str_(self._town), 'seed': np.int64(self._seed), 'version': np.int64(version)}
+        arrays |= tracks or {}
         self.path.parent.mkdir(parents=True, exist_ok=True)
         temporary = self.path.with_name(f'.{self.path.stem}.{os.getpid()}.tmp')
         try:
@@ -280,8 +287,9 @@ def open_episode(path: str | os.PathLike[str]) -> dict[str, npt.NDArray[Any]]:
     """Return an episode's members (memory-mapped); raise `InvalidInput` when it is of another format version."""
     members = open_npz_mapped(path)
     version = members.get('version')
-    if version is None or int(version) != FORMAT_VERSION:
-        raise InvalidInput(f'{path}: episode format {version}, expected {FORMAT_VERSION}; collect the data again')
+    if version is None or int(version) not in FORMAT_VERSIONS:
+        known = ' or '.join(map(str, FORMAT_VERSIONS))
+        raise InvalidInput(f'{path}: episode format {version}, expected {known}; collect the data again')
     return members
 
 

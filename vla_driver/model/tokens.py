@@ -57,6 +57,20 @@ class ModelInputs:
 
 
 @dataclass(frozen=True)
+class IntentInputs:
+    """What the slow half said, as it looks at each tick.
+
+    kinds [B, 3] int64: meta-action and hazard, places in `MetaAction` and `HazardKind`; camera, place in
+    `VlaConfig.camera_names` plus 1, 0: none.  numbers [B, 7] float32: target speed in m/s and whether one is named
+    (0 or 1), metres to the hazard by now and whether they are known, age in seconds, confidence, weight; all 0: nothing
+    was said.
+    """
+
+    kinds: Tensor
+    numbers: Tensor
+
+
+@dataclass(frozen=True)
 class VisualTokens:
     """What the vision encoder sees: the seam at which a pruner selects.
 
@@ -137,12 +151,13 @@ class Prefix:
 class AgentLabels:
     """Who else was there, nearest first, and where they went: B rows of up to A others, in base_link at the tick.
 
-    present [B, A] bool; person [B, A] bool (else a vehicle); pose [B, A, 3]: x, y, yaw of the centre; speed_mps
-    [B, A]; size_m [B, A, 2]: length, width; future [B, A, T, 3]: x, y, yaw every 0.25 s; future_valid [B, A, T] bool:
-    false after the end of the drive or out of reach; pixels [B, A]: how large it is in the picture that shows it
-    largest, 0 where no camera sees it.
+    known [B] bool: false for drives that did not record them; present [B, A] bool; person [B, A] bool (else a
+    vehicle); pose [B, A, 3]: x, y, yaw of the centre; speed_mps [B, A]; size_m [B, A, 2]: length, width; future
+    [B, A, T, 3]: x, y, yaw every 0.25 s; future_valid [B, A, T] bool: false after the end of the drive or out of
+    reach; pixels [B, A]: how large it is in the picture that shows it largest, 0 where no camera sees it.
     """
 
+    known: Tensor
     present: Tensor
     person: Tensor
     pose: Tensor
@@ -176,7 +191,8 @@ class ClipLabels:
 
     semantic, depth_m: per camera group int64 and float [B, G, rows, columns] (depth 0: unknown);
     controls [B, T, 2] acceleration and curvature of the expert; positions_m [B, T, 2]; plan_speed_mps [B, T];
-    agents, reason: None where no drive of the batch recorded them (version 1 of the format).
+    agents, reason: None where no drive of the batch recorded them (version 1 of the format).  told: what the slow half
+    may have said by then, the reason of an earlier tick, as it looks at this one; weight 0 where there is none.
     """
 
     semantic: tuple[Tensor, ...]
@@ -190,6 +206,7 @@ class ClipLabels:
     hazard: Tensor
     agents: AgentLabels | None = None
     reason: ReasonLabels | None = None
+    told: IntentInputs | None = None
 
 
 @dataclass(frozen=True)

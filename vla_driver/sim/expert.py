@@ -39,6 +39,8 @@ _HARDEST_MPS2 = 7.0
 _HEADWAY_S = 1.2
 _GAP_M = 2.5
 CRUISE_MPS = 8.5
+#: What takes less than this off the acceleration of a free road is nothing that is reacted to.
+_REACTION_MPS2 = 0.4
 
 
 class Cause(enum.IntEnum):
@@ -64,13 +66,27 @@ class WorldState:
 
 
 @dataclass(frozen=True)
+class Braking:
+    """What sets the expert's acceleration: why, by whom (an actor's id, 0: nobody), and how much it costs, m/s^2."""
+
+    cause: Cause = Cause.NONE
+    actor_id: int = 0
+    cost_mps2: float = 0.0
+
+
+@dataclass(frozen=True)
 class ExpertAnswer:
-    """The plan and what it rests on (labels for training)."""
+    """The plan and what it rests on (labels for training).
+
+    cause: of the acceleration now, however little it costs; reactions: one for each point of the plan, `Cause.NONE`
+    where nothing costs as much as a driver would notice.
+    """
 
     trajectory: Trajectory
     hazards: Hazards
     cause: Cause
     red_light_m: float
+    reactions: tuple[Braking, ...]
 
 
 def intelligent_driver(
@@ -96,11 +112,11 @@ def plan_ahead(state: WorldState) -> ExpertAnswer:
     dt = PLAN_DT_S / _SUBSTEPS
     pose, speed, s = state.pose.copy(), state.speed_mps, state.progress_m
     accelerations, curvatures = np.empty(PLAN_STEPS * _SUBSTEPS), np.empty(PLAN_STEPS * _SUBSTEPS)
-    cause = Cause.NONE
+    reactions: list[Braking] = []
     for k in range(len(accelerations)):
         acceleration, why = _acceleration(hazards, state.path, s, state.progress_m, speed, k * dt)
-        if k == 0:
-            cause = why
+        if k % _SUBSTEPS == 0:
+            reactions.append(why)
         curvature = _pursue(state.path, pose, s, speed)
         after = max(0.0, speed + acceleration * dt)
         distance = 0.5 * (speed + after) * dt
@@ -115,16 +131,19 @@ def plan_ahead(state: WorldState) -> ExpertAnswer:
         accelerations.reshape(-1, _SUBSTEPS).mean(axis=1),
         curvatures.reshape(-1, _SUBSTEPS).mean(axis=1),
     )
-    return ExpertAnswer(trajectory, hazards, cause, hazards.stop_m - state.progress_m - vehicle.FRONT_M)
+    red_light_m = hazards.stop_m - state.progress_m - vehicle.FRONT_M
+    noticed = tuple(why if why.cost_mps2 >= _REACTION_MPS2 else Braking() for why in reactions)
+    return ExpertAnswer(trajectory, hazards, reactions[0].cause, red_light_m, noticed)
 
 
 def _acceleration(
     hazards: Hazards, path: RoutePath, s: float, start: float, speed: float, t: float
-) -> tuple[float, Cause]:
+) -> tuple[float, Braking]:
+    """Return the acceleration at arc length s, t seconds after the vehicle was at `start`, and what sets it."""
     front = s + vehicle.FRONT_M
     wanted = min(CRUISE_MPS, path.limit_at(s + 0.5 * speed))
-    best = intelligent_driver(speed, wanted, np.inf, 0.0, _HEADWAY_S, _GAP_M)
-    cause = Cause.NONE
+    free = best = intelligent_driver(speed, wanted, np.inf, 0.0, _HEADWAY_S, _GAP_M)
+    cause, actor = Cause.NONE, 0
     if np.isfinite(hazards.stop_m):
         value = intelligent_driver(speed, wanted, hazards.stop_m - front, 0.0, 0.4, 0.8)
         if value < best:
@@ -133,7 +152,7 @@ def _acceleration(
         gap = start + vehicle.FRONT_M + lead.gap_m + lead.speed_mps * t - front
         value = intelligent_driver(speed, wanted, gap, lead.speed_mps, _HEADWAY_S, _GAP_M)
         if value < best:
-            best = value
+            best, actor = value, lead.actor_id
             cause = Cause.CROSSING if lead.kind is SemanticClass.PEDESTRIAN else Cause.LEAD
     for crossing in hazards.crossings:
         gap = crossing.s_m[0] - front
@@ -145,8 +164,8 @@ def _acceleration(
         if arrive < end + 0.6 and leave > begin - 1.0:
             value = intelligent_driver(speed, wanted, gap, 0.0, 0.4, 2.0)
             if value < best:
-                best, cause = value, Cause.CROSSING
-    return best, cause
+                best, cause, actor = value, Cause.CROSSING, crossing.actor_id
+    return best, Braking(cause, actor, free - best)
 
 
 def _pursue(path: RoutePath, pose: FloatArray, s: float, speed: float) -> float:

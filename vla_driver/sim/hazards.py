@@ -33,6 +33,7 @@ class Lead:
     gap_m: float
     speed_mps: float
     kind: SemanticClass
+    actor_id: int
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ class Crossing:
     s_m: tuple[float, float]
     t_s: tuple[float, float]
     kind: SemanticClass
+    actor_id: int
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,7 @@ def find_hazards(
                 continue  # beside or behind
             along = actor.speed_mps * float(np.cos(turn))
             if turn < 1.05 or actor.speed_mps < 0.3:
-                leads.append(Lead(now[0] - front_m, max(0.0, along), actor.kind))
+                leads.append(Lead(now[0] - front_m, max(0.0, along), actor.kind, actor.actor_id))
                 continue
         if actor.speed_mps < 0.2:
             continue
@@ -109,6 +111,7 @@ def find_hazards(
                     (float(spans[inside, 0].min()), float(spans[inside, 1].max())),
                     (float(when[0]), float(when[-1]) + _STEP_S),
                     actor.kind,
+                    actor.actor_id,
                 )
             )
     return Hazards(tuple(leads), tuple(crossings), _stop(front_m, speed_mps, signals))

@@ -29,7 +29,7 @@ class PolicyConfig:
     """Settings that a resumed run must share with the run it continues, but for its length and the averaging.
 
     steps, minutes: the run's length, by one of them; clips, ticks: a step takes so many clips of so many ticks;
-    processes: among which the clips are shared.
+    processes: among which the clips are shared; prune: pruners by name, one of which drops tokens at a step.
     """
 
     stage: str = 'all'
@@ -43,6 +43,7 @@ class PolicyConfig:
     weight_decay: float = 0.05
     ema_decay: float = 0.998
     max_grad_norm: float = 1.0
+    prune: tuple[str, ...] = ()
 
 
 class PolicyTrainer:
@@ -53,7 +54,9 @@ class PolicyTrainer:
         self.config, self.device, self.rank = config, torch.device(device), rank
         self.model = model.to(self.device).train()
         # The averaged weights drive; averaging makes up for the noise of small batches.
+        pruning, self.model.pruning = self.model.pruning, None  # whose pruners need no copies
         self.averaged = copy.deepcopy(self.model).eval().requires_grad_(False)
+        self.model.pruning = pruning
         self.step, self.elapsed_s = 0, 0.0
         groups = decay_groups(self.model.parameters(), config.weight_decay)
         self.optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.98), fused=True)

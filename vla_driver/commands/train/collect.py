@@ -28,6 +28,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         ('jobs', 'worker processes'),
     ):
         add_setting(parser, CollectionRun, name, None, words, form='g' if name == 'seconds' else 's')
+    parser.add_argument(
+        '--towns', type=Path, metavar='DIR', help="a folder of SUMO networks to drive in instead of the split's towns"
+    )
+    for name, whom in (('density', 'vehicles per kilometre of lane'), ('people', 'people per kilometre of road')):
+        low, high = getattr(CollectionRun, name)
+        parser.add_argument(
+            f'--{name}',
+            type=float,
+            nargs=2,
+            default=(low, high),
+            metavar=('FROM', 'TO'),
+            help=f'{whom}; every drive draws its own (default: {low:g} {high:g})',
+        )
     parser.add_argument('--model', default='', help='checkpoint that drives in a DAgger round; none: the expert alone')
     add_setting(parser, CollectionRun, 'learner', None, 'share of the time the model drives')
     add_options(parser, PolicyParameters, 'engine')

@@ -1,24 +1,32 @@
 # Copyright 2026 The vla_driver authors
 # SPDX-License-Identifier: Apache-2.0
-"""One layer of the language model: unmasked attention and a gated feed-forward network."""
+"""One layer of the language model: unmasked attention, full or sparse, and a gated feed-forward network."""
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
+from vla_driver.model.attention_pattern import LocalStrided
 from vla_driver.model.config import LanguageConfig
 from vla_driver.model.layers.attention import attention, split_heads
 from vla_driver.model.layers.experts import ExpertsFeedForward
 from vla_driver.model.layers.feed_forward import SwiGlu
+from vla_driver.model.layers.flex_attention import sparse_attention
 from vla_driver.model.layers.norms import RMSNorm
 
 
 class LanguageLayer(nn.Module):
-    """Pre-norm attention and SwiGLU, or experts; also returns its keys and values for the cache."""
+    """Pre-norm attention and SwiGLU, or experts; also returns its keys and values for the cache.
 
-    def __init__(self, config: LanguageConfig, *, experts: bool = False):
+    attention: who sees whom, 'full' or 'local_strided' (`sparse_attention.py`).  Sparse it is among the tokens that a
+    layer transforms; whoever reads its keys and values from outside, or is among the `last`, sees all of them.
+    """
+
+    def __init__(self, config: LanguageConfig, attention: str = 'full', *, experts: bool = False):
         """experts: whether a mixture of them takes the place of the one feed-forward network."""
         super().__init__()
+        self.sparse, self.window, self.unit = attention != 'full', config.attention_window, config.attention_unit
         d = config.hidden_size
         self.heads, self.kv_heads = config.num_attention_heads, config.num_key_value_heads
         head_dim = d // self.heads
@@ -55,7 +63,28 @@ class LanguageLayer(nn.Module):
         keys, values = (split_heads(part, self.kv_heads) for part in self.kv(normed).chunk(2, dim=-1))
         if last is not None:
             x, normed = x[:, -last:], normed[:, -last:]
-        return x + self.out(attention(split_heads(self.q(normed), self.heads), keys, values)), keys, values
+        queries = split_heads(self.q(normed), self.heads)
+        if self.sparse and last is None:
+            pattern = LocalStrided.of(x.shape[1], self.window, self.unit)
+            return x + self.out(sparse_attention(queries, keys, values, pattern)), keys, values
+        return x + self.out(attention(queries, keys, values)), keys, values
+
+    def extend(self, x: Tensor, keys: Tensor, values: Tensor, apart: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Transform tokens x [B, W, D] that follow others; return them with their own keys and values.
+
+        keys, values [B, Hkv, S, head_dim]: of the others at this depth; apart [B, W, S + W] bool: true where a token
+        does not see another.
+        """
+        normed = self.norm1(x)
+        own_keys, own_values = (split_heads(part, self.kv_heads) for part in self.kv(normed).chunk(2, dim=-1))
+        mixed = attention(
+            split_heads(self.q(normed), self.heads),
+            torch.cat([keys.to(own_keys.dtype), own_keys], dim=2),
+            torch.cat([values.to(own_values.dtype), own_values], dim=2),
+            apart,
+        )
+        x = x + self.out(mixed)
+        return x + self.mlp(self.norm2(x)), own_keys, own_values
 
     def queries(self, x: Tensor) -> Tensor:
         """Return the queries [B, H, T, head_dim] of the inputs x [B, T, D] of some tokens."""

@@ -155,7 +155,8 @@ class ExpertsFeedForward(nn.Module):
 
     def _remember(self, routing: Routing, shape: torch.Size) -> None:
         self._last = Routing(routing.index, routing.weight.detach(), routing.scores.detach())
-        if not self.training:
+        # A frozen router is not to be balanced: whoever freezes it wants it to stay as it is.
+        if not self.training or not self.router.weight.requires_grad:
             return
         counts = routing.counts()
         self.counts = counts if self.counts is None else self.counts + counts

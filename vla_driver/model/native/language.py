@@ -3,7 +3,8 @@
 """The language model: reads [visual | memory | view | ego | navigation | scene queries] once into a Prefix.
 
 None of these tokens is text and none has an order of its own (the visual ones carry their rays), so the
-prefix attends bidirectionally and without rotary positions.
+prefix attends bidirectionally and without rotary positions.  `LanguageConfig.attention` chooses for each layer whether
+its tokens see all others or a sparse pattern of them; who reads the cached prefix sees all of it.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ class LanguageModel(nn.Module):
         super().__init__()
         routed = config.routed_layers
         self.layers = nn.ModuleList(
-            LanguageLayer(config, experts=number in routed) for number in range(config.num_hidden_layers)
+            LanguageLayer(config, kind, experts=number in routed)
+            for number, kind in enumerate(config.attention_of_layers)
         )
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
 

@@ -5,8 +5,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+
+import numpy as np
 
 from vla_driver.settings.scenario import ScenarioParameters
 from vla_driver.sim.world.towns import TOWNS, town_path
@@ -33,15 +35,47 @@ class Scenario:
         return town_path(self.town)
 
 
-def scenarios(split: str, count: int, seed: int = 0, length_m: float = _LENGTH_M) -> list[Scenario]:
-    """Return `count` scenarios of a split, its towns in turn; the same arguments give the same drives."""
+def scenarios(
+    split: str, count: int, seed: int = 0, length_m: float = _LENGTH_M, networks: Path | None = None
+) -> list[Scenario]:
+    """Return `count` scenarios of a split, its towns in turn; the same arguments give the same drives.
+
+    networks: a folder of SUMO networks to take instead of the split's towns.
+    """
     if split not in TOWNS:
         raise InvalidInput(f'split {split!r} is unknown; allowed: {", ".join(TOWNS)}')
     if count < 1:
         raise InvalidInput(f'{count} scenarios asked for, expected at least 1')
-    towns = TOWNS[split]
+    towns = TOWNS[split] if networks is None else _networks(networks)
     first = _SPLIT_SEEDS[split] + 10_000 * seed
     return [Scenario(towns[k % len(towns)], first + k, length_m) for k in range(count)]
+
+
+def _networks(folder: Path) -> list[str]:
+    towns = sorted(str(path) for kind in ('*.net.xml', '*.net.xml.gz') for path in Path(folder).glob(kind))
+    if not towns:
+        raise InvalidInput(
+            f'no networks (*.net.xml, *.net.xml.gz) in {folder}; scripts/make_training_towns.py makes some'
+        )
+    return towns
+
+
+def with_traffic(
+    drives: Sequence[Scenario], density_per_km: tuple[float, float], people_per_km: tuple[float, float]
+) -> list[Scenario]:
+    """Return the drives, each with traffic of its own, drawn evenly from bounds (from, to) by its seed.
+
+    Raises `InvalidInput` for bounds that are none.
+    """
+    for name, (low, high) in (('density', density_per_km), ('people', people_per_km)):
+        if not 0.0 <= low <= high:
+            raise InvalidInput(f'{name} from {low:g} to {high:g} per km, expected 0 <= from <= to')
+    found = []
+    for drive in drives:
+        rng = np.random.default_rng([drive.seed, 1])
+        density, people = float(rng.uniform(*density_per_km)), float(rng.uniform(*people_per_km))
+        found.append(replace(drive, density_per_km=density, people_per_km=people))
+    return found
 
 
 def custom_scenario(network: Path, routes: Sequence[Path] = (), seed: int = 0, length_m: float = _LENGTH_M) -> Scenario:
