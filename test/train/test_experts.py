@@ -150,3 +150,12 @@ def test_a_run_logs_loads_and_is_resumed(
 def test_wrong_entries_are_refused(entries: dict[str, Any], message: str) -> None:
     with pytest.raises(InvalidInput, match=message):
         LanguageConfig(**EXPERTS | entries)
+
+
+def test_a_frozen_router_stays_as_it_is(experts_model: VlaModel) -> None:
+    language = experts_model.language.train().requires_grad_(False)
+    layer = next(iter(expert_layers(language).values()))
+    language.prefill(torch.randn(2, 9, 32, requires_grad=True), 3)
+    assert not layer.take_losses()
+    ExpertBalance(language, 0.01).move()
+    assert not layer.router.bias.any()
