@@ -190,7 +190,7 @@ def measure(model: VlaModel, batches: Iterable[ClipBatch]) -> tuple[dict[str, fl
 
     loss: the weighted sum of the losses that every model has, without the balance loss.
     """
-    rows, sizes, meter = [], [], LoadMeter(model)
+    rows, sizes, meter = [], [], LoadMeter(model.language)
     for number, batch in enumerate(batches):
         torch.manual_seed(number)  # the noise that the flow starts from
         found = validate(model, [batch])

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from vla_driver.model.config import VlaConfig
-from vla_driver.model.layers.experts import expert_layers
 from vla_driver.model.layers.rays import RayFunction
 from vla_driver.model.native.inputs import InputBuilder
 from vla_driver.model.native.intent import indecision
@@ -95,12 +94,7 @@ class NativePolicy(Prunable):
     @property
     def last_load(self) -> dict[int, FloatArray]:
         """Of the last tick: language layer -> load of each of its experts [N], 1 for an even one; {} without any."""
-        loads = {}
-        for number, layer in enumerate(self.model.language.layers):
-            routing = next((part.last_routing for part in expert_layers(layer).values()), None)
-            if routing is not None:
-                loads[number] = routing.load().cpu().numpy()
-        return loads
+        return {number: routing.load().cpu().numpy() for number, routing in self.model.language.routings.items()}
 
     def reset(self) -> None:
         """Forget earlier ticks."""

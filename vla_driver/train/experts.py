@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from vla_driver.model.layers.experts import ExpertsFeedForward, expert_layers
 from vla_driver.model.layers.routing import bias_change, load_figures
+from vla_driver.model.native.language import LanguageModel
 
 #: In a log: the load of an expert, by layer and number.
 _LOAD: Final = re.compile(r'load_\d+_\d+')
@@ -106,18 +107,17 @@ def logged_loads(entries: Sequence[Mapping[str, Any]]) -> tuple[list[int], dict[
 
 
 class LoadMeter:
-    """Counts, over passes in evaluation, which experts of a model were asked: `count` after each, then `figures`."""
+    """Counts, over prefixes, which experts of a language model read them: `count` after each, then `figures`."""
 
-    def __init__(self, model: nn.Module) -> None:
-        self._layers = expert_layers(model)
+    def __init__(self, language: LanguageModel) -> None:
+        self._language = language
         self.counts: dict[str, Tensor] = {}
 
     def count(self) -> None:
-        """Count the model's last pass in."""
-        for name, layer in self._layers.items():
-            if layer.last_routing is not None:
-                counts = layer.last_routing.counts()
-                self.counts[name] = self.counts[name] + counts if name in self.counts else counts
+        """Count the last prefix in."""
+        for number, routing in self._language.routings.items():
+            counts, name = routing.counts(), str(number)
+            self.counts[name] = self.counts[name] + counts if name in self.counts else counts
 
     def figures(self) -> dict[str, float]:
         """Return what `load_report` says of all that was counted; nothing without experts."""
