@@ -90,6 +90,11 @@ class NativePolicy(Prunable):
             completes=True,
         )
 
+    @property
+    def last_load(self) -> dict[int, FloatArray]:
+        """Of the last tick: language layer -> load of each of its experts [N], 1 for an even one; {} without any."""
+        return {number: routing.load().cpu().numpy() for number, routing in self.model.language.routings.items()}
+
     def reset(self) -> None:
         """Forget earlier ticks."""
         self._memory.reset()

@@ -12,6 +12,7 @@ from collections.abc import Generator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.distributed
 import torch.multiprocessing
@@ -28,9 +29,11 @@ from vla_driver.model.native.vla import VlaModel
 from vla_driver.model.pruning.base import Pruner
 from vla_driver.model.pruning.registry import make_pruner
 from vla_driver.model.tokens import ClipBatch
+from vla_driver.show.experts import draw_training_loads, save_png
 from vla_driver.train.anchors import fit_anchors
 from vla_driver.train.architecture import grown, read_architecture
 from vla_driver.train.checks import check_new_run, check_positive
+from vla_driver.train.experts import logged_loads
 from vla_driver.train.loop import Counting, train
 from vla_driver.train.policy_trainer import PolicyConfig, PolicyTrainer
 from vla_driver.train.record import append_log, computed_on, read_log
@@ -202,6 +205,7 @@ def _train(run: PolicyRun, rank: int) -> dict[str, float]:
     )
     if model.config.words_config.grammar and validation is not None and config.stage in ('policy', 'words', 'all'):
         _calibrate(run, trainer.averaged, validation)
+    _draw_loads(run.out)
     return figures
 
 
@@ -212,6 +216,14 @@ def _calibrate(run: PolicyRun, model: VlaModel, validation: ClipDataset) -> None
     if temperature is not None:
         model.config.words_config.temperature = temperature
         model.config.save_pretrained(run.out)
+
+
+def _draw_loads(folder: Path) -> None:
+    """Draw who was asked among the experts, over the steps, into the run's folder; nothing without experts."""
+    steps, loads = logged_loads(read_log(folder, 'train'))
+    if steps:
+        picture = draw_training_loads(steps, {name: np.array(load) for name, load in loads.items()})
+        save_png(folder / 'experts.png', picture)
 
 
 def _make_model(run: PolicyRun) -> VlaModel:

@@ -27,6 +27,7 @@ import torch
 from vla_driver.model.checkpoint import PRUNER_FOLDER, checkpoint_kind, resolve_checkpoint
 from vla_driver.model.config import VlaConfig
 from vla_driver.model.export.check import Run, plan_error_m, run_paths
+from vla_driver.model.export.experts import translations
 from vla_driver.model.export.graphs import (
     BlindGraph,
     EarlyGraph,
@@ -47,7 +48,6 @@ from vla_driver.model.export.manifest import MANIFEST, SAMPLE, WEIGHTS, GraphEnt
 from vla_driver.model.export.opened import OF_KEPT
 from vla_driver.model.export.sample import Arrays, sample_index, sample_rays, sample_ticks
 from vla_driver.model.export.session import COMPILED, CPU_EP, Wanted, open_graph
-from vla_driver.model.layers.experts import expert_layers
 from vla_driver.model.native.loading import load_model
 from vla_driver.model.native.vla import VlaModel
 from vla_driver.model.pruning.registry import early_folder
@@ -83,8 +83,6 @@ def export_checkpoint(
     target = Path(out) if out is not None else folder / 'graphs'
     _refuse_other_folders(target)
     model = load_model(folder, auxiliary=False).requires_grad_(False)
-    for mixture in expert_layers(model).values():
-        mixture.experts.backend = 'dense'  # of static shapes
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         _sweep(target.parent)
@@ -210,6 +208,7 @@ def _to_onnx(graph: Graph, model: VlaModel) -> Any:
             dynamic_shapes=(shapes,) if any(shapes) else None,
             external_data=False,
             verbose=False,
+            custom_translation_table=translations(),
             optimize=False,  # a third of the time; runtimes do it again, and no slower
         )
         assert program is not None
