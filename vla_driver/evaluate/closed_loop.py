@@ -9,6 +9,7 @@ that is reset), so figures do not depend on `jobs`.
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -59,6 +60,7 @@ class Job:
     engine: str = 'auto'
     slow: SlowArm | None = None
     guidance: float = 1.0
+    max_seconds: float = math.inf
     guarding: GuardingParameters | None = None
 
 
@@ -100,7 +102,14 @@ def run_job(job: Job) -> Row:
             torch.set_num_threads(1)
             torch.manual_seed(0)
         ready = time.perf_counter()
-        result, statistics = drive_route(simulation, policy, plan_hz=job.plan_hz, slow=slow, guarding=job.guarding)
+        result, statistics = drive_route(
+            simulation,
+            policy,
+            plan_hz=job.plan_hz,
+            max_seconds=job.max_seconds,
+            slow=slow,
+            guarding=job.guarding,
+        )
     return {
         'index': job.index,
         **result.as_dict(),
@@ -129,27 +138,36 @@ def run_scenarios(
     engine: str = 'auto',
     slow: SlowArm | None = None,
     guidance: float = 1.0,
+    max_seconds: float = math.inf,
     guarding: GuardingParameters | None = None,
     on_row: Callable[[Row], None] | None = None,
 ) -> list[Row]:
     """Drive every scenario in `jobs` worker processes and return the rows in the scenarios' order.
 
     device, engine: where the model runs and what computes it (`load_policy`); every row names what did, at one thread.
-    slow: who speaks to the policy beside each drive; guidance: how strongly it heeds that; guarding: what is done to
-    its plans before they are driven.
+    slow: who speaks to the policy beside each drive; guidance: how strongly it heeds that; max_seconds: of simulated
+    time, after which a drive ends undecided; guarding: what is done to its plans before they are driven.
     on_row: called with each row as it arrives, in any order.
     Raises WorkerError naming the scenario if one could not be driven: a figure over the rest would hide the failure.
     """
     ticks_per_plan(plan_hz)
     checkpoint = require_checkpoint(policy, model)
-    if jobs < 1:
-        raise InvalidInput(f'jobs is {jobs}, expected at least 1')
-    if not scenarios:
-        raise InvalidInput('no scenarios to drive, expected at least one')
     work = [
-        Job(k, scenario, policy, checkpoint, plan_hz, pruning, device, engine, slow, guidance, guarding)
+        Job(k, scenario, policy, checkpoint, plan_hz, pruning, device, engine, slow, guidance, max_seconds, guarding)
         for k, scenario in enumerate(scenarios)
     ]
+    return run_jobs(work, jobs, on_row)
+
+
+def run_jobs(work: Sequence[Job], jobs: int, on_row: Callable[[Row], None] | None = None) -> list[Row]:
+    """Drive routes, numbered from 0 on, in `jobs` worker processes and return their rows in order.
+
+    Raises WorkerError naming the scenario if one could not be driven: a figure over the rest would hide the failure.
+    """
+    if jobs < 1:
+        raise InvalidInput(f'jobs is {jobs}, expected at least 1')
+    if not work:
+        raise InvalidInput('no scenarios to drive, expected at least one')
     rows: dict[int, Row] = {}
     answers = run_isolated(run_job, work, jobs=jobs, environment=share_cores(jobs), per_process=ROUTES_PER_PROCESS)
     for index, row in answers:

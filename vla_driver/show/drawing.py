@@ -29,6 +29,7 @@ EXPERT_COLOUR: Final[Colour] = (255, 206, 84)
 AGENT_COLOUR: Final[Colour] = (122, 156, 214)
 PERSON_COLOUR: Final[Colour] = (238, 130, 170)
 TARGET_COLOUR: Final[Colour] = (200, 150, 255)
+HAZARD_COLOUR: Final[Colour] = (255, 150, 40)
 _BACKGROUND: Final[Colour] = (17, 22, 29)
 _GRID: Final[Colour] = (38, 46, 57)
 _TEXT: Final[Colour] = (222, 228, 235)
@@ -43,13 +44,15 @@ class Scene:
     """What a picture shows beside the plan; all in base_link at the plan's t0.
 
     agents [N, 5]: x, y, yaw, length, width; driven_m, expert_m [M, 2]: where the car went, what the expert
-    wanted; targets_m [2, 2]: the navigation's target points; lines: text under the bird's-eye view.
+    wanted; targets_m [2, 2]: the navigation's target points; hazards_m [H, 2]: what the slow half reacts to;
+    lines: text under the bird's-eye view.
     """
 
     agents: FloatArray = field(default_factory=lambda: np.zeros((0, 5)))
     driven_m: FloatArray = field(default_factory=lambda: np.zeros((0, 2)))
     expert_m: FloatArray = field(default_factory=lambda: np.zeros((0, 2)))
     targets_m: FloatArray = field(default_factory=lambda: np.zeros((0, 2)))
+    hazards_m: FloatArray = field(default_factory=lambda: np.zeros((0, 2)))
     lines: Sequence[str] = ()
 
 
@@ -199,6 +202,8 @@ def birds_eye(plan: Plan | None, scene: Scene, size: tuple[int, int] = (512, 772
         _target(sheet, pixels(target[None])[0], centre, k)
     if plan is not None:
         _plan_from_above(sheet, plan, pixels)
+    for place in pixels(scene.hazards_m):
+        cv2.circle(sheet, _point(place), round(1.6 * scale), HAZARD_COLOUR, max(2, round(3 * text)), cv2.LINE_AA)
     # Thin and on top: where the plan is right, both lines lie inside its band.
     for points, colour in ((scene.driven_m, DRIVEN_COLOUR), (scene.expert_m, EXPERT_COLOUR)):
         if len(points) > 1:

@@ -20,6 +20,7 @@ from vla_driver.observation.ready import Observed
 from vla_driver.planning.collision import CollisionLimits
 from vla_driver.planning.continuity import jump_m
 from vla_driver.planning.control import ControlCommand, TrajectoryController
+from vla_driver.planning.intent import PresentIntent
 from vla_driver.planning.tick import Planner, TickLimits
 from vla_driver.settings.guarding import GuardingParameters
 from vla_driver.sim.slow_half import SlowHalf
@@ -37,12 +38,13 @@ JUMP_S: Final = 1.0
 
 @dataclass(frozen=True)
 class Tick:
-    """One control tick, for whoever watches.  `observation` is None between two plans."""
+    """One control tick, for whoever watches.  `observation` is None between two plans; told: the plan's intent."""
 
     time_s: float
     plan: Plan
     command: ControlCommand
     observation: Observation | None
+    told: PresentIntent | None = None
 
 
 @dataclass
@@ -154,6 +156,7 @@ def drive_route(
     controller = TrajectoryController()
     seen = RolloutStatistics()
     plan: Plan | None = None
+    told: PresentIntent | None = None
     before: Plan | None = None
     tick = 0
     while not simulation.done and simulation.time_s < max_seconds:
@@ -166,7 +169,8 @@ def drive_route(
                 for intent in slow.hear(observation):
                     planner.intents.put(intent)
                 clock = _Clock()  # it would think in a process of its own
-            plan = planner.answer(Observed(observation)).plan
+            answered = planner.answer(Observed(observation))
+            plan, told = answered.plan, answered.intent
             assert plan is not None  # an observation has odometry, and the world waits
             clock.lap(seen.plan_ms)
             seen.note(plan, before)
@@ -174,7 +178,7 @@ def drive_route(
         assert plan is not None  # the first tick plans
         command = controller.command(plan, simulation.ego, simulation.time_s)
         if on_tick is not None:
-            on_tick(Tick(simulation.time_s, plan, command, observation))
+            on_tick(Tick(simulation.time_s, plan, command, observation, told))
         clock.lap(seen.control_ms)
         simulation.step(command)
         clock.lap(seen.step_ms)
