@@ -23,6 +23,8 @@ from vla_driver.model.native.agent_motion import drive
 from vla_driver.model.native.agents import AgentStates
 from vla_driver.model.tokens import AgentLabels
 
+#: Who is nearer than this is counted once more apart: range is hard to see, and grows harder with distance.
+NEAR_M: Final = 20.0
 #: Farther from the truth, a forecast is of somebody else.
 GATE_M: Final = 4.0
 #: As in Argoverse 2 (arXiv 2301.00493).
@@ -39,7 +41,7 @@ class ForecastFigures:
     def __init__(self, dt_s: float, existence: float, pixels: float) -> None:
         """existence: from which probability on somebody counts as forecast; pixels: from which size on as seen."""
         self._dt_s, self._existence, self._pixels = dt_s, existence, pixels
-        self._seen = self._found = self._said = self._true_alarms = 0
+        self._seen = self._found = self._said = self._true_alarms = self._near = self._near_found = 0
         self._moving: list[bool] = []
         self._state: dict[str, list[float]] = {'place_m': [], 'speed_mps': [], 'yaw_deg': [], 'kind': []}
         self._errors: dict[str, dict[str, list[float]]] = {}
@@ -55,6 +57,8 @@ class ForecastFigures:
             said = (existence[row] >= self._existence).nonzero()[:, 0]
             there, anybody = seen[row].nonzero()[:, 0], labels.present[row].nonzero()[:, 0]
             self._seen, self._said = self._seen + len(there), self._said + len(said)
+            near_by = labels.pose[row, :, :2].norm(dim=-1) < NEAR_M
+            self._near += int(near_by[there].sum())
             if len(said) and len(anybody):
                 # Somebody whom cameras hardly show is no false alarm.
                 self._true_alarms += int((distance[row][said][:, anybody].amin(dim=1) <= GATE_M).sum())
@@ -65,6 +69,7 @@ class ForecastFigures:
             for i, j in zip(rows, columns, strict=True):
                 if near[i, j] <= GATE_M:
                     self._found += 1
+                    self._near_found += int(near_by[there[j]])
                     self._judge(row, int(said[i]), int(there[j]), states, controls, labels)
 
     def _judge(
@@ -104,6 +109,8 @@ class ForecastFigures:
         answer: dict[str, Any] = {
             'seen': self._seen,
             'found_share': self._found / max(1, self._seen),
+            'seen_near': self._near,
+            'found_share_near': self._near_found / max(1, self._near),
             'forecast': self._said,
             'true_share': self._true_alarms / max(1, self._said),
             'state': {name: float(np.mean(values)) for name, values in self._state.items() if values},

@@ -237,7 +237,7 @@ class ActionConfig(PretrainedConfig):
     #: Waypoints that one token of an other stands for; divides the horizon.
     agent_stride: int = 4
     #: Pixels, in the picture that shows it largest, from which on training counts an other as seen.
-    agent_pixels: float = 16.0
+    agent_pixels: float = 48.0
     #: Who is less likely to be there than this is not forecast.
     agent_existence: float = 0.3
     #: Others' accelerations and curvatures: standard deviations, those of the noise at the start, sharpest bend of

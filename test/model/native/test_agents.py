@@ -176,6 +176,7 @@ def test_drives_that_did_not_record_others_teach_nothing_of_them(
 ) -> None:
     out = model(clip_batch(model.config))
     assert {name: float(out.losses[name]) for name in LOSS_WEIGHTS if name.startswith('agent_')} == {
+        'agent_tokens': 0.0,
         'agent_found': 0.0,
         'agent_state': 0.0,
         'agent_flow': 0.0,

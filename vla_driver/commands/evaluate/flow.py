@@ -93,6 +93,7 @@ def _print(found: Mapping[str, Any]) -> None:
         return
     print(
         f'others: {others["found_share"]:.0%} of {others["seen"]} that cameras show are found, '
+        f'{others["found_share_near"]:.0%} of the {others["seen_near"]} within 20 m; '
         f'{others["true_share"]:.0%} of {others["forecast"]} forecasts are of somebody; '
         + ', '.join(f'{name} {value:.2f}' for name, value in others['state'].items())
     )

@@ -44,6 +44,7 @@ LOSS_WEIGHTS = {
     'words': 0.3,
     'drafts': 0.1,
     'gate': 0.1,
+    'agent_tokens': 0.5,
     'agent_found': 0.5,
     'agent_state': 0.3,
     'agent_flow': 0.5,
@@ -147,6 +148,9 @@ def losses_of(
         controls, speed = batch.labels.controls, batch.inputs.speed_mps
         losses |= model.reflexes.losses(reflex, model.flow.normalise(controls)[..., 1])
         losses |= model.flow.losses(hidden, controls, speed, reflex, batch.labels.agents)
+        if model.config.action_config.num_agents:
+            least = model.config.action_config.agent_pixels
+            losses |= model.action.sight.losses(prefix.sight, batch.labels.agents, least)
         if model.config.auxiliary:
             losses |= model.plan_head.losses(model.flow.split(hidden)[0], model.flow, controls, speed)
     losses |= _balance(model)
