@@ -49,8 +49,9 @@ MEANINGS: Final[Mapping[str, str]] = {
     'turn_command': 'what the navigation says about the next junction; at every tick, on change or once',
     'plan': 'the planned trajectory, where it comes from and how long each stage took',
     'path': 'the positions of the plan, for tools that know standard types only',
-    'markers': 'the plan as a line, the kept tokens as dots on the road, and what the reasoner said as words beside '
-    'the path, for RViz and Foxglove',
+    'agents': 'where the others will be, as far as the policy says; while somebody listens',
+    'markers': "the plan as a line, the others' futures as boxes and lines, the kept tokens as dots on the road, and "
+    'what the reasoner said as words beside the path, for RViz and Foxglove',
     'tokens': 'which visual tokens were kept; only while tokens are pruned and somebody listens',
     'intent': 'what to do next and why, for how long that counts; the planner listens where its model heeds one',
     'reasoning': 'the same in words',

@@ -34,6 +34,7 @@ from vla_driver.commands.reasoner_arguments import add_reasoner_arguments, reaso
 from vla_driver.commands.scenario import add_scenario_arguments, scenario_of
 from vla_driver.policies.reasoners import load_reasoner
 from vla_driver.policies.registry import POLICY_NAMES, checkpoint_of, make_policy, merged_adapter
+from vla_driver.settings.guarding import GUARDING, GuardingParameters
 from vla_driver.settings.options import add_options
 from vla_driver.settings.planner import PlannerParameters
 from vla_driver.settings.policy import PolicyParameters
@@ -52,6 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_policy_arguments(parser, POLICY_NAMES)
     add_options(parser, PolicyParameters, 'engine', 'threads')
     add_options(parser, PlannerParameters, 'guidance')
+    add_options(parser, GuardingParameters, *GUARDING)
     add_pruning_arguments(parser)
     add_reasoner_arguments(parser)
     add_scenario_arguments(parser, 'test')
@@ -129,6 +131,7 @@ def _drive(args: argparse.Namespace, reasoner: str | None) -> dict[str, Any]:
                     max_seconds=args.max_seconds or math.inf,
                     on_tick=watch,
                     slow=slow,
+                    guarding=GuardingParameters(**{name: getattr(args, name) for name in GUARDING}),
                 )
             finally:
                 if film is not None:

@@ -22,6 +22,7 @@ from vla_driver.evaluate.fast_slow.arms import SlowArm
 from vla_driver.evaluate.statistics import mean_ci, ratio_ci, wilson_ci
 from vla_driver.policies.pruning_settings import PruningSettings
 from vla_driver.policies.registry import make_policy, require_checkpoint
+from vla_driver.settings.guarding import GuardingParameters
 from vla_driver.sim.rollout import drive_route, ticks_per_plan
 from vla_driver.sim.workers import run_isolated, share_cores
 from vla_driver.types import EngineReport, InvalidInput, Policy
@@ -37,6 +38,7 @@ _MEANS: Final[Mapping[str, Callable[[Row], float]]] = {
     'red_light_rate': lambda row: float(row['red_lights'] > 0),
     'timeout_rate': lambda row: float(row['timed_out']),
     'comfort': lambda row: row['comfort'],
+    'plan_jump_m': lambda row: row.get('plan_jump_m', 0.0),
 }
 
 
@@ -59,6 +61,7 @@ class Job:
     slow: SlowArm | None = None
     guidance: float = 1.0
     max_seconds: float = math.inf
+    guarding: GuardingParameters | None = None
 
 
 #: What this worker drives with: the part of a `Job` that says it, and the policy.
@@ -67,7 +70,7 @@ _loaded: list[tuple[Job, Policy]] = []
 
 def _policy(job: Job, expert: Callable[[], Policy]) -> Policy:
     """Return the job's policy, the one of this process's last job where a checkpoint would be loaded again."""
-    same = replace(job, index=0, scenario=None, slow=None)
+    same = replace(job, index=0, scenario=None, slow=None, guarding=None)
     if _loaded and _loaded[0][0] == same:
         return _loaded[0][1]
     policy = make_policy(
@@ -100,7 +103,12 @@ def run_job(job: Job) -> Row:
             torch.manual_seed(0)
         ready = time.perf_counter()
         result, statistics = drive_route(
-            simulation, policy, plan_hz=job.plan_hz, max_seconds=job.max_seconds, slow=slow
+            simulation,
+            policy,
+            plan_hz=job.plan_hz,
+            max_seconds=job.max_seconds,
+            slow=slow,
+            guarding=job.guarding,
         )
     return {
         'index': job.index,
@@ -112,6 +120,7 @@ def run_job(job: Job) -> Row:
         'plan_ms': statistics.medians_ms()['plan'],
         'engine': asdict(policy.engine),
         'words': statistics.words(),
+        'plan_jump_m': float(np.mean(statistics.jumps_m)) if statistics.jumps_m else 0.0,
         'start_s': ready - started,
         'wall_s': time.perf_counter() - started,
     }
@@ -130,20 +139,21 @@ def run_scenarios(
     slow: SlowArm | None = None,
     guidance: float = 1.0,
     max_seconds: float = math.inf,
+    guarding: GuardingParameters | None = None,
     on_row: Callable[[Row], None] | None = None,
 ) -> list[Row]:
     """Drive every scenario in `jobs` worker processes and return the rows in the scenarios' order.
 
     device, engine: where the model runs and what computes it (`load_policy`); every row names what did, at one thread.
-    slow: who speaks to the policy beside each drive; guidance: how strongly it heeds that.  max_seconds: of simulated
-    time, after which a drive ends undecided.
+    slow: who speaks to the policy beside each drive; guidance: how strongly it heeds that; max_seconds: of simulated
+    time, after which a drive ends undecided; guarding: what is done to its plans before they are driven.
     on_row: called with each row as it arrives, in any order.
     Raises WorkerError naming the scenario if one could not be driven: a figure over the rest would hide the failure.
     """
     ticks_per_plan(plan_hz)
     checkpoint = require_checkpoint(policy, model)
     work = [
-        Job(k, scenario, policy, checkpoint, plan_hz, pruning, device, engine, slow, guidance, max_seconds)
+        Job(k, scenario, policy, checkpoint, plan_hz, pruning, device, engine, slow, guidance, max_seconds, guarding)
         for k, scenario in enumerate(scenarios)
     ]
     return run_jobs(work, jobs, on_row)
@@ -170,7 +180,8 @@ def run_jobs(work: Sequence[Job], jobs: int, on_row: Callable[[Row], None] | Non
 def summarise(rows: Sequence[Row]) -> dict[str, Any]:
     """Return the figures of an evaluation with their 95 % bootstrap intervals (routes drawn whole).
 
-    off_road_rate, red_light_rate, timeout_rate: share of routes with at least one such event;
+    off_road_rate, red_light_rate, timeout_rate: share of routes with at least one such event; plan_jump_m: how far
+    apart consecutive plans are at the same times, over the next second;
     collisions_per_km: all collisions over all kilometres.
     """
     if not rows:

@@ -313,7 +313,10 @@ def _tables(result: Mapping[str, Any], inputs: Mapping[str, Any] | None) -> dict
 def _notes(*, pruned: bool, told: bool) -> list[str]:
     notes = [
         'The carpet on the road, and the green band seen from above, is the planned path of the next 5 s: green is the '
-        "policy's own plan, orange the previous plan moved on (`shifted_previous`), red a stop (the plan guard's).",
+        "policy's own plan, magenta its own path braked for somebody (`braked`), orange the previous plan moved on "
+        "(`shifted_previous`), red a stop (the last three are the plan guard's).",
+        'Outlines with a line ahead of them are the others that the policy forecasts, and where it says they go; the '
+        'thinner, the less likely they are there.',
         'From above: white line: driven afterwards; yellow: the expert; blue: vehicles; pink: people; violet: the two '
         'target points that navigation gives (an arrow at the edge when they are farther away). The model sees the '
         'pictures, its own motion and these two points with the turn command; it sees neither agents nor map.',

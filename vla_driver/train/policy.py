@@ -12,6 +12,7 @@ from collections.abc import Generator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.distributed
 import torch.multiprocessing
@@ -28,18 +29,23 @@ from vla_driver.model.native.vla import VlaModel
 from vla_driver.model.pruning.base import Pruner
 from vla_driver.model.pruning.registry import make_pruner
 from vla_driver.model.tokens import ClipBatch
+from vla_driver.show.experts import draw_training_loads, save_png
 from vla_driver.train.anchors import fit_anchors
 from vla_driver.train.architecture import grown, read_architecture
 from vla_driver.train.checks import check_new_run, check_positive
+from vla_driver.train.experts import logged_loads
 from vla_driver.train.loop import Counting, train
 from vla_driver.train.policy_trainer import PolicyConfig, PolicyTrainer
 from vla_driver.train.record import append_log, computed_on, read_log
 from vla_driver.train.validation import validate
+from vla_driver.train.words import fit_temperature
 from vla_driver.types import InvalidInput
 
 #: vision: depth, classes and scene only; reflex: what is read off the panorama; policy: no dense labels; words: these
 #: alone, all else staying as it is; all.
 STAGES = ('vision', 'reflex', 'policy', 'words', 'all')
+#: Stages whose steps count who is asked among experts.
+_ASKS_EXPERTS = ('vision', 'policy', 'all')
 _SHOWN = (
     *('ade_1s', 'ade_3s', 'lateral_slope', 'start_recall', 'stop_recall', 'light_accuracy', 'light_error_m'),
     'load_max',
@@ -188,15 +194,36 @@ def _train(run: PolicyRun, rank: int) -> dict[str, float]:
         init=str(run.init or ''),
         settings=asdict(config),
     )
-    return train(
+    figures = train(
         trainer,
         _batches(trainer, dataset),
-        _counting(config, experts=bool(trainer.balance.biases())),
+        _counting(config, experts=bool(trainer.balance.biases()) and config.stage in _ASKS_EXPERTS),
         run.out,
         save_minutes=run.save_minutes,
         validate=lambda: _validate(run, trainer, validation),
         shown=_SHOWN,
     )
+    if model.config.words_config.grammar and validation is not None and config.stage in ('policy', 'words', 'all'):
+        _calibrate(run, trainer.averaged, validation)
+    _draw_loads(run.out)
+    return figures
+
+
+def _calibrate(run: PolicyRun, model: VlaModel, validation: ClipDataset) -> None:
+    """Set how sure the saved model is of its words."""
+    batches = validation.validation_batches(run.config.clips, run.validate_clips)
+    temperature = fit_temperature(model, batches)
+    if temperature is not None:
+        model.config.words_config.temperature = temperature
+        model.config.save_pretrained(run.out)
+
+
+def _draw_loads(folder: Path) -> None:
+    """Draw who was asked among the experts, over the steps, into the run's folder; nothing without experts."""
+    steps, loads = logged_loads(read_log(folder, 'train'))
+    if steps:
+        picture = draw_training_loads(steps, {name: np.array(load) for name, load in loads.items()})
+        save_png(folder / 'experts.png', picture)
 
 
 def _make_model(run: PolicyRun) -> VlaModel:

@@ -20,6 +20,9 @@ from vla_driver.train.experts import ExpertBalance
 from vla_driver.train.optimisation import decay_groups, finish_step, set_rate, stable_factor
 from vla_driver.train.state import load_state, prefixed, restore_optimizer, save_state, tensors_of, under
 
+#: Steps in which the learning rate rises.
+WARM_UP = 100
+
 
 @dataclass(frozen=True)
 class PolicyConfig:
@@ -80,8 +83,11 @@ class PolicyTrainer:
         batch = to_device(on_cpu, self.device)
         # Chance is a function of the step, as the data is: nothing has to be restored to resume exactly.
         torch.manual_seed(_step_seed(self.config.seed, self.step, self.rank))
-        rate = self.config.learning_rate * stable_factor(self.progress, self.step)
+        factor = stable_factor(self.progress, self.step, warmup=WARM_UP)
+        rate = self.config.learning_rate * factor
         set_rate(self.optimizer, rate)
+        # Loads are uneven from the first step on: biases do not wait for the rate to rise.
+        self.balance.factor = stable_factor(self.progress, WARM_UP, warmup=WARM_UP)
         with autocast(self.device):
             out = self.model(batch, stage=self.config.stage)
         out.loss.backward()
