@@ -12,7 +12,7 @@ import copy
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -65,14 +65,14 @@ class PolicyTrainer:
         crew: Crew | None = None,
         sharing: Sharing | None = None,
     ):
-        """Train as one of a crew (None: alone), all of whom start with equal weights; sharing: how they part the work."""
+        """Train as one of a crew (None: alone), all with equal weights at first; sharing: how they part the work."""
         self.config, self.device, self.crew = config, torch.device(device), crew or Crew()
         self.model = model.to(self.device).train()
         # The averaged weights drive; averaging makes up for the noise of small batches.
         self.averaged = copy.deepcopy(self.model).eval().requires_grad_(False)
         self.step, self.elapsed_s = 0, 0.0
         self.balance = ExpertBalance(self.model, model.config.language_config.bias_step)
-        learning = {
+        learning: dict[str, Any] = {
             'learning_rate': config.learning_rate,
             'weight_decay': config.weight_decay,
             'max_norm': config.max_grad_norm,

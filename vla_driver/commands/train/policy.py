@@ -57,8 +57,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         PolicyRun,
         'processes',
         'N',
-        'share the clips of a step among N processes of this machine, through torchrun and DeepSpeed: one for each GPU, '
-        'or on the CPU with one thread each; started by torchrun itself, on several machines, it takes its number',
+        'share the clips of a step among N processes of this machine, through torchrun and DeepSpeed: one for each '
+        'GPU, or on the CPU with one thread each; started by torchrun itself, on several machines, it takes its number',
     )
     add_setting(
         parser,

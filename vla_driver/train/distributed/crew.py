@@ -85,8 +85,8 @@ def crew_size() -> int:
 def meeting(device: str) -> Iterator[Crew]:
     """Join the processes that torchrun started, and yield this one's place among them; leave at the end.
 
-    Over NCCL, each process on the GPU of its place, where `device` is CUDA, else over gloo.  SIGINT and SIGTERM then set
-    `stopping` instead of ending the process in the middle of what all of them do together.
+    Over NCCL, each process on the GPU of its place, where `device` is CUDA, else over gloo.  SIGINT and SIGTERM then
+    set `stopping` instead of ending the process in the middle of what all of them do together.
     Raises `InvalidInput` where this machine has fewer GPUs than processes.
     """
     rank, size, place = (int(os.environ[name]) for name in ('RANK', 'WORLD_SIZE', 'LOCAL_RANK'))

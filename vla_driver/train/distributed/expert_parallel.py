@@ -25,10 +25,10 @@ from vla_driver.types import InvalidInput
 
 
 class ParallelExperts(MoE):  # type: ignore[misc]
-    """This process's share of the experts of one layer, called as the whole `SwiGluExperts` is.
+    """The experts of one layer that one process holds, called as the whole `SwiGluExperts` is.
 
-    It is an `MoE` to DeepSpeed's engine, which by that keeps gradients of experts apart from those of the rest; gate and
-    layer of that class, which know softmax scores and a capacity, are not made.
+    It is an `MoE` to DeepSpeed's engine, which by that keeps gradients of experts apart from those of the rest; gate
+    and layer of that class, which know softmax scores and a capacity, are not made.
     """
 
     def __init__(self, experts: SwiGluExperts, ranks: int):
@@ -61,7 +61,9 @@ class ParallelExperts(MoE):  # type: ignore[misc]
         # They come process by process, from each in the order of the experts.
         owner = torch.arange(self.num_local_experts, device=x.device).repeat(self.ep_size)
         owner = owner.repeat_interleave(plan.local_counts_by_source.flatten().long())
-        own = Routing(owner.unsqueeze(1), came.new_ones(len(came), 1), came.new_zeros(len(came), self.num_local_experts))
+        own = Routing(
+            owner.unsqueeze(1), came.new_ones(len(came), 1), came.new_zeros(len(came), self.num_local_experts)
+        )
         answers = BACKENDS[self.backend](came, own, self.gate_up.to(dtype), self.down.to(dtype))
         back = _AllToAllV.apply(self.group, answers, plan.output_splits, plan.input_splits)
         place = torch.empty_like(order).scatter_(0, order, torch.arange(len(order), device=x.device))

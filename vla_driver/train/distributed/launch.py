@@ -7,9 +7,12 @@ On several machines torchrun is called by hand, on each of them (docs/scaling.md
 
 from __future__ import annotations
 
+import ctypes
 import importlib.util
 import json
+import logging
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -23,14 +26,16 @@ from vla_driver.types import InvalidInput, VlaDriverError
 REQUIREMENT: Final = 'deepspeed==0.19.8'
 #: Where a process leaves the reason why it ended, a folder.
 _REASONS: Final = 'VLA_DRIVER_REASONS'
+#: Of Linux: which signal a process gets when the one that started it has ended (prctl(2)).
+_DEATH_SIGNAL: Final = 1
 
 
 def require_deepspeed() -> None:
     """Raise `InvalidInput` where DeepSpeed is not installed."""
     if importlib.util.find_spec('deepspeed') is None:
         raise InvalidInput(
-            'several processes share a training run through DeepSpeed, which is not installed; install it with '
-            f"`pip install --no-build-isolation '{REQUIREMENT}'` (or vla_driver[distributed]), or leave --processes at 1"
+            'several processes share a training run through DeepSpeed, which is not installed: '
+            f"`pip install '{REQUIREMENT}'`, or leave --processes at 1"
         )
 
 
@@ -69,6 +74,9 @@ def torchrun() -> int:
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
+    # However the one who launched this ends, its processes are not to train on by themselves.
+    ctypes.CDLL(None).prctl(_DEATH_SIGNAL, signal.SIGTERM)
+    logging.getLogger('torch.distributed.elastic').setLevel(logging.CRITICAL)
     try:
         run.main(sys.argv[1:])
     except ChildFailedError as error:

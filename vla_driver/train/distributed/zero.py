@@ -3,15 +3,15 @@
 """Several processes move the weights of one run: DeepSpeed's engine, with ZeRO for what all hold alike.
 
 Every process computes its share of the clips.  Stage 1 of ZeRO (arXiv 1910.02054) parts the optimiser's memory among
-them, stage 2 the gradients as well; experts are parted by expert_parallel.py.  What is saved is whole, and in the form of
-a run of one process, so that any number of processes goes on with it.
+them, stage 2 the gradients as well; experts are parted by expert_parallel.py.  What is saved is whole, and in the form
+of a run of one process, so that any number of processes goes on with it.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -203,28 +203,33 @@ class ZeroEngine:
         tensors |= _whole(prefixed('averaged.', self.averaged), 'averaged.', self._averaged_spread)
         if self._engine is None:
             return tensors | {name: value for name, value in self._restored.items() if name.startswith('optimizer.')}
-        from deepspeed.utils import safe_get_full_optimizer_state
-
-        # Where each parameter's part of the moments is, which DeepSpeed finds out when it is asked.
-        self._engine.optimizer._lazy_init_hp_params_optimizer_state()
-        idle = {name for name, _ in self._idle}
-        steps = self._steps()
-        for name, parameter in self.model.named_parameters():
-            if name in idle:
-                tensors |= {
-                    key: value for key, value in self._restored.items() if _owner(key) == name
-                }
-                continue
-            tensors[f'optimizer.step.{name}'] = steps
+        for name in (name for name, _ in self._idle):
+            tensors |= {key: value for key, value in self._restored.items() if key.split('.', 2)[2] == name}
+        for flat, parts, group in self._flat_groups():
+            state = self.optimizer.state[flat]
             for key in _MOMENTS:
-                own = {f'optimizer.{key}.{name}': safe_get_full_optimizer_state(parameter, key)}
+                gathered = [torch.empty_like(flat) for _ in range(torch.distributed.get_world_size(group))]
+                torch.distributed.all_gather(gathered, state[key], group=group)
+                moments = torch.cat(gathered)
+                own = {
+                    f'optimizer.{key}.{name}': moments.narrow(0, first, parameter.numel()).view_as(parameter).clone()
+                    for name, parameter, first in parts
+                }
                 tensors |= _whole(own, f'optimizer.{key}.', self._spread)
+            tensors |= {f'optimizer.step.{name}': state['step'].detach().clone().cpu() for name, _, _ in parts}
         return tensors
 
-    def _steps(self) -> Tensor:
-        flat = self._engine.optimizer.single_partition_of_fp32_groups[0]
-        step: Tensor = self.optimizer.state[flat]['step'].detach().clone().float().cpu()
-        return step
+    def _flat_groups(self) -> Iterator[tuple[Tensor, list[tuple[str, nn.Parameter, int]], Any]]:
+        """Yield, of every group of the optimiser, this process's part, what the whole is made of, and who shares it.
+
+        The whole is one vector, cut into equal parts: (name, parameter, where it begins).
+        """
+        zero = self._engine.optimizer
+        names = {parameter: name for name, parameter in self.model.named_parameters()}
+        for number, flat in enumerate(zero.single_partition_of_fp32_groups):
+            members = zip(zero.round_robin_bit16_groups[number], zero.round_robin_bit16_offsets[number], strict=True)
+            parts = [(names[parameter], parameter, first) for parameter, first in members]
+            yield flat, parts, zero.real_dp_process_group[number]
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
         """See `Engine`."""
@@ -236,27 +241,20 @@ class ZeroEngine:
         """Give each process its part of what the optimiser remembered."""
         if not self._restored:
             return
-        zero = self._engine.optimizer
-        names = {parameter: name for name, parameter in self.model.named_parameters()}
-        for group, flat in zip(zero.bit16_groups, zero.single_partition_of_fp32_groups, strict=True):
-            moments = {key: torch.zeros_like(flat) for key in _MOMENTS}
-            steps = 0.0
-            for parameter in group:
-                name = names[parameter]
-                if f'optimizer.step.{name}' not in self._restored:
-                    continue  # it had no gradient so far
-                steps = max(steps, float(self._restored[f'optimizer.step.{name}']))
-                mapping = parameter._hp_mapping
-                if mapping is None:
-                    continue  # none of it is this process's
-                here, there = mapping.hp_fragment_address, mapping.lp_fragment_address
-                for key, buffer in moments.items():
-                    value = self._restored[f'optimizer.{key}.{name}']
-                    owner, _, _ = name.rpartition('.')
+        for flat, parts, group in self._flat_groups():
+            known = [part for part in parts if f'optimizer.step.{part[0]}' in self._restored]
+            if not known:
+                continue  # it has had no gradient so far
+            step = max(float(self._restored[f'optimizer.step.{name}']) for name, _, _ in known)
+            state = {'step': torch.tensor(step)}
+            for key in _MOMENTS:
+                whole = flat.new_zeros(len(flat) * torch.distributed.get_world_size(group))
+                for name, parameter, first in known:
+                    value, owner = self._restored[f'optimizer.{key}.{name}'], name.rpartition('.')[0]
                     value = self._spread[owner].part(value) if owner in self._spread else value
-                    source = value.flatten().narrow(0, there.start, there.numel)
-                    buffer.narrow(0, here.start, here.numel).copy_(source)
-            self.optimizer.state[flat] = {'step': torch.tensor(steps)} | moments
+                    whole.narrow(0, first, parameter.numel()).copy_(value.flatten())
+                state[key] = whole.chunk(torch.distributed.get_world_size(group))[group.rank()].clone()
+            self.optimizer.state[flat] = state
 
 
 class _Losses(nn.Module):
@@ -270,15 +268,8 @@ class _Losses(nn.Module):
         return loss
 
 
-def _whole(
-    tensors: dict[str, Tensor], prefix: str, spread: dict[str, ParallelExperts]
-) -> Iterator[tuple[str, Tensor]]:
+def _whole(tensors: dict[str, Tensor], prefix: str, spread: dict[str, ParallelExperts]) -> Iterator[tuple[str, Tensor]]:
     """Yield the tensors by name, those of experts gathered from all who hold some."""
     for name, value in tensors.items():
         owner, _, _ = name.removeprefix(prefix).rpartition('.')
         yield name, spread[owner].whole(value) if owner in spread else value
-
-
-def _owner(key: str) -> str:
-    """Return NAME of 'optimizer.KEY.NAME'."""
-    return key.split('.', 2)[2]
