@@ -1,6 +1,7 @@
 # Copyright 2026 The vla_driver authors
 # SPDX-License-Identifier: Apache-2.0
-"""The driver on a vehicle: planner and controller, fed by somebody else's cameras and odometry.
+"""The driver on a vehicle: planner and controller, fed by somebody else's cameras and odometry; reasoner:=true adds the
+slow half, which says in words what to do next.
 
 Topics are relative to `namespace`, or named by arguments, e.g. for CARLA's bridge (which tells no turns):
     ros2 launch vla_driver driver.launch.py rig:=my_rig.yaml odom_topic:=/carla/hero/odometry \
@@ -10,9 +11,12 @@ Topics are relative to `namespace`, or named by arguments, e.g. for CARLA's brid
 An argument that is not given leaves its parameter as `params_file` or the node itself has it.
 """
 
+from launch.substitutions import LaunchConfiguration
+
 from vla_driver.ros.runs import launching
 from vla_driver.settings.controller import ControllerParameters
 from vla_driver.settings.planner import PlannerParameters
+from vla_driver.settings.reasoner import ReasonerParameters
 
 #: Topics that an argument `<name>_topic` renames.
 INPUTS = {
@@ -27,17 +31,21 @@ OUTPUTS = {
 
 
 def remappings(context):
-    """Return the remappings of both nodes."""
+    """Return the remappings of all nodes."""
     return [*launching.input_remappings(context), *launching.output_remappings(context, OUTPUTS)]
 
 
 def generate_launch_description():
-    """Return planner and controller."""
+    """Return planner and controller, and the reasoner where it is wanted."""
     cameras = 'entries CAMERA=IMAGE_TOPIC, by comma; others are camera/<name>/image'
     switches = ('use_sim_time', 'autostart')
     return launching.description(
         launching.arguments(PlannerParameters),
         launching.arguments(ControllerParameters),
+        launching.argument('reasoner', 'false', 'start the reasoner as well', ['true', 'false']),
+        # Fast and slow are one model, unless somebody wants another one to think.
+        launching.knob_argument(ReasonerParameters, 'checkpoint', LaunchConfiguration('model')),
+        launching.arguments(ReasonerParameters),
         [launching.argument(f'{name}_topic', name, what) for name, what in {**INPUTS, **OUTPUTS}.items()],
         launching.argument('camera_topics', '', cameras),
         launching.argument('topics_file', '', 'a YAML file of all these, such as config/topics/autoware.yaml'),
@@ -45,4 +53,5 @@ def generate_launch_description():
         launching.knob_argument(PlannerParameters, 'autostart'),
         launching.node('planner', also=switches, remappings=remappings),
         launching.node('controller', also=switches, remappings=remappings),
+        launching.node('reasoner', also=switches, remappings=remappings, when='reasoner'),
     )

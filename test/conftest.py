@@ -21,6 +21,7 @@ from vla_driver.model.precision import VARIABLE, precision
 #: Fixtures that several rooms of the tests share.
 pytest_plugins = [
     'fixtures.rigs',  # first: others are made of it
+    'fixtures.agents',
     'fixtures.checkpoints',
     'fixtures.commands',
     'fixtures.episodes',
@@ -33,6 +34,7 @@ pytest_plugins = [
     'fixtures.segmenters',
     'fixtures.tokens',
     'fixtures.training',
+    'fixtures.words',
 ]
 
 SEED = int(os.environ.get('VLA_DRIVER_TEST_SEED', '0'))

@@ -193,12 +193,13 @@ class Navigation:
     """What a driver gets from a navigation device: never a lane's centre line, map or signal state.
 
     target_points_m: [2, 2] the next two sparse route points, x forward and y left of base_link, at
-    least 25 m apart along the route and noisy (as in CARLA's leaderboard).
+    least 25 m apart along the route and noisy (as in CARLA's leaderboard).  route: another number for another route.
     """
 
     command: TurnCommand
     distance_m: float
     target_points_m: FloatArray
+    route: int = 0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, 'command', TurnCommand(self.command))
@@ -296,8 +297,14 @@ class Intent:
             except ValueError:
                 allowed = ', '.join(kind)
                 raise InvalidInput(f'intent: {name} {getattr(self, name)!r}, allowed: {allowed}') from None
-        if not self.ttl_s > 0:
+        if not (self.ttl_s > 0 and math.isfinite(self.ttl_s)):
             raise InvalidInput(f'intent: ttl_s is {self.ttl_s}, expected a positive number')
+        if self.target_speed_mps < 0 or math.isinf(self.target_speed_mps):
+            raise InvalidInput(
+                f'intent: target_speed_mps is {self.target_speed_mps}, expected 0 or more, or NaN for none'
+            )
+        if self.hazard_m < 0 or math.isinf(self.hazard_m):
+            raise InvalidInput(f'intent: hazard_m is {self.hazard_m}, expected 0 or more, or NaN for unknown')
         if not 0.0 <= self.confidence <= 1.0:
             raise InvalidInput(f'intent: confidence is {self.confidence}, expected 0 to 1')
         if self.pose is not None:
@@ -383,10 +390,25 @@ class PlanSource(str, enum.Enum):
     """
 
     POLICY = 'policy'
+    BRAKED = 'braked'
     SHIFTED = 'shifted_previous'
     STOP = 'stop'
 
     __str__ = str.__str__
+
+
+@dataclass(frozen=True)
+class HeededIntent:
+    """What became of an intent in a plan.
+
+    meta_action: what was wanted; age_s: of its pictures; weight: how much it counted, 1 fresh to 0; agreement: how well
+    the plan does what was wanted, 1 to 0 (`planning/agreement.py`).
+    """
+
+    meta_action: MetaAction
+    age_s: float
+    weight: float
+    agreement: float
 
 
 @dataclass(frozen=True)
@@ -396,7 +418,9 @@ class Plan:
     ego: the state the trajectory starts from (so that a follower can move it by odometry);
     ttl_s: the plan must not be acted on later than stamp_s + ttl_s; forecasts: where others will be, as far as the
     policy says;
-    timing_ms: stage -> milliseconds; reason: why this source, empty for an undisturbed policy plan.
+    timing_ms: stage -> milliseconds; reason: why this source, empty for an undisturbed policy plan;
+    uncertainty: 0 to 1, how undecided the policy was between courses of speed, NaN unknown; wants_words: 0 to 1, how
+    much the slow half is worth asking, NaN unknown; heeded: what became of the intent, None where there was none.
     """
 
     stamp_s: float
@@ -408,6 +432,9 @@ class Plan:
     ttl_s: float = 1.0
     timing_ms: Mapping[str, float] = field(default_factory=dict)
     forecasts: tuple[Forecast, ...] = ()
+    uncertainty: float = math.nan
+    wants_words: float = math.nan
+    heeded: HeededIntent | None = None
 
     def __post_init__(self) -> None:
         _finite_number('plan: stamp_s', self.stamp_s)
@@ -426,12 +453,14 @@ class InputNeeds:
 
     cameras: the names of those whose pictures it looks at; None: all of the rig.  image_sizes: camera -> (width,
     height) that it works at: larger pictures are of no use to it; a camera that is not named is taken as it comes.
-    trail_s: how far back it wants to know where the ego was (`Observation.trail`); 0: not at all.
+    trail_s: how far back it wants to know where the ego was (`Observation.trail`); 0: not at all.  intents: whether it
+    can be told an intent.
     """
 
     cameras: tuple[str, ...] | None = None
     image_sizes: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     trail_s: float = 0.0
+    intents: bool = False
 
     @property
     def pictures(self) -> bool:
@@ -549,5 +578,14 @@ class PrunablePolicy(Policy, Protocol):
 class Reasoner(Protocol):
     """The slow path: words to a typed intent."""
 
+    name: str
+
+    @property
+    def needs(self) -> InputNeeds:
+        """What `reason` looks at."""
+
     def reason(self, observation: Observation) -> Intent:
-        """Return the intent for one observation."""
+        """Return the intent for one observation; raises `MalformedAnswer` where what was said is none."""
+
+    def reset(self) -> None:
+        """Forget earlier observations (after a clock jump, or before another route)."""

@@ -20,9 +20,11 @@ from vla_driver.types import (
     PLAN_STEPS,
     CameraSelection,
     EgoState,
+    InputNeeds,
     Intent,
     InvalidInput,
     MalformedAnswer,
+    MetaAction,
     Observation,
     Plan,
     PlanSource,
@@ -97,8 +99,7 @@ def clock(*times_s: float) -> Callable[[], float]:
 def test_a_plan_of_the_policy_may_be_driven(observation_at: Observe) -> None:
     policy = StraightOn()
     assert isinstance(policy, Policy)
-    intent = Intent(3.0, 'stop', 1.0)
-    result = Planner(policy).answer(Observed(observation_at(3.0)), intent=intent)
+    result = Planner(policy).answer(Observed(observation_at(3.0)))
     assert (result.outcome, result.problem, result.error, result.selection) == (Outcome.POLICY, '', None, None)
     assert result.plan is not None and result.proposed is not None
     assert (result.plan.source, result.plan.stamp_s, result.plan.policy) == (PlanSource.POLICY, 3.0, 'straight-on')
@@ -106,7 +107,44 @@ def test_a_plan_of_the_policy_may_be_driven(observation_at: Observe) -> None:
     assert list(result.plan.timing_ms) == ['wait', 'decode', 'thinking', 'total']
     assert result.plan.timing_ms['total'] >= 0.0 and result.proposed_ms > 0.0
     assert result.unseen == ('front',)  # the only camera, without a picture
-    assert policy.intents == [intent]
+    assert policy.intents == [None] and result.intent is None and result.plan.heeded is None
+
+
+class Told(StraightOn):
+    """Can be told an intent."""
+
+    needs = InputNeeds(cameras=(), intents=True)
+
+
+def test_a_policy_is_told_what_the_slow_half_said_while_it_holds(observation_at: Observe) -> None:
+    policy, deaf = Told(), StraightOn()
+    planner = Planner(policy)
+    assert planner.answer(Observed(observation_at(3.0))).intent is None
+    intent = Intent(3.0, MetaAction.STOP, 1.0, np.zeros(3))
+    planner.intents.put(intent)
+    result = planner.answer(Observed(observation_at(3.4)))
+    assert policy.intents == [None, intent]
+    assert result.intent is not None and result.plan is not None and result.plan.heeded is not None
+    heeded = result.plan.heeded
+    assert (heeded.meta_action, heeded.agreement) == (MetaAction.STOP, 0.0)  # it drives on all the same
+    assert (heeded.age_s, heeded.weight) == pytest.approx((0.4, 0.6))
+    # Of a fallback, too, one learns how well it agrees: this one stops.
+    policy.error = InvalidInput('no plan')
+    stopped = Planner(policy)
+    stopped.intents.put(intent)
+    failed = stopped.answer(Observed(observation_at(3.4)))
+    assert failed.outcome is Outcome.FAILED and failed.plan is not None and failed.plan.heeded is not None
+    assert (failed.plan.source, failed.plan.heeded.agreement) == (PlanSource.STOP, 1.0)
+    policy.error = None
+    assert planner.answer(Observed(observation_at(4.0))).intent is None  # its time to live is over
+    assert policy.intents[-1] is None
+    planner.intents.put(intent)
+    planner.answer(dataclasses.replace(Observed(observation_at(3.1)), epoch=1))
+    assert policy.intents[-1] is None  # time has jumped
+    unasked = Planner(deaf)
+    unasked.intents.put(intent)
+    unasked.answer(Observed(observation_at(3.4)))
+    assert deaf.intents == [None]
 
 
 class Broken(Incomplete):

@@ -36,6 +36,7 @@ from vla_driver.types import (
     Intent,
     InvalidInput,
     MalformedAnswer,
+    MetaAction,
     Navigation,
     Observation,
     Policy,
@@ -77,7 +78,7 @@ def test_a_checkpoint_folder_plans_from_six_images(checkpoint: Callable[..., Pat
     again = policy.plan(observe())
     np.testing.assert_array_equal(again.trajectory.positions_m, plan.trajectory.positions_m)
     with pytest.raises(InvalidInput, match='takes none'):
-        policy.plan(observe(), Intent(0.0, 'stop', 1.0))
+        policy.plan(observe(), Intent(0.0, MetaAction.STOP, 1.0))
 
 
 def test_every_kind_of_pruner_plans_and_says_what_it_kept(checkpoint: Callable[..., Path]) -> None:
@@ -166,11 +167,19 @@ def test_a_malformed_answer_is_an_error_and_no_plan(checkpoint: Callable[..., Pa
 def test_the_reasoner_gives_a_typed_intent(checkpoint: Callable[..., Path]) -> None:
     policy: Any = load_policy(checkpoint('qwen2.5', ('<INTENT>', 'slow_down', '</INTENT>')))
     intent = policy.reason(observe(3))
-    assert (intent.stamp_s, intent.name) == (1.5, 'slow_down')
+    assert (intent.stamp_s, intent.meta_action) == (1.5, MetaAction.SLOW_DOWN)
     assert intent.ttl_s > 0
+    np.testing.assert_array_equal(intent.pose, observe(3).ego.pose)
+    assert intent.text == '<INTENT>slow_down</INTENT>'
     unknown: Any = load_policy(checkpoint('qwen2.5', ('<INTENT>', 'fly', '</INTENT>', '.')))
     with pytest.raises(MalformedAnswer, match='unknown_intent'):
         unknown.reason(observe())
+    # A template has its own words for what can be meant.
+    own = dataclasses.replace(load_template(), intents={'fly': MetaAction.SPEED_UP})
+    unknown.template = own
+    assert unknown.reason(observe()).meta_action is MetaAction.SPEED_UP
+    with pytest.raises(InvalidInput, match="'left' means 'turn_left'; allowed: keep"):
+        dataclasses.replace(own, intents={'left': 'turn_left'})  # type: ignore[dict-item]
 
 
 def test_faults_of_a_folder_are_named(checkpoint: Callable[..., Path], edit_json: Callable[..., None]) -> None:

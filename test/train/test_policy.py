@@ -13,12 +13,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from vla_driver.data.clips import ClipDataset, find_episodes, split_episodes
 from vla_driver.model.native.loading import load_model
 from vla_driver.model.native.vla import VlaModel
 from vla_driver.policies.loading import load_policy
+from vla_driver.policies.reasoners import load_reasoner
 from vla_driver.train.anchors import fit_anchors
 from vla_driver.train.distributed.zero import Sharing
 from vla_driver.train.policy import PolicyRun, _shares, run_of, train_policy
@@ -47,7 +48,7 @@ def train(episodes: Path, small_model_file: Path) -> Callable[..., dict[str, flo
             'device': 'cpu',
             'threads': 1,
         }
-        return train_policy(PolicyRun([episodes], out, config, **given | settings))
+        return train_policy(PolicyRun(settings.pop('data', [episodes]), out, config, **given | settings))
 
     return run
 
@@ -238,3 +239,51 @@ def test_a_run_whose_episodes_are_gone_is_not_resumed(train: Any, tmp_path: Path
     (tmp_path / 'run' / 'split.json').write_text(json.dumps(split))
     with pytest.raises(InvalidInput, match=r'1 episodes of the run in .* are gone, the first: .*lost\.npz'):
         train(tmp_path / 'run', steps=2, resume=True)
+
+
+def test_words_are_added_to_a_model_that_has_none(train: Any, tmp_path: Path, small_model_file: Path) -> None:
+    train(tmp_path / 'mute', steps=1)
+    words = tmp_path / 'words.json'
+    words.write_text('{"words_config": {"grammar": 1}}')
+    with pytest.raises(InvalidInput, match='has no words'):
+        load_reasoner(tmp_path / 'mute', device='cpu')
+    given = {'init': str(tmp_path / 'mute'), 'small': False, 'architecture': words, 'learning_rate': 1e-6}
+    figures = train(tmp_path / 'speaks', steps=1, **given)
+    assert {'loss_words', 'loss_drafts', 'loss_gate'} <= figures.keys()
+    before, after = load_model(tmp_path / 'mute'), load_model(tmp_path / 'speaks')
+    torch.testing.assert_close(after.language.norm.weight, before.language.norm.weight, atol=1e-4, rtol=0)
+    assert after.config.action_config.control_std == before.config.action_config.control_std
+    assert load_reasoner(tmp_path / 'speaks', device='cpu').engine.engine == 'torch'
+    # What a run has begun with, it is continued with; the other way, words cannot be half there.
+    train(tmp_path / 'speaks', steps=2, resume=True, small=False, learning_rate=1e-6)
+    weights = load_file(tmp_path / 'speaks' / 'model.safetensors')
+    save_file({k: v for k, v in weights.items() if k != 'words.norm.weight'}, tmp_path / 'speaks' / 'model.safetensors')
+    with pytest.raises(InvalidInput, match='1 weights are missing'):
+        load_model(tmp_path / 'speaks', auxiliary=True)
+    words.write_text('[1]')
+    with pytest.raises(InvalidInput, match='holds list, expected an object'):
+        train(tmp_path / 'other', steps=1, **given)
+
+
+def test_words_alone_leave_driving_bit_by_bit(
+    train: Any, tmp_path: Path, small_model_file: Path, reasoned_episodes: Path
+) -> None:
+    train(tmp_path / 'mute', steps=1)
+    words = tmp_path / 'words.json'
+    words.write_text('{"words_config": {"grammar": 1}}')
+    given = {'init': str(tmp_path / 'mute'), 'small': False, 'stage': 'words', 'data': [reasoned_episodes]}
+    first = train(tmp_path / 'stammers', steps=1, architecture=words, clips=2, **given)
+    last = train(tmp_path / 'speaks', steps=30, architecture=words, learning_rate=1e-2, clips=2, **given)
+    assert last['loss_words'] < first['loss_words']
+    assert last['loss_flow'] == first['loss_flow']
+    before, after = (load_file(tmp_path / name / 'model.safetensors') for name in ('mute', 'speaks'))
+    assert all(torch.equal(after[name], value) for name, value in before.items())
+    losses = read_log(tmp_path / 'speaks', 'train')
+    assert set(losses[-1]) >= {'words', 'drafts', 'gate'}
+    assert 'flow' not in losses[-1]
+    with pytest.raises(InvalidInput, match='this model has none'):
+        train(tmp_path / 'other', steps=1, **given)
+    with pytest.raises(InvalidInput, match='give --init CKPT of a model that drives'):
+        train(tmp_path / 'other', steps=1, stage='words')
+    with pytest.raises(InvalidInput, match='--refit-anchors does not'):
+        train(tmp_path / 'other', steps=1, refit_anchors=True, architecture=words, **given)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from vla_driver.settings.planner import PlannerParameters, missing_policies
+from vla_driver.settings.inputs import InputParameters, missing_policies
 
 
 @dataclass(frozen=True)
@@ -16,8 +16,8 @@ class Matching:
     """missing_cameras: entries as the parameter has them; without any, cameras without a topic are skipped."""
 
     missing_cameras: tuple[str, ...] = ()
-    max_skew_s: float = PlannerParameters.max_skew_s
-    camera_time_offset_s: float = PlannerParameters.camera_time_offset_s
+    max_skew_s: float = InputParameters.max_skew_s
+    camera_time_offset_s: float = InputParameters.camera_time_offset_s
     what: str = '--missing-cameras'  # how errors call the entries
 
     def policies(self, cameras: Sequence[str]) -> dict[str, str]:

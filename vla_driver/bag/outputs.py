@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Final
 
 _PLANNER: Final = 'the planner publishes it'
+_REASONER: Final = 'the reasoner publishes it'
 _COMMAND: Final = 'it commands a vehicle'
 _NODES: Final = 'running nodes publish it about themselves'
 
@@ -19,6 +20,7 @@ _NODES: Final = 'running nodes publish it about themselves'
 _TYPES: Final[Mapping[str, str]] = {
     'vla_driver/msg/DrivingPlan': _PLANNER,
     'vla_driver/msg/TokenSelection': _PLANNER,
+    'vla_driver/msg/DrivingIntent': _REASONER,
     'vla_driver/msg/ControlCommand': _COMMAND,
     'carla_msgs/msg/CarlaEgoVehicleControl': _COMMAND,
     'ackermann_msgs/msg/AckermannDrive': _COMMAND,
@@ -36,6 +38,8 @@ _NAMES: Final[Mapping[str, str]] = {
     'path': _PLANNER,
     'markers': _PLANNER,
     'tokens': _PLANNER,
+    'intent': _REASONER,
+    'reasoning': _REASONER,
     'control': _COMMAND,
     'vehicle_control_cmd': _COMMAND,
     'diagnostics': _NODES,
@@ -47,6 +51,7 @@ _NAMES: Final[Mapping[str, str]] = {
 _SIGNS: Final[Mapping[str, str]] = {
     'vla_driver/msg/DrivingPlan': '/plan',
     'vla_driver/msg/TokenSelection': '/tokens',
+    'vla_driver/msg/DrivingIntent': '/intent',
     'vla_driver/msg/ControlCommand': '/control',
 }
 

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vla_driver.observation.reasons import beside, grouped
-from vla_driver.types import CameraRig, Plan, PlanSource
+from vla_driver.types import CameraRig, Intent, Plan, PlanSource
 
 #: What a recording of a planner holds: topic -> type.
 RECORDED_TYPES: Final[Mapping[str, str]] = {
@@ -22,6 +22,8 @@ RECORDED_TYPES: Final[Mapping[str, str]] = {
     'path': 'nav_msgs/msg/Path',
     'markers': 'visualization_msgs/msg/MarkerArray',
     'tokens': 'vla_driver/msg/TokenSelection',
+    'intent': 'vla_driver/msg/DrivingIntent',
+    'reasoning': 'std_msgs/msg/String',
 }
 
 
@@ -47,7 +49,7 @@ class ReceivedTokens:
 
 @dataclass(frozen=True)
 class RawMessage:
-    """A serialized message of one of RECORDED_TYPES, with its header's stamp."""
+    """A serialized message of one of RECORDED_TYPES, with its header's stamp; words have that of their intent."""
 
     topic: str
     stamp_s: float
@@ -61,7 +63,7 @@ class Recording:
     sets: what became of the sets of pictures, by the planner's own counters (`sets` of them came); not_planned: why
     no plan of the policy's own came of them; not_matched: why front images became no set; standing: what was missing
     in the reports that came while the bag was played.  All of these: reason -> how often.  notes: what the planner used
-    in place of what was sent.
+    in place of what was sent.  intents: what a reasoner said meanwhile.
     """
 
     plans: Sequence[ReceivedPlan]
@@ -74,6 +76,7 @@ class Recording:
     not_matched: Mapping[str, int] = field(default_factory=dict)
     standing: Mapping[str, int] = field(default_factory=dict)
     notes: Sequence[str] = ()
+    intents: Sequence[Intent] = ()
 
     @property
     def own_plans(self) -> int:
@@ -126,6 +129,7 @@ def figures(recording: Recording) -> dict[str, Any]:
         'meanwhile': recording.meanwhile,
         'notes': list(recording.notes),
         'pruning': _pruning(recording),
+        'words': _words(recording),
         'reasons': dict(Counter(p.plan.reason for p in plans if p.plan.reason).most_common(10)),
     }
 
@@ -172,6 +176,21 @@ def _pruning(recording: Recording) -> dict[str, Any] | None:
         'ticks': len(recording.tokens),
         'tokens_kept': float(np.mean(kept)),
         'tokens': float(np.mean(total)),
+    }
+
+
+def _words(recording: Recording) -> dict[str, Any] | None:
+    """Return what a reasoner said and what the plans made of it; None where nothing was said."""
+    if not recording.intents:
+        return None
+    heeded = [received.plan.heeded for received in recording.plans if received.plan.heeded is not None]
+    return {
+        'intents': len(recording.intents),
+        'meta_actions': dict(Counter(intent.meta_action.value for intent in recording.intents)),
+        'hazards': dict(Counter(intent.hazard.value for intent in recording.intents)),
+        'plans_told': len(heeded),
+        'age_s': spread([one.age_s for one in heeded]),
+        'agreement': float(np.mean([one.agreement for one in heeded])) if heeded else None,
     }
 
 

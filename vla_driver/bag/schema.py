@@ -55,7 +55,8 @@ AGENTS_TOPIC, EXPERT_TOPIC = f'{GROUND_TRUTH}/agents', f'{GROUND_TRUTH}/expert_t
 RIG_KEY = 'rig'
 
 _MESSAGES = (
-    'TurnCommand', 'TrajectoryPoint', 'Trajectory', 'DrivingPlan', 'ControlCommand', 'CameraTokens', 'TokenSelection'
+    'TurnCommand', 'TrajectoryPoint', 'Trajectory', 'DrivingPlan', 'ControlCommand', 'CameraTokens', 'TokenSelection',
+    'DrivingIntent',
 )  # fmt: skip
 
 

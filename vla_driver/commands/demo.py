@@ -14,6 +14,7 @@ from pathlib import Path
 
 from vla_driver.commands.common import add_json_argument, add_policy_arguments, provenance, write_json
 from vla_driver.commands.pruning_arguments import add_pruning_arguments, pruning_json, pruning_settings
+from vla_driver.commands.reasoner_arguments import add_reasoner_arguments, reasoner_checkpoint
 from vla_driver.commands.replaying import ReplayRequest, exit_status, replay, report_replay
 from vla_driver.policies.registry import checkpoint_of, merged_adapter
 from vla_driver.settings.bag_player import BagPlayerParameters
@@ -27,6 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_policy_arguments(parser)
     add_pruning_arguments(parser)
+    add_reasoner_arguments(parser)
     add_options(parser, BagPlayerParameters, 'bag', 'rate', instead={'bag': 'the sample that comes along'})
     parser.add_argument('--verbose', action='store_true', help="show the nodes' own output")
     add_json_argument(parser)
@@ -51,6 +53,7 @@ def run(args: argparse.Namespace) -> int:
         model=args.model,
         device=args.device,
         pruning=pruning_settings(args),
+        reasoner=reasoner_checkpoint(args),
         rate=args.rate,
         exclude=('/ground_truth',),
         environment=private_domain(),
@@ -63,6 +66,7 @@ def run(args: argparse.Namespace) -> int:
         'model': checkpoint_of(args.policy, args.model),
         'adapter': merged_adapter(checkpoint_of(args.policy, args.model)),
         'pruning': pruning_json(request.pruning),
+        'reasoner': request.reasoner,
         'bag': request.bag.name,
         'provenance': provenance(),
     }

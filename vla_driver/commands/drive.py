@@ -29,9 +29,11 @@ from vla_driver.commands.common import (
     write_json,
 )
 from vla_driver.commands.pruning_arguments import add_pruning_arguments, pruning_json, pruning_settings
+from vla_driver.commands.reasoner_arguments import add_reasoner_arguments, reasoner_checkpoint
 from vla_driver.commands.scenario import add_scenario_arguments, scenario_of
 from vla_driver.policies.registry import POLICY_NAMES, checkpoint_of, make_policy, merged_adapter
 from vla_driver.settings.options import add_options
+from vla_driver.settings.planner import PlannerParameters
 from vla_driver.settings.policy import PolicyParameters
 from vla_driver.settings.simulator import SimulatorParameters
 from vla_driver.sim.rollout import Tick, drive_route, ticks_per_plan
@@ -46,7 +48,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
     add_policy_arguments(parser, POLICY_NAMES)
     add_options(parser, PolicyParameters, 'engine', 'threads')
+    add_options(parser, PlannerParameters, 'guidance')
     add_pruning_arguments(parser)
+    add_reasoner_arguments(parser)
     add_scenario_arguments(parser, 'test')
     parser.add_argument('--plan-hz', type=positive_float, default=5.0, help='plans per second: 10, 5, 2 or 1')
     add_options(parser, SimulatorParameters, 'max_seconds')
@@ -60,7 +64,9 @@ def run(args: argparse.Namespace) -> int:
     """Run the command."""
     ticks_per_plan(args.plan_hz)
     checkpoint = checkpoint_of(args.policy, args.model)
-    pruning = pruning_settings(args)
+    pruning, reasoner = pruning_settings(args), reasoner_checkpoint(args)
+    if reasoner is not None and not args.ros:
+        raise InvalidInput('--reasoner: it is a node beside the planner; give --ros, too')
     if args.ros:
         from vla_driver.commands.drive_ros import drive_over_dds
 
@@ -79,6 +85,7 @@ def run(args: argparse.Namespace) -> int:
         'model': checkpoint,
         'adapter': merged_adapter(checkpoint),
         'pruning': pruning_json(pruning),
+        'reasoner': reasoner,
     }
     write_json(args.json, {**about, **result, 'provenance': provenance()})
     return 0
@@ -100,6 +107,7 @@ def _drive(args: argparse.Namespace) -> dict[str, Any]:
             device=args.device,
             engine=args.engine,
             threads=args.threads,
+            guidance=args.guidance,
         )
         if policy.needs.pictures or film is not None:
             simulation.start_rendering()

@@ -17,8 +17,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vla_driver.bag.recording import figures
 from vla_driver.commands.common import progress, read_json
 from vla_driver.commands.pruning_arguments import planner_parameters, pruning_settings
+from vla_driver.commands.reasoner_arguments import reasoner_checkpoint, reasoner_parameters
+from vla_driver.commands.replaying import words_in_line
 from vla_driver.commands.scenario import scenario_of, scenario_settings
 from vla_driver.policies.registry import require_checkpoint
 from vla_driver.settings.knob import as_parameters
@@ -55,26 +58,26 @@ def _drive(args: argparse.Namespace, scenario: Scenario, checkpoint: str | None)
     from vla_driver.ros.runs.plan_recorder import PlanRecorder
     from vla_driver.ros.runs.processes import NodeProcesses
 
-    started = time.perf_counter()
+    started_s = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         verdict = Path(folder) / 'result.json'
         with NodeProcesses(log=print if args.verbose else None) as nodes, PlanRecorder() as recorder:
             # The world waits for its driver here: what is late by the wall clock is not late in the world.
-            planner = nodes.start(
-                'planner',
-                {
-                    'policy': args.policy,
-                    'model': checkpoint or '',
-                    'device': args.device,
-                    'engine': args.engine,
-                    'threads': args.threads,
-                    'use_sim_time': True,
-                    **PATIENT_PLANNER,
-                    **planner_parameters(pruning_settings(args)),
-                },
-            )
-            controller = nodes.start('controller', PATIENT_CONTROLLER)
-            nodes.wait_active(planner, controller, timeout_s=START_S)
+            planning = {
+                'policy': args.policy,
+                'model': checkpoint or '',
+                'device': args.device,
+                'engine': args.engine,
+                'threads': args.threads,
+                'guidance': args.guidance,
+                'use_sim_time': True,
+                **PATIENT_PLANNER,
+                **planner_parameters(pruning_settings(args)),
+            }
+            started = [nodes.start('planner', planning), nodes.start('controller', PATIENT_CONTROLLER)]
+            if (thinks := reasoner_checkpoint(args)) is not None:
+                started.append(nodes.start('reasoner', reasoner_parameters(thinks, args.device, planning)))
+            nodes.wait_active(*started, timeout_s=START_S)
             simulator = nodes.start(
                 'simulator',
                 {
@@ -98,14 +101,23 @@ def _drive(args: argparse.Namespace, scenario: Scenario, checkpoint: str | None)
                         states = [f'{k}: {text}' for k, (level, text) in recorder.diagnostics().items() if level]
                         raise VlaDriverError(f'no plan for {_SILENCE_S:.0f} s; diagnostics: {"; ".join(states)}')
             simulator.check()
-        plans, told = recorder.recording().plans, recorder.diagnostic_values()
+        recording, told = recorder.recording(), recorder.diagnostic_values()
+        plans, words = recording.plans, figures(recording)['words']
         if not verdict.is_file():
             raise VlaDriverError(f'the simulator ended without a verdict; its last lines:\n{simulator.output}')
         result = read_json(verdict)
     sources: dict[str, int] = {}
     for received in plans:
         sources[received.plan.source.value] = sources.get(received.plan.source.value, 0) + 1
-    return {**result, 'plans': sources, 'engine': _engine(told), 'wall_s': time.perf_counter() - started}
+    if words is not None:
+        print(words_in_line(words))
+    return {
+        **result,
+        'plans': sources,
+        'words': words,
+        'engine': _engine(told),
+        'wall_s': time.perf_counter() - started_s,
+    }
 
 
 def _engine(told: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:

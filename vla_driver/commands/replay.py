@@ -28,6 +28,7 @@ from vla_driver.commands.common import (
     write_json,
 )
 from vla_driver.commands.pruning_arguments import add_pruning_arguments, pruning_json, pruning_settings
+from vla_driver.commands.reasoner_arguments import add_reasoner_arguments, reasoner_checkpoint
 from vla_driver.commands.replaying import ReplayRequest, exit_status, replay, report_replay
 from vla_driver.policies.registry import checkpoint_of, merged_adapter
 from vla_driver.settings.bag_player import BagPlayerParameters
@@ -39,6 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('bag', type=Path, metavar='BAG', help='a rosbag2 folder, .mcap, .db3 or ROS 1 .bag file')
     add_policy_arguments(parser)
     add_pruning_arguments(parser)
+    add_reasoner_arguments(parser)
     add_options(parser, BagPlayerParameters, 'rate', 'loop')
     parser.add_argument(
         '--out', type=Path, metavar='DIR', help='write report.html, drive.webp, plan.mcap, metrics.json'
@@ -57,6 +59,7 @@ def run(args: argparse.Namespace) -> int:
         model=args.model,
         device=args.device,
         pruning=pruning_settings(args),
+        reasoner=reasoner_checkpoint(args),
         topics=bag_topics(args),
         rig=bag_rig(args),
         rectified=args.rectified,
@@ -72,6 +75,7 @@ def run(args: argparse.Namespace) -> int:
         'model': checkpoint_of(args.policy, args.model),
         'adapter': merged_adapter(checkpoint_of(args.policy, args.model)),
         'pruning': pruning_json(request.pruning),
+        'reasoner': request.reasoner,
         'rate': args.rate,
         'calibration': calibration_json(replayed.wiring.calibration),
         'provenance': provenance(),

@@ -21,6 +21,7 @@ from vla_driver.bag.wiring import Wiring, wire
 from vla_driver.commands.common import follow, progress, tell_calibration, tell_notes
 from vla_driver.commands.flags import in_flags
 from vla_driver.commands.pruning_arguments import planner_parameters
+from vla_driver.commands.reasoner_arguments import reasoner_parameters
 from vla_driver.geometry.rig import rig_to_yaml
 from vla_driver.observation.reasons import in_words
 from vla_driver.policies.pruning_settings import PruningSettings, load_pruner
@@ -39,7 +40,11 @@ _REPORTS_S = 0.25
 
 @dataclass(frozen=True)
 class ReplayRequest:
-    """Which bag, through which policy, how.  environment: for the nodes, beside this process's own."""
+    """Which bag, through which policy, how.
+
+    reasoner: the checkpoint that reasons beside the planner, None: nobody does.  environment: for the nodes, beside
+    this process's own.
+    """
 
     bag: Path
     policy: str = PolicyParameters.policy
@@ -49,6 +54,7 @@ class ReplayRequest:
     topics: Mapping[str, str] = field(default_factory=dict)
     rig: CameraRig | None = None
     rectified: bool = False
+    reasoner: str | None = None
     rate: float = BagPlayerParameters.rate
     loop: bool = BagPlayerParameters.loop
     matching: Matching = field(default_factory=Matching)
@@ -130,7 +136,11 @@ def _play(request: ReplayRequest, setup: Wiring, checkpoint: str) -> Recording:
         # Both at once: the player, too, needs a moment, and plays only when it is told to.
         planner = nodes.start('planner', parameters, remappings=setup.remappings)
         player = nodes.start('bag_player', playing, remappings=setup.moved)
-        nodes.wait_active(planner, timeout_s=START_S)
+        started = [planner]
+        if request.reasoner is not None:
+            thinking = reasoner_parameters(request.reasoner, request.device, parameters)
+            started.append(nodes.start('reasoner', thinking, remappings=setup.remappings))
+        nodes.wait_active(*started, timeout_s=START_S)
         recorder.wait_for_planner()
         try:
             recorder.start_when_heard('bag_player')
@@ -188,6 +198,8 @@ def report_replay(request: ReplayRequest, replayed: Replayed, out: Path | None, 
     for line in what_became(metrics):
         print(in_flags(f'  {line}'))
     tell_notes(recording.notes)
+    if metrics['words'] is not None:
+        print(words_in_line(metrics['words']))
     latency = metrics['camera_to_path_ms']
     if latency:
         print(f'camera to path: median {latency["p50"]:.1f} ms, 99 % {latency["p99"]:.1f} ms')
@@ -196,6 +208,17 @@ def report_replay(request: ReplayRequest, replayed: Replayed, out: Path | None, 
             if name == 'metrics.json' or (out / name).exists():
                 print(f'  {out / name}')
     return metrics | {'inputs': dict(inputs)}
+
+
+def words_in_line(words: Mapping[str, Any]) -> str:
+    """Return what a reasoner said and what the plans made of it, in one line."""
+    said = ', '.join(f'{count} {action}' for action, count in words['meta_actions'].items())
+    if not words['plans_told']:
+        return f'{words["intents"]} intents ({said}), told to no plan: the model heeds none'
+    return (
+        f'{words["intents"]} intents ({said}); {words["plans_told"]} plans were told one, median age '
+        f'{words["age_s"]["p50"]:.2f} s, mean agreement {words["agreement"]:.2f}'
+    )
 
 
 def exit_status(recording: Recording) -> int:

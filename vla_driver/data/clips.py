@@ -33,9 +33,10 @@ from vla_driver.data.features import open_features
 from vla_driver.data.others import agent_labels, other_tracks
 from vla_driver.data.prefetch import prepared_ahead
 from vla_driver.data.reasons import reason_at, reason_labels
+from vla_driver.data.told import SILENCE, USUAL_AGE_S, Told, told_at, told_inputs
 from vla_driver.model.config import VlaConfig
 from vla_driver.model.native.arrays import rig_geometry
-from vla_driver.model.tokens import ClipBatch, ClipLabels, ModelInputs
+from vla_driver.model.tokens import ClipBatch, ClipLabels, IntentInputs, ModelInputs
 from vla_driver.sim.world.scene import SemanticClass
 from vla_driver.types import CAMERA_NAMES, Image, InvalidInput, TurnCommand
 
@@ -158,7 +159,8 @@ class ClipDataset:
         self.config, self.ticks, self.augment = config, ticks, augment
         self.episodes: list[Episode] = [open_episode(path) for path in paths]
         self._tracks = [other_tracks(episode) for episode in self.episodes]
-        self._geometry = [rig_geometry(config, stored_cameras(episode)) for episode in self.episodes]
+        self._cameras = [stored_cameras(episode) for episode in self.episodes]
+        self._geometry = [rig_geometry(config, cameras) for cameras in self._cameras]
         self._features = (
             [
                 open_features(features, path, len(e['stamp']), device)
@@ -247,8 +249,23 @@ class ClipDataset:
                 ],
                 self.config.camera_names,
             ),
+            told=self._told(rows, rng) if self.config.intent else None,
         )
         return ClipBatch(inputs, labels, column('pose', np.float64), column('stamp', np.float64), self.ticks)
+
+    def _told(self, rows: Sequence[tuple[int, int]], rng: np.random.Generator | None) -> IntentInputs | None:
+        """Return what the slow half may have said by each tick, of any age within its time to live."""
+        ttl_s = self.config.intent_ttl_s
+        ages = np.full(len(rows), USUAL_AGE_S) if rng is None else rng.uniform(0.0, ttl_s, len(rows))
+        found: list[Told] = []
+        for (e, t), age_s in zip(rows, ages, strict=True):
+            tracks = self._tracks[e]
+            if tracks is None:
+                found.append(SILENCE)
+                continue
+            names, cameras = self.config.camera_names, self._cameras[e]
+            found.append(told_at(self.episodes[e], tracks, cameras, names, t, float(age_s), ttl_s))
+        return told_inputs(found)
 
     def _pictures(self, rows: Sequence[tuple[int, int]], tables: Sequence[npt.NDArray[np.uint8] | None]) -> Any:
         """Return images, semantic labels and depths per camera group, and present [B, C]."""

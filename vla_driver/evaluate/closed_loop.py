@@ -17,6 +17,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from vla_driver.evaluate.fast_slow.arms import SlowArm
 from vla_driver.evaluate.statistics import mean_ci, ratio_ci, wilson_ci
 from vla_driver.policies.pruning_settings import PruningSettings
 from vla_driver.policies.registry import make_policy, require_checkpoint
@@ -54,6 +55,8 @@ class Job:
     pruning: PruningSettings | None = None
     device: str = 'auto'
     engine: str = 'auto'
+    slow: SlowArm | None = None
+    guidance: float = 1.0
 
 
 #: What this worker drives with: the part of a `Job` that says it, and the policy.
@@ -62,10 +65,19 @@ _loaded: list[tuple[Job, Policy]] = []
 
 def _policy(job: Job, expert: Callable[[], Policy]) -> Policy:
     """Return the job's policy, the one of this process's last job where a checkpoint would be loaded again."""
-    same = replace(job, index=0, scenario=None)
+    same = replace(job, index=0, scenario=None, slow=None)
     if _loaded and _loaded[0][0] == same:
         return _loaded[0][1]
-    policy = make_policy(job.policy, job.model, expert, job.pruning, device=job.device, engine=job.engine, threads=1)
+    policy = make_policy(
+        job.policy,
+        job.model,
+        expert,
+        job.pruning,
+        device=job.device,
+        engine=job.engine,
+        threads=1,
+        guidance=job.guidance,
+    )
     _loaded[:] = [(same, policy)] if job.model is not None else []
     return policy
 
@@ -77,14 +89,15 @@ def run_job(job: Job) -> Row:
     started = time.perf_counter()
     with Simulation(job.scenario, render=False) as simulation:
         policy = _policy(job, simulation.expert)
-        if policy.needs.pictures:
+        slow = None if job.slow is None else job.slow.make(simulation.expert_reasoner, job.scenario.seed)
+        if policy.needs.pictures or (slow is not None and slow.reasoner.needs.pictures):
             simulation.start_rendering()
         if (torch := sys.modules.get('torch')) is not None:  # graphs drive without it
             # Reductions depend on the number of threads; one thread makes figures independent of `jobs`.
             torch.set_num_threads(1)
             torch.manual_seed(0)
         ready = time.perf_counter()
-        result, statistics = drive_route(simulation, policy, plan_hz=job.plan_hz)
+        result, statistics = drive_route(simulation, policy, plan_hz=job.plan_hz, slow=slow)
     return {
         'index': job.index,
         **result.as_dict(),
@@ -94,6 +107,7 @@ def run_job(job: Job) -> Row:
         'stages_ms': statistics.medians_ms(),
         'plan_ms': statistics.medians_ms()['plan'],
         'engine': asdict(policy.engine),
+        'words': statistics.words(),
         'start_s': ready - started,
         'wall_s': time.perf_counter() - started,
     }
@@ -109,11 +123,14 @@ def run_scenarios(
     pruning: PruningSettings | None = None,
     device: str = 'auto',
     engine: str = 'auto',
+    slow: SlowArm | None = None,
+    guidance: float = 1.0,
     on_row: Callable[[Row], None] | None = None,
 ) -> list[Row]:
     """Drive every scenario in `jobs` worker processes and return the rows in the scenarios' order.
 
     device, engine: where the model runs and what computes it (`load_policy`); every row names what did, at one thread.
+    slow: who speaks to the policy beside each drive; guidance: how strongly it heeds that.
     on_row: called with each row as it arrives, in any order.
     Raises WorkerError naming the scenario if one could not be driven: a figure over the rest would hide the failure.
     """
@@ -124,7 +141,8 @@ def run_scenarios(
     if not scenarios:
         raise InvalidInput('no scenarios to drive, expected at least one')
     work = [
-        Job(k, scenario, policy, checkpoint, plan_hz, pruning, device, engine) for k, scenario in enumerate(scenarios)
+        Job(k, scenario, policy, checkpoint, plan_hz, pruning, device, engine, slow, guidance)
+        for k, scenario in enumerate(scenarios)
     ]
     rows: dict[int, Row] = {}
     answers = run_isolated(run_job, work, jobs=jobs, environment=share_cores(jobs), per_process=ROUTES_PER_PROCESS)

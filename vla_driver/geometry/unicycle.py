@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from vla_driver.types import PLAN_DT_S, Trajectory
+from vla_driver.types import PLAN_DT_S, FloatArray, Trajectory
 
 
 def integrate(
@@ -42,3 +42,23 @@ def integrate(
         curvature_per_m=curvature,
         dt_s=dt_s,
     )
+
+
+def integrate_many(
+    pose: npt.ArrayLike, speed_mps: npt.ArrayLike, controls: npt.ArrayLike, dt_s: float = PLAN_DT_S
+) -> FloatArray:
+    """Return [N, T, 3] x, y, yaw of N bodies from pose [N, 3] at speed_mps [N] under controls [N, T, 2].
+
+    As `integrate`, in one go: v' = max(0, v + a dt) is the free sum S reflected at zero, S - min(0, lowest S so far).
+    """
+    start, controls = np.asarray(pose, dtype=np.float64), np.asarray(controls, dtype=np.float64)
+    first = np.maximum(0.0, np.asarray(speed_mps, dtype=np.float64))[:, None]
+    free = first + np.cumsum(controls[..., 0] * dt_s, axis=1)
+    speed = np.concatenate([first, free - np.minimum(0.0, np.minimum.accumulate(free, axis=1))], axis=1)
+    step = 0.5 * (speed[:, 1:] + speed[:, :-1]) * dt_s
+    yaw = start[:, 2:] + np.concatenate([np.zeros_like(first), np.cumsum(controls[..., 1] * step, axis=1)], axis=1)
+    moved = []
+    for axis, part in enumerate((np.cos(yaw), np.sin(yaw))):
+        velocity = speed * part
+        moved.append(start[:, axis, None] + np.cumsum(0.5 * (velocity[:, 1:] + velocity[:, :-1]) * dt_s, axis=1))
+    return np.stack([*moved, yaw[:, 1:]], axis=-1)

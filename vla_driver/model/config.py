@@ -19,6 +19,10 @@ from vla_driver.types import ANCHOR_CAMERA, CAMERA_NAMES, PLAN_DT_S, PLAN_STEPS,
 ATTENTIONS: Final = ('full', 'local_strided')
 #: How experts can be computed (layers/experts.py).
 EXPERTS_BACKENDS: Final = ('grouped', 'dense', 'loop')
+#: As many others are forecast at most: their attention grows with the square of their number.
+MAX_AGENTS: Final = 16
+#: How the flow is integrated: one look at the velocity a step, or two.
+SOLVERS: Final = ('euler', 'midpoint')
 
 
 def _nano_image_sizes() -> dict[str, list[int]]:
@@ -139,7 +143,10 @@ class ViewConfig(PretrainedConfig):
     #: Where visual tokens are pruned: 'all' of them go onto the panorama (reading it costs a hundredth of what the
     #: language model does), or only those 'kept' in front of the language model, nothing standing where the others
     #: were, or 'usual': there stands what usually does (`train usual-view`).  FastV and SparseVLM choose later.
+    #: Unless it is 'all', the memory, too, keeps nothing but what was kept.
     reads: str = 'all'
+    #: Whether the panorama also says how much of each place was seen, so that a hole is not taken for black.
+    coverage: bool = False
 
 
 class LanguageConfig(PretrainedConfig):
@@ -224,6 +231,38 @@ class ActionConfig(PretrainedConfig):
     curvature_knee_per_m: float = 0.01
     control_mean: Sequence[float] = (0.0, 0.0)
     control_std: Sequence[float] = (1.5, 1.2)
+    #: How many others are forecast beside the ego, by the same flow (model/native/agents.py); 0: none.
+    num_agents: int = 0
+    #: Waypoints that one token of an other stands for; divides the horizon.
+    agent_stride: int = 4
+    #: Pixels, in the picture that shows it largest, from which on training counts an other as seen.
+    agent_pixels: float = 16.0
+    #: Who is less likely to be there than this is not forecast.
+    agent_existence: float = 0.3
+    #: Others' accelerations and curvatures: standard deviations, those of the noise at the start, sharpest bend of
+    #: vehicles and of people.
+    agent_control_std: Sequence[float] = (1.5, 1.5)
+    agent_sigmas: Sequence[float] = (0.25, 0.1)
+    agent_curvature_limits_per_m: Sequence[float] = (0.25, 2.0)
+
+
+class WordsConfig(PretrainedConfig):
+    """The slow half's words, decoded by the language model's own weights; grammar 0: the model has none."""
+
+    model_type = 'vla_driver_words'
+    base_config_key = 'words_config'
+
+    #: Version of the grammar (model/words); 0: no words.
+    grammar: int = 0
+    #: How many words there are; follows from the grammar and the cameras, and is filled in by the model.
+    vocabulary: int = 0
+    #: How many later choices are drafted beside each word, and the inner width of these heads.
+    drafts: int = 5
+    draft_size: int = 64
+    #: Share of the words' gradient that reaches what the model has read (0: none, so that words cannot harm driving).
+    prefix_gradient: float = 0.25
+    #: Hidden width of the gate that says when thinking is worth it.
+    gate_size: int = 64
 
 
 class VlaConfig(PretrainedConfig):
@@ -236,6 +275,7 @@ class VlaConfig(PretrainedConfig):
         'view_config': ViewConfig,
         'language_config': LanguageConfig,
         'action_config': ActionConfig,
+        'words_config': WordsConfig,
     }
 
     # Each holds its component's config after construction; a dict of changes, or None, before.
@@ -244,9 +284,13 @@ class VlaConfig(PretrainedConfig):
     view_config: Any = None
     language_config: Any = None
     action_config: Any = None
+    words_config: Any = None
     #: Camera name -> [width, height] at the model's input, None for the nano sizes.
     image_sizes: Any = None
     blind: bool = False
+    #: Whether the fast half can be told an intent, and how long one counts in training.
+    intent: bool = False
+    intent_ttl_s: float = 2.0
     #: Dense heads and scene heads exist in training and are dropped by export.
     auxiliary: bool = True
     initializer_range: float = 0.02
@@ -266,12 +310,26 @@ class VlaConfig(PretrainedConfig):
                 raise InvalidInput(f'image_sizes[{name!r}] is {width}x{height}; both must be multiples of {step}')
         if ANCHOR_CAMERA not in self.image_sizes:
             raise InvalidInput(f'image_sizes has no {ANCHOR_CAMERA!r}: {sorted(self.image_sizes)}')
-        if action.solver not in ('euler', 'midpoint'):
+        if action.solver not in SOLVERS:
             raise InvalidInput(f"action_config.solver is {action.solver!r}, expected 'euler' or 'midpoint'")
         if self.view_config.reads not in ('all', 'kept', 'usual'):
             raise InvalidInput(f"view_config.reads is {self.view_config.reads!r}, expected 'all', 'kept' or 'usual'")
+        if not self.intent_ttl_s > 0:
+            raise InvalidInput(f'intent_ttl_s is {self.intent_ttl_s}, expected a positive number of seconds')
         if action.num_steps < 1:
             raise InvalidInput(f'action_config.num_steps is {action.num_steps}, expected at least 1')
+        if not 0 <= action.num_agents <= MAX_AGENTS:
+            raise InvalidInput(f'action_config.num_agents is {action.num_agents}, expected 0 to {MAX_AGENTS}')
+        if action.agent_stride < 1 or action.horizon % action.agent_stride:
+            raise InvalidInput(
+                f'action_config.agent_stride is {action.agent_stride}, expected a divisor of the horizon, '
+                f'{action.horizon} points'
+            )
+
+    @property
+    def reads_kept(self) -> bool:
+        """Whether nothing but the tokens that a pruner keeps reaches the plan."""
+        return bool(self.view_config.reads != 'all')
 
     @property
     def camera_groups(self) -> tuple[tuple[tuple[int, int], tuple[str, ...]], ...]:

@@ -57,6 +57,20 @@ class ModelInputs:
 
 
 @dataclass(frozen=True)
+class IntentInputs:
+    """What the slow half said, as it looks at each tick.
+
+    kinds [B, 3] int64: meta-action and hazard, places in `MetaAction` and `HazardKind`; camera, place in
+    `VlaConfig.camera_names` plus 1, 0: none.  numbers [B, 7] float32: target speed in m/s and whether one is named
+    (0 or 1), metres to the hazard by now and whether they are known, age in seconds, confidence, weight; all 0: nothing
+    was said.
+    """
+
+    kinds: Tensor
+    numbers: Tensor
+
+
+@dataclass(frozen=True)
 class VisualTokens:
     """What the vision encoder sees: the seam at which a pruner selects.
 
@@ -177,7 +191,8 @@ class ClipLabels:
 
     semantic, depth_m: per camera group int64 and float [B, G, rows, columns] (depth 0: unknown);
     controls [B, T, 2] acceleration and curvature of the expert; positions_m [B, T, 2]; plan_speed_mps [B, T];
-    agents, reason: None where no drive of the batch recorded them (version 1 of the format).
+    agents, reason: None where no drive of the batch recorded them (version 1 of the format).  told: what the slow half
+    may have said by then, the reason of an earlier tick, as it looks at this one; weight 0 where there is none.
     """
 
     semantic: tuple[Tensor, ...]
@@ -191,6 +206,7 @@ class ClipLabels:
     hazard: Tensor
     agents: AgentLabels | None = None
     reason: ReasonLabels | None = None
+    told: IntentInputs | None = None
 
 
 @dataclass(frozen=True)

@@ -126,6 +126,7 @@ class ObservationAssembler:
         self._driven = WayDriven()
         self._route: RouteTracker | None = None
         self._route_points = np.empty((0, 2))
+        self._routes = 0  # different ones so far
         self._no_route = _NO_ROUTE  # why there is none
         self._route_frame = self._odometry_frame = ''
         self._held: _Held | None = None
@@ -247,7 +248,8 @@ class ObservationAssembler:
             self._refused.accept('route')
             self._route_frame = frame_of(message)
             if not np.array_equal(points, self._route_points):
-                self._route, self._route_points = RouteTracker(target_points(points)), points
+                self._routes += 1
+                self._route, self._route_points = RouteTracker(target_points(points), self._routes), points
 
     def push_turn_command(self, message: Any, now_s: float | None = None) -> None:
         """Add a vla_driver/TurnCommand; now_s: arrival by any steady clock."""

@@ -48,9 +48,10 @@ class RouteTracker:
     points_m: [N, 2] in the odometry frame, in driving order, N >= 1.  Progress never runs backwards and goes on at
     the first leg that fits, so that a route that crosses itself cannot jump ahead; `reset` starts over (after a clock
     jump).  A point that went by unseen (a gap in the images, a start amid the route) does not hold it up.
+    number: `Navigation.route`.
     """
 
-    def __init__(self, points_m: npt.ArrayLike) -> None:
+    def __init__(self, points_m: npt.ArrayLike, number: int = 0) -> None:
         points = np.asarray(points_m, dtype=np.float64)
         if points.ndim != 2 or points.shape[1] != 2 or len(points) == 0 or not np.isfinite(points).all():
             raise InvalidInput(
@@ -58,6 +59,7 @@ class RouteTracker:
                 'nav_msgs/Path with at least one pose on the route topic'
             )
         self._points = points
+        self._number = number
         self._next = 0
 
     @property
@@ -83,7 +85,7 @@ class RouteTracker:
             self._next += 1
         last = len(self._points) - 1
         pair = self._points[[min(self._next, last), min(self._next + 1, last)]]
-        return Navigation(command, distance_m, se2.points_to_local(ego.pose, pair))
+        return Navigation(command, distance_m, se2.points_to_local(ego.pose, pair), self._number)
 
     def _later_leg(self, ego: EgoState) -> int | None:
         """Return the end of the first leg beyond the next point that ego drives along; None while on the way to it."""

@@ -27,7 +27,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from vla_driver.settings.planner import MISSING_POLICIES, PlannerParameters
+from vla_driver.settings.inputs import MISSING_POLICIES, InputParameters
 from vla_driver.types import ANCHOR_CAMERA, InvalidInput
 
 #: Float seconds of today's dates are exact to 0.24 microseconds; equal stamps must count as equal.
@@ -159,9 +159,9 @@ class CameraSync:
         cameras: Sequence[str],
         anchor: str = ANCHOR_CAMERA,
         *,
-        max_skew_s: float = PlannerParameters.max_skew_s,
+        max_skew_s: float = InputParameters.max_skew_s,
         buffer: int = 8,
-        wait_s: float = PlannerParameters.wait_s,
+        wait_s: float = InputParameters.wait_s,
         policies: Mapping[str, str] | None = None,
         jump_s: float = 0.5,
     ) -> None:

@@ -6,6 +6,9 @@ Finite numbers are ensured by the types.  Here a plan is checked against a car's
 its own bookkeeping (points, speeds and headings must tell one story) and against the clock.  What
 fails is replaced, in this order, by the previous plan moved by odometry (for a bounded time), then
 by a stop.  The replacement is named in `Plan.source` and the failure in `Plan.reason`.
+
+A plan that can be driven, but would meet somebody whom the policy itself forecasts, is braked on its own path
+(planning/collision.py), where that is asked for and helps.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ from typing import Final
 import numpy as np
 
 from vla_driver.geometry import se2
+from vla_driver.planning.collision import CollisionLimits, braked_if_it_helps
 from vla_driver.planning.fallback import shifted_plan, stop_plan, tracking_error_m
 from vla_driver.types import EgoState, InvalidInput, Plan
 
@@ -103,11 +107,18 @@ class PlanGuard:
     `admitted` and `refused` count what happened, for diagnostics.
     """
 
-    def __init__(self, limits: GuardLimits | None = None) -> None:
+    def __init__(self, limits: GuardLimits | None = None, collision: CollisionLimits | None = None) -> None:
+        """`limits` and `collision` may be replaced between two plans."""
         self.limits = limits or GuardLimits()
+        self.collision = collision or CollisionLimits()
         self.admitted = 0
         self.refused: Counter[str] = Counter()
         self._previous: Plan | None = None
+
+    @property
+    def previous(self) -> Plan | None:
+        """The last plan of the policy that may be driven, as it was admitted or braked."""
+        return self._previous
 
     def reset(self) -> None:
         """Forget the previous plan; counters stay."""
@@ -118,13 +129,19 @@ class PlanGuard:
     ) -> Plan:
         """Return `plan` itself if it may be driven at `now_s`, otherwise a fallback that starts at `ego`.
 
+        A plan that would meet somebody is braked on its own path.
+
         plan: the policy's answer, or None with `problem` saying why there is none.
         stamp_s: the stamp a fallback gets (the images' t0); the ego state's own when left out.
         """
         reason = self._objection(plan, now_s) if plan is not None else (problem or 'no plan')
         if plan is not None and not reason:
+            slower = braked_if_it_helps(plan, self.collision)
+            self._previous = slower or plan
+            if slower is not None:
+                self.refused[slower.source.value] += 1
+                return slower
             self.admitted += 1
-            self._previous = plan
             return plan
         stamp = ego.stamp_s if stamp_s is None else stamp_s
         fallback = self._fallback(ego, stamp, now_s, plan.policy if plan is not None else '', reason)

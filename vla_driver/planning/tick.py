@@ -8,7 +8,8 @@ of bags all call it, so that what is measured is what drives:
     begin     a jump of time: policy and guard forget what lies before it
     fresh     images that are too old are dropped, never planned from
     observe   the set is decoded to an Observation, or says what is missing
-    plan      the policy answers; an error raised on purpose is a problem with a name
+    plan      the policy answers, told what the slow half said last if that still holds; an error raised on purpose is
+              a problem with a name; where asked, the beginning of the previous plan is kept (planning/continuity.py)
     guard     the plan is admitted, or replaced by a named fallback
     overtaken what is from before a jump of time that came meanwhile is dropped
 
@@ -32,11 +33,15 @@ from typing import Final
 import numpy as np
 
 from vla_driver.observation.ready import NotReady, Ready
+from vla_driver.planning.agreement import heeded_in
+from vla_driver.planning.continuity import continued
 from vla_driver.planning.guard import PlanGuard
+from vla_driver.planning.intent import IntentHolder, PresentIntent
 from vla_driver.types import (
     CameraFrame,
     CameraRig,
     EgoState,
+    InputNeeds,
     Intent,
     MalformedAnswer,
     Navigation,
@@ -74,7 +79,7 @@ class TickResult:
     proposed: the policy's own plan, before the guard; proposed_ms: how long it took; error: what the policy raised
     instead of one.  observation: what the policy saw.  unseen: cameras that show nothing.  selection: what the policy's
     pruner kept, where it was asked for.  jumped: whether policy and guard were reset first, because time had jumped
-    back.
+    back.  intent: what the policy was told, as it looked then.
     """
 
     outcome: Outcome
@@ -87,6 +92,7 @@ class TickResult:
     unseen: tuple[str, ...] = ()
     selection: Selection | None = None
     jumped: bool = False
+    intent: PresentIntent | None = None
 
     @property
     def problem(self) -> str:
@@ -96,10 +102,15 @@ class TickResult:
 
 @dataclass(frozen=True)
 class TickLimits:
-    """max_age_s: older images are dropped; plan_ttl_s: every plan's time to live, None: as the policy says."""
+    """Of every tick.
+
+    max_age_s: older images are dropped; plan_ttl_s: every plan's time to live, None: as the policy says; freeze_s: so
+    much of the previous plan is kept at the beginning of a new one.
+    """
 
     max_age_s: float = math.inf
     plan_ttl_s: float | None = None
+    freeze_s: float = 0.0
 
 
 class Planner:
@@ -107,7 +118,8 @@ class Planner:
 
     limits: may be replaced between two ticks.  between_ticks: hold it to change the policy while another thread calls
     `answer`.  One thread at a time may call `answer`.  on_defect: told of every defect in decoding and in the policy,
-    from within its handling; None lets them through.
+    from within its handling; None lets them through.  intents: put there what the slow half says, from any thread; a
+    policy that takes none is told none.
     """
 
     def __init__(
@@ -116,8 +128,10 @@ class Planner:
         guard: PlanGuard | None = None,
         limits: TickLimits | None = None,
         on_defect: Callable[[Exception], None] | None = None,
+        intents: IntentHolder | None = None,
     ) -> None:
         self.policy = policy
+        self.intents = intents or IntentHolder()
         self._on_defect = on_defect
         self.guard = guard or PlanGuard()
         self.limits = limits or TickLimits()
@@ -125,21 +139,17 @@ class Planner:
         self._epoch: int | None = None
 
     def reset(self) -> None:
-        """Forget earlier ticks, in the policy and in the guard."""
+        """Forget earlier ticks, in the policy and in the guard, and what the slow half said."""
         self.policy.reset()
         self.guard.reset()
+        self.intents.reset()
         self._epoch = None
 
     def warm_up(self, rig: CameraRig) -> None:
         """Plan once from black pictures and forget it: the first plan of a neural network is its slowest."""
-        sizes, frames = self.policy.needs.image_sizes, {}
-        for camera in rig:
-            width, height = sizes.get(camera.name, (camera.width, camera.height))
-            frames[camera.name] = CameraFrame(camera.name, 0.0, np.zeros((height, width, 3), np.uint8))
-        navigation = Navigation(TurnCommand.FOLLOW, 0.0, np.array([[30.0, 0.0], [60.0, 0.0]]))
         # A model that writes its plan may have nothing sensible to say about black pictures: that is no fault.
         with contextlib.suppress(MalformedAnswer):
-            self.policy.plan(Observation(0.0, frames, rig, EgoState(0.0, 0.0, 0.0, 0.0, 0.0), navigation))
+            self.policy.plan(black_observation(rig, self.policy.needs))
         self.policy.reset()
 
     def answer(
@@ -147,7 +157,6 @@ class Planner:
         ready: Ready,
         now: Callable[[], float] | None = None,
         *,
-        intent: Intent | None = None,
         select: bool = False,
     ) -> TickResult:
         """Return what one set of inputs gives.
@@ -174,8 +183,10 @@ class Planner:
         elif isinstance(observation, NotReady):
             result = TickResult(Outcome.NOT_READY, observation.problems, unseen=ready.missing, jumped=jumped)
         else:
-            result = self._plan(observation, intent, select)
+            told = self.intents.at(observation) if self.policy.needs.intents else None
+            result = self._plan(observation, None if told is None else told.intent, select)
             result = dataclasses.replace(result, jumped=jumped, unseen=observation.unseen, observation=observation)
+            result = dataclasses.replace(result, intent=told)
         return self._guarded(result, tick)
 
     def _begin(self, ready: Ready) -> bool:
@@ -185,6 +196,8 @@ class Planner:
         jumped = self._epoch is not None
         self.policy.reset()
         self.guard.reset()
+        if jumped:  # at the first tick nothing lies before a jump
+            self.intents.reset()
         self._epoch = ready.epoch
         return jumped
 
@@ -203,6 +216,7 @@ class Planner:
             return self._defect('the policy', error)
         if self.limits.plan_ttl_s is not None:
             proposed = dataclasses.replace(proposed, ttl_s=self.limits.plan_ttl_s)
+        proposed = continued(proposed, self.guard.previous, self.limits.freeze_s)
         return TickResult(Outcome.POLICY, proposed=proposed, proposed_ms=took_ms, selection=selection)
 
     def _defect(self, where: str, error: Exception) -> TickResult:
@@ -224,7 +238,18 @@ class Planner:
             return dataclasses.replace(result, outcome=Outcome.OVERTAKEN, problems=(_OVERTAKEN,))
         if plan is not result.proposed and result.outcome is Outcome.POLICY:
             result = dataclasses.replace(result, outcome=Outcome.REFUSED, problems=(plan.reason,))
-        return dataclasses.replace(result, plan=dataclasses.replace(plan, timing_ms=timing_ms))
+        heeded = None if result.intent is None else heeded_in(plan, result.intent)
+        return dataclasses.replace(result, plan=dataclasses.replace(plan, timing_ms=timing_ms, heeded=heeded))
+
+
+def black_observation(rig: CameraRig, needs: InputNeeds) -> Observation:
+    """Return black pictures of a rig at the sizes that somebody works at, standing, straight on: to warm up with."""
+    frames = {}
+    for camera in rig:
+        width, height = needs.image_sizes.get(camera.name, (camera.width, camera.height))
+        frames[camera.name] = CameraFrame(camera.name, 0.0, np.zeros((height, width, 3), np.uint8))
+    navigation = Navigation(TurnCommand.FOLLOW, 0.0, np.array([[30.0, 0.0], [60.0, 0.0]]))
+    return Observation(0.0, frames, rig, EgoState(0.0, 0.0, 0.0, 0.0, 0.0), navigation)
 
 
 class _Tick:

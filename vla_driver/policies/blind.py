@@ -7,14 +7,16 @@ It shows what ego motion and navigation alone can do; a model that sees must do 
 
 from __future__ import annotations
 
+import dataclasses
+
 import torch
 
 from vla_driver.model.native.inputs import InputBuilder
 from vla_driver.model.native.vla import VlaModel
 from vla_driver.model.precision import autocast
 from vla_driver.model.tokens import to_device
-from vla_driver.policies.native import drive, picture_sizes, ready_to_drive, torch_engine
-from vla_driver.policies.native_plans import plan_of, refuse_intent
+from vla_driver.policies.native import drive, picture_sizes, ready_to_drive, told_inputs, torch_engine
+from vla_driver.policies.native_plans import plan_of
 from vla_driver.policies.stopwatch import Stopwatch
 from vla_driver.types import EngineReport, InputNeeds, Intent, InvalidInput, Observation, Plan
 
@@ -25,6 +27,8 @@ class BlindPolicy:
     name = 'blind'
     #: Why it is not graphs that drive, where they were to.
     engine_note = ''
+    #: How strongly an intent is heeded; see `drive`.
+    guidance = 1.0
 
     def __init__(self, model: VlaModel, device: str | torch.device = 'cpu') -> None:
         """The model is taken over, as by `NativePolicy`.  Raises `InvalidInput` for one that sees."""
@@ -43,15 +47,17 @@ class BlindPolicy:
     @property
     def needs(self) -> InputNeeds:
         """No pictures; where some are decoded all the same, the size that the model would work at is enough."""
-        return InputNeeds((), picture_sizes(self.config))
+        return InputNeeds((), picture_sizes(self.config), intents=self.config.intent)
 
     def reset(self) -> None:
         """Nothing is remembered."""
 
     @torch.inference_mode()
     def plan(self, observation: Observation, intent: Intent | None = None) -> Plan:
-        """Return the plan for one observation.  Raises InvalidInput for an intent and for unknown cameras."""
-        refuse_intent(intent)
+        """Return the plan for one observation.
+
+        Raises InvalidInput for an intent that the model cannot be told, and for unknown cameras.
+        """
         watch, model = Stopwatch(self.device), self.model
         inputs = to_device(self._inputs(observation), self.device)
         watch.mark('preprocess')
@@ -59,5 +65,8 @@ class BlindPolicy:
             ego = model.ego(inputs)
             prefix = model.prefill(ego, None, None)
             watch.mark('prefix')
-            controls = drive(model, prefix, ego, watch)
-        return plan_of(observation, controls, model.config.action_config.dt_s, self.name, watch.timing_ms)
+            told = told_inputs(self.config, intent, observation, self.device)
+            driven = drive(model, prefix, ego, watch, told, self.guidance)
+        dt_s = model.config.action_config.dt_s
+        plan = plan_of(observation, driven.controls, dt_s, self.name, watch.timing_ms, driven.forecasts)
+        return dataclasses.replace(plan, uncertainty=driven.uncertainty, wants_words=driven.wants_words)

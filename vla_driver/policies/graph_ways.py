@@ -155,9 +155,9 @@ class Behind(_Cut):
         index, kept = self.choose(given, seen)
         watch.mark('pruner')
         feeds = {**given, 'features': seen['features'], 'kept_index': index, 'kept_features': kept}
-        controls = self.sessions[self.behind].run(feeds)['controls']
+        made = self.sessions[self.behind].run(feeds)
         watch.mark('rest')
-        return controls, seen['pooled']
+        return made['controls'], made['pooled'] if 'pooled' in made else seen['pooled']
 
     @abc.abstractmethod
     def choose(self, given: Mapping[str, Any], seen: Mapping[str, Any]) -> tuple[Index, npt.NDArray[Any]]:

@@ -4,7 +4,10 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -12,16 +15,19 @@ from torch import Tensor
 from vla_driver.model.config import VlaConfig
 from vla_driver.model.layers.rays import RayFunction
 from vla_driver.model.native.inputs import InputBuilder
+from vla_driver.model.native.intent import indecision
 from vla_driver.model.native.memory import MemoryState
+from vla_driver.model.native.telling import AGE, WEIGHT
 from vla_driver.model.native.vla import VlaModel
 from vla_driver.model.precision import autocast, precision, store_for_inference
 from vla_driver.model.pruning.budget import TokenBudget
 from vla_driver.model.pruning.stage import AnyPruner, TokenShapes
-from vla_driver.model.tokens import Prefix, VisualTokens, to_device
-from vla_driver.policies.native_plans import plan_of, refuse_intent
+from vla_driver.model.tokens import IntentInputs, Prefix, VisualTokens, to_device
+from vla_driver.policies.native_intents import intent_arrays
+from vla_driver.policies.native_plans import forecasts_of, plan_of, refuse_intent
 from vla_driver.policies.prunable import Prunable
 from vla_driver.policies.stopwatch import Stopwatch
-from vla_driver.types import EngineReport, FloatArray, InputNeeds, Intent, InvalidInput, Observation, Plan
+from vla_driver.types import EngineReport, FloatArray, Forecast, InputNeeds, Intent, InvalidInput, Observation, Plan
 
 
 class NativePolicy(Prunable):
@@ -33,6 +39,8 @@ class NativePolicy(Prunable):
     name = 'model'
     #: Why it is not graphs that drive, where they were to.
     engine_note = ''
+    #: How strongly an intent is heeded; see `drive`.
+    guidance = 1.0
 
     def __init__(
         self,
@@ -63,7 +71,7 @@ class NativePolicy(Prunable):
     @property
     def needs(self) -> InputNeeds:
         """The model's cameras, at the sizes that it works at."""
-        return InputNeeds(tuple(self.config.camera_names), picture_sizes(self.config))
+        return InputNeeds(tuple(self.config.camera_names), picture_sizes(self.config), intents=self.config.intent)
 
     def _computing(self) -> AbstractContextManager[object]:
         return autocast(self.device)
@@ -91,9 +99,8 @@ class NativePolicy(Prunable):
     def plan(self, observation: Observation, intent: Intent | None = None) -> Plan:
         """Return the plan for one observation.  A jump of its clock empties the memory.
 
-        Raises InvalidInput for an intent (the model has none yet to be told) and for unknown cameras.
+        Raises InvalidInput for an intent that the model cannot be told, and for unknown cameras.
         """
-        refuse_intent(intent)
         watch, model, stage = Stopwatch(self.device), self.model, self._stage
         stage.begin()
         self._seen_s = observation.stamp_s
@@ -102,26 +109,91 @@ class NativePolicy(Prunable):
         watch.mark('preprocess')
         with autocast(self.device):
             seen = model.encode(inputs, stage)
-            pooled = model.pool(seen.tokens)
-            remembered = self._memory.read(observation.ego, observation.stamp_s, pooled)
-            self._memory.write(pooled, observation.ego, observation.stamp_s)
             ego = model.ego(inputs)
             watch.mark('vision')
             kept = stage.behind_encoder(seen.tokens, ego) or seen.kept
+            pooled = model.pool(seen.tokens, kept)
+            remembered = self._memory.read(observation.ego, observation.stamp_s, pooled)
+            self._memory.write(pooled, observation.ego, observation.stamp_s)
             prefix = model.prefill(ego, seen.tokens, remembered, kept, stage)
             watch.mark('prefix')
-            controls = drive(model, prefix, ego, watch)
+            told = told_inputs(self.config, intent, observation, self.device)
+            driven = drive(model, prefix, ego, watch, told, self.guidance)
         timing_ms = stage.share_of(watch.timing_ms, 'prefix')
-        return plan_of(observation, controls, model.config.action_config.dt_s, self.name, timing_ms)
+        dt_s = model.config.action_config.dt_s
+        plan = plan_of(observation, driven.controls, dt_s, self.name, timing_ms, driven.forecasts)
+        return dataclasses.replace(plan, uncertainty=driven.uncertainty, wants_words=driven.wants_words)
 
 
-def drive(model: VlaModel, prefix: Prefix, ego: Tensor, watch: Stopwatch) -> FloatArray:
-    """Return the controls [T, 2] in m/s^2 and 1/m that follow from what was read."""
-    hidden = model.act(prefix, ego)
+@dataclass(frozen=True)
+class Driven:
+    """controls [T, 2] in m/s^2 and 1/m; uncertainty: of the choice among courses of speed, 0 to 1.
+
+    wants_words: the chance that what the slow half said last no longer holds, 1 where it said nothing; NaN for a model
+    without words.
+    """
+
+    controls: FloatArray
+    uncertainty: float
+    wants_words: float
+    forecasts: tuple[Forecast, ...] = ()
+
+
+def drive(
+    model: VlaModel,
+    prefix: Prefix,
+    ego: Tensor,
+    watch: Stopwatch,
+    intent: IntentInputs | None = None,
+    guidance: float = 1.0,
+) -> Driven:
+    """Return what follows from what was read, and from what the slow half said.
+
+    guidance: how strongly an intent is heeded, 1 as in training; any other needs the action expert a second time.
+    """
+    hidden = model.act(*model.tell(prefix, ego, intent))
+    guided = intent is not None and guidance != 1.0
+    unguided = model.act(*model.tell(prefix, ego)) if guided else None
     watch.mark('action')
-    controls: FloatArray = model.decode(hidden, model.reflex(prefix, ego))[0].double().cpu().numpy()
+    reflex = model.reflex(prefix, ego)
+    decoded = model.decode_all(hidden, reflex, unguided=unguided, guidance=guidance)
+    uncertainty = float(indecision(model.flow.classify(hidden, reflex))[0])
+    controls: FloatArray = decoded.controls[0].double().cpu().numpy()
+    forecasts: tuple[Forecast, ...] = ()
+    if decoded.agents is not None and decoded.agent_controls is not None:
+        action = model.config.action_config
+        states = decoded.agents.table()[0].double().cpu().numpy()
+        motion = decoded.agent_controls[0].double().cpu().numpy()
+        forecasts = forecasts_of(states, motion, action.dt_s, action.agent_existence)
     watch.mark('flow')
-    return controls
+    return Driven(controls, uncertainty, _wants_words(model, prefix, intent), forecasts)
+
+
+def _wants_words(model: VlaModel, prefix: Prefix, intent: IntentInputs | None) -> float:
+    """Return what the gate makes of the scene (`Driven.wants_words`)."""
+    if not model.config.words_config.grammar:
+        return math.nan
+    if intent is None:
+        return 1.0
+    said = intent.kinds - intent.kinds.new_tensor([0, 0, 1])  # to the gate, -1 is no camera
+    return float(model.words.gate(prefix.scene, said, intent.numbers[:, AGE]).sigmoid()[0])
+
+
+def told_inputs(
+    config: VlaConfig, intent: Intent | None, observation: Observation, device: torch.device
+) -> IntentInputs | None:
+    """Return an intent as it looks now; None where it counts for nothing any more.
+
+    Raises `InvalidInput` where the model cannot be told one.
+    """
+    if not config.intent:
+        refuse_intent(intent)
+    if intent is None:
+        return None
+    kinds, numbers = intent_arrays(intent, observation, config.camera_names)
+    if numbers[0, WEIGHT] <= 0.0:
+        return None
+    return to_device(IntentInputs(torch.from_numpy(kinds), torch.from_numpy(numbers)), device)
 
 
 def torch_engine(device: torch.device, note: str = '') -> EngineReport:

@@ -131,11 +131,11 @@ class QwenPolicy(Prunable):
 
     @torch.inference_mode()
     def reason(self, observation: Observation) -> Intent:
-        """Return what the model says should be done, one of the template's intents; raises `MalformedAnswer`."""
+        """Return what the model says should be done, in one of the template's words; raises `MalformedAnswer`."""
         self._trail.take(observation)
         self.answer = self._ask(observation, 'reason', '</INTENT>', Stopwatch(self.device))
-        name = parse_intent(self.answer, self.template.intents)
-        return Intent(observation.stamp_s, name, INTENT_TTL_S)
+        action = parse_intent(self.answer, self.template.intents)
+        return Intent(observation.stamp_s, action, INTENT_TTL_S, observation.ego.pose, text=self.answer)
 
     # --- one question --------------------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from vla_driver.policies.constant_velocity import ConstantVelocityPolicy
+from vla_driver.policies.native_intents import set_guidance
 from vla_driver.policies.pruning_settings import PruningSettings, apply_pruning
 from vla_driver.types import InvalidInput, Policy
 
@@ -69,6 +70,7 @@ def make_policy(
     device: str = 'auto',
     engine: str = 'auto',
     threads: int = 0,
+    guidance: float = 1.0,
 ) -> Policy:
     """Return a policy by name.
 
@@ -77,6 +79,7 @@ def make_policy(
     device: where the model runs: auto, cpu, cuda or cuda:N (`choose_device`).
     engine, threads: as in `load_policy`.
     pruning: what the model prunes; refused for policies that have no visual tokens.
+    guidance: how strongly it heeds an intent; another scale than 1 is refused for policies that heed none.
     Raises InvalidInput for an unknown name or checkpoint, for an expert where there is none, and for a
     checkpoint whose blindness contradicts the name.
     """
@@ -85,12 +88,12 @@ def make_policy(
         raise InvalidInput(
             f'pruner {pruning.pruner!r}: policy {name} has no visual tokens to prune; use --policy model'
         )
-    if name == 'constant-velocity':
-        return ConstantVelocityPolicy()
-    if name == 'expert':
-        if expert is None:
+    if name == 'constant-velocity' or name == 'expert':
+        if name == 'expert' and expert is None:
             raise InvalidInput("policy expert: it drives with the simulator's own knowledge, which is not here")
-        return expert()
+        known = ConstantVelocityPolicy() if expert is None or name != 'expert' else expert()
+        set_guidance(known, guidance)
+        return known
     assert checkpoint is not None
     from vla_driver.policies.loading import load_policy
 
@@ -101,4 +104,5 @@ def make_policy(
         raise InvalidInput(f'policy {name}: checkpoint {checkpoint} {kind}; use --policy {right}')
     if pruning is not None and pruning.active:
         apply_pruning(policy, pruning, checkpoint)
+    set_guidance(policy, guidance)
     return policy

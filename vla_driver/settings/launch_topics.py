@@ -10,8 +10,8 @@ from typing import Final
 
 import yaml
 
+from vla_driver.settings.inputs import VIDEO_TRANSPORTS
 from vla_driver.settings.knob import nearest
-from vla_driver.settings.planner import VIDEO_TRANSPORTS
 from vla_driver.settings.topics_file import OTHER_INPUTS, checked_topic, read_topics_file, refuse_twice
 from vla_driver.types import InvalidInput
 

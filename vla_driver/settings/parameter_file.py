@@ -16,11 +16,13 @@ from vla_driver.settings.controller import ControllerParameters
 from vla_driver.settings.knob import Knob, explained, knobs
 from vla_driver.settings.launch_arguments import as_text
 from vla_driver.settings.planner import PlannerParameters
+from vla_driver.settings.reasoner import ReasonerParameters
 from vla_driver.settings.simulator import SimulatorParameters
 
 #: Node -> the table of its parameters.
 TABLES: Final[dict[str, type]] = {
     'planner': PlannerParameters,
+    'reasoner': ReasonerParameters,
     'controller': ControllerParameters,
     'simulator': SimulatorParameters,
     'bag_player': BagPlayerParameters,

@@ -4,75 +4,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from vla_driver.settings.inputs import InputParameters
 from vla_driver.settings.knob import parameter
-from vla_driver.settings.per_camera import per_camera
 from vla_driver.settings.policy import PolicyParameters
 from vla_driver.settings.pruning import PruningParameters
-from vla_driver.settings.shared import NodeParameters, OdometryParameters, RigParameters
-from vla_driver.types import ANCHOR_CAMERA
-
-#: On which topics a camera's images come.
-VIDEO_TRANSPORTS: Final = ('ffmpeg', 'foxglove')
-TRANSPORTS: Final = ('auto', 'raw', 'compressed', *VIDEO_TRANSPORTS)
-#: What happens when a camera has no frame: no set at all, a set without it, or a black picture instead.
-MISSING_POLICIES: Final = ('require', 'skip', 'black')
 
 #: Whoever starts a planner gives it this long to load its checkpoint.
 START_S: Final = 120.0
 
 
 @dataclass(frozen=True)
-class PlannerParameters(PruningParameters, OdometryParameters, RigParameters, PolicyParameters, NodeParameters):
-    """From which cameras the planner plans, and how old things may be."""
+class PlannerParameters(PruningParameters, InputParameters, PolicyParameters):
+    """How old things may be that the planner plans from, and what it heeds."""
 
-    use_camera_info: bool = parameter(
-        True,
-        'take size, intrinsics and distortion from camera_info where it is published',
-        launch=True,
-    )
-    rectified: bool = parameter(
-        False,
-        "all pictures are rectified: take intrinsics from camera_info's P; topics called image_rect* are known to be",
-        launch=True,
-    )
-    use_tf: bool = parameter(
-        True,
-        'take where a camera is mounted from /tf_static, where that connects its frame to base_link; else from the rig',
-        launch=True,
-    )
-    image_transport: tuple[str, ...] = parameter(
-        ('auto',), f'{", ".join(TRANSPORTS)} for all cameras, or entries camera=transport', launch=True
-    )
-    missing_cameras: tuple[str, ...] = parameter(
-        ('require',),
-        f'when a camera has no frame: {", ".join(MISSING_POLICIES)} for all, or entries camera=policy',
-        launch=True,
-    )
-    max_skew_s: float = parameter(
-        0.06, 'farthest a frame may lie from the front image in time', low=0.0, high=1.0, launch=True
-    )
-    camera_time_offset_s: float = parameter(
-        0.0,
-        "added to the pictures' stamps, where their clock differs from the odometry's by a constant",
-        low=-1e10,
-        high=1e10,
-        launch=True,
-    )
-    wait_s: float = parameter(0.05, 'longest wait for inputs that are late', low=0.0, high=1.0)
     max_age_s: float = parameter(
         0.5, 'images published longer ago are dropped, never planned from', low=0.02, high=10.0, live=True, launch=True
     )
     plan_ttl_s: float = parameter(1.0, 'nobody may act on an older plan', low=0.1, high=5.0, live=True, launch=True)
-    stale_s: float = parameter(0.5, 'diagnostics call an input missing after this silence', low=0.05, live=True)
-    turn_command_required: bool = parameter(True, 'false: FOLLOW at 0 m stands in until one arrives', launch=True)
-
-
-def missing_policies(
-    entries: Sequence[str], cameras: Sequence[str], what: str = 'parameter missing_cameras'
-) -> dict[str, str]:
-    """Return camera -> one of MISSING_POLICIES from the entries of `missing_cameras`; see `per_camera`."""
-    return per_camera(entries, cameras, MISSING_POLICIES, what, ANCHOR_CAMERA)
+    guidance: float = parameter(
+        1.0,
+        'how strongly the policy heeds what the reasoner says: 0 not at all, 1 as trained, more exaggerates; another '
+        'value than 1 costs the action expert twice',
+        low=0.0,
+        high=5.0,
+        live=True,
+        launch=True,
+    )
+    intent_ttl_s: float = parameter(
+        3.0, 'nothing that the reasoner says counts for longer', low=0.1, high=10.0, live=True, launch=True
+    )

@@ -103,7 +103,7 @@ class Report:
                 f'<div class="tile"><b>{html.escape(value)}</b><span>{html.escape(name)}</span></div>'
                 for value, name in self.tiles
             ),
-            tables=_tables(self.tables),
+            tables=tables_of(self.tables),
             figures=_gallery(self._figures),
             notes=''.join(f'<p>{prose(note)}</p>' for note in self.notes),
             # "</" would end the script element inside a string.
@@ -183,7 +183,8 @@ def _gallery(figures: Sequence[tuple[str, str, str]]) -> str:
     return f'<h2>Tokens that the model kept</h2><div class="gallery">{"".join(parts)}</div>'
 
 
-def _tables(tables: Mapping[str, Sequence[Sequence[str]]]) -> str:
+def tables_of(tables: Mapping[str, Sequence[Sequence[str]]]) -> str:
+    """Return tables as HTML: title -> rows, the first being the head."""
     if not tables:
         return ''
     parts = []

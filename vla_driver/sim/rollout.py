@@ -8,16 +8,18 @@ does not depend on how fast the machine is: the same scenario and policy give th
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from vla_driver.observation.ready import Observed
 from vla_driver.planning.control import ControlCommand, TrajectoryController
 from vla_driver.planning.tick import Planner
+from vla_driver.sim.slow_half import SlowHalf
 from vla_driver.types import InvalidInput, Observation, Plan, Policy
 
 if TYPE_CHECKING:  # the simulator needs SUMO and GL; this module's users may bring their own
@@ -43,7 +45,9 @@ class RolloutStatistics:
     """What the planner did on a route: how many plans from which source, how long everything took (wall clock).
 
     observe_ms, plan_ms: of every plan, the pictures and what was made of them; control_ms, step_ms: of every tick, the
-    controller (with whoever watches) and the simulator (traffic, scorer).
+    controller (with whoever watches) and the simulator (traffic, scorer).  told: how many plans were told an intent;
+    agreement: how well each of them does what was wanted; intent_age_s: of each; uncertainty: of each plan that says.
+    said, silent: what the slow half said, by meta-action, and why it said nothing; dropped: why intents were dropped.
     """
 
     plans: Counter[str] = field(default_factory=Counter)
@@ -52,6 +56,33 @@ class RolloutStatistics:
     plan_ms: list[float] = field(default_factory=list)
     control_ms: list[float] = field(default_factory=list)
     step_ms: list[float] = field(default_factory=list)
+    agreement: list[float] = field(default_factory=list)
+    intent_age_s: list[float] = field(default_factory=list)
+    uncertainty: list[float] = field(default_factory=list)
+    said: Counter[str] = field(default_factory=Counter)
+    silent: Counter[str] = field(default_factory=Counter)
+    dropped: Mapping[str, int] = field(default_factory=dict)
+
+    def words(self) -> dict[str, Any]:
+        """Return what the slow half said and what became of it, for JSON; means are None where there is nothing."""
+
+        def mean(values: list[float]) -> float | None:
+            return statistics.fmean(values) if values else None
+
+        return {
+            'told': self.told,
+            'agreement': mean(self.agreement),
+            'intent_age_s': mean(self.intent_age_s),
+            'uncertainty': mean(self.uncertainty),
+            'said': dict(self.said),
+            'silent': dict(self.silent),
+            'dropped': dict(self.dropped),
+        }
+
+    @property
+    def told(self) -> int:
+        """How many plans were told an intent."""
+        return len(self.agreement)
 
     @property
     def ticks(self) -> int:
@@ -64,6 +95,18 @@ class RolloutStatistics:
             'observe': self.observe_ms, 'plan': self.plan_ms, 'control': self.control_ms, 'step': self.step_ms,
         }  # fmt: skip
         return {name: statistics.median(times) if times else 0.0 for name, times in stages.items()}
+
+    def note(self, plan: Plan) -> None:
+        """Take note of a plan that is driven."""
+        self.plans[plan.source.value] += 1
+        if plan.reason:
+            # Numbers differ from tick to tick; what counts is the kind of objection.
+            self.reasons[' '.join(plan.reason.split()[:2])] += 1
+        if plan.heeded is not None:
+            self.agreement.append(plan.heeded.agreement)
+            self.intent_age_s.append(plan.heeded.age_s)
+        if not math.isnan(plan.uncertainty):
+            self.uncertainty.append(plan.uncertainty)
 
 
 def ticks_per_plan(plan_hz: float) -> int:
@@ -83,15 +126,18 @@ def drive_route(
     plan_hz: float = 5.0,
     max_seconds: float = float('inf'),
     on_tick: Callable[[Tick], None] | None = None,
+    slow: SlowHalf | None = None,
 ) -> tuple[RouteResult, RolloutStatistics]:
     """Drive `simulation` until it is done and return the route's result with the planner's statistics.
 
     max_seconds: of simulated time, after which the drive ends undecided.  The policy is put behind the plan guard and
-    reset first.  `on_tick` is called before each step.
+    reset first.  `on_tick` is called before each step.  slow: a reasoner that speaks to it at its own pace.
     """
     every = ticks_per_plan(plan_hz)
     planner = Planner(policy)
     planner.reset()
+    if slow is not None:
+        slow.reset()
     controller = TrajectoryController()
     seen = RolloutStatistics()
     plan: Plan | None = None
@@ -102,13 +148,14 @@ def drive_route(
         if tick % every == 0:
             observation = simulation.observe()
             clock.lap(seen.observe_ms)
+            if slow is not None:
+                for intent in slow.hear(observation):
+                    planner.intents.put(intent)
+                clock = _Clock()  # it would think in a process of its own
             plan = planner.answer(Observed(observation)).plan
             assert plan is not None  # an observation has odometry, and the world waits
             clock.lap(seen.plan_ms)
-            seen.plans[plan.source.value] += 1
-            if plan.reason:
-                # Numbers differ from tick to tick; what counts is the kind of objection.
-                seen.reasons[' '.join(plan.reason.split()[:2])] += 1
+            seen.note(plan)
         assert plan is not None  # the first tick plans
         command = controller.command(plan, simulation.ego, simulation.time_s)
         if on_tick is not None:
@@ -117,6 +164,8 @@ def drive_route(
         simulation.step(command)
         clock.lap(seen.step_ms)
         tick += 1
+    if slow is not None:
+        seen.said, seen.silent, seen.dropped = slow.said, slow.silent, planner.intents.dropped
     return simulation.result(), seen
 
 

@@ -17,6 +17,7 @@ from vla_driver.geometry.rig import load_rig
 from vla_driver.observation.route import RouteTracker
 from vla_driver.planning.control import ControlCommand
 from vla_driver.sim.expert import CRUISE_MPS, ExpertAnswer, ExpertPolicy, WorldState, plan_ahead
+from vla_driver.sim.expert_reasoner import ExpertReasoner
 from vla_driver.sim.scoring import RouteResult, Scorer, drivable_area
 from vla_driver.sim.world import vehicle
 from vla_driver.sim.world.road import RoutePath, ego_progress, sample_route
@@ -134,6 +135,10 @@ class Simulation:
     def expert(self) -> ExpertPolicy:
         """The privileged policy of this drive."""
         return ExpertPolicy(self.world_state)
+
+    def expert_reasoner(self) -> ExpertReasoner:
+        """The privileged slow half of this drive."""
+        return ExpertReasoner(self.world_state)
 
     def expert_answer(self) -> ExpertAnswer:
         """The expert's plan with the labels it rests on."""

@@ -18,7 +18,15 @@ Loss = Callable[[], Tensor]
 
 
 class Engine(Protocol):
-    """Gradients in, weights out; and all that must be kept of it, whole, whoever holds which part."""
+    """Gradients in, weights out; and all that must be kept of it, whole, whoever holds which part.
+
+    spreads: whether experts are spread, so that all processes must ask them equally often.
+    """
+
+    @property
+    def spreads(self) -> bool:
+        """Whether this process holds some of the experts alone."""
+        ...
 
     def begin(self, probe: Loss) -> None:
         """Get ready for the first step; probe: gives the loss of a batch such as will come, and may be asked or not."""
@@ -46,6 +54,8 @@ class Engine(Protocol):
 
 class LocalEngine:
     """AdamW in one process."""
+
+    spreads = False
 
     def __init__(
         self,

@@ -24,9 +24,13 @@ from vla_driver.model.checkpoint import resolve_checkpoint
 from vla_driver.model.config import VlaConfig
 from vla_driver.model.device import choose_device
 from vla_driver.model.native.loading import load_model
+from vla_driver.model.native.pruned import PrunedTraining
 from vla_driver.model.native.vla import VlaModel
+from vla_driver.model.pruning.base import Pruner
+from vla_driver.model.pruning.registry import make_pruner
 from vla_driver.model.tokens import ClipBatch
 from vla_driver.train.anchors import fit_anchors
+from vla_driver.train.architecture import grown, read_architecture
 from vla_driver.train.checks import check_new_run, check_positive
 from vla_driver.train.distributed.crew import Crew, crew_size, meeting, started_by_torchrun
 from vla_driver.train.distributed.launch import launch, require_deepspeed
@@ -38,8 +42,10 @@ from vla_driver.train.state import saved_settings
 from vla_driver.train.validation import validate
 from vla_driver.types import InvalidInput
 
-#: vision: depth, classes and scene only; reflex: what is read off the panorama; policy: no dense labels; all.
-STAGES = ('vision', 'reflex', 'policy', 'all')
+#: vision: depth, classes and scene only; reflex: what is read off the panorama; policy: no dense labels; words: these
+#: alone, all else staying as it is; all.
+STAGES = ('vision', 'reflex', 'policy', 'words', 'all')
+_PATHS = ('out', 'features', 'architecture', 'recon')
 _SHOWN = (
     *('ade_1s', 'ade_3s', 'lateral_slope', 'start_recall', 'stop_recall', 'light_accuracy', 'light_error_m'),
     'load_max',
@@ -53,8 +59,9 @@ class PolicyRun:
     resume: continue the run in `out`; init: the checkpoint whose weights it starts from; refit_anchors: fit the anchors
     of `init` anew; blind: train the control that sees no images; freeze_vision: keep the encoder of `init` and train
     the rest on its features, kept in `features` (default: out/features); architecture: a JSON file of VlaConfig
-    entries that differ from nano; validate_clips: how many held-out clips are validated on, after each save; processes:
-    how many share the work, on this machine; sharing: how they do.
+    entries that differ from nano, or from `init` (what it has not starts afresh); recon: the folder that the pruner
+    'recon' stands for; validate_clips: how many held-out clips are validated on, after each save; processes: how many
+    share the work, on this machine; sharing: how they do.
     """
 
     data: Sequence[Path]
@@ -67,6 +74,7 @@ class PolicyRun:
     freeze_vision: bool = False
     features: Path | None = None
     architecture: Path | None = None
+    recon: Path | None = None
     save_minutes: float = 5.0
     validate_clips: int = 120
     threads: int | None = None
@@ -77,9 +85,10 @@ class PolicyRun:
 
 def run_of(described: Mapping[str, Any]) -> PolicyRun:
     """Return the run of which `described` is what `asdict` made, as JSON has it."""
-    paths = {name: Path(described[name]) for name in ('out', 'features', 'architecture') if described[name] is not None}
+    paths = {name: Path(described[name]) for name in _PATHS if described[name] is not None}
     data = [Path(path) for path in described['data']]
-    config, sharing = PolicyConfig(**described['config']), Sharing(**described['sharing'])
+    config = PolicyConfig(**{**described['config'], 'prune': tuple(described['config']['prune'])})
+    sharing = Sharing(**described['sharing'])
     return PolicyRun(**{**described, **paths, 'data': data, 'config': config, 'sharing': sharing})
 
 
@@ -139,8 +148,12 @@ def _check(run: PolicyRun) -> None:
         raise InvalidInput('--freeze-vision keeps a trained encoder: give --init CKPT of a model that sees')
     if run.refit_anchors and not run.init:
         raise InvalidInput('--refit-anchors changes the anchors of a trained model: give --init CKPT, or drop it')
+    if run.refit_anchors and config.stage == 'words':
+        raise InvalidInput('--stage words leaves driving as it is, and --refit-anchors does not; drop one of them')
     if run.freeze_vision and config.stage == 'vision':
         raise InvalidInput('--freeze-vision keeps what --stage vision trains; drop one of them')
+    if config.stage == 'words' and not (run.init or run.resume):
+        raise InvalidInput('--stage words leaves all but words as it is: give --init CKPT of a model that drives')
     if config.stage == 'vision' and run.blind:
         raise InvalidInput('--stage vision trains what --blind leaves out; drop one of them')
     for name, parts in (('processes', run.processes), ('shares', config.shares)):
@@ -173,6 +186,9 @@ def _train(run: PolicyRun, crew: Crew) -> dict[str, float]:
         device = f'cuda:{crew.place}'
     torch.manual_seed(config.seed)
     model = _make_model(run)
+    model.pruning = _pruning(run, model)
+    if config.stage == 'words':
+        _only_words(model)
     train_paths, held_out = split_episodes(find_episodes(run.data))
     if run.resume:
         # New episodes would change the order of the old ones, and the run would no longer be the same.
@@ -221,18 +237,36 @@ def _train(run: PolicyRun, crew: Crew) -> dict[str, float]:
 def _make_model(run: PolicyRun) -> VlaModel:
     if run.resume:
         return load_model(run.out)
+    entries = {} if run.architecture is None else read_architecture(run.architecture)
     if run.init:
         model = load_model(run.init, auxiliary=True)
         if model.config.blind != run.blind:
             raise InvalidInput(f'--init {run.init} has blind={model.config.blind}, but --blind is {run.blind}')
-        return model
-    entries: dict[str, Any] = {}
-    if run.architecture is not None:
-        try:
-            entries = json.loads(run.architecture.read_text(encoding='utf-8'))
-        except (OSError, json.JSONDecodeError) as error:
-            raise InvalidInput(f'--config {run.architecture}: {error}') from error
+        return grown(model, entries) if entries else model
     return VlaModel(VlaConfig(**entries, blind=run.blind))
+
+
+def _pruning(run: PolicyRun, model: VlaModel) -> PrunedTraining | None:
+    """Return the pruners of `config.prune` at work; None for none."""
+    if not run.config.prune:
+        return None
+    if not model.config.reads_kept:
+        raise InvalidInput(
+            "--prune: this model reads dropped tokens all the same; give --config with view_config.reads 'kept'"
+        )
+    pruners = [make_pruner(name, run.recon, model.config) for name in run.config.prune]
+    inside = [name for name, pruner in zip(run.config.prune, pruners, strict=True) if not isinstance(pruner, Pruner)]
+    if inside:
+        raise InvalidInput(f'--prune {inside[0]}: works inside the encoder or the language model; choose another one')
+    return PrunedTraining([pruner for pruner in pruners if isinstance(pruner, Pruner)])
+
+
+def _only_words(model: VlaModel) -> None:
+    """Freeze everything but words, so that the model drives afterwards bit by bit as before."""
+    if not model.config.words_config.grammar:
+        raise InvalidInput('--stage words: this model has none; give --config with {"words_config": {"grammar": 1}}')
+    model.requires_grad_(False)
+    model.words.requires_grad_(True)
 
 
 def _features(run: PolicyRun, model: VlaModel, paths: list[Path], device: str, crew: Crew) -> Path:

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vla_driver.model.native.training import VlaOutput
+from vla_driver.model.native.training import BALANCE, LOSS_WEIGHTS, VlaOutput
 from vla_driver.model.native.vla import VlaModel
 from vla_driver.model.precision import autocast
 from vla_driver.model.tokens import ClipBatch, to_device
@@ -28,6 +28,7 @@ from vla_driver.train.experts import ExpertBalance
 from vla_driver.train.optimisation import stable_factor
 from vla_driver.train.record import mean_of
 from vla_driver.train.state import load_state, save_state, under
+from vla_driver.types import InvalidInput
 
 if TYPE_CHECKING:
     from vla_driver.train.distributed.zero import Sharing
@@ -38,7 +39,8 @@ class PolicyConfig:
     """Settings that a resumed run must share with the run it continues, but for its length and the averaging.
 
     steps, minutes: the run's length, by one of them; clips, ticks: a step takes so many clips of so many ticks;
-    shares: parts of a step's clips that are drawn, and computed, by themselves; processes divide them among each other.
+    shares: parts of a step's clips that are drawn, and computed, by themselves; processes divide them among each other;
+    prune: pruners by name, one of which drops tokens at a step.
     """
 
     stage: str = 'all'
@@ -52,6 +54,7 @@ class PolicyConfig:
     weight_decay: float = 0.05
     ema_decay: float = 0.998
     max_grad_norm: float = 1.0
+    prune: tuple[str, ...] = ()
 
 
 class PolicyTrainer:
@@ -69,7 +72,9 @@ class PolicyTrainer:
         self.config, self.device, self.crew = config, torch.device(device), crew or Crew()
         self.model = model.to(self.device).train()
         # The averaged weights drive; averaging makes up for the noise of small batches.
+        pruning, self.model.pruning = self.model.pruning, None  # whose pruners need no copies
         self.averaged = copy.deepcopy(self.model).eval().requires_grad_(False)
+        self.model.pruning = pruning
         self.step, self.elapsed_s = 0, 0.0
         self.balance = ExpertBalance(self.model, model.config.language_config.bias_step)
         learning: dict[str, Any] = {
@@ -111,9 +116,7 @@ class PolicyTrainer:
         Raises InvalidInput when the loss is not finite; the weights are then as before the step.
         """
         batches = [on_cpu] if isinstance(on_cpu, ClipBatch) else on_cpu
-        # One clock, or each would have its own learning rate; and one answer to whether somebody asked to stop.
-        self.elapsed_s, stopping = self.crew.mean([self.elapsed_s, float(self.crew.stopping)], self.device)
-        self.crew.stopping = stopping > 0
+        self._agree(batches)
         self.engine.begin(lambda: self._forward(batches[0], self.mine[0]).loss)
         rate = self.config.learning_rate * stable_factor(self.progress, self.step)
         rows = []
@@ -122,12 +125,41 @@ class PolicyTrainer:
             self.engine.backward(out.loss, len(batches))
             losses = {name: float(value) for name, value in out.losses.items()}
             rows.append({'loss': float(out.loss.detach()), **losses})
-        figures = mean_of(rows)
-        figures = dict(zip(figures, self.crew.mean(list(figures.values()), self.device), strict=True))
+        figures = self._means(rows)
         norm = self.engine.step(rate, self.step, figures['loss'])
         self.step += 1
         self._average()
         return figures | {'lr': rate, 'grad_norm': norm} | self.balance.figures()
+
+    def _agree(self, batches: Sequence[ClipBatch]) -> None:
+        """Let all processes go by one clock, or each would have its own learning rate, and stop when one is asked to.
+
+        Raises `InvalidInput` where spread experts would be asked by some of them and not by others.
+        """
+        if self.crew.size == 1:
+            return
+        kinds = [float(label is None) for batch in batches for label in (batch.labels.reason, batch.labels.told)]
+        self.elapsed_s, stopping, *shares = self.crew.mean(
+            [self.elapsed_s, float(self.crew.stopping), *kinds], self.device
+        )
+        self.crew.stopping = stopping > 0
+        if self.engine.spreads and any(0.0 < share < 1.0 for share in shares):
+            raise InvalidInput(
+                'some of the clips of this step have labels of words and intents and others have none, so that not all '
+                'processes would ask the experts as often; train on episodes of one version, or with --expert-parallel '
+                '1, which leaves all experts in every process'
+            )
+
+    def _means(self, rows: Sequence[dict[str, float]]) -> dict[str, float]:
+        """Return the mean of each loss over the shares of all processes that have it."""
+        if self.crew.size == 1:
+            return mean_of(rows)
+        names = ('loss', *LOSS_WEIGHTS, BALANCE)
+        sums = [sum(row.get(name, 0.0) for row in rows) for name in names]
+        counts = [float(sum(name in row for row in rows)) for name in names]
+        means = self.crew.mean([*sums, *counts], self.device)
+        totals = zip(names, means[: len(names)], means[len(names) :], strict=True)
+        return {name: total / count for name, total, count in totals if count > 0}
 
     def _forward(self, on_cpu: ClipBatch, share: int) -> VlaOutput:
         batch = to_device(on_cpu, self.device)

@@ -39,8 +39,12 @@ def computed_on(device: str) -> dict[str, Any]:
 
 
 def mean_of(rows: Sequence[dict[str, float]]) -> dict[str, float]:
-    """Return the mean of each figure over rows that hold the same ones."""
-    return {key: sum(row[key] for row in rows) / len(rows) for key in rows[0]}
+    """Return the mean of each figure over the rows that hold it."""
+    means = Means()
+    for row in rows:
+        for name, value in row.items():
+            means.add(name, torch.tensor([value], dtype=torch.float64))
+    return means.figures()
 
 
 class Means:
@@ -52,7 +56,7 @@ class Means:
 
     def add(self, name: str, values: Tensor) -> None:
         """Count values of any shape in; a batch may be empty."""
-        self._sums[name] = self._sums.get(name, 0.0) + float(values.float().sum())
+        self._sums[name] = self._sums.get(name, 0.0) + float(values.double().sum())
         self._counts[name] = self._counts.get(name, 0) + values.numel()
 
     def figures(self) -> dict[str, float]:

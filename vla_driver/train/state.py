@@ -66,7 +66,7 @@ def load_state(
     if state is None:
         raise InvalidInput(f'{folder} holds no training state to resume; leave out --resume to start there')
     note = json.loads((state / _NOTE).read_text(encoding='utf-8'))
-    theirs = note['config']
+    config, theirs = json.loads(json.dumps(config)), note['config']  # JSON has no tuples
     keys = sorted((config.keys() | theirs.keys()) - set(free))
     differing = [key for key in keys if config.get(key) != theirs.get(key)]
     if differing:

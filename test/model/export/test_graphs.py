@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 
+from vla_driver.model.export.export import export_checkpoint
 from vla_driver.model.export.graphs import EarlyGraph
 from vla_driver.model.export.manifest import read_manifest
 from vla_driver.model.export.opened import OpenedGraphs
@@ -20,6 +21,8 @@ from vla_driver.model.export.session import CPU_EP, OPENVINO, Wanted
 from vla_driver.model.native.vla import VlaModel
 from vla_driver.model.pruning.budget import TokenBudget
 from vla_driver.model.pruning.registry import make_pruner
+from vla_driver.model.pruning.trained.recon import ReconPruner
+from vla_driver.model.pruning.trained.recon_layers import layer_spec
 from vla_driver.policies.in_torch import load_native
 from vla_driver.policies.native import NativePolicy
 from vla_driver.policies.onnx import OnnxPolicy
@@ -200,3 +203,27 @@ def test_joined_graphs_know_the_shapes_within(graphs_made: Path, name: str) -> N
     }
     assert len(made) > 1
     assert made - known == set()
+
+
+@pytest.mark.usefixtures('float32')
+@pytest.mark.parametrize('spec', ['recon', 'divprune', 'early:1-norm'])
+def test_a_model_that_reads_kept_tokens_alone_remembers_these_alone(
+    spec: str,
+    small_model: Callable[..., VlaModel],
+    observe: Observe,
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    folder = tmp_path_factory.getbasetemp() / 'kept'
+    if not folder.exists():
+        model = small_model(view_config={'reads': 'kept', 'coverage': True, 'hidden_size': 48})
+        model.save_pretrained(folder)
+        ReconPruner(layer_spec(model.config)).save_pretrained(folder / 'pruner')
+        export_checkpoint(folder)
+    assert 'pooled' in read_manifest(folder / 'graphs').graphs['rest'].outputs
+    graphs, native = _policies(folder, OPENVINO, monkeypatch)
+    _prune(graphs, native, spec, folder)
+    for tick in range(4):
+        seen = observe(tick)
+        ours, theirs = graphs.plan(seen).trajectory, native.plan(seen).trajectory
+        np.testing.assert_allclose(ours.positions_m, theirs.positions_m, atol=1e-3)

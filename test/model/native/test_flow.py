@@ -7,7 +7,8 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from vla_driver.model.native.flow import compress, position_loss, solve, time_grid
+from vla_driver.model.native.flow import position_loss, solve, time_grid
+from vla_driver.model.native.unicycle import compress
 from vla_driver.model.native.vla import VlaModel
 
 

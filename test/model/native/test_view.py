@@ -11,7 +11,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from vla_driver.model.native.view import ViewReader, panorama_place
+from vla_driver.model.layers.panorama import panorama_place
+from vla_driver.model.native.view import ViewReader
 
 _EYE, _REACH = (1.5, 1.5), 60.0
 

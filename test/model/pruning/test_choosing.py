@@ -11,6 +11,7 @@ import torch
 from vla_driver.model.pruning import base, choosing
 from vla_driver.model.pruning.base import KeptTokens
 from vla_driver.model.pruning.budget import TokenBudget
+from vla_driver.model.pruning.choosing import nearest_set
 from vla_driver.model.pruning.selection import make_selection
 from vla_driver.model.tokens import VisualTokens
 from vla_driver.types import InvalidInput
@@ -107,3 +108,36 @@ def test_a_budget_beyond_the_tokens_is_refused() -> None:
     camera = _cells()[0]
     with pytest.raises(InvalidInput, match='count 28 of 27'):
         choosing.keep_best(np.zeros(27, np.float32), camera, NAMES, np.ones(27, bool), TokenBudget(count=28))
+
+
+def _apart(gram: np.ndarray, kept: np.ndarray) -> float:
+    dropped = np.setdiff1d(np.arange(len(gram)), kept)
+    return float(gram[np.ix_(dropped, dropped)].sum())
+
+
+@pytest.mark.parametrize('total', [4, 12, 20])
+def test_the_nearest_set_is_nearer_than_those_of_chance_and_keeps_every_camera(total: int) -> None:
+    rng = np.random.default_rng(total)
+    parts = rng.normal(size=(24, 5)) * rng.gamma(1.0, size=(24, 1))
+    gram, camera = parts @ parts.T, np.repeat(np.arange(3), 8)
+    kept = nearest_set(gram, camera, [1, 1, 1], total)
+    assert kept.tolist() == sorted(set(kept.tolist())) and len(kept) == total
+    assert (np.bincount(camera[kept], minlength=3) >= 1).all()
+    chance = [_apart(gram, rng.choice(24, total, replace=False)) for _ in range(300)]
+    assert _apart(gram, kept) < min(chance)
+
+
+@pytest.mark.parametrize('total', [2, 5])
+def test_of_tokens_that_say_the_same_one_stays(total: int) -> None:
+    parts = np.array([[3.0, 0.0]] * 3 + [[0.0, 1.0]] + [[0.0, 0.0]] * 3)
+    # Three that say the same cannot cancel each other: dropping two is cheaper than dropping the only other one twice.
+    kept = nearest_set(parts @ parts.T, np.zeros(7, int), [0], total).tolist()
+    assert sum(k < 3 for k in kept) >= min(2, total) and (total < 4 or 3 in kept)
+
+
+def test_a_camera_keeps_its_least_although_its_tokens_do_nothing() -> None:
+    parts = np.concatenate([np.eye(6), np.zeros((6, 6))])
+    camera = np.repeat(np.arange(2), 6)
+    for total in (3, 8):
+        kept = nearest_set(parts @ parts.T, camera, [1, 2], total)
+        assert len(kept) == total and (camera[kept] == 1).sum() >= 2

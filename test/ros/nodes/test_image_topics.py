@@ -20,8 +20,8 @@ from vla_driver.ros.nodes.image_topics import sent_at
 from vla_driver.ros.nodes.planner import PlannerNode
 from vla_driver.ros.wire import qos
 from vla_driver.ros.wire.transports import picture_class
+from vla_driver.settings.inputs import TRANSPORTS
 from vla_driver.settings.per_camera import per_camera
-from vla_driver.settings.planner import TRANSPORTS
 from vla_driver.types import CAMERA_NAMES, InvalidInput
 
 CAMERAS = ('front', 'back')

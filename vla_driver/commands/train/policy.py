@@ -22,7 +22,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=STAGES,
         default='all',
         help='vision: depth, classes and scene only; reflex: what is read off the panorama, at a tenth of the work; '
-        'policy: no dense labels; all: everything (default)',
+        'policy: no dense labels; words: the slow half alone, driving stays bit by bit as it is; all: everything '
+        '(default)',
     )
     length = parser.add_mutually_exclusive_group()
     length.add_argument('--steps', type=int, metavar='N', help='length of the run in optimiser steps')
@@ -49,7 +50,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--features', type=Path, metavar='DIR', help='where encoded features are kept (default: OUT/features)'
     )
-    parser.add_argument('--config', type=Path, metavar='FILE', help='JSON of VlaConfig entries that differ from nano')
+    parser.add_argument(
+        '--config',
+        type=Path,
+        metavar='FILE',
+        help='JSON of VlaConfig entries that differ from nano; with --init, from the checkpoint: what it has not, or '
+        'in other shapes, starts afresh',
+    )
+    parser.add_argument(
+        '--prune',
+        nargs='+',
+        default=(),
+        metavar='PRUNER',
+        help='pruning in the loop: at four of five steps one of these, drawn, drops up to 80 %% of the visual tokens '
+        "(needs a model that reads kept tokens alone: view_config.reads 'kept')",
+    )
+    parser.add_argument('--recon', type=Path, metavar='DIR', help="the folder that the pruner 'recon' stands for")
     add_setting(parser, PolicyRun, 'save_minutes', 'M', 'minutes from one checkpoint to the next', form='g')
     add_setting(parser, PolicyRun, 'validate_clips', 'N', 'held-out clips')
     add_setting(
@@ -82,7 +98,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def policy_run(args: argparse.Namespace) -> PolicyRun:
     """Return the run that the arguments describe."""
     minutes = 60.0 if args.steps is None and args.minutes is None else args.minutes
-    config = settings_of(PolicyConfig, args, clips=args.batch, minutes=minutes)
+    config = settings_of(PolicyConfig, args, clips=args.batch, minutes=minutes, prune=tuple(args.prune))
     sharing = settings_of(Sharing, args)
     return settings_of(PolicyRun, args, config=config, architecture=args.config, sharing=sharing)
 

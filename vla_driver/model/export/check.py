@@ -58,11 +58,9 @@ def run_paths(runs: Mapping[str, Run], sample: Arrays) -> Arrays:
     for encode in ('encode', 'encode_attention', 'recon'):
         if encode not in runs or 'rest' not in runs:
             continue
-        given = remembering(runs[encode](first)['pooled'])
-        seen = runs[encode](given)
-        kept = np.take_along_axis(seen['features'], index[..., None], axis=1)
-        feeds = {**given, 'features': seen['features'], 'kept_index': index, 'kept_features': kept}
-        made[f'{encode}.controls'] = runs['rest'](feeds)['controls']
+        before = _behind(runs[encode], runs['rest'], first, index)
+        seen = _behind(runs[encode], runs['rest'], remembering(before['pooled']), index)
+        made[f'{encode}.controls'] = seen['controls']
         for scores in ('attention', 'scores'):
             if scores in seen:
                 made[f'{encode}.scores'] = seen[scores]
@@ -78,6 +76,14 @@ def run_paths(runs: Mapping[str, Run], sample: Arrays) -> Arrays:
             after = _early(runs[way], late, remembering(before['pooled']), sample)
             made |= {f'{way}.{name}': after[name] for name in ('controls', 'scores') if name in after}
     return made
+
+
+def _behind(encode: Run, rest: Run, given: Given, index: npt.NDArray[Any]) -> Arrays:
+    """Return what the way with a cut behind the encoder gives at one tick."""
+    seen = dict(encode(given))
+    kept = np.take_along_axis(seen['features'], index[..., None], axis=1)
+    feeds = {**given, 'features': seen['features'], 'kept_index': index, 'kept_features': kept}
+    return {**seen, **rest(feeds)}
 
 
 def _early(early: Run, late: Run, given: Given, sample: Arrays) -> Arrays:

@@ -8,7 +8,8 @@ model/tokens.py, and K: how many tokens stay.
     rig      rays, origins                                  -> what depends on the calibration alone, once per rig
     tick     pictures, remembered, ego, rig                 -> controls, pooled                        nothing pruned
     encode   pictures, ego, rig                             -> features, pooled, text         a pruner's `select`
-    rest     features, index, kept, remembered, ego, rig    -> controls                       stands between these two
+    rest     features, index, kept, remembered, ego, rig    -> controls                       stands between these two;
+                                                      `pooled` is of `rest` where the model reads kept tokens alone
     recon    as encode                                      -> as encode, and scores of ReconPruner
     early{b} pictures, rig                                  -> states of units before block b, tokens as they leave
     head{b}  as early{b}                                    -> as early{b}, scores of the checkpoint's head, completed
@@ -317,7 +318,9 @@ class EncodeGraph(Graph):
         super().__init__(model)
         self.attention = attention
         self.inputs = (*self.pictures, 'present', *EGO, *RIG)
-        self.outputs = ('features', 'pooled', 'text', *(('attention',) if attention else ()))
+        # A model that reads the kept tokens alone remembers these alone, and so does not know yet what.
+        pooled = () if model.config.reads_kept else ('pooled',)
+        self.outputs = ('features', *pooled, 'text', *(('attention',) if attention else ()))
 
     def compute(self, given: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
         """See `Graph`."""
@@ -327,25 +330,26 @@ class EncodeGraph(Graph):
         for number, block in enumerate(vision.blocks):
             x = block(x, vision.layout, received if number == last else None)
         features = vision.merged(x, given['present'][:, self.camera])
-        pooled = self.model.pool(self.tokens_of(given, features)).features
+        kept_only = self.model.config.reads_kept
+        pooled = () if kept_only else (self.model.pool(self.tokens_of(given, features)).features,)
         given_too = () if received is None else (vision.per_token(received),)
-        return features, pooled, self.model.ego(self.model_inputs(given)), *given_too
+        return features, *pooled, self.model.ego(self.model_inputs(given)), *given_too
 
 
 class RestGraph(Graph):
     """Everything behind such a pruner: index [1, K] says which tokens stay, kept [1, K, D] what they hold by now."""
 
-    outputs = ('controls',)
-
     def __init__(self, model: VlaModel) -> None:
         super().__init__(model)
         self.inputs = ('features', 'kept_index', 'kept_features', 'present', *REMEMBERED, *EGO, *RIG)
+        self.outputs = ('controls', 'pooled') if model.config.reads_kept else ('controls',)
 
     def compute(self, given: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
         """See `Graph`."""
         tokens = self.tokens_of(given, given['features'])
         kept = KeptTokens(given['kept_index'], features=given['kept_features'])
-        return (self.read_and_decide(given, tokens, kept, self.model.ego(self.model_inputs(given))),)
+        controls = self.read_and_decide(given, tokens, kept, self.model.ego(self.model_inputs(given)))
+        return (controls, self.model.pool(tokens, kept).features) if self.model.config.reads_kept else (controls,)
 
 
 class ReconGraph(Graph):
@@ -441,5 +445,5 @@ class LateGraph(Graph):
         tokens = self.tokens_of(given, given['left_features'])
         tokens = model.vision.go_on_masked(self.block, given['kept_states'], given['of_camera'], tokens, index)
         ego = model.ego(self.model_inputs(given))
-        controls = self.read_and_decide(given, tokens, KeptTokens(index), ego)
-        return controls, model.pool(tokens).features
+        kept = KeptTokens(index)
+        return self.read_and_decide(given, tokens, kept, ego), model.pool(tokens, kept).features

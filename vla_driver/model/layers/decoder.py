@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from vla_driver.model.attention_pattern import LocalStrided
@@ -67,6 +68,23 @@ class LanguageLayer(nn.Module):
             pattern = LocalStrided.of(x.shape[1], self.window, self.unit)
             return x + self.out(sparse_attention(queries, keys, values, pattern)), keys, values
         return x + self.out(attention(queries, keys, values)), keys, values
+
+    def extend(self, x: Tensor, keys: Tensor, values: Tensor, apart: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Transform tokens x [B, W, D] that follow others; return them with their own keys and values.
+
+        keys, values [B, Hkv, S, head_dim]: of the others at this depth; apart [B, W, S + W] bool: true where a token
+        does not see another.
+        """
+        normed = self.norm1(x)
+        own_keys, own_values = (split_heads(part, self.kv_heads) for part in self.kv(normed).chunk(2, dim=-1))
+        mixed = attention(
+            split_heads(self.q(normed), self.heads),
+            torch.cat([keys.to(own_keys.dtype), own_keys], dim=2),
+            torch.cat([values.to(own_values.dtype), own_values], dim=2),
+            apart,
+        )
+        x = x + self.out(mixed)
+        return x + self.mlp(self.norm2(x)), own_keys, own_values
 
     def queries(self, x: Tensor) -> Tensor:
         """Return the queries [B, H, T, head_dim] of the inputs x [B, T, D] of some tokens."""

@@ -1,6 +1,6 @@
 # Copyright 2026 The vla_driver authors
 # SPDX-License-Identifier: Apache-2.0
-"""The action expert: one query per waypoint reads the cached prefix and the other queries, in one pass.
+"""The action expert: one query per waypoint, and per other, reads the cached prefix and the rest of them in one pass.
 
 As in pi0 (arXiv 2410.24164) and Alpamayo-R1 (arXiv 2511.00088) it is as deep as the language model and
 attends, layer by layer, to that layer's cached keys and values; its own weights may be narrower.  The
@@ -51,20 +51,24 @@ class ActionLayer(nn.Module):
 
 
 class ActionExpert(nn.Module):
-    """Prefix to one hidden state per waypoint."""
+    """Prefix to one hidden state per waypoint, and behind these one per other that may be forecast."""
 
     def __init__(self, config: VlaConfig):
         super().__init__()
         action, language = config.action_config, config.language_config
         self.queries = nn.Parameter(torch.randn(action.horizon, action.hidden_size) * config.initializer_range)
+        self.agent_queries = None
+        if action.num_agents:
+            self.agent_queries = nn.Parameter(torch.randn(action.num_agents, action.hidden_size))
         self.condition = nn.Linear(language.hidden_size, action.hidden_size)
         self.layers = nn.ModuleList(ActionLayer(config) for _ in range(language.num_hidden_layers))
         self.norm = RMSNorm(action.hidden_size, language.rms_norm_eps)
 
     def forward(self, prefix: Prefix, condition: Tensor) -> Tensor:
-        """Return h [B, T, A].  condition [B, D]: ego state and navigation, given to every query directly."""
+        """Return h [B, T + num_agents, A].  condition [B, D]: ego state and navigation, given to every query."""
         x = self.condition(condition).unsqueeze(1)
-        x = x + self.queries.to(x.dtype)
+        queries = self.queries if self.agent_queries is None else torch.cat([self.queries, self.agent_queries])
+        x = x + queries.to(x.dtype)
         for layer, keys, values in zip(self.layers, prefix.keys, prefix.values, strict=True):
             x = layer(x, keys, values)
         out: Tensor = self.norm(x)

@@ -6,6 +6,8 @@ Time runs from 0 (start) to 1 (data): x_t = (1 - t) x0 + t x1, and the network p
 The start is not white noise but an anchor, a typical course of controls, with a little noise around it
 (DiffusionDrive, arXiv 2411.15139).  So the way to the data is short and nearly straight, and two steps
 are enough; without anchors, two steps land between the modes.
+
+With `num_agents` the flow is everybody's: behind the ego's tokens come the others' (agents.py), and all attend to all.
 """
 
 from __future__ import annotations
@@ -13,15 +15,20 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vla_driver.model.config import ActionConfig, VlaConfig
+from vla_driver.model.config import SOLVERS, ActionConfig, VlaConfig
 from vla_driver.model.layers.attention import attention
+from vla_driver.model.native.agent_losses import flow_losses, nobody_known, state_losses, targets_of
+from vla_driver.model.native.agents import AgentDecoder, AgentStates
 from vla_driver.model.native.reflex import Reflex
-from vla_driver.model.native.unicycle import Rollout, integrate
+from vla_driver.model.native.unicycle import Rollout, compress, integrate
+from vla_driver.model.tokens import AgentLabels
+from vla_driver.types import InvalidInput
 
 
 def time_grid(steps: int) -> list[float]:
@@ -43,16 +50,6 @@ def solve(velocity: Callable[[Tensor, float], Tensor], x: Tensor, steps: int, so
     return x
 
 
-def compress(controls: Tensor, knee_per_m: float) -> Tensor:
-    """Replace the curvature k of controls [..., 2] by asinh(k / knee): linear below the knee, logarithmic above.
-
-    Keeping to a lane takes a hundredth of the curvature of a turn.  On a linear scale, turns set the unit, and the
-    corrections vanish in the loss; so compressed, both count.
-    """
-    acceleration, curvature = controls.unbind(dim=-1)
-    return torch.stack([acceleration, torch.asinh(curvature / knee_per_m)], dim=-1)
-
-
 def position_loss(predicted: Tensor, target: Tensor, speed_mps: Tensor, dt_s: float) -> Tensor:
     """Mean weighted error, in metres and smooth at zero, of driving controls [B, T, 2] instead of the target's.
 
@@ -72,6 +69,18 @@ def position_loss(predicted: Tensor, target: Tensor, speed_mps: Tensor, dt_s: fl
     error = F.smooth_l1_loss(along, truth, beta=0.5, reduction='none').sum(dim=-1, keepdim=True)
     error = error + 4.0 * F.smooth_l1_loss(across, truth, beta=0.5, reduction='none').sum(dim=-1, keepdim=True)
     return (error * weight).mean()
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """What the flow answers: controls [B, T, 2] of the ego in m/s^2 and 1/m.
+
+    agents, agent_controls [B, A, T, 2] (m/s^2, 1/m): the others' states and motion; None where none are forecast.
+    """
+
+    controls: Tensor
+    agents: AgentStates | None = None
+    agent_controls: Tensor | None = None
 
 
 class FlowBlock(nn.Module):
@@ -121,6 +130,19 @@ class FlowDecoder(nn.Module):
         # Typical courses of normalised accelerations, straight on: k-means, fitted by training and saved.
         self.register_buffer('anchors', torch.zeros(action.num_anchors, action.horizon, 2))
         self.anchors: Tensor
+        self.others = AgentDecoder(action) if action.num_agents else None
+        self.solve_with(action.solver, action.num_steps)
+
+    def solve_with(self, solver: str, steps: int) -> None:
+        """Integrate with another solver or number of steps from now on; what was trained stays.
+
+        Raises `InvalidInput` for unknown ones.
+        """
+        if solver not in SOLVERS:
+            raise InvalidInput(f'solver {solver!r}, allowed: {", ".join(SOLVERS)}')
+        if steps < 1:
+            raise InvalidInput(f'{steps} steps of the solver, expected at least 1')
+        self.solver, self.steps = solver, steps
 
     def denormalise(self, controls: Tensor) -> Tensor:
         """Normalised controls [..., 2] to (m/s^2, 1/m), within the vehicle's limits."""
@@ -144,12 +166,21 @@ class FlowDecoder(nn.Module):
         """Drive normalised controls [..., T, 2] from speed_mps [...]."""
         return integrate(speed_mps, self.denormalise(controls), self.config.dt_s)
 
+    def split(self, h: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return the hidden states of the waypoints [B, T, A] and of the others [B, num_agents, A], if any."""
+        if self.others is None:
+            return h, None
+        return h[:, : self.config.horizon], h[:, self.config.horizon :]
+
     def classify(self, h: Tensor | None, reflex: Reflex | None = None) -> Tensor:
-        """Hidden states [B, T, A] to logits [B, anchors], with the reflex's votes; h None: the votes alone."""
+        """Hidden states [B, T, A] to logits [B, anchors], with the reflex's votes; h None: the votes alone.
+
+        Others' hidden states behind the waypoints' are not asked.
+        """
         if h is None:
             assert reflex is not None
             return reflex.votes
-        out: Tensor = self.classifier(h.mean(dim=1)).float()
+        out: Tensor = self.classifier(self.split(h)[0].mean(dim=1)).float()
         return out if reflex is None else out + reflex.votes
 
     def condition(self, h: Tensor | None, reflex: Reflex | None) -> Tensor:
@@ -158,18 +189,28 @@ class FlowDecoder(nn.Module):
             assert reflex is not None
             told: Tensor = self.of_reflex(reflex.trunk).unsqueeze(1)
             return told
-        hidden: Tensor = self.hidden(h)
+        hidden: Tensor = self.hidden(self.split(h)[0])
         return hidden if reflex is None else hidden + self.of_reflex(reflex.trunk).unsqueeze(1)
 
-    def velocity(self, x: Tensor, t: Tensor, hidden: Tensor) -> Tensor:
-        """Predict v [B, T, 2] at x [B, T, 2], t [B]; hidden [B, T or 1, d]: from `condition`."""
+    def velocity(self, x: Tensor, t: Tensor, hidden: Tensor, others: Tensor | None = None) -> Tensor:
+        """Predict v at x, both [B, T, 2], at t [B]; hidden [B, T or 1, d]: from `condition`.
+
+        others [B, A * tokens, d], from `AgentDecoder.condition`: x and v are then [B, 1 + A, T, 2], the ego's first.
+        """
         angles = torch.pi * t.unsqueeze(-1) * 2.0 ** torch.arange(4, device=t.device)
         time = self.time(torch.cat([t.unsqueeze(-1), angles.sin(), angles.cos()], dim=-1))
-        tokens = self.input(x) + hidden + self.waypoint.to(hidden.dtype)
+        joint = self.others if others is not None else None
+        tokens = self.input(x if joint is None else x[:, 0]) + hidden + self.waypoint.to(hidden.dtype)
+        if joint is not None and others is not None:
+            tokens = torch.cat([tokens, joint.enter(x[:, 1:]) + others], dim=1)
         for block in self.blocks:
             tokens = block(tokens, time.to(tokens.dtype))
-        out: Tensor = self.output(self.norm(tokens))
-        return out.float()
+        tokens = self.norm(tokens)
+        if joint is None:
+            out: Tensor = self.output(tokens)
+            return out.float()
+        own, rest = self.output(tokens[:, : x.shape[2]]), joint.leave(tokens[:, x.shape[2] :])
+        return torch.cat([own.unsqueeze(1), rest], dim=1).float()
 
     def starts(self, anchor: Tensor, bend: Tensor | None, noise: Tensor | None) -> Tensor:
         """Return where the flow starts [B, T, 2]: accelerations of anchors [B] (indices), curvatures `bend` [B, T].
@@ -188,14 +229,68 @@ class FlowDecoder(nn.Module):
         self, h: Tensor | None, anchor: Tensor, noise: Tensor | None = None, reflex: Reflex | None = None
     ) -> Tensor:
         """Integrate the flow from `starts`: normalised controls [B, T, 2]."""
-        x = self.starts(anchor, None if reflex is None else reflex.bend, noise)
+        return self.sample_all(h, anchor, noise, reflex)[0]
+
+    def sample_all(
+        self,
+        h: Tensor | None,
+        anchor: Tensor,
+        noise: Tensor | None = None,
+        reflex: Reflex | None = None,
+        unguided: Tensor | None = None,
+        guidance: float = 1.0,
+    ) -> tuple[Tensor, AgentStates | None, Tensor | None]:
+        """Return `sample`, the others' states, and their normalised controls [B, A, T, 2]; None without others.
+
+        noise: [B, T, 2], of the ego alone, or [B, 1 + A, T, 2].  unguided: hidden states without what h was told;
+        the difference that it makes to the velocity is then taken `guidance` times (classifier-free guidance, arXiv
+        2207.12598).
+        """
+        ego_noise = noise if noise is None or noise.dim() == 3 else noise[:, 0]
+        x = self.starts(anchor, None if reflex is None else reflex.bend, ego_noise)
+        states, toward = self._toward(h, reflex)
+        if states is not None and self.others is not None:
+            starts = self.others.starts(x, noise[:, 1:] if noise is not None and noise.dim() == 4 else None)
+            x = torch.cat([x.unsqueeze(1), starts], dim=1)
+        velocity = toward
+        if unguided is not None:
+            _, plainly = self._toward(unguided, reflex)
+
+            def velocity(x: Tensor, t: float) -> Tensor:
+                without = plainly(x, t)
+                return without + guidance * (toward(x, t) - without)
+
+        x = solve(velocity, x, self.steps, self.solver)
+        return (x, None, None) if states is None else (x[:, 0], states, x[:, 1:])
+
+    def _toward(
+        self, h: Tensor | None, reflex: Reflex | None
+    ) -> tuple[AgentStates | None, Callable[[Tensor, float], Tensor]]:
+        """Return the others' states, if any, and the velocity at x [B, ...] and a time, told by hidden states."""
         hidden = self.condition(h, reflex)
-        return solve(
-            lambda x, t: self.velocity(x, x.new_full((x.shape[0],), t), hidden),
-            x,
-            self.config.num_steps,
-            self.config.solver,
-        )
+        states, told = None, None
+        if self.others is not None and h is not None:
+            asked = self.split(h)[1]
+            assert asked is not None
+            states = self.others.states(asked)
+            told = self.others.condition(asked, states)
+        return states, lambda x, t: self.velocity(x, x.new_full((x.shape[0],), t), hidden, told)
+
+    def decode(
+        self,
+        h: Tensor | None,
+        anchor: Tensor,
+        noise: Tensor | None,
+        reflex: Reflex | None,
+        unguided: Tensor | None = None,
+        guidance: float = 1.0,
+    ) -> Decoded:
+        """Return `sample_all` in units of the road."""
+        own, states, others = self.sample_all(h, anchor, noise, reflex, unguided, guidance)
+        controls = self.denormalise(own)
+        if states is None or others is None or self.others is None:
+            return Decoded(controls)
+        return Decoded(controls, states, self.others.denormalise(others, states.person > 0))
 
     def nearest_anchors(self, controls: Tensor, speed_mps: Tensor) -> Tensor:
         """Distances [B, anchors] between normalised controls [B, T, 2] and the anchors, all driven from speed_mps [B].
@@ -231,12 +326,18 @@ class FlowDecoder(nn.Module):
         return torch.cat([logits.argmax(dim=-1, keepdim=True), near], dim=1)[:, :repeats]
 
     def losses(
-        self, h: Tensor | None, controls: Tensor, speed_mps: Tensor, reflex: Reflex | None = None
+        self,
+        h: Tensor | None,
+        controls: Tensor,
+        speed_mps: Tensor,
+        reflex: Reflex | None = None,
+        agents: AgentLabels | None = None,
     ) -> dict[str, Tensor]:
         """Flow-matching, anchor and rollout losses; controls [B, T, 2] in m/s^2 and 1/m, speed_mps [B].
 
-        h None: the flow is told by the reflex alone.
+        h None: the flow is told by the reflex alone, and plans for the ego alone.
         reflex: its votes are trained with the anchors' logits; its curvatures are taken as given.
+        agents: who else was there; None: nobody knows, and what is said of others is not judged.
         """
         target = self.normalise(controls)
         distance = self.nearest_anchors(target, speed_mps)
@@ -248,15 +349,31 @@ class FlowDecoder(nn.Module):
         x0 = self.starts(anchor, steering, torch.randn_like(x1))
         # Half of the times are 0: there lies the longest of the few steps taken at inference.
         t = (2 * torch.rand(len(x1), device=x1.device) - 1).clamp(min=0.0)
-        x = (1 - t)[:, None, None] * x0 + t[:, None, None] * x1
-        v = self.velocity(x, t, self.condition(h, reflex).repeat_interleave(repeats, dim=0))
+        told, goals, found = None, None, {}
+        if self.others is not None and h is not None:
+            asked = self.split(h)[1]
+            assert asked is not None
+            states = self.others.states(asked)
+            goals = nobody_known(states, x1.shape[1]) if agents is None else targets_of(self.others, states, agents)
+            found = state_losses(states, goals)
+            told = self.others.condition(asked, states).repeat_interleave(repeats, dim=0)
+            theirs = goals.controls.repeat_interleave(repeats, dim=0)
+            x0 = torch.cat([x0.unsqueeze(1), self.others.starts(x0, torch.randn_like(theirs))], dim=1)
+            x1 = torch.cat([x1.unsqueeze(1), theirs], dim=1)
+        left = (1 - t).reshape(-1, *(1 for _ in x1.shape[1:]))
+        x = left * x0 + (1 - left) * x1
+        v = self.velocity(x, t, self.condition(h, reflex).repeat_interleave(repeats, dim=0), told)
+        reached, wanted = x + left * v, x1 - x0
+        if goals is not None and self.others is not None:
+            found |= flow_losses(self.others, v[:, 1:], wanted[:, 1:], reached[:, 1:], goals, repeats)
+            v, wanted, reached, x1 = v[:, 0], wanted[:, 0], reached[:, 0], x1[:, 0]
         speed = speed_mps.repeat_interleave(repeats, dim=0)
-        predicted = self.denormalise(x + (1 - t)[:, None, None] * v)
-        truth = self.denormalise(x1)
+        predicted, truth = self.denormalise(reached), self.denormalise(x1)
         speeds = [integrate(speed, driven, self.config.dt_s).speed_mps for driven in (predicted, truth)]
         return {
-            'flow': F.mse_loss(v, x1 - x0),
+            'flow': F.mse_loss(v, wanted),
             'anchor': F.cross_entropy(logits, distance.argmin(dim=-1)),
             'position': position_loss(predicted, truth, speed, self.config.dt_s),
             'speed': (speeds[0] - speeds[1]).abs().mean(),
+            **found,
         }

@@ -16,11 +16,18 @@ from vla_driver.model.native.vla import VlaModel
 from vla_driver.types import InvalidInput
 
 
-def load_model(name_or_path: str | os.PathLike[str], *, auxiliary: bool | None = None) -> VlaModel:
+def load_model(
+    name_or_path: str | os.PathLike[str],
+    *,
+    auxiliary: bool | None = None,
+    solver: str | None = None,
+    steps: int | None = None,
+) -> VlaModel:
     """Return the model of a checkpoint, in evaluation mode.
 
     auxiliary: True to train further (training heads that the checkpoint lacks start afresh), False to drop
-    them, None for as the checkpoint has it.  Raises InvalidInput as `resolve_checkpoint` does, and where
+    them, None for as the checkpoint has it.  solver, steps: how the flow is integrated, None: as the checkpoint says
+    (`FlowDecoder.solve_with`).  Raises InvalidInput as `resolve_checkpoint` does, and where
     weights are missing or of other shapes.
     """
     folder = resolve_checkpoint(name_or_path)
@@ -54,4 +61,8 @@ def load_model(name_or_path: str | os.PathLike[str], *, auxiliary: bool | None =
             f'checkpoint {folder} does not fit its config.json: {len(missing)} weights are missing, {len(surplus)} are '
             f'unknown, {len(report["mismatched_keys"])} have another shape (first: {wrong[0]})'
         )
+    if config.words_config.grammar:
+        model.words.grammar.vocabulary.check(folder)
+    action = config.action_config
+    model.flow.solve_with(solver or action.solver, action.num_steps if steps is None else steps)
     return model.eval()

@@ -3,8 +3,8 @@
 """The native vision-language-action model, put together, stage by stage.
 
     inputs -> encode -> visual tokens -> (TokenStage) -+
-    memory of earlier ticks ---------------------------+-> prefill -> Prefix -> act -> h -> decode -> controls
-    ego state, navigation -----------------------------+
+    memory of earlier ticks ---------------------------+-> prefill -> Prefix -> tell -> act -> h -> decode -> controls
+    ego state, navigation -----------------------------+               intent --+
 
 Driving (policies/native.py) calls the stages one by one; training (training.py) runs them over clips.
 """
@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import dataclasses
 from functools import partial
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -27,16 +29,18 @@ from vla_driver.model.layers.routing import Router
 from vla_driver.model.native.action import ActionExpert
 from vla_driver.model.native.auxiliary import SCENE_QUERIES, DenseHead, PlanHead, SceneHead
 from vla_driver.model.native.ego import EgoEncoder
-from vla_driver.model.native.flow import FlowBlock, FlowDecoder
+from vla_driver.model.native.flow import Decoded, FlowBlock, FlowDecoder
+from vla_driver.model.native.intent import IntentEncoder, null_inputs, read_behind
 from vla_driver.model.native.language import LanguageModel
 from vla_driver.model.native.memory import MemoryPool, MemoryReader, PooledTokens
 from vla_driver.model.native.reflex import Reflex, ReflexHead
 from vla_driver.model.native.view import ViewReader
 from vla_driver.model.native.vision import VisionEncoder, VisionOutput
-from vla_driver.model.pruning.base import KeptTokens
+from vla_driver.model.pruning.base import KeptTokens, kept_alone
 from vla_driver.model.pruning.in_model import NOTHING_LEAVES, Layout
 from vla_driver.model.pruning.stage import KEEP_ALL, TokenStage
-from vla_driver.model.tokens import ModelInputs, Prefix, Remembered, VisualTokens
+from vla_driver.model.tokens import IntentInputs, ModelInputs, Prefix, Remembered, VisualTokens
+from vla_driver.model.words.speaker import DraftHead, Speaker
 
 
 class VlaStages(PreTrainedModel):
@@ -61,9 +65,13 @@ class VlaStages(PreTrainedModel):
         self.kinds = nn.Parameter(torch.zeros(3, width))  # what a token is: visual, remembered, ego and navigation
         self.scene_queries = nn.Parameter(torch.randn(SCENE_QUERIES, width) * config.initializer_range)
         self.language = LanguageModel(config.language_config)
+        if config.intent:
+            self.intents = IntentEncoder(config)
         self.action = ActionExpert(config)
         self.reflexes = ReflexHead(config)
         self.flow = FlowDecoder(config)
+        if config.words_config.grammar:
+            self.words = Speaker(config, SCENE_QUERIES)
         if config.auxiliary:
             self.scene_head = SceneHead(config)
             self.plan_head = PlanHead(config)
@@ -92,20 +100,37 @@ class VlaStages(PreTrainedModel):
         elif isinstance(module, nn.LayerNorm) and module.elementwise_affine:
             nn.init.ones_(module.weight)
             nn.init.zeros_(module.bias)
+        if not self.config.blind and self.view.coverage and module is self.view.seen:
+            nn.init.zeros_(self.view.seen.weight)  # a checkpoint that did not know of holes reads as before
+        if isinstance(module, DraftHead):
+            nn.init.zeros_(module.up.weight)
         if isinstance(module, FlowDecoder):
             # The velocity starts at zero: before any training the plan is the anchor itself.
             nn.init.zeros_(module.output.weight)
+            if module.others is not None:
+                nn.init.zeros_(module.others.output.weight)
             for block in module.blocks:
                 assert isinstance(block, FlowBlock)
                 nn.init.zeros_(block.modulation.weight)
+
+    def save_pretrained(self, save_directory: Any, *args: Any, **options: Any) -> None:
+        """As `PreTrainedModel` does; a model that speaks writes its vocabulary as well."""
+        super().save_pretrained(save_directory, *args, **options)
+        if self.config.words_config.grammar:
+            self.words.grammar.vocabulary.save(Path(save_directory))
 
     def encode(self, inputs: ModelInputs, stage: TokenStage = KEEP_ALL) -> VisionOutput:
         """Pictures to visual tokens; stage: as in `VisionEncoder`."""
         out: VisionOutput = self.vision(inputs, stage)
         return out
 
-    def pool(self, tokens: VisualTokens) -> PooledTokens:
-        """Visual tokens to what is remembered of this tick."""
+    def pool(self, tokens: VisualTokens, kept: KeptTokens | None = None) -> PooledTokens:
+        """Visual tokens to what is remembered of this tick.
+
+        kept: what a stage has left of them; a model that reads the kept ones alone remembers these alone.
+        """
+        if kept is not None and self.config.reads_kept:
+            tokens = dataclasses.replace(tokens, features=kept_alone(tokens.features, kept))
         out: PooledTokens = self.memory_pool(tokens)
         return out
 
@@ -161,8 +186,21 @@ class VlaStages(PreTrainedModel):
         parts.append(self.scene_queries.to(ego.dtype).expand(len(ego), -1, -1))
         return torch.cat(parts, dim=1), read, view
 
+    def tell(self, prefix: Prefix, ego: Tensor, intent: IntentInputs | None = None) -> tuple[Prefix, Tensor]:
+        """Return prefix and ego tokens as the action expert gets them: behind them what the slow half said.
+
+        None: nothing was said, the null intent.  A model that takes no intents gets back what it gave.
+        """
+        if not self.config.intent:
+            return prefix, ego
+        said = self.intents(null_inputs(len(ego), ego.device) if intent is None else intent)
+        return read_behind(self.language, prefix, said), torch.cat([ego, said], dim=1)
+
     def act(self, prefix: Prefix, ego: Tensor) -> Tensor:
-        """Prefix to one hidden state per waypoint [B, T, A]."""
+        """Prefix to one hidden state per waypoint, and per other behind these: [B, T + num_agents, A].
+
+        Both as `tell` returns them.
+        """
         condition = ego.sum(dim=1)
         if prefix.view is not None:
             condition = condition + prefix.view
@@ -176,8 +214,25 @@ class VlaStages(PreTrainedModel):
 
     def decode(self, hidden: Tensor, reflex: Reflex, noise: Tensor | None = None) -> Tensor:
         """Hidden states to controls [B, T, 2] in m/s^2 and 1/m: the likeliest anchor, the steering, then the flow."""
-        anchor = self.flow.classify(hidden, reflex).argmax(dim=-1)
-        return self.flow.denormalise(self.flow.sample(hidden, anchor, noise, reflex))
+        return self.decode_all(hidden, reflex, noise).controls
+
+    def decode_all(
+        self,
+        hidden: Tensor,
+        reflex: Reflex,
+        noise: Tensor | None = None,
+        unguided: Tensor | None = None,
+        guidance: float = 1.0,
+    ) -> Decoded:
+        """Return `decode`, and what the others will do where the model forecasts them.
+
+        unguided: hidden states told the null intent; what the intent changes is then taken `guidance` times.
+        """
+        votes = self.flow.classify(hidden, reflex)
+        if unguided is not None:
+            untold = self.flow.classify(unguided, reflex)
+            votes = untold + guidance * (votes - untold)
+        return self.flow.decode(hidden, votes.argmax(dim=-1), noise, reflex, unguided, guidance)
 
 
 def _layout(tokens: VisualTokens, x: Tensor, asking: int) -> Layout:

@@ -1,6 +1,6 @@
 # Copyright 2026 The vla_driver authors
 # SPDX-License-Identifier: Apache-2.0
-"""The kinematics of geometry/unicycle.py for batches of tensors, differentiable."""
+"""The kinematics of geometry/unicycle.py for batches of tensors, differentiable; and the scale of curvatures."""
 
 from __future__ import annotations
 
@@ -35,3 +35,13 @@ def integrate(speed_mps: Tensor, controls: Tensor, dt_s: float) -> Rollout:
     velocity = torch.stack([speed * torch.cos(heading), speed * torch.sin(heading)], dim=-1)
     positions = torch.cumsum(0.5 * (velocity[..., 1:, :] + velocity[..., :-1, :]) * dt_s, dim=-2)
     return Rollout(positions, yaw, speed[..., 1:])
+
+
+def compress(controls: Tensor, knee_per_m: float) -> Tensor:
+    """Replace the curvature k of controls [..., 2] by asinh(k / knee): linear below the knee, logarithmic above.
+
+    Keeping to a lane takes a hundredth of the curvature of a turn.  On a linear scale, turns set the unit, and the
+    corrections vanish in the loss; so compressed, both count.
+    """
+    acceleration, curvature = controls.unbind(dim=-1)
+    return torch.stack([acceleration, torch.asinh(curvature / knee_per_m)], dim=-1)

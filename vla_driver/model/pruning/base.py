@@ -43,6 +43,13 @@ class KeptTokens:
             )
 
 
+def kept_alone(features: Tensor, kept: KeptTokens) -> Tensor:
+    """Return features [B, N, D] of what is kept in their places, and zeros in all others."""
+    places = kept.index.unsqueeze(-1).expand(-1, -1, features.shape[-1])
+    held = features.gather(1, places) if kept.features is None else kept.features.to(features.dtype)
+    return torch.zeros_like(features).scatter(1, places, held)
+
+
 @runtime_checkable
 class Pruner(Protocol):
     """Selects tokens before the language model.

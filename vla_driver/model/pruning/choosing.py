@@ -86,6 +86,43 @@ def _best_of_row(
     return np.sort(np.concatenate([order[reserved], order[~reserved]])[:total])
 
 
+def nearest_set(
+    gram: npt.NDArray[np.floating], camera: npt.NDArray[np.integer], least: Sequence[int], total: int
+) -> npt.NDArray[np.int64]:
+    """Return `total` of N tokens, ascending, whose sum is nearest the sum of all: greedily, from the nearer end.
+
+    gram [N, N]: inner products of what the tokens contribute; camera [N]: numbers into `least`, the least number that
+    each camera keeps.  E(dropped) = sum of gram over pairs of dropped tokens.  Of equal tokens (those that contribute
+    nothing), which ones stay is spread evenly over their numbers.
+    """
+    count = len(camera)
+    spare = np.bincount(camera, minlength=len(least)) - np.asarray(least)
+    own = np.diagonal(gram).astype(np.float64)
+    # The fractional parts of multiples of the golden ratio: neighbours far apart, any few of them evenly spread.
+    even = 1e-9 * max(float(own.max(initial=0.0)), 1e-9) * (np.arange(count) * 0.6180339887498949 % 1.0)
+    keep = np.zeros(count, dtype=bool) if 3 * total < count else np.ones(count, dtype=bool)
+    if keep.any():
+        with_dropped = own + even
+        for _ in range(count - total):
+            token = int(with_dropped.argmin())
+            keep[token], with_dropped[token] = False, np.inf
+            with_dropped += 2.0 * gram[token]
+            spare[camera[token]] -= 1
+            if not spare[camera[token]]:
+                with_dropped[keep & (camera == camera[token])] = np.inf
+    else:
+        gain = 2.0 * gram.sum(axis=1, dtype=np.float64) - own + even
+        owed = np.array(least)
+        for picked in range(total):
+            if int(owed.sum()) >= total - picked:
+                gain[(owed <= 0)[camera]] = -np.inf
+            token = int(gain.argmax())
+            keep[token], gain[token] = True, -np.inf
+            gain -= 2.0 * gram[token]
+            owed[camera[token]] = max(0, owed[camera[token]] - 1)
+    return np.flatnonzero(keep)
+
+
 def selection_of(
     pruner: str,
     stamp_s: float,

@@ -24,6 +24,7 @@ PRUNER_NAMES = (
     'random',
     'uniform',
     'recon',
+    'plan',
     'divprune',
     'vispruner',
     'visionzip',
@@ -41,6 +42,10 @@ ARGUMENTS = {
 }
 
 
+#: The folder of a checkpoint's PlanPruner, within the checkpoint's.
+PLAN_FOLDER = 'plan'
+
+
 def make_pruner(
     spec: str | os.PathLike[str],
     recon: str | os.PathLike[str] | None = None,
@@ -50,17 +55,19 @@ def make_pruner(
 
     A folder holds a ReconPruner or an early-pruning head; `early:6-norm` prunes inside a vision encoder.
 
-    recon: the folder that the name 'recon' stands for; the heads that `early:BLOCK-head` stands for lie beside it
-    (early1, early2, ...).  config: of the checkpoint that is pruned, which weights must
-    fit.  Raises `InvalidInput`, listing what is allowed.
+    recon: the folder that the name 'recon' stands for; what 'plan' stands for lies beside it (plan), and so do the
+    heads that `early:BLOCK-head` stands for (early1, early2, ...).  config: of the checkpoint that is pruned, which
+    weights must fit.  Raises `InvalidInput`, listing what is allowed.
     """
     text = os.fspath(spec)
     name, _, argument = text.partition(':')
     if name in PRUNER_NAMES:
         if argument and name not in ARGUMENTS:
             raise InvalidInput(f'pruner {text!r}: {name} takes no argument; {_allowed()}')
-        if name != 'recon':
+        if name not in ('recon', 'plan'):
             return _build(text, name, argument)
+        if name == 'plan':
+            return _load_plan(None if recon is None else Path(recon).parent / PLAN_FOLDER, config)
         if recon is None:
             raise InvalidInput("pruner 'recon': no folder of its weights is known here; give the folder itself")
         return _load_recon(Path(recon), config, _per_cent(text, argument) if argument else 100)
@@ -84,7 +91,9 @@ def make_pruner(
 
         if is_early_pruner(text):
             return load_early_pruner(text)
-        return _load_recon(Path(text), config)
+        from vla_driver.model.pruning.trained.plan import is_plan_pruner
+
+        return _load_plan(Path(text), config) if is_plan_pruner(text) else _load_recon(Path(text), config)
     raise InvalidInput(f'pruner {text!r} is neither known nor a folder; {_allowed()}')
 
 
@@ -104,6 +113,14 @@ def _per_cent(text: str, argument: str) -> int:
     if not argument.isdigit() or not 1 <= int(argument) <= 100:
         raise InvalidInput(f'pruner {text!r}: {argument!r}, allowed: 1 to 100; recon takes {ARGUMENTS["recon"]}')
     return int(argument)
+
+
+def _load_plan(folder: Path | None, config: PretrainedConfig | None) -> Pruner:
+    from vla_driver.model.pruning.trained.plan import load_plan_pruner
+
+    if folder is None:
+        raise InvalidInput("pruner 'plan': no folder of its weights is known here; give the folder itself")
+    return load_plan_pruner(folder, config)
 
 
 def _load_recon(folder: Path, config: PretrainedConfig | None, by_score: int = 100) -> Pruner:

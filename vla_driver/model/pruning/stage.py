@@ -39,6 +39,7 @@ from vla_driver.model.pruning.in_model import (
 )
 from vla_driver.model.pruning.selection import make_selection
 from vla_driver.model.pruning.trained.early import EarlyPruner
+from vla_driver.model.pruning.trained.plan import PlanPruner
 from vla_driver.model.pruning.trained.recon import ReconPruner
 from vla_driver.model.tokens import VisualTokens
 from vla_driver.types import InvalidInput, Selection
@@ -234,7 +235,7 @@ class BehindEncoder(TokenStage):
     def fit(self, shapes_of: Callable[[], TokenShapes]) -> None:
         """See `TokenStage`."""
         shapes = shapes_of()
-        if isinstance(self.pruner, ReconPruner):
+        if isinstance(self.pruner, ReconPruner | PlanPruner):
             self.pruner.check(shapes.config)
             self.pruner.store(shapes.device, shapes.dtype)
         if isinstance(self.pruner, torch.nn.Module):

@@ -12,11 +12,12 @@ from __future__ import annotations
 
 import enum
 import re
+from collections.abc import Mapping
 from typing import Final
 
 import numpy as np
 
-from vla_driver.types import FloatArray, MalformedAnswer
+from vla_driver.types import FloatArray, MalformedAnswer, MetaAction
 
 OPENING: Final = '<PLANNING>'
 CLOSING: Final = '</PLANNING>'
@@ -113,9 +114,9 @@ def parse_waypoints(text: str) -> FloatArray:
     return waypoints
 
 
-def parse_intent(text: str, allowed: tuple[str, ...]) -> str:
-    """Return the word between <INTENT> and </INTENT>, one of `allowed`; raises `MalformedAnswer`."""
+def parse_intent(text: str, meanings: Mapping[str, MetaAction]) -> MetaAction:
+    """Return what the word between <INTENT> and </INTENT> means, one of `meanings`; raises `MalformedAnswer`."""
     word = between(text, '<INTENT>', '</INTENT>').strip()
-    if word not in allowed:
-        raise MalformedAnswer(AnswerFault.UNKNOWN_INTENT, f'{_shown(word)}; allowed: {", ".join(allowed)}')
-    return word
+    if word not in meanings:
+        raise MalformedAnswer(AnswerFault.UNKNOWN_INTENT, f'{_shown(word)}; allowed: {", ".join(meanings)}')
+    return meanings[word]

@@ -14,7 +14,7 @@ from typing import Any, Final
 import numpy as np
 
 from vla_driver.geometry import se2
-from vla_driver.types import ANCHOR_CAMERA, CAMERA_NAMES, EgoState, InvalidInput, Observation
+from vla_driver.types import ANCHOR_CAMERA, CAMERA_NAMES, EgoState, InvalidInput, MetaAction, Observation
 
 IMAGE: Final = '<|vision_start|><|image_pad|><|vision_end|>'
 HISTORY_DT_S: Final = 0.5
@@ -36,7 +36,7 @@ class PromptTemplate:
     system: str
     text: str
     reason: str
-    intents: tuple[str, ...]
+    intents: Mapping[str, MetaAction]
     history_header: str
     history_line: str
     history_separator: str
@@ -54,6 +54,7 @@ class PromptTemplate:
                 raise InvalidInput(f'prompt: {name} is {getattr(self, name)}; allowed: 1 or more')
         if not self.steering_ratio > 0:
             raise InvalidInput(f'prompt: steering_ratio is {self.steering_ratio}; allowed: above 0')
+        object.__setattr__(self, 'intents', _meanings(self.intents))
         for name, places in (('history_header', ('seconds',)), ('history_line', _LINE_PLACES)):
             text = getattr(self, name)
             try:
@@ -82,6 +83,22 @@ class PromptTemplate:
         return f'{system}<|im_start|>user\n{user}<|im_end|>\n<|im_start|>assistant\n'
 
 
+def _meanings(intents: Mapping[str, MetaAction]) -> dict[str, MetaAction]:
+    """Return word -> what it means; raises `InvalidInput` where it means nothing that a planner can be told."""
+    meanings = {}
+    for word, action in intents.items():
+        try:
+            meanings[word] = MetaAction(action)
+        except ValueError:
+            raise InvalidInput(
+                f'prompt: intents: {word!r} means {action!r}; allowed: {", ".join(MetaAction)} '
+                '(where to turn, the navigation says)'
+            ) from None
+    if not meanings:
+        raise InvalidInput(f'prompt: intents is empty; allowed: words that mean one of {", ".join(MetaAction)}')
+    return meanings
+
+
 def load_template(path: str | os.PathLike[str] | None = None) -> PromptTemplate:
     """Return the template in a YAML file, by default the one that is installed; raises `InvalidInput`."""
     import yaml
@@ -96,7 +113,7 @@ def load_template(path: str | os.PathLike[str] | None = None) -> PromptTemplate:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InvalidInput(f'prompt template {file} is no YAML: {error}') from error
     kinds: Mapping[str, Any] = {
-        'intents': list,
+        'intents': (dict, list),
         **dict.fromkeys(('history_poses', 'max_pixels', 'max_new_tokens'), int),
         **dict.fromkeys(('reference_x_m', 'steering_ratio'), (int, float)),
     }
@@ -109,7 +126,9 @@ def load_template(path: str | os.PathLike[str] | None = None) -> PromptTemplate:
         if not isinstance(value, kind) or isinstance(value, bool):
             raise InvalidInput(f'prompt template {file}: {name} is {value!r}, of the wrong kind')
     try:
-        return PromptTemplate(**{**entries, 'intents': tuple(map(str, entries['intents']))})
+        words = entries['intents']
+        meanings = words if isinstance(words, dict) else {word: word for word in words}
+        return PromptTemplate(**{**entries, 'intents': {str(word): meaning for word, meaning in meanings.items()}})
     except InvalidInput as error:
         raise InvalidInput(f'prompt template {file}: {error}') from error
 

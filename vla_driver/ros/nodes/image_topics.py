@@ -28,7 +28,7 @@ from vla_driver.ros.wire import qos
 from vla_driver.ros.wire.diagnostics import RateMeter
 from vla_driver.ros.wire.image_taker import ImageTaker, TakeUnavailableError
 from vla_driver.ros.wire.transports import picture_class, picture_topic
-from vla_driver.settings.planner import TRANSPORTS, VIDEO_TRANSPORTS
+from vla_driver.settings.inputs import TRANSPORTS, VIDEO_TRANSPORTS
 from vla_driver.types import InvalidInput
 
 if TYPE_CHECKING:

@@ -135,16 +135,20 @@ def node(
     also: Iterable[str] = (),
     fixed: Mapping[str, Any] | None = None,
     remappings: Callable[[LaunchContext], list[tuple[str, Any]]] = lambda _: [],
+    when: str = '',
 ) -> OpaqueFunction:
     """Start a node with the parameter file, and with what the arguments of its table say.
 
     also: other arguments, `true` or `false`, that are parameters of this node.
     fixed: parameters that have these values, whatever the file says.
     remappings: returns them, once the arguments are known.
+    when: an argument that must be `true` for it; '': it is always started.
     """
 
     def start(context: LaunchContext) -> list[Node]:
         texts = context.launch_configurations
+        if when and texts[when] != 'true':
+            return []
         values = {**(fixed or {}), **parameters_given(TABLES[name], texts)}
         values.update({other: texts[other] == 'true' for other in also if texts[other]})
         given = {other: _typed(value) for other, value in values.items()}

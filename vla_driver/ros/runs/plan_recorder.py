@@ -27,11 +27,12 @@ from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.serialization import deserialize_message
 from rclpy.signals import SignalHandlerOptions
+from std_msgs.msg import String
 from visualization_msgs.msg import MarkerArray
 
 from vla_driver.bag.recording import RawMessage, ReceivedPlan, ReceivedTokens, Recording
 from vla_driver.bag.schema import PICTURES
-from vla_driver.msg import DrivingPlan, TokenSelection
+from vla_driver.msg import DrivingIntent, DrivingPlan, TokenSelection
 from vla_driver.observation.messages import stamp_of
 from vla_driver.observation.notes import Notes
 from vla_driver.observation.reasons import ReasonCounter
@@ -39,13 +40,21 @@ from vla_driver.ros.nodes.lifecycle import StampWatch
 from vla_driver.ros.wire import qos
 from vla_driver.ros.wire.conversions import from_driving_plan
 from vla_driver.ros.wire.domain import domain_id
+from vla_driver.ros.wire.intents import from_driving_intent
 from vla_driver.ros.wire.selection import from_token_selection
 from vla_driver.ros.wire.transports import picture_class
-from vla_driver.types import VlaDriverError
+from vla_driver.types import Intent, VlaDriverError
 
 #: Plans kept of a replay that loops on and on: an hour at 10 Hz.
 _KEPT: Final = 36_000
-_CLASSES: Final = {'plan': DrivingPlan, 'path': Path, 'markers': MarkerArray, 'tokens': TokenSelection}
+_CLASSES: Final = {
+    'plan': DrivingPlan,
+    'path': Path,
+    'markers': MarkerArray,
+    'tokens': TokenSelection,
+    'intent': DrivingIntent,
+    'reasoning': String,
+}
 #: What a planner's diagnostics are called, and the counters that they hold.
 _PLAN_STATUS, _INPUTS_STATUS = 'planner: plan', 'planner: inputs'
 _COUNTERS: Final = (
@@ -91,6 +100,7 @@ class PlanRecorder:
         self._plans: deque[tuple[_Key, DrivingPlan, float]] = deque(maxlen=_KEPT)
         self._raw: deque[RawMessage] = deque(maxlen=4 * _KEPT)
         self._tokens: deque[ReceivedTokens] = deque(maxlen=_KEPT)
+        self._intents: deque[Intent] = deque(maxlen=_KEPT)
         self._count = 0
         self._diagnostics: dict[str, tuple[int, str]] = {}
         self._notes, self._said = Notes(), list[str]()
@@ -115,6 +125,8 @@ class PlanRecorder:
                 ('path', self._on_path),
                 ('markers', self._on_markers),
                 ('tokens', self._on_tokens),
+                ('intent', self._on_intent),
+                ('reasoning', self._on_words),
             )
         ]
         self._subscriptions.append(
@@ -228,6 +240,17 @@ class PlanRecorder:
             self._tokens.append(tokens)
             self._raw.append(RawMessage('tokens', tokens.stamp_s, data))
 
+    def _on_intent(self, data: bytes) -> None:
+        message = deserialize_message(data, DrivingIntent)
+        with self._lock:
+            self._intents.append(from_driving_intent(message, 1e-9 * self._offset_ns))
+            self._raw.append(RawMessage('intent', _seconds(message.header.stamp), data))
+
+    def _on_words(self, data: bytes) -> None:
+        with self._lock:
+            if self._intents:  # words have no stamp of their own
+                self._raw.append(RawMessage('reasoning', self._intents[-1].stamp_s - 1e-9 * self._offset_ns, data))
+
     def _on_image(self, message: Any, info: Mapping[str, int]) -> None:
         with self._lock:
             self._sent_s[self._rounds['image'].key(stamp_of(message), self._offset_ns)] = (
@@ -287,7 +310,7 @@ class PlanRecorder:
             received, raw, tokens = list(self._plans), list(self._raw), list(self._tokens)
             paths, sent, diagnostics = dict(self._paths), dict(self._sent_s), dict(self._diagnostics)
             values, standing = dict(self._values.get(_PLAN_STATUS, {})), self._standing.counts()
-            notes = tuple(self._said)
+            notes, intents = tuple(self._said), tuple(self._intents)
         plans = []
         for key, message, plan_s in received:
             path_s = paths.get(key, plan_s)
@@ -305,6 +328,7 @@ class PlanRecorder:
             not_matched=json.loads(values.get('not_matched', '{}')),
             standing=standing,
             notes=notes,
+            intents=intents,
         )
 
 

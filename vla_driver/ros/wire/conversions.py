@@ -24,12 +24,15 @@ from vla_driver.msg import DrivingPlan, TrajectoryPoint
 from vla_driver.msg import TurnCommand as TurnCommandMessage
 from vla_driver.observation.decode import encode_jpeg
 from vla_driver.observation.messages import read_odometry, stamp_seconds, yaw_of
+from vla_driver.planning.agreement import plans_to
 from vla_driver.types import (
     CameraModel,
     EgoState,
     FloatArray,
+    HeededIntent,
     Image,
     InvalidInput,
+    MetaAction,
     Plan,
     PlanSource,
     Trajectory,
@@ -183,6 +186,13 @@ def to_driving_plan(
     message.timing_ms = [float(value) for value in plan.timing_ms.values()]
     message.missing_cameras = list(missing)
     message.camera_skew_s = float(skew_s)
+    message.meta_action = plans_to(plan).value
+    heeded = plan.heeded
+    message.intent = '' if heeded is None else heeded.meta_action.value
+    message.intent_age_s = math.nan if heeded is None else float(heeded.age_s)
+    message.intent_weight = math.nan if heeded is None else float(heeded.weight)
+    message.intent_agreement = math.nan if heeded is None else float(heeded.agreement)
+    message.uncertainty, message.wants_words = float(plan.uncertainty), float(plan.wants_words)
     return message
 
 
@@ -224,7 +234,23 @@ def from_driving_plan(message: Any) -> Plan:
         reason=message.reason,
         ttl_s=duration_seconds(message.time_to_live),
         timing_ms=dict(zip(message.timing_names, map(float, message.timing_ms), strict=True)),
+        # Bags of earlier versions know nothing of these.
+        uncertainty=float(getattr(message, 'uncertainty', math.nan)),
+        wants_words=float(getattr(message, 'wants_words', math.nan)),
+        heeded=_heeded(message),
     )
+
+
+def _heeded(message: Any) -> HeededIntent | None:
+    """Return what became of the intent in a DrivingPlan; None without one."""
+    if not getattr(message, 'intent', ''):
+        return None
+    try:
+        wanted = MetaAction(message.intent)
+    except ValueError:
+        raise InvalidInput(f'plan: intent {message.intent!r}, allowed: {", ".join(MetaAction)}, or none') from None
+    age_s, weight, agreement = message.intent_age_s, message.intent_weight, message.intent_agreement
+    return HeededIntent(wanted, float(age_s), float(weight), float(agreement))
 
 
 def to_path(plan: Plan, stamp: Time | None = None) -> Path:

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Final
 
@@ -13,6 +14,7 @@ from geometry_msgs.msg import Point
 from std_msgs.msg import ColorRGBA
 from visualization_msgs.msg import Marker, MarkerArray
 
+from vla_driver.planning.intent import PresentIntent, camera_azimuth
 from vla_driver.ros.wire.conversions import BASE_FRAME, ODOM_FRAME, to_duration, to_quaternion, to_time
 from vla_driver.sim.world.scene import Actor, SemanticClass
 from vla_driver.types import CameraModel, CameraRig, FloatArray, Plan, PlanSource, Selection
@@ -104,6 +106,37 @@ def token_markers(selection: Selection, rig: CameraRig, stamp: Time, ttl_s: floa
         marker.header.stamp, marker.header.frame_id = stamp, BASE_FRAME
         marker.pose.orientation.w, marker.color = 1.0, _TOKEN_COLOUR
         marker.frame_locked, marker.lifetime = True, to_duration(ttl_s)
+    return markers
+
+
+def intent_markers(told: PresentIntent, rig: CameraRig, stamp: Time, plan: Plan) -> list[Marker]:
+    """Return what the slow half said as words beside the path, and what it reacts to as a ball where that is by now.
+
+    Both fade as the intent does.
+    """
+    intent = told.intent
+    words = Marker(type=Marker.TEXT_VIEW_FACING, action=Marker.ADD, ns='intent', id=0)
+    words.text = intent.text or intent.meta_action.value
+    agrees = '' if plan.heeded is None else f', agreement {plan.heeded.agreement:.1f}'
+    words.text += f'\n{told.age_s:.1f} s ago{agrees}'
+    words.pose.position.x, words.pose.position.y, words.pose.position.z = 4.0, 4.0, 1.8
+    words.scale.z = 0.7
+    markers = [words]
+    if told.hazard_m > 0.0:  # neither unknown nor passed
+        ball = Marker(type=Marker.SPHERE, action=Marker.ADD, ns='intent', id=1)
+        azimuth = camera_azimuth(rig, intent.hazard_camera)
+        ball.pose.position.x, ball.pose.position.y = (
+            told.hazard_m * math.cos(azimuth),
+            told.hazard_m * math.sin(azimuth),
+        )
+        ball.pose.position.z = 1.0
+        ball.scale.x = ball.scale.y = ball.scale.z = 1.0
+        markers.append(ball)
+    for marker in markers:
+        marker.header.stamp, marker.header.frame_id = stamp, BASE_FRAME
+        marker.pose.orientation.w = 1.0
+        marker.color = ColorRGBA(r=1.0, g=0.55, b=0.1, a=max(0.25, told.weight))
+        marker.frame_locked, marker.lifetime = True, to_duration(plan.ttl_s)
     return markers
 
 

@@ -24,7 +24,7 @@ from vla_driver.train.distributed.launch import require_deepspeed
 from vla_driver.train.engine import Loss, adamw
 from vla_driver.train.optimisation import check_finite, decay_groups, set_rate
 from vla_driver.train.state import prefixed, under
-from vla_driver.types import InvalidInput, VlaDriverError
+from vla_driver.types import InvalidInput
 
 if TYPE_CHECKING:
     from vla_driver.train.distributed.expert_parallel import ParallelExperts
@@ -92,8 +92,13 @@ class ZeroEngine:
         self._engine: Any = None
         self._spread: dict[str, ParallelExperts] = {}
         self._averaged_spread: dict[str, ParallelExperts] = {}
-        self._idle: list[tuple[str, nn.Parameter]] = []
+        self._trained: list[nn.Parameter] = []
         self._parts = 0
+
+    @property
+    def spreads(self) -> bool:
+        """See `Engine`."""
+        return bool(self._spread)
 
     def begin(self, probe: Loss) -> None:
         """See `Engine`: part everything, once it is known what takes part in the loss."""
@@ -108,9 +113,10 @@ class ZeroEngine:
             self._spread = spread_experts(self.model, ranks)
             self._averaged_spread = spread_experts(self.averaged, ranks)
             self.averaged.requires_grad_(False)
-        named = list(self.model.named_parameters())
-        self._idle = [(name, p) for name, p in named if name not in active]
-        groups = decay_groups((p for name, p in named if name in active), self._weight_decay)
+        trained = [(name, p) for name, p in self.model.named_parameters() if p.requires_grad]
+        self._trained = [p for _, p in trained]
+        groups = decay_groups((p for name, p in trained if name in active), self._weight_decay)
+        groups.append({'params': [p for name, p in trained if name not in active], 'weight_decay': 0.0})
         groups = [group | {'name': f'group_{number}'} for number, group in enumerate(groups) if group['params']]
         if self._spread:
             from deepspeed.moe.utils import split_params_into_different_moe_groups_for_optimizer
@@ -122,9 +128,10 @@ class ZeroEngine:
         self._give_back()
 
     def _active(self, probe: Loss) -> set[str]:
-        """Return the names of the parameters on which a loss depends.
+        """Return the names of the parameters on which a loss depends, or has depended before.
 
-        Adam in one process leaves the others alone.  ZeRO takes no gradient for zero, and would let them decay.
+        Adam in one process leaves the others alone.  To ZeRO their gradient is zero: they keep their values, as long as
+        nothing decays them.
         """
         probe().backward()  # type: ignore[no-untyped-call]
         named = list(self.model.named_parameters())
@@ -134,7 +141,8 @@ class ZeroEngine:
         for layer in expert_layers(self.model).values():
             layer.take_counts()
             layer.take_losses()
-        return {name for (name, _), active in zip(named, flags, strict=True) if active}
+        known = {key.split('.', 2)[2] for key in self._restored}
+        return known | {name for (name, _), active in zip(named, flags, strict=True) if active}
 
     def _expert_ranks(self) -> int:
         """Return how many processes hold all experts together."""
@@ -177,10 +185,8 @@ class ZeroEngine:
         if parts != self._parts:
             self._engine.set_train_batch_size(parts * self.crew.size)
             self._parts = parts
-        self._engine.backward(self._engine(loss))
-        late = next((name for name, p in self._idle if p.grad is not None), None)
-        if late is not None:
-            raise VlaDriverError(f'{late} takes part in the loss now, but did not in that of the first step')
+        # Gradients are reduced as they come: in all processes all of them must, by whatever chance takes part.
+        self._engine.backward(self._engine(_Touch.apply(loss, *self._trained)))
         if self._engine.is_gradient_accumulation_boundary():
             return  # `step` does
         self._engine.step()
@@ -203,8 +209,6 @@ class ZeroEngine:
         tensors |= _whole(prefixed('averaged.', self.averaged), 'averaged.', self._averaged_spread)
         if self._engine is None:
             return tensors | {name: value for name, value in self._restored.items() if name.startswith('optimizer.')}
-        for name in (name for name, _ in self._idle):
-            tensors |= {key: value for key, value in self._restored.items() if key.split('.', 2)[2] == name}
         for flat, parts, group in self._flat_groups():
             state = self.optimizer.state[flat]
             for key in _MOMENTS:
@@ -216,8 +220,15 @@ class ZeroEngine:
                     for name, parameter, first in parts
                 }
                 tensors |= _whole(own, f'optimizer.{key}.', self._spread)
-            tensors |= {f'optimizer.step.{name}': state['step'].detach().clone().cpu() for name, _, _ in parts}
-        return tensors
+            step = state['step'].detach().cpu()
+            tensors |= {f'optimizer.step.{name}': step.clone() for name, _, _ in parts}
+        # Who never had a gradient has no moments, as in one process.
+        never = {
+            key.split('.', 2)[2]
+            for key, value in tensors.items()
+            if key.startswith('optimizer.exp_avg_sq.') and not value.any()
+        }
+        return {key: v for key, v in tensors.items() if key[:10] != 'optimizer.' or key.split('.', 2)[2] not in never}
 
     def _flat_groups(self) -> Iterator[tuple[Tensor, list[tuple[str, nn.Parameter, int]], Any]]:
         """Yield, of every group of the optimiser, this process's part, what the whole is made of, and who shares it.
@@ -255,6 +266,19 @@ class ZeroEngine:
                     whole.narrow(0, first, parameter.numel()).copy_(value.flatten())
                 state[key] = whole.chunk(torch.distributed.get_world_size(group))[group.rank()].clone()
             self.optimizer.state[flat] = state
+
+
+class _Touch(torch.autograd.Function):
+    """A loss that gives every parameter a gradient, zero where it has none."""
+
+    @staticmethod
+    def forward(ctx: Any, loss: Tensor, *parameters: Tensor) -> Tensor:
+        ctx.parameters = parameters
+        return loss.clone()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, ...]:
+        return gradient, *(torch.zeros_like(parameter) for parameter in ctx.parameters)
 
 
 class _Losses(nn.Module):

@@ -1,0 +1,165 @@
+# Copyright 2026 The vla_driver authors
+# SPDX-License-Identifier: Apache-2.0
+"""The slow half in a process of its own: what it says, when it looks, and what the planner makes of it."""
+
+import json
+import math
+import os
+from pathlib import Path as FilePath
+
+import numpy as np
+import pytest
+from std_msgs.msg import String
+from vla_driver.msg import DrivingIntent, DrivingPlan
+
+from vla_driver.ros.wire import conversions as convert
+from vla_driver.ros.wire.diagnostics import Level
+from vla_driver.ros.wire.intents import from_driving_intent, to_driving_intent
+from vla_driver.types import HazardKind, Intent, MetaAction
+
+WORDS = ('<INTENT>', 'slow_down', '</INTENT>')
+FAST = {'diagnostics_period_s': 0.1, 'device': 'cpu'}
+
+
+@pytest.fixture
+def told_checkpoint(tmp_path, small_model):
+    """A native checkpoint of random weights that can be told an intent."""
+    folder = tmp_path / 'told'
+    small_model(intent=True).save_pretrained(folder)
+    return folder
+
+
+def niceness_of(pid):
+    """Return the niceness of every thread of a process."""
+    return {os.getpriority(os.PRIO_PROCESS, int(task.name)) for task in FilePath(f'/proc/{pid}/task').iterdir()}
+
+
+def turn(vehicle, seconds):
+    """Publish ticks for a while, at about 10 Hz; return their stamps."""
+    stamps = []
+    for _ in range(round(seconds / 0.1)):
+        stamps.append(convert.to_nanoseconds(vehicle.tick()))
+        vehicle.probe.spin(0.1)
+    return stamps
+
+
+def test_it_says_what_it_sees_and_the_planner_heeds_it(probe, nodes, vehicle, checkpoint, told_checkpoint):
+    """A vision-language model is the slow half of a native fast half, in two processes."""
+    intents, words = probe.listen(DrivingIntent, 'intent'), probe.listen(String, 'reasoning')
+    plans, report = probe.listen(DrivingPlan, 'plan'), probe.diagnostics()
+    slow = nodes.start(
+        'reasoner', {**FAST, 'checkpoint': str(checkpoint('qwen2.5', WORDS)), 'rate_hz': 10.0, 'nice': 7}
+    )
+    fast = nodes.start('planner', {**FAST, 'model': str(told_checkpoint), 'engine': 'torch'})
+    nodes.wait_active(slow, fast, timeout_s=120.0)
+    vehicle.wait_for_listener()
+    vehicle.publish_route()
+    stamps = []
+
+    def drive():
+        stamps.append(convert.to_nanoseconds(vehicle.tick()))
+
+    probe.until(lambda: any(plan.intent for plan in plans), timeout_s=90.0, act=drive)
+    # What is said is said of pictures, where the vehicle was then, in its words.
+    said = intents[0]
+    assert convert.to_nanoseconds(said.header.stamp) in stamps
+    assert (said.meta_action, said.reasoner, said.hazard, said.hazard_camera) == ('slow_down', 'qwen', 'none', '')
+    assert said.pose_known and said.pose.position.x == pytest.approx(0.5 * (1 + stamps.index(stamp_of(said))), abs=0.01)
+    assert math.isnan(said.target_speed_mps) and said.text == words[0].data == '<INTENT>slow_down</INTENT>'
+    heeding = next(plan for plan in plans if plan.intent)
+    heard = [stamp_of(intent) for intent in intents]
+    age_s = 1e-9 * (stamp_of(heeding) - stamp_of(said))
+    assert heeding.intent == 'slow_down' and stamp_of(heeding) >= heard[0]
+    assert 0.0 <= heeding.intent_age_s <= age_s + 1e-6
+    assert heeding.intent_weight == pytest.approx(1.0 - heeding.intent_age_s / 3.0, abs=1e-5)
+    assert heeding.intent_agreement in (0.0, 0.5, 1.0) and 0.0 <= heeding.uncertainty <= 1.0
+    assert any(not plan.intent and math.isnan(plan.intent_age_s) for plan in plans) or stamps[0] in heard
+    assert convert.from_driving_plan(heeding).heeded.meta_action is MetaAction.SLOW_DOWN
+    probe.until(lambda: (report('planner: intent') or {}).get('meta_action') == 'slow_down')
+    assert niceness_of(slow.pid) == {7}
+    assert niceness_of(fast.pid) == {os.getpriority(os.PRIO_PROCESS, 0)}
+    status = report('reasoner: reasoning')
+    assert status['level'] == Level.OK and status['meta_action'] == 'slow_down' and int(status['said']) >= 1
+    # The slow half dies: the fast one goes on, at first with what was said, then alone.
+    slow.stop()
+    count = len(plans)
+    probe.until(lambda: len(plans) > count and not plans[-1].intent, timeout_s=60.0, act=drive)
+    assert plans[-1].source == 'policy'
+
+
+def stamp_of(message):
+    return convert.to_nanoseconds(message.header.stamp)
+
+
+def test_it_looks_when_it_is_asked(probe, nodes, vehicle, checkpoint):
+    """With no rate of its own it looks at once when a plan is undecided, or wants words, and not otherwise."""
+    intents, report = probe.listen(DrivingIntent, 'intent'), probe.diagnostics()
+    plans = probe.publisher(DrivingPlan, 'plan')
+    slow = nodes.start(
+        'reasoner', {**FAST, 'checkpoint': str(checkpoint('qwen2.5', WORDS)), 'rate_hz': 0.0, 'nice': 0, 'pause_s': 0.1}
+    )
+    nodes.wait_active(slow, timeout_s=120.0)
+    vehicle.wait_for_listener()
+    vehicle.publish_route()
+    probe.until(plans.get_subscription_count)
+    sure, undecided, wanting = (
+        DrivingPlan(uncertainty=u, wants_words=w) for u, w in ((0.2, 0.1), (0.8, 0.0), (0.0, 0.9))
+    )
+    sure.wants_words = math.nan
+    for _ in range(5):
+        vehicle.tick()
+        plans.publish(sure)
+        probe.spin(0.1)
+    assert not intents
+    for number, plan in enumerate((undecided, wanting), start=1):
+        probe.until(lambda: len(intents) >= number, act=lambda: (vehicle.tick(), plans.publish(plan)))  # noqa: B023
+        probe.spin(0.3)
+
+    def asked():
+        return json.loads((report('reasoner: reasoning') or {'asked': '{}'})['asked'])
+
+    probe.until(lambda: asked().get('uncertainty') and asked().get('wanted'))
+    assert 'timer' not in asked()
+
+
+def test_what_cannot_reason_is_refused_by_name(nodes, small_checkpoint):
+    from vla_driver.ros.runs.processes import NodeProcessError
+
+    node = nodes.start('reasoner', {**FAST, 'checkpoint': str(small_checkpoint), 'nice': 0})
+    with pytest.raises(NodeProcessError, match='has no words, so it cannot reason'):
+        nodes.wait_active(node, timeout_s=60.0)
+
+
+def test_messages_hold_what_was_said_exactly():
+    pose = np.array([3.0, -2.0, 1.5])
+    intent = Intent(
+        100.25, MetaAction.STOP, 2.0, pose, 3.5, HazardKind.PERSON, 'front_left', 12.5, 0.75, 'person, left, near: stop'
+    )
+    message = to_driving_intent(intent, 'nano')
+    back = from_driving_intent(message)
+    assert {**vars(back), 'pose': None} == {**vars(intent), 'pose': None}
+    np.testing.assert_allclose(back.pose, pose)
+    assert from_driving_intent(message, offset_s=-0.25).stamp_s == 100.0
+    bare = from_driving_intent(to_driving_intent(Intent(1.0, MetaAction.KEEP, 1.0), 'nano'))
+    assert bare.pose is None and math.isnan(bare.hazard_m) and math.isnan(bare.target_speed_mps)
+    known = {getattr(DrivingIntent, action.name) for action in MetaAction}
+    assert known == {action.value for action in MetaAction}
+    assert {getattr(DrivingIntent, kind.name) for kind in HazardKind} == {kind.value for kind in HazardKind}
+
+
+@pytest.mark.parametrize(
+    ('change', 'says'),
+    [
+        ({'meta_action': 'fly'}, "meta_action 'fly', allowed: keep"),
+        ({'hazard': 'ghost'}, "hazard 'ghost', allowed: none"),
+        ({'confidence': math.nan}, 'confidence is nan'),
+        ({'target_speed_mps': math.inf}, 'target_speed_mps is inf'),
+        ({'hazard_m': -3.0}, 'hazard_m is -3.0'),
+    ],
+)
+def test_a_planner_refuses_nonsense_and_drives_on(change, says):
+    message = to_driving_intent(Intent(1.0, MetaAction.KEEP, 1.0, np.zeros(3)), 'nano')
+    for name, value in change.items():
+        setattr(message, name, value)
+    with pytest.raises(ValueError, match=says):
+        from_driving_intent(message)

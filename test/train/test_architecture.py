@@ -1,0 +1,38 @@
+# Copyright 2026 The vla_driver authors
+# SPDX-License-Identifier: Apache-2.0
+"""A model grown from a checkpoint keeps what fits and says what does not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from vla_driver.model.native.vla import VlaModel
+from vla_driver.train.architecture import grown, read_architecture
+from vla_driver.types import InvalidInput
+
+
+def test_what_fits_is_kept_and_the_rest_is_said(
+    small_model: Callable[..., VlaModel], capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = small_model()
+    result = grown(model, {'view_config': {'coverage': True, 'reads': 'kept'}, 'action_config': {'num_anchors': 9}})
+    assert result.config.reads_kept and result.config.view_config.coverage
+    assert result.config.language_config.hidden_size == model.config.language_config.hidden_size
+    torch.testing.assert_close(result.view.read.weight, model.view.read.weight)
+    assert result.flow.anchors.shape[0] == 9
+    said = capsys.readouterr().err
+    assert 'start afresh (flow.anchors' in said and 'left behind (flow.anchors' in said
+
+
+def test_what_is_no_architecture_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / 'a.json'
+    for content, words in (('{', r'a\.json'), ('[1]', 'a list, expected an object')):
+        path.write_text(content)
+        with pytest.raises(InvalidInput, match=words):
+            read_architecture(path)
+    with pytest.raises(InvalidInput, match=r'a\.json'):
+        read_architecture(tmp_path / 'none' / 'a.json')
