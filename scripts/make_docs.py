@@ -17,6 +17,7 @@ import importlib
 import os
 import re
 import sys
+import tempfile
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -48,8 +49,12 @@ MEANINGS: Final[Mapping[str, str]] = {
     'turn_command': 'what the navigation says about the next junction; at every tick, on change or once',
     'plan': 'the planned trajectory, where it comes from and how long each stage took',
     'path': 'the positions of the plan, for tools that know standard types only',
-    'markers': 'the plan as a line, and the kept tokens as dots on the road, for RViz and Foxglove',
+    'agents': 'where the others will be, as far as the policy says; while somebody listens',
+    'markers': "the plan as a line, the others' futures as boxes and lines, the kept tokens as dots on the road, and "
+    'what the reasoner said as words beside the path, for RViz and Foxglove',
     'tokens': 'which visual tokens were kept; only while tokens are pruned and somebody listens',
+    'intent': 'what to do next and why, for how long that counts; the planner listens where its model heeds one',
+    'reasoning': 'the same in words',
     'control': 'steering angle and acceleration, or a stop with its reason',
     'vehicle_control_cmd': "the same for CARLA's bridge; only where `carla_msgs` is installed",
     'ground_truth/agents': 'the other road users',
@@ -59,7 +64,8 @@ MEANINGS: Final[Mapping[str, str]] = {
 
 #: Parameters with which a node shows all topics that it can have.
 _SETTINGS: Final[Mapping[str, Mapping[str, Any]]] = {
-    'planner': {'policy': 'constant-velocity'},
+    'planner': {'engine': 'torch', 'device': 'cpu'},
+    'reasoner': {'device': 'cpu', 'nice': 0},
     'controller': {},
     'simulator': {'render': False, 'image_transport': 'both'},
     'bag_player': {'clock_hz': 100.0},
@@ -76,10 +82,12 @@ def nodes() -> dict[str, type[Any]]:
     from vla_driver.ros.nodes.bag_player import BagPlayerNode
     from vla_driver.ros.nodes.controller import ControllerNode
     from vla_driver.ros.nodes.planner import PlannerNode
+    from vla_driver.ros.nodes.reasoner import ReasonerNode
     from vla_driver.ros.nodes.simulator import SimulatorNode
 
     return {
         'planner': PlannerNode,
+        'reasoner': ReasonerNode,
         'controller': ControllerNode,
         'simulator': SimulatorNode,
         'bag_player': BagPlayerNode,
@@ -215,9 +223,10 @@ def parameters() -> str:
         'A parameter is checked when the node starts and at each `ros2 param set`; a value that is not allowed is '
         'refused with the reason, and so is a name that the node does not know. "live" parameters may change while '
         'the node runs; the others take effect at the next configure.\n\n'
-        '"launch argument" is what the launch file calls it: `driver.launch.py` has those of planner and controller, '
-        '`sim.launch.py` also those of the simulator, `replay.launch.py` also those of the bag player. The others are '
-        'set in a parameter file: copy `config/driver.yaml`, change the copy and give it as `params_file:=FILE`.'
+        '"launch argument" is what the launch file calls it: `driver.launch.py` has those of planner, reasoner and '
+        'controller, `sim.launch.py` also those of the simulator, `replay.launch.py` also those of the bag player. The '
+        'others are set in a parameter file: copy `config/driver.yaml`, change the copy and give it as '
+        '`params_file:=FILE`.'
     )
     return _page('Parameters', intro, body)
 
@@ -301,9 +310,13 @@ def recorded_topics() -> dict[str, list[Topic]]:
     context = rclpy.Context()
     with patch.dict(os.environ, private_domain()):
         rclpy.init(context=context, args=[])
+    folder = tempfile.TemporaryDirectory()
     try:
+        _write_model(Path(folder.name))
         for name, node_class in nodes().items():
             settings = dict(_SETTINGS[name])
+            if key := {'planner': 'model', 'reasoner': 'checkpoint'}.get(name):
+                settings[key] = folder.name
             played: set[str] = set()
             if name == 'bag_player':
                 settings['bag'] = str(sample_bag_path())
@@ -328,8 +341,25 @@ def recorded_topics() -> dict[str, list[Topic]]:
                 )
             )
     finally:
+        folder.cleanup()
         rclpy.shutdown(context=context)
     return found
+
+
+def _write_model(folder: Path) -> None:
+    """Write a model that can do everything, as small as it gets: a node shows all topics that it can have with it."""
+    from vla_driver.model.config import VlaConfig
+    from vla_driver.model.native.vla import VlaModel
+
+    small = {'hidden_size': 32, 'num_hidden_layers': 1, 'intermediate_size': 32}
+    config = VlaConfig(
+        intent=True,
+        words_config={'grammar': 1},
+        vision_config={'stem_channels': [8, 8, 8], 'num_attention_heads': 2, **small},
+        language_config={'num_attention_heads': 2, 'num_key_value_heads': 2, **small},
+        action_config={'hidden_size': 32, 'intermediate_size': 32, 'flow_hidden_size': 16, 'flow_num_heads': 2},
+    )
+    VlaModel(config).save_pretrained(folder)
 
 
 @contextmanager

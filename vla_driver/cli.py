@@ -49,6 +49,7 @@ COMMANDS: Final = (
     Command(('evaluate', 'engines'), 'whether an engine plans what torch plans'),
     Command(('evaluate', 'fast-slow'), 'what the slow half is worth, and what it costs'),
     Command(('evaluate', 'flow'), 'few steps of the flow against fifty; forecasts of others'),
+    Command(('evaluate', 'moe'), 'a mixture of experts against the dense model'),
     Command(('evaluate', 'open-loop'), 'L2 and collisions against recorded driving'),
     Command(('evaluate', 'latency'), 'camera-to-path latency of the nodes over DDS'),
     Command(('evaluate', 'pruning'), 'driving and foreground kept, pruner by pruner'),

@@ -127,7 +127,12 @@ def test_files_and_classes_exist(path: Path) -> None:
 
 def launch_arguments(name: str) -> set[str]:
     """Return the arguments of a launch file: those of its tables, of the driver's, and those written in the files."""
-    nodes = ['planner', 'controller', {'replay': 'bag_player', 'sim': 'simulator'}.get(name.split('.')[0], 'planner')]
+    nodes = [
+        'planner',
+        'reasoner',
+        'controller',
+        {'replay': 'bag_player', 'sim': 'simulator'}.get(name.split('.')[0], 'planner'),
+    ]
     known = {knob.launch_name for node in nodes for knob in launched(TABLES[node]).values()}
     for file in {f'launch/{name}', 'launch/driver.launch.py', 'vla_driver/ros/runs/launching.py'}:
         text = (ROOT / file).read_text(encoding='utf-8')

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from vla_driver.types import PlanSource
+from vla_driver.types import AgentKind, PlanSource
 from vla_driver.types import TurnCommand as TurnCommandType
 
 rclpy = pytest.importorskip('rclpy', reason='needs ROS 2')
@@ -62,7 +62,10 @@ def test_messages_import_with_nothing_sourced(tmp_path: Path) -> None:
 
 def test_constants_are_those_of_the_types() -> None:
     plan = messages.DrivingPlan
-    assert {plan.SOURCE_POLICY, plan.SOURCE_SHIFTED_PREVIOUS, plan.SOURCE_STOP} == {s.value for s in PlanSource}
+    sources = {plan.SOURCE_POLICY, plan.SOURCE_BRAKED, plan.SOURCE_SHIFTED_PREVIOUS, plan.SOURCE_STOP}
+    assert sources == {s.value for s in PlanSource}
+    forecast = messages.AgentForecast
+    assert {forecast.KIND_VEHICLE, forecast.KIND_PERSON} == {kind.value for kind in AgentKind}
     for command in TurnCommandType:
         assert getattr(messages.TurnCommand, command.name) == command.value
 

@@ -70,9 +70,9 @@ def test_plans_as_it_was_trained(small_model: Make, observe: Observe) -> None:
     empty = torch.zeros(0)
     batch = ClipBatch(batch_inputs, ClipLabels((), (), *[empty] * 7), pose, stamps, ticks=4)
     with torch.no_grad():
-        seen, memory = perceive(model, model.dropouts, batch)
-        assert seen is not None
         ego = model.ego(batch.inputs)
+        seen, memory, _ = perceive(model, model.dropouts, batch, ego)
+        assert seen is not None
         prefix = model.prefill(ego, seen.tokens, memory)
         controls = model.decode(model.act(prefix, ego), model.reflex(prefix, ego))
         rollout = model.flow.rollout(model.flow.normalise(controls), batch.inputs.speed_mps)

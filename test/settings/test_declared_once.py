@@ -29,6 +29,10 @@ OTHERS = {
         '--model': 'whose sizes are measured, with random weights',
     },
     'vla_driver/commands/evaluate/engines.py': {'--bag': 'that is driven through'},
+    'vla_driver/commands/evaluate/flow.py': {
+        '--checkpoint': 'the model whose flow is measured',
+        '--seed': 'of the samples',
+    },
     'vla_driver/commands/evaluate/latency.py': {
         '--bag': 'whose pictures are sent',
         '--rate': 'of the source of pictures',

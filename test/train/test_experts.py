@@ -79,7 +79,9 @@ def test_a_dense_model_has_none_of_it(small_model: Callable[..., VlaModel], clip
     trainer = PolicyTrainer(model, PolicyConfig(steps=3, clips=1))
     figures = trainer.train_step(clip_batch(model.config))
     assert not [name for name in figures if 'load' in name or 'balance' in name]
-    assert LoadMeter(model).figures() == {}
+    meter = LoadMeter(model.language)
+    meter.count()
+    assert meter.figures() == {}
 
 
 def test_counts_of_all_processes_count(experts_model: VlaModel, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -150,3 +152,12 @@ def test_a_run_logs_loads_and_is_resumed(
 def test_wrong_entries_are_refused(entries: dict[str, Any], message: str) -> None:
     with pytest.raises(InvalidInput, match=message):
         LanguageConfig(**EXPERTS | entries)
+
+
+def test_a_frozen_router_stays_as_it_is(experts_model: VlaModel) -> None:
+    language = experts_model.language.train().requires_grad_(False)
+    layer = next(iter(expert_layers(language).values()))
+    language.prefill(torch.randn(2, 9, 32, requires_grad=True), 3)
+    assert not layer.take_losses()
+    ExpertBalance(language, 0.01).move()
+    assert not layer.router.bias.any()

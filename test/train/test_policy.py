@@ -261,14 +261,19 @@ def test_words_are_added_to_a_model_that_has_none(train: Any, tmp_path: Path, sm
     with pytest.raises(InvalidInput, match='1 weights are missing'):
         load_model(tmp_path / 'speaks', auxiliary=True)
     words.write_text('[1]')
-    with pytest.raises(InvalidInput, match='holds list, expected an object'):
+    with pytest.raises(InvalidInput, match='a list, expected an object'):
         train(tmp_path / 'other', steps=1, **given)
 
 
+@pytest.mark.parametrize('experts', [0, 4])
 def test_words_alone_leave_driving_bit_by_bit(
-    train: Any, tmp_path: Path, small_model_file: Path, reasoned_episodes: Path
+    train: Any, tmp_path: Path, small_model_file: Path, reasoned_episodes: Path, experts: int
 ) -> None:
-    train(tmp_path / 'mute', steps=1)
+    settings = json.loads(small_model_file.read_text())
+    settings['language_config'] |= {'num_experts': experts, 'experts_per_token': 2, 'expert_size': 16}
+    sizes = tmp_path / 'sizes.json'
+    sizes.write_text(json.dumps(settings))
+    train(tmp_path / 'mute', steps=1, architecture=sizes)
     words = tmp_path / 'words.json'
     words.write_text('{"words_config": {"grammar": 1}}')
     given = {'init': str(tmp_path / 'mute'), 'small': False, 'stage': 'words', 'data': [reasoned_episodes]}

@@ -19,6 +19,7 @@ _NODES: Final = 'running nodes publish it about themselves'
 #: Message types that are an output under any name.
 _TYPES: Final[Mapping[str, str]] = {
     'vla_driver/msg/DrivingPlan': _PLANNER,
+    'vla_driver/msg/AgentForecasts': _PLANNER,
     'vla_driver/msg/TokenSelection': _PLANNER,
     'vla_driver/msg/DrivingIntent': _REASONER,
     'vla_driver/msg/ControlCommand': _COMMAND,
@@ -37,6 +38,7 @@ _NAMES: Final[Mapping[str, str]] = {
     'plan': _PLANNER,
     'path': _PLANNER,
     'markers': _PLANNER,
+    'agents': _PLANNER,
     'tokens': _PLANNER,
     'intent': _REASONER,
     'reasoning': _REASONER,
@@ -64,8 +66,8 @@ def live_name(topic: str) -> bool:
 def outputs(topics: Mapping[str, str]) -> dict[str, str]:
     """Return the outputs among `topics` (name -> type), each with the reason why a replay leaves it out.
 
-    `path` or `markers` may be anybody's: they are outputs at the root, where the nodes of a replay publish them, and
-    in a namespace in which the bag holds a plan, tokens or controls of this package.
+    `path`, `markers` or `agents` may be anybody's: they are outputs at the root, where the nodes of a replay publish
+    them, and in a namespace in which the bag holds a plan, tokens or controls of this package.
     """
     namespaces = {''}
     for topic, kind in topics.items():

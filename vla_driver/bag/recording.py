@@ -20,6 +20,7 @@ from vla_driver.types import CameraRig, Intent, Plan, PlanSource
 RECORDED_TYPES: Final[Mapping[str, str]] = {
     'plan': 'vla_driver/msg/DrivingPlan',
     'path': 'nav_msgs/msg/Path',
+    'agents': 'vla_driver/msg/AgentForecasts',
     'markers': 'visualization_msgs/msg/MarkerArray',
     'tokens': 'vla_driver/msg/TokenSelection',
     'intent': 'vla_driver/msg/DrivingIntent',

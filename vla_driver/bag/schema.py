@@ -54,12 +54,6 @@ AGENTS_TOPIC, EXPERT_TOPIC = f'{GROUND_TRUTH}/agents', f'{GROUND_TRUTH}/expert_t
 #: Key of the rig in the bag's custom data.
 RIG_KEY = 'rig'
 
-_MESSAGES = (
-    'TurnCommand', 'TrajectoryPoint', 'Trajectory', 'DrivingPlan', 'ControlCommand', 'CameraTokens', 'TokenSelection',
-    'DrivingIntent',
-)  # fmt: skip
-
-
 #: Messages of packages that are not on PyPI, for bags that do not bring their definitions.
 _FOREIGN = {
     VIDEO: 'builtin_interfaces/Time timestamp\nstring frame_id\nuint8[] data\nstring format\n',
@@ -132,9 +126,9 @@ def typestore() -> Typestore:
 
     store = get_typestore(Stores.ROS2_JAZZY)
     types = {}
-    for name in _MESSAGES:
-        text = resource('msg', f'{name}.msg').read_text(encoding='utf-8')
-        types.update(get_types_from_msg(text, f'vla_driver/msg/{name}'))
+    # Our own, all of them: a bag may hold each, and one may hold another.
+    for file in sorted(resource('msg').glob('*.msg')):
+        types.update(get_types_from_msg(file.read_text(encoding='utf-8'), f'vla_driver/msg/{file.stem}'))
     for name, text in _FOREIGN.items():
         types.update(get_types_from_msg(text, name))
     store.register(types)

@@ -3,7 +3,8 @@
 """Drive one route in the simulator, in closed loop.
 
 Without --ros the simulator waits for the policy, as in `evaluate closed-loop`, and the same scenario gives the same
-drive. With --ros the nodes simulator, planner and controller run as processes of their own and speak over DDS.
+drive; a reasoner then looks twice a second of simulated time and is heard 0.3 s later. With --ros the nodes simulator,
+planner, controller and reasoner run as processes of their own and speak over DDS.
 
   vla_driver drive --video out/drive.mp4
   vla_driver drive --town my.net.xml --routes my.rou.xml --policy expert
@@ -31,12 +32,15 @@ from vla_driver.commands.common import (
 from vla_driver.commands.pruning_arguments import add_pruning_arguments, pruning_json, pruning_settings
 from vla_driver.commands.reasoner_arguments import add_reasoner_arguments, reasoner_checkpoint
 from vla_driver.commands.scenario import add_scenario_arguments, scenario_of
+from vla_driver.policies.reasoners import load_reasoner
 from vla_driver.policies.registry import POLICY_NAMES, checkpoint_of, make_policy, merged_adapter
+from vla_driver.settings.guarding import GUARDING, GuardingParameters
 from vla_driver.settings.options import add_options
 from vla_driver.settings.planner import PlannerParameters
 from vla_driver.settings.policy import PolicyParameters
 from vla_driver.settings.simulator import SimulatorParameters
 from vla_driver.sim.rollout import Tick, drive_route, ticks_per_plan
+from vla_driver.sim.slow_half import SlowHalf
 from vla_driver.types import EngineReport, InvalidInput
 
 if TYPE_CHECKING:
@@ -49,6 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_policy_arguments(parser, POLICY_NAMES)
     add_options(parser, PolicyParameters, 'engine', 'threads')
     add_options(parser, PlannerParameters, 'guidance')
+    add_options(parser, GuardingParameters, *GUARDING)
     add_pruning_arguments(parser)
     add_reasoner_arguments(parser)
     add_scenario_arguments(parser, 'test')
@@ -65,14 +70,12 @@ def run(args: argparse.Namespace) -> int:
     ticks_per_plan(args.plan_hz)
     checkpoint = checkpoint_of(args.policy, args.model)
     pruning, reasoner = pruning_settings(args), reasoner_checkpoint(args)
-    if reasoner is not None and not args.ros:
-        raise InvalidInput('--reasoner: it is a node beside the planner; give --ros, too')
     if args.ros:
         from vla_driver.commands.drive_ros import drive_over_dds
 
         result = drive_over_dds(args)
     else:
-        result = _drive(args)
+        result = _drive(args, reasoner)
     print(
         f'{"success" if result["success"] else "no success"}: {result["ended_by"]}; route completion '
         f'{100 * result["route_completion"]:.0f} %, driving score {result["driving_score"]:.1f}, '
@@ -91,7 +94,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _drive(args: argparse.Namespace) -> dict[str, Any]:
+def _drive(args: argparse.Namespace, reasoner: str | None) -> dict[str, Any]:
     from vla_driver.show.film import FilmWriter
     from vla_driver.sim.simulation import Simulation
 
@@ -109,7 +112,8 @@ def _drive(args: argparse.Namespace) -> dict[str, Any]:
             threads=args.threads,
             guidance=args.guidance,
         )
-        if policy.needs.pictures or film is not None:
+        slow = None if reasoner is None else SlowHalf(load_reasoner(reasoner, device=args.device))
+        if policy.needs.pictures or film is not None or slow is not None:
             simulation.start_rendering()
         with progress(None, 'tick', f'{scenario.town} {scenario.seed}') as bar:
 
@@ -121,7 +125,13 @@ def _drive(args: argparse.Namespace) -> dict[str, Any]:
 
             try:
                 result, statistics = drive_route(
-                    simulation, policy, plan_hz=args.plan_hz, max_seconds=args.max_seconds or math.inf, on_tick=watch
+                    simulation,
+                    policy,
+                    plan_hz=args.plan_hz,
+                    max_seconds=args.max_seconds or math.inf,
+                    on_tick=watch,
+                    slow=slow,
+                    guarding=GuardingParameters(**{name: getattr(args, name) for name in GUARDING}),
                 )
             finally:
                 if film is not None:
@@ -136,6 +146,7 @@ def _drive(args: argparse.Namespace) -> dict[str, Any]:
         'stages_ms': statistics.medians_ms(),
         'plan_ms': float(np.median(statistics.plan_ms)),
         'engine': asdict(policy.engine),
+        'words': statistics.words() if slow is not None else None,
         'wall_s': time.perf_counter() - started,
     }
 
@@ -144,6 +155,7 @@ def _film_tick(film: FilmWriter, simulation: Simulation, tick: Tick) -> None:
     from vla_driver.geometry import se2
     from vla_driver.show.drawing import Scene
     from vla_driver.show.film import tick_picture
+    from vla_driver.show.words import hazard_place, word_lines
 
     observation = tick.observation
     if observation is None:
@@ -157,5 +169,10 @@ def _film_tick(film: FilmWriter, simulation: Simulation, tick: Tick) -> None:
         + (f': {tick.plan.source.value}' if tick.plan.reason else ''),
         f'{navigation.command.name.lower()} in {navigation.distance_m:.0f} m',
     )
-    scene = Scene(agents=boxes.reshape(-1, 5), targets_m=navigation.target_points_m, lines=lines)
+    scene = Scene(
+        agents=boxes.reshape(-1, 5),
+        targets_m=navigation.target_points_m,
+        hazards_m=hazard_place(tick.told, observation.rig),
+        lines=(*word_lines(tick.told, tick.plan), *lines),
+    )
     film.add(tick_picture(observation, tick.plan, scene))

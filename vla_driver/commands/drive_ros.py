@@ -24,6 +24,7 @@ from vla_driver.commands.reasoner_arguments import reasoner_checkpoint, reasoner
 from vla_driver.commands.replaying import words_in_line
 from vla_driver.commands.scenario import scenario_of, scenario_settings
 from vla_driver.policies.registry import require_checkpoint
+from vla_driver.settings.guarding import GUARDING
 from vla_driver.settings.knob import as_parameters
 from vla_driver.settings.planner import START_S
 from vla_driver.settings.simulator import PATIENT_CONTROLLER, PATIENT_PLANNER
@@ -70,6 +71,7 @@ def _drive(args: argparse.Namespace, scenario: Scenario, checkpoint: str | None)
                 'engine': args.engine,
                 'threads': args.threads,
                 'guidance': args.guidance,
+                **{name: getattr(args, name) for name in GUARDING},
                 'use_sim_time': True,
                 **PATIENT_PLANNER,
                 **planner_parameters(pruning_settings(args)),

@@ -1,6 +1,6 @@
 # Copyright 2026 The vla_driver authors
 # SPDX-License-Identifier: Apache-2.0
-"""--reasoner and --reasoner-checkpoint: the slow half beside the planner, in `replay`, `demo` and `drive --ros`."""
+"""--reasoner and --reasoner-checkpoint: the slow half beside the planner, in `replay`, `demo` and `drive`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from vla_driver.types import InvalidInput
 def add_reasoner_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments that start a reasoner beside the planner."""
     parser.add_argument(
-        '--reasoner', action='store_true', help="start the reasoner beside the planner, in the model's words"
+        '--reasoner', action='store_true', help='let a reasoner say in words what to do next, beside the planner'
     )
     parser.add_argument(
         '--reasoner-checkpoint',

@@ -9,6 +9,7 @@ that is reset), so figures do not depend on `jobs`.
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -21,6 +22,7 @@ from vla_driver.evaluate.fast_slow.arms import SlowArm
 from vla_driver.evaluate.statistics import mean_ci, ratio_ci, wilson_ci
 from vla_driver.policies.pruning_settings import PruningSettings
 from vla_driver.policies.registry import make_policy, require_checkpoint
+from vla_driver.settings.guarding import GuardingParameters
 from vla_driver.sim.rollout import drive_route, ticks_per_plan
 from vla_driver.sim.workers import run_isolated, share_cores
 from vla_driver.types import EngineReport, InvalidInput, Policy
@@ -36,6 +38,7 @@ _MEANS: Final[Mapping[str, Callable[[Row], float]]] = {
     'red_light_rate': lambda row: float(row['red_lights'] > 0),
     'timeout_rate': lambda row: float(row['timed_out']),
     'comfort': lambda row: row['comfort'],
+    'plan_jump_m': lambda row: row.get('plan_jump_m', 0.0),
 }
 
 
@@ -57,6 +60,8 @@ class Job:
     engine: str = 'auto'
     slow: SlowArm | None = None
     guidance: float = 1.0
+    max_seconds: float = math.inf
+    guarding: GuardingParameters | None = None
 
 
 #: What this worker drives with: the part of a `Job` that says it, and the policy.
@@ -65,7 +70,7 @@ _loaded: list[tuple[Job, Policy]] = []
 
 def _policy(job: Job, expert: Callable[[], Policy]) -> Policy:
     """Return the job's policy, the one of this process's last job where a checkpoint would be loaded again."""
-    same = replace(job, index=0, scenario=None, slow=None)
+    same = replace(job, index=0, scenario=None, slow=None, guarding=None)
     if _loaded and _loaded[0][0] == same:
         return _loaded[0][1]
     policy = make_policy(
@@ -97,7 +102,14 @@ def run_job(job: Job) -> Row:
             torch.set_num_threads(1)
             torch.manual_seed(0)
         ready = time.perf_counter()
-        result, statistics = drive_route(simulation, policy, plan_hz=job.plan_hz, slow=slow)
+        result, statistics = drive_route(
+            simulation,
+            policy,
+            plan_hz=job.plan_hz,
+            max_seconds=job.max_seconds,
+            slow=slow,
+            guarding=job.guarding,
+        )
     return {
         'index': job.index,
         **result.as_dict(),
@@ -108,6 +120,7 @@ def run_job(job: Job) -> Row:
         'plan_ms': statistics.medians_ms()['plan'],
         'engine': asdict(policy.engine),
         'words': statistics.words(),
+        'plan_jump_m': float(np.mean(statistics.jumps_m)) if statistics.jumps_m else 0.0,
         'start_s': ready - started,
         'wall_s': time.perf_counter() - started,
     }
@@ -125,25 +138,36 @@ def run_scenarios(
     engine: str = 'auto',
     slow: SlowArm | None = None,
     guidance: float = 1.0,
+    max_seconds: float = math.inf,
+    guarding: GuardingParameters | None = None,
     on_row: Callable[[Row], None] | None = None,
 ) -> list[Row]:
     """Drive every scenario in `jobs` worker processes and return the rows in the scenarios' order.
 
     device, engine: where the model runs and what computes it (`load_policy`); every row names what did, at one thread.
-    slow: who speaks to the policy beside each drive; guidance: how strongly it heeds that.
+    slow: who speaks to the policy beside each drive; guidance: how strongly it heeds that; max_seconds: of simulated
+    time, after which a drive ends undecided; guarding: what is done to its plans before they are driven.
     on_row: called with each row as it arrives, in any order.
     Raises WorkerError naming the scenario if one could not be driven: a figure over the rest would hide the failure.
     """
     ticks_per_plan(plan_hz)
     checkpoint = require_checkpoint(policy, model)
-    if jobs < 1:
-        raise InvalidInput(f'jobs is {jobs}, expected at least 1')
-    if not scenarios:
-        raise InvalidInput('no scenarios to drive, expected at least one')
     work = [
-        Job(k, scenario, policy, checkpoint, plan_hz, pruning, device, engine, slow, guidance)
+        Job(k, scenario, policy, checkpoint, plan_hz, pruning, device, engine, slow, guidance, max_seconds, guarding)
         for k, scenario in enumerate(scenarios)
     ]
+    return run_jobs(work, jobs, on_row)
+
+
+def run_jobs(work: Sequence[Job], jobs: int, on_row: Callable[[Row], None] | None = None) -> list[Row]:
+    """Drive routes, numbered from 0 on, in `jobs` worker processes and return their rows in order.
+
+    Raises WorkerError naming the scenario if one could not be driven: a figure over the rest would hide the failure.
+    """
+    if jobs < 1:
+        raise InvalidInput(f'jobs is {jobs}, expected at least 1')
+    if not work:
+        raise InvalidInput('no scenarios to drive, expected at least one')
     rows: dict[int, Row] = {}
     answers = run_isolated(run_job, work, jobs=jobs, environment=share_cores(jobs), per_process=ROUTES_PER_PROCESS)
     for index, row in answers:
@@ -156,7 +180,8 @@ def run_scenarios(
 def summarise(rows: Sequence[Row]) -> dict[str, Any]:
     """Return the figures of an evaluation with their 95 % bootstrap intervals (routes drawn whole).
 
-    off_road_rate, red_light_rate, timeout_rate: share of routes with at least one such event;
+    off_road_rate, red_light_rate, timeout_rate: share of routes with at least one such event; plan_jump_m: how far
+    apart consecutive plans are at the same times, over the next second;
     collisions_per_km: all collisions over all kilometres.
     """
     if not rows:

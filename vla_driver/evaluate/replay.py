@@ -20,10 +20,12 @@ from vla_driver.bag.track import OdometryTrack
 from vla_driver.evaluate.displacement import HORIZONS_S, PROTOCOLS, STEP_TIMES_S, Sample, at_horizons, score, summarise
 from vla_driver.evaluate.open_loop import AgentTrack, nearest
 from vla_driver.geometry import se2
+from vla_driver.planning.intent import PresentIntent
 from vla_driver.show.drawing import Scene
 from vla_driver.show.film import FilmWriter, tick_picture
 from vla_driver.show.report import Report, ReportTick
 from vla_driver.show.tokens import kept_mosaic
+from vla_driver.show.words import hazard_place, told_to, word_lines
 from vla_driver.types import CameraRig, InvalidInput, Observation, Plan, PlanSource, Trajectory
 
 #: At most this many pictures in the page: 15 MB at 60 kB each, with a margin.
@@ -104,7 +106,7 @@ def write_replay_report(
             ticks,
             tiles=_tiles(recording, result),
             tables=_tables(result, inputs),
-            notes=_notes(pruned=bool(to_show)),
+            notes=_notes(pruned=bool(to_show), told=bool(recording.intents)),
             latency_p99_ms=result['camera_to_path_ms'].get('p99'),
         )
         every = max(1, -(-len(by_stamp) // _MAX_PICTURES))
@@ -129,9 +131,12 @@ def write_replay_report(
                 )
             in_page, in_film = shown % every == 0, writer is not None and shown % film_every == 0
             if in_page or in_film:
-                picture = tick_picture(observation, received.plan, _scene(observation, truth), _CELL)
+                told = told_to(received.plan, observation, recording.intents)
+                picture = tick_picture(
+                    observation, received.plan, _scene(observation, truth, received.plan, told), _CELL
+                )
                 if in_page:
-                    report.add_picture(observation.stamp_s, picture, _caption(received.plan))
+                    report.add_picture(observation.stamp_s, picture, _caption(received.plan, told))
                 if in_film and writer is not None:
                     writer.add(picture)
             shown += 1
@@ -219,7 +224,7 @@ def _median_step(recording: Recording) -> float:
     return float(np.median(np.diff(stamps))) if len(stamps) > 1 else 0.1
 
 
-def _scene(observation: Observation, truth: BagTruth) -> Scene:
+def _scene(observation: Observation, truth: BagTruth, plan: Plan, told: PresentIntent | None) -> Scene:
     ego = observation.ego
     agents = truth.agents.at(observation.stamp_s)
     boxes = np.zeros((0, 5)) if agents is None else agents.copy()
@@ -235,14 +240,18 @@ def _scene(observation: Observation, truth: BagTruth) -> Scene:
         driven_m=driven[np.isfinite(driven).all(axis=1)],
         expert_m=np.zeros((0, 2)) if expert is None else expert.positions_m,
         targets_m=navigation.target_points_m,
-        lines=(f'{ego.speed_mps:.1f} m/s', f'{command} in {navigation.distance_m:.0f} m'),
+        hazards_m=hazard_place(told, observation.rig),
+        lines=(
+            *word_lines(told, plan),
+            f'{ego.speed_mps:.1f} m/s',
+            f'{command} in {navigation.distance_m:.0f} m',
+        ),
     )
 
 
-def _caption(plan: Plan) -> str:
-    if plan.source is PlanSource.POLICY:
-        return f'{plan.policy}'
-    return f'{plan.source.value}: {plan.reason}'
+def _caption(plan: Plan, told: PresentIntent | None) -> str:
+    caption = plan.policy if plan.source is PlanSource.POLICY else f'{plan.source.value}: {plan.reason}'
+    return caption if told is None else f'{caption}; {told.age_s:.1f} s ago: {told.intent.text}'
 
 
 def _subtitle(recording: Recording, bag_path: Path, seconds: float) -> str:
@@ -267,6 +276,8 @@ def _tiles(recording: Recording, result: Mapping[str, Any]) -> list[tuple[str, s
                 f'tokens read ({", ".join(pruning["pruners"])})',
             )
         )
+    if result['words'] is not None and result['words']['agreement'] is not None:
+        tiles.append((f'{result["words"]["agreement"]:.2f}', 'agreement of plans and words'))
     if result['open_loop'] is not None:
         tiles.append((f'{result["open_loop"]["UniAD"]["l2_m"]["3s"]:.2f} m', 'from the driven path after 3 s'))
     return tiles
@@ -280,6 +291,9 @@ def _tables(result: Mapping[str, Any], inputs: Mapping[str, Any] | None) -> dict
             ['sets, and why others gave no plan of the policy'],
             *([line] for line in became),
         ]
+    if result['words'] is not None:
+        said = ((f'{count} times', action) for action, count in result['words']['meta_actions'].items())
+        tables['Words'] = [['said', 'what to do'], *map(list, said)]
     if inputs is not None:
         tables['Inputs'] = [['topics of the bag'], *([line] for line in inventory_lines(inputs))]
     stages = [['stage', 'median', '99 %', 'worst']]
@@ -296,10 +310,13 @@ def _tables(result: Mapping[str, Any], inputs: Mapping[str, Any] | None) -> dict
     return tables
 
 
-def _notes(*, pruned: bool) -> list[str]:
+def _notes(*, pruned: bool, told: bool) -> list[str]:
     notes = [
         'The carpet on the road, and the green band seen from above, is the planned path of the next 5 s: green is the '
-        "policy's own plan, orange the previous plan moved on (`shifted_previous`), red a stop (the plan guard's).",
+        "policy's own plan, magenta its own path braked for somebody (`braked`), orange the previous plan moved on "
+        "(`shifted_previous`), red a stop (the last three are the plan guard's).",
+        'Outlines with a line ahead of them are the others that the policy forecasts, and where it says they go; the '
+        'thinner, the less likely they are there.',
         'From above: white line: driven afterwards; yellow: the expert; blue: vehicles; pink: people; violet: the two '
         'target points that navigation gives (an arrow at the edge when they are farther away). The model sees the '
         'pictures, its own motion and these two points with the turn command; it sees neither agents nor map.',
@@ -309,6 +326,12 @@ def _notes(*, pruned: bool) -> list[str]:
         'Stages are by the planner\'s own clock: "wait" is transport and matching, "total" from sending to the plan.',
         '`plan.mcap` holds the plans, paths and markers with the stamps of the images; RViz and Foxglove open it.',
     ]
+    if told:
+        notes.append(
+            'Words: what the reasoner said of earlier pictures, in a process of its own, as the plan was told it; an '
+            'orange ring is where what it reacts to is by then, moved by odometry. Agreement: 1 where the plan does '
+            'what was wanted, 0.5 where something near it, else 0.'
+        )
     if pruned:
         notes.append(
             'Tokens: cells that the pruner dropped are dark and grey; what is bright is what the language model read. '

@@ -178,8 +178,9 @@ class LanguageConfig(PretrainedConfig):
     expert_layers: Sequence[int] | None = None
     #: What the weights of a token's experts add up to.
     route_scale: float = 2.0
-    #: How far the bias of an expert moves at an optimiser step, against its load; weight of the balance loss.
-    bias_step: float = 1e-3
+    #: How far the bias of an expert moves at an optimiser step, against its load, at first (it falls with the learning
+    #: rate; DeepSeek-V3's 0.001 is for runs a hundred times as long); weight of the balance loss.
+    bias_step: float = 1e-2
     balance_loss: float = 1e-4
     #: How the experts are computed, a key of `layers.experts.BACKENDS`; all give the same.
     experts_backend: str = 'grouped'
@@ -261,6 +262,8 @@ class WordsConfig(PretrainedConfig):
     draft_size: int = 64
     #: Share of the words' gradient that reaches what the model has read (0: none, so that words cannot harm driving).
     prefix_gradient: float = 0.25
+    #: Of the logits that confidence is made of; fitted on held-out drives at the end of training.
+    temperature: float = 1.0
     #: Hidden width of the gate that says when thinking is worth it.
     gate_size: int = 64
 

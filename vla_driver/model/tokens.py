@@ -56,6 +56,10 @@ class ModelInputs:
     patches: Tensor | None = None
 
 
+#: Places in `IntentInputs.numbers`.
+AGE, CONFIDENCE, WEIGHT = 4, 5, 6
+
+
 @dataclass(frozen=True)
 class IntentInputs:
     """What the slow half said, as it looks at each tick.

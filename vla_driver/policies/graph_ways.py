@@ -47,7 +47,7 @@ class OwnPruner:
 
 
 class Way(abc.ABC):
-    """From one tick's arrays to controls [1, T, 2] and pooled tokens [1, M, D].
+    """From one tick's arrays to a decision (`graphs.decided_by`) and pooled tokens [1, M, D].
 
     rig: the constants of the calibration, kept up to date by `use_rig`.
     """
@@ -65,8 +65,8 @@ class Way(abc.ABC):
         self.rig = constants(self.sessions['rig'].run({'rays': rays, 'origins': origins}))
 
     @abc.abstractmethod
-    def run(self, tick: Mapping[str, Any], watch: Stopwatch) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
-        """Return controls and pooled tokens; tick: pictures, ego and what is remembered, by the graphs' names."""
+    def run(self, tick: Mapping[str, Any], watch: Stopwatch) -> Arrays:
+        """Return a decision and `pooled`; tick: all that is of this tick alone, by the graphs' names."""
 
     def selection(self, stamp_s: float) -> Selection | None:
         """Return what stayed at the latest tick."""
@@ -85,11 +85,11 @@ class Whole(Way):
 
     graphs = ('rig', 'tick')
 
-    def run(self, tick: Mapping[str, Any], watch: Stopwatch) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    def run(self, tick: Mapping[str, Any], watch: Stopwatch) -> Arrays:
         """See `Way`."""
         made = self.sessions['tick'].run({**self.rig, **tick})
         watch.mark('model')
-        return made['controls'], made['pooled']
+        return made
 
 
 class _Cut(Way):
@@ -147,7 +147,7 @@ class Behind(_Cut):
     graphs: tuple[str, ...] = ('rig', 'encode', 'rest')
     encode, behind = 'encode', 'rest'
 
-    def run(self, tick: Mapping[str, Any], watch: Stopwatch) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    def run(self, tick: Mapping[str, Any], watch: Stopwatch) -> Arrays:
         """See `Way`."""
         given = {**self.rig, **tick}
         seen = self.sessions[self.encode].run(given)
@@ -157,7 +157,7 @@ class Behind(_Cut):
         feeds = {**given, 'features': seen['features'], 'kept_index': index, 'kept_features': kept}
         made = self.sessions[self.behind].run(feeds)
         watch.mark('rest')
-        return made['controls'], made['pooled'] if 'pooled' in made else seen['pooled']
+        return made if 'pooled' in made else {**made, 'pooled': seen['pooled']}
 
     @abc.abstractmethod
     def choose(self, given: Mapping[str, Any], seen: Mapping[str, Any]) -> tuple[Index, npt.NDArray[Any]]:
@@ -216,7 +216,7 @@ class Early(_Cut):
 
     front: str
 
-    def run(self, tick: Mapping[str, Any], watch: Stopwatch) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    def run(self, tick: Mapping[str, Any], watch: Stopwatch) -> Arrays:
         """See `Way`."""
         given = {**self.rig, **tick}
         seen = self.sessions[self.front].run(given)
@@ -232,7 +232,7 @@ class Early(_Cut):
         }
         made = self.sessions[self.behind].run(feeds)
         watch.mark('rest')
-        return made['controls'], made['pooled']
+        return made
 
     @abc.abstractmethod
     def choose(self, given: Mapping[str, Any], seen: Mapping[str, Any]) -> tuple[Index, npt.NDArray[Any]]:

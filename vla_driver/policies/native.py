@@ -17,12 +17,11 @@ from vla_driver.model.layers.rays import RayFunction
 from vla_driver.model.native.inputs import InputBuilder
 from vla_driver.model.native.intent import indecision
 from vla_driver.model.native.memory import MemoryState
-from vla_driver.model.native.telling import AGE, WEIGHT
 from vla_driver.model.native.vla import VlaModel
 from vla_driver.model.precision import autocast, precision, store_for_inference
 from vla_driver.model.pruning.budget import TokenBudget
 from vla_driver.model.pruning.stage import AnyPruner, TokenShapes
-from vla_driver.model.tokens import IntentInputs, Prefix, VisualTokens, to_device
+from vla_driver.model.tokens import WEIGHT, IntentInputs, Prefix, VisualTokens, to_device
 from vla_driver.policies.native_intents import intent_arrays
 from vla_driver.policies.native_plans import forecasts_of, plan_of, refuse_intent
 from vla_driver.policies.prunable import Prunable
@@ -90,6 +89,11 @@ class NativePolicy(Prunable):
             device=self.device,
             completes=True,
         )
+
+    @property
+    def last_load(self) -> dict[int, FloatArray]:
+        """Of the last tick: language layer -> load of each of its experts [N], 1 for an even one; {} without any."""
+        return {number: routing.load().cpu().numpy() for number, routing in self.model.language.routings.items()}
 
     def reset(self) -> None:
         """Forget earlier ticks."""
@@ -175,8 +179,7 @@ def _wants_words(model: VlaModel, prefix: Prefix, intent: IntentInputs | None) -
         return math.nan
     if intent is None:
         return 1.0
-    said = intent.kinds - intent.kinds.new_tensor([0, 0, 1])  # to the gate, -1 is no camera
-    return float(model.words.gate(prefix.scene, said, intent.numbers[:, AGE]).sigmoid()[0])
+    return float(model.words.gate.outdated(prefix.scene, intent)[0])
 
 
 def told_inputs(

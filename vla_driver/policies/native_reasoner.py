@@ -18,7 +18,7 @@ from vla_driver.model.native.memory import MemoryState
 from vla_driver.model.native.vla import VlaModel
 from vla_driver.model.precision import autocast
 from vla_driver.model.tokens import ModelInputs, Prefix, VisualTokens, to_device
-from vla_driver.model.words.decoding import Said, say
+from vla_driver.model.words.decoding import Said, Trust, say
 from vla_driver.model.words.grammar import Statement
 from vla_driver.model.words.labels import ACTIONS, HAZARDS, shown_cameras
 from vla_driver.model.words.losses import word_weights
@@ -74,7 +74,7 @@ class NativeReasoner:
         self.config, self.device = model.config, torch.device(device)
         self.ttl_s, self.ask_above = ttl_s, ask_above
         self.model = ready_to_drive(model, self.device)
-        self._weights = word_weights(self.model.words).to(self.device)
+        self._trust = Trust(word_weights(self.model.words), self.config.words_config.temperature)
         self._inputs = InputBuilder(self.config)
         self._memory = MemoryState(self.config.memory_config)
         self._read: _Read | None = None
@@ -109,7 +109,7 @@ class NativeReasoner:
         guess = self._last[2] if self._last is not None else ()
         speaker, layers = self.model.words, self.model.language.layers
         with autocast(self.device):
-            self.said = say(speaker, layers, read.prefix, read.seen, guess, self._weights)
+            self.said = say(speaker, layers, read.prefix, read.seen, guess, self._trust)
         statement = speaker.grammar.understand(self.said.words, read.seen)
         self._last = observation.stamp_s, statement, self.said.words
         watch.mark('words')

@@ -4,7 +4,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import dataclasses
+import math
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,20 +14,58 @@ import numpy as np
 import numpy.typing as npt
 
 from vla_driver.model.checkpoint import PRUNER_FOLDER
-from vla_driver.model.export.manifest import RefusedGraphs
+from vla_driver.model.export.manifest import Manifest, RefusedGraphs
 from vla_driver.model.export.opened import OpenedGraphs
 from vla_driver.model.native.arrays import ArrayBuilder, ObservationArrays
 from vla_driver.model.native.remembering import MemoryState, Recalled
 from vla_driver.model.pruning.budget import TokenBudget
 from vla_driver.policies.graph_ways import RECON, OwnPruner, Way, Whole, way_of
-from vla_driver.policies.native_plans import plan_of, refuse_intent
+from vla_driver.policies.native_intents import intent_arrays
+from vla_driver.policies.native_plans import forecasts_of, plan_of, refuse_intent
 from vla_driver.policies.stopwatch import Stopwatch
-from vla_driver.types import EngineReport, InputNeeds, Intent, InvalidInput, Observation, Plan, Selection
+from vla_driver.types import EngineReport, Forecast, InputNeeds, Intent, InvalidInput, Observation, Plan, Selection
 
 if TYPE_CHECKING:
     from vla_driver.policies.native import NativePolicy
 
 Array = npt.NDArray[Any]
+
+
+def told_arrays(manifest: Manifest, intent: Intent | None, observation: Observation) -> dict[str, Array]:
+    """Return what graphs are told of an intent, by their names; nothing where the model cannot be told any.
+
+    Raises `InvalidInput` for an intent that it cannot be told.
+    """
+    if not manifest.intent:
+        refuse_intent(intent)
+        return {}
+    kinds, numbers = np.zeros((1, 3), np.int64), np.zeros((1, 7), np.float32)
+    if intent is not None:
+        kinds, numbers = intent_arrays(intent, observation, manifest.camera_names)
+        if numbers[0, -1] <= 0.0:  # its time to live is over: as if nothing had been said
+            kinds, numbers = np.zeros_like(kinds), np.zeros_like(numbers)
+    return {'intent_kinds': kinds, 'intent_numbers': numbers}
+
+
+def decided_plan(
+    manifest: Manifest,
+    observation: Observation,
+    made: Mapping[str, Array],
+    told: Mapping[str, Array],
+    name: str,
+    timing_ms: Mapping[str, float],
+) -> Plan:
+    """Return the plan of what graphs have decided, told what `told_arrays` says."""
+    forecasts: tuple[Forecast, ...] = ()
+    if 'agents' in made:
+        states, motion = made['agents'][0].astype(np.float64), made['agent_controls'][0].astype(np.float64)
+        forecasts = forecasts_of(states, motion, manifest.dt_s, manifest.agent_existence)
+    controls = made['controls'][0].astype(np.float64)
+    plan = plan_of(observation, controls, manifest.dt_s, name, timing_ms, forecasts)
+    said = bool(told) and bool(told['intent_numbers'][0, -1] > 0.0)
+    silent = 1.0 if manifest.words else math.nan
+    wants = float(made['wants_words'][0]) if said and 'wants_words' in made else silent
+    return dataclasses.replace(plan, uncertainty=float(made['uncertainty'][0]), wants_words=wants)
 
 
 class OnnxPolicy:
@@ -50,7 +90,7 @@ class OnnxPolicy:
     @property
     def needs(self) -> InputNeeds:
         """The model's cameras, at the sizes that it works at."""
-        return InputNeeds(self._manifest.camera_names, self._manifest.image_sizes)
+        return InputNeeds(self._manifest.camera_names, self._manifest.image_sizes, intents=self._manifest.intent)
 
     @property
     def engine(self) -> EngineReport:
@@ -68,11 +108,11 @@ class OnnxPolicy:
     def plan(self, observation: Observation, intent: Intent | None = None) -> Plan:
         """Return the plan for one observation.  A jump of its clock empties the memory.
 
-        Raises InvalidInput for an intent (the model has none yet to be told) and for unknown cameras.
+        Raises InvalidInput for an intent where the model cannot be told one, and for unknown cameras.
         """
-        refuse_intent(intent)
         if self._in_torch is not None:
-            return self._in_torch.plan(observation)
+            return self._in_torch.plan(observation, intent)
+        told = told_arrays(self._manifest, intent, observation)
         watch, stamp_s = Stopwatch(), observation.stamp_s
         self._seen_s = stamp_s
         arrays = self._inputs(observation)
@@ -80,12 +120,11 @@ class OnnxPolicy:
             self._way.use_rig(arrays.rays, arrays.origins)
             self._rays = arrays.rays
         self._memory.observe_clock(stamp_s)
-        tick = self._feeds(arrays, self._memory.read(observation.ego, stamp_s))
+        tick = self._feeds(arrays, self._memory.read(observation.ego, stamp_s)) | told
         watch.mark('preprocess')
-        controls, pooled = self._way.run(tick, watch)
-        self._memory.write(pooled[0], observation.ego, stamp_s)
-        controls = controls[0].astype(np.float64)
-        return plan_of(observation, controls, self._manifest.dt_s, self.name, watch.timing_ms)
+        made = self._way.run(tick, watch)
+        self._memory.write(made['pooled'][0], observation.ego, stamp_s)
+        return decided_plan(self._manifest, observation, made, told, self.name, watch.timing_ms)
 
     def _feeds(self, arrays: ObservationArrays, recalled: Recalled[Array]) -> dict[str, Array]:
         features = [self._nothing if item is None else item for item in recalled.items]
@@ -206,7 +245,7 @@ class OnnxBlindPolicy:
     @property
     def needs(self) -> InputNeeds:
         """No pictures; where some are decoded all the same, the size that the model would work at is enough."""
-        return InputNeeds((), self._manifest.image_sizes)
+        return InputNeeds((), self._manifest.image_sizes, intents=self._manifest.intent)
 
     @property
     def engine(self) -> EngineReport:
@@ -217,13 +256,13 @@ class OnnxBlindPolicy:
         """Nothing is remembered."""
 
     def plan(self, observation: Observation, intent: Intent | None = None) -> Plan:
-        """Return the plan for one observation.  Raises InvalidInput for an intent and for unknown cameras."""
-        refuse_intent(intent)
+        """Return the plan for one observation; raises as `OnnxPolicy.plan` does."""
         watch, arrays = Stopwatch(), self._inputs(observation)
+        told = told_arrays(self._manifest, intent, observation)
         watch.mark('preprocess')
-        controls = self._graph.run(vars(arrays))['controls'][0].astype(np.float64)
+        made = self._graph.run({**vars(arrays), **told})
         watch.mark('model')
-        return plan_of(observation, controls, self._manifest.dt_s, self.name, watch.timing_ms)
+        return decided_plan(self._manifest, observation, made, told, self.name, watch.timing_ms)
 
 
 def open_policy(folder: Path, opened: OpenedGraphs) -> OnnxPolicy | OnnxBlindPolicy:

@@ -7,6 +7,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from vla_driver.settings.guarding import GuardingParameters
 from vla_driver.settings.inputs import InputParameters
 from vla_driver.settings.knob import parameter
 from vla_driver.settings.policy import PolicyParameters
@@ -17,7 +18,7 @@ START_S: Final = 120.0
 
 
 @dataclass(frozen=True)
-class PlannerParameters(PruningParameters, InputParameters, PolicyParameters):
+class PlannerParameters(PruningParameters, GuardingParameters, InputParameters, PolicyParameters):
     """How old things may be that the planner plans from, and what it heeds."""
 
     max_age_s: float = parameter(

@@ -13,6 +13,7 @@ import numpy as np
 
 from vla_driver.geometry import se2
 from vla_driver.geometry.projection import project
+from vla_driver.show.forecasts import draw_forecasts_from_above, draw_forecasts_in_camera
 from vla_driver.sim.world.vehicle import WIDTH_M, ego_rectangle, rectangle
 from vla_driver.types import CAMERA_NAMES, CameraModel, CameraRig, FloatArray, Image, Plan, PlanSource
 
@@ -20,6 +21,7 @@ Colour = tuple[int, int, int]
 
 #: One palette for cameras, bird's-eye view and curves, told apart with colour-blind eyes, too (after Okabe and Ito).
 PLAN_COLOUR: Final[Colour] = (0, 190, 170)
+BRAKED_COLOUR: Final[Colour] = (255, 40, 170)
 SHIFTED_COLOUR: Final[Colour] = (230, 159, 0)
 STOP_COLOUR: Final[Colour] = (222, 64, 50)
 DRIVEN_COLOUR: Final[Colour] = (240, 240, 240)
@@ -27,6 +29,7 @@ EXPERT_COLOUR: Final[Colour] = (255, 206, 84)
 AGENT_COLOUR: Final[Colour] = (122, 156, 214)
 PERSON_COLOUR: Final[Colour] = (238, 130, 170)
 TARGET_COLOUR: Final[Colour] = (200, 150, 255)
+HAZARD_COLOUR: Final[Colour] = (255, 150, 40)
 _BACKGROUND: Final[Colour] = (17, 22, 29)
 _GRID: Final[Colour] = (38, 46, 57)
 _TEXT: Final[Colour] = (222, 228, 235)
@@ -41,21 +44,26 @@ class Scene:
     """What a picture shows beside the plan; all in base_link at the plan's t0.
 
     agents [N, 5]: x, y, yaw, length, width; driven_m, expert_m [M, 2]: where the car went, what the expert
-    wanted; targets_m [2, 2]: the navigation's target points; lines: text under the bird's-eye view.
+    wanted; targets_m [2, 2]: the navigation's target points; hazards_m [H, 2]: what the slow half reacts to;
+    lines: text under the bird's-eye view.
     """
 
     agents: FloatArray = field(default_factory=lambda: np.zeros((0, 5)))
     driven_m: FloatArray = field(default_factory=lambda: np.zeros((0, 2)))
     expert_m: FloatArray = field(default_factory=lambda: np.zeros((0, 2)))
     targets_m: FloatArray = field(default_factory=lambda: np.zeros((0, 2)))
+    hazards_m: FloatArray = field(default_factory=lambda: np.zeros((0, 2)))
     lines: Sequence[str] = ()
 
 
 def colour_of(plan: Plan) -> Colour:
     """Return the colour of a plan's source: a fallback must be seen at once."""
-    return {PlanSource.POLICY: PLAN_COLOUR, PlanSource.SHIFTED: SHIFTED_COLOUR, PlanSource.STOP: STOP_COLOUR}[
-        plan.source
-    ]
+    return {
+        PlanSource.POLICY: PLAN_COLOUR,
+        PlanSource.BRAKED: BRAKED_COLOUR,
+        PlanSource.SHIFTED: SHIFTED_COLOUR,
+        PlanSource.STOP: STOP_COLOUR,
+    }[plan.source]
 
 
 def dense_path(plan: Plan, spacing_m: float = 0.2) -> FloatArray:
@@ -152,7 +160,7 @@ def mosaic(frames: Mapping[str, Image], rig: CameraRig, plan: Plan | None, cell:
             size = (round(image.shape[1] * scale), round(image.shape[0] * scale))
             shown = cv2.resize(image, size, interpolation=cv2.INTER_CUBIC if scale > 1 else cv2.INTER_AREA)
             if plan is not None and name in rig:
-                shown = draw_plan_in_camera(shown, rig[name], plan)
+                shown = draw_forecasts_in_camera(draw_plan_in_camera(shown, rig[name], plan), rig[name], plan.forecasts)
             top, left = (height - size[1]) // 2, (width - size[0]) // 2
             field_[top : top + size[1], left : left + size[0]] = shown
         label(field_, name.replace('_', ' '), alarm=image is None)
@@ -188,10 +196,14 @@ def birds_eye(plan: Plan | None, scene: Scene, size: tuple[int, int] = (512, 772
             nose_x, nose_y, _ = se2.compose([x, y, yaw], [0.38 * length, 0, 0])
             nose = _fixed(pixels(rectangle(nose_x, nose_y, yaw, 0.12 * length, 0.8 * box_width)))
             cv2.fillConvexPoly(sheet, nose, _BACKGROUND, cv2.LINE_AA, _SHIFT)
+    if plan is not None:
+        draw_forecasts_from_above(sheet, plan.forecasts, pixels)
     for k, target in enumerate(scene.targets_m):
         _target(sheet, pixels(target[None])[0], centre, k)
     if plan is not None:
         _plan_from_above(sheet, plan, pixels)
+    for place in pixels(scene.hazards_m):
+        cv2.circle(sheet, _point(place), round(1.6 * scale), HAZARD_COLOUR, max(2, round(3 * text)), cv2.LINE_AA)
     # Thin and on top: where the plan is right, both lines lie inside its band.
     for points, colour in ((scene.driven_m, DRIVEN_COLOUR), (scene.expert_m, EXPERT_COLOUR)):
         if len(points) > 1:

@@ -19,11 +19,12 @@ from typing import Any, Final
 import cv2
 import numpy as np
 
-from vla_driver.show.drawing import SHIFTED_COLOUR, STOP_COLOUR, Colour
+from vla_driver.show.drawing import BRAKED_COLOUR, SHIFTED_COLOUR, STOP_COLOUR, Colour
 from vla_driver.show.page import PAGE, SCRIPT, STYLE
 from vla_driver.types import Image, InvalidInput, PlanSource
 
 _FALLBACK_COLOURS: Final[Mapping[PlanSource, Colour]] = {
+    PlanSource.BRAKED: BRAKED_COLOUR,
     PlanSource.SHIFTED: SHIFTED_COLOUR,
     PlanSource.STOP: STOP_COLOUR,
 }

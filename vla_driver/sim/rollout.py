@@ -17,10 +17,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from vla_driver.observation.ready import Observed
+from vla_driver.planning.collision import CollisionLimits
+from vla_driver.planning.continuity import jump_m
 from vla_driver.planning.control import ControlCommand, TrajectoryController
-from vla_driver.planning.tick import Planner
+from vla_driver.planning.intent import PresentIntent
+from vla_driver.planning.tick import Planner, TickLimits
+from vla_driver.settings.guarding import GuardingParameters
 from vla_driver.sim.slow_half import SlowHalf
-from vla_driver.types import InvalidInput, Observation, Plan, Policy
+from vla_driver.types import InvalidInput, Observation, Plan, PlanSource, Policy
 
 if TYPE_CHECKING:  # the simulator needs SUMO and GL; this module's users may bring their own
     from vla_driver.sim.scoring import RouteResult
@@ -28,16 +32,19 @@ if TYPE_CHECKING:  # the simulator needs SUMO and GL; this module's users may br
 
 #: The controller's rate is the simulator's: one command per step of 0.1 s.
 CONTROL_HZ: Final = 10
+#: Plans are compared with those before them over so much of the way ahead.
+JUMP_S: Final = 1.0
 
 
 @dataclass(frozen=True)
 class Tick:
-    """One control tick, for whoever watches.  `observation` is None between two plans."""
+    """One control tick, for whoever watches.  `observation` is None between two plans; told: the plan's intent."""
 
     time_s: float
     plan: Plan
     command: ControlCommand
     observation: Observation | None
+    told: PresentIntent | None = None
 
 
 @dataclass
@@ -47,7 +54,8 @@ class RolloutStatistics:
     observe_ms, plan_ms: of every plan, the pictures and what was made of them; control_ms, step_ms: of every tick, the
     controller (with whoever watches) and the simulator (traffic, scorer).  told: how many plans were told an intent;
     agreement: how well each of them does what was wanted; intent_age_s: of each; uncertainty: of each plan that says.
-    said, silent: what the slow half said, by meta-action, and why it said nothing; dropped: why intents were dropped.
+    jumps_m: how far each plan lies from the one before it, over the next second.  said, silent: what the slow half
+    said, by meta-action, and why it said nothing; dropped: why intents were dropped.
     """
 
     plans: Counter[str] = field(default_factory=Counter)
@@ -59,6 +67,7 @@ class RolloutStatistics:
     agreement: list[float] = field(default_factory=list)
     intent_age_s: list[float] = field(default_factory=list)
     uncertainty: list[float] = field(default_factory=list)
+    jumps_m: list[float] = field(default_factory=list)
     said: Counter[str] = field(default_factory=Counter)
     silent: Counter[str] = field(default_factory=Counter)
     dropped: Mapping[str, int] = field(default_factory=dict)
@@ -96,8 +105,10 @@ class RolloutStatistics:
         }  # fmt: skip
         return {name: statistics.median(times) if times else 0.0 for name, times in stages.items()}
 
-    def note(self, plan: Plan) -> None:
-        """Take note of a plan that is driven."""
+    def note(self, plan: Plan, before: Plan | None = None) -> None:
+        """Take note of a plan that is driven, after another one."""
+        if before is not None and plan.source is before.source is PlanSource.POLICY:
+            self.jumps_m.append(jump_m(before, plan, JUMP_S))
         self.plans[plan.source.value] += 1
         if plan.reason:
             # Numbers differ from tick to tick; what counts is the kind of objection.
@@ -127,20 +138,26 @@ def drive_route(
     max_seconds: float = float('inf'),
     on_tick: Callable[[Tick], None] | None = None,
     slow: SlowHalf | None = None,
+    guarding: GuardingParameters | None = None,
 ) -> tuple[RouteResult, RolloutStatistics]:
     """Drive `simulation` until it is done and return the route's result with the planner's statistics.
 
     max_seconds: of simulated time, after which the drive ends undecided.  The policy is put behind the plan guard and
-    reset first.  `on_tick` is called before each step.  slow: a reasoner that speaks to it at its own pace.
+    reset first.  `on_tick` is called before each step.  slow: a reasoner that speaks to it at its own pace.  guarding:
+    what is done to its plans before they are driven, by default nothing.
     """
     every = ticks_per_plan(plan_hz)
-    planner = Planner(policy)
+    guarding = guarding or GuardingParameters()
+    planner = Planner(policy, limits=TickLimits(freeze_s=guarding.freeze_s))
+    planner.guard.collision = CollisionLimits(guarding.collision_horizon_s, guarding.collision_existence)
     planner.reset()
     if slow is not None:
         slow.reset()
     controller = TrajectoryController()
     seen = RolloutStatistics()
     plan: Plan | None = None
+    told: PresentIntent | None = None
+    before: Plan | None = None
     tick = 0
     while not simulation.done and simulation.time_s < max_seconds:
         observation = None
@@ -152,14 +169,16 @@ def drive_route(
                 for intent in slow.hear(observation):
                     planner.intents.put(intent)
                 clock = _Clock()  # it would think in a process of its own
-            plan = planner.answer(Observed(observation)).plan
+            answered = planner.answer(Observed(observation))
+            plan, told = answered.plan, answered.intent
             assert plan is not None  # an observation has odometry, and the world waits
             clock.lap(seen.plan_ms)
-            seen.note(plan)
+            seen.note(plan, before)
+            before = plan
         assert plan is not None  # the first tick plans
         command = controller.command(plan, simulation.ego, simulation.time_s)
         if on_tick is not None:
-            on_tick(Tick(simulation.time_s, plan, command, observation))
+            on_tick(Tick(simulation.time_s, plan, command, observation, told))
         clock.lap(seen.control_ms)
         simulation.step(command)
         clock.lap(seen.step_ms)

@@ -4,9 +4,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 import torch
 import torch.distributed
@@ -14,17 +15,24 @@ from torch import Tensor, nn
 
 from vla_driver.model.layers.experts import ExpertsFeedForward, expert_layers
 from vla_driver.model.layers.routing import bias_change, load_figures
+from vla_driver.model.native.language import LanguageModel
+
+#: In a log: the load of an expert, by layer and number.
+_LOAD: Final = re.compile(r'load_\d+_\d+')
 
 
 @dataclass
 class ExpertBalance:
     """Moves the routers' biases of a model, once for each optimiser step.
 
+    step: how far; factor: of the step, to be set as the learning rate falls: DeepSeek-V3 stops the biases at the end of
+    its training (arXiv 2412.19437, section 4.2), so that what was learned last was learned for the routing that stays.
     loads: of each layer, by its name, the share of the tokens at the last step, over an even share, [N].
     """
 
     model: nn.Module
     step: float
+    factor: float = 1.0
     loads: dict[str, Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -49,7 +57,7 @@ class ExpertBalance:
         for (name, layer), count in zip(self._layers.items(), counts, strict=True):
             if not count.sum():
                 continue  # this part of the model was not asked
-            layer.router.bias += bias_change(count, self.step)
+            layer.router.bias += bias_change(count, self.factor * self.step)
             self.loads[name] = count.float() * len(count) / count.sum()
 
     def biases(self) -> list[Tensor]:
@@ -83,19 +91,33 @@ def load_report(loads: Mapping[str, Tensor]) -> dict[str, float]:
     return figures
 
 
-class LoadMeter:
-    """Counts, over passes in evaluation, which experts of a model were asked: `count` after each, then `figures`."""
+def logged_loads(entries: Sequence[Mapping[str, Any]]) -> tuple[list[int], dict[str, list[list[float]]]]:
+    """Return of the entries of a log that hold loads: their steps, and for each layer [steps, N] loads.
 
-    def __init__(self, model: nn.Module) -> None:
-        self._layers = expert_layers(model)
+    Where a run was resumed, the last entry of a step counts.
+    """
+    rows = {entry['step']: entry for entry in entries if 'load_max' in entry}
+    layers: dict[str, list[list[float]]] = {}
+    for entry in rows.values():
+        names = sorted(name for name in entry if _LOAD.fullmatch(name))
+        for layer in dict.fromkeys(name.split('_')[1] for name in names):
+            of_layer = [entry[name] for name in names if name.split('_')[1] == layer]
+            layers.setdefault(f'layer {layer}', []).append(of_layer)
+    return list(rows), layers
+
+
+class LoadMeter:
+    """Counts, over prefixes, which experts of a language model read them: `count` after each, then `figures`."""
+
+    def __init__(self, language: LanguageModel) -> None:
+        self._language = language
         self.counts: dict[str, Tensor] = {}
 
     def count(self) -> None:
-        """Count the model's last pass in."""
-        for name, layer in self._layers.items():
-            if layer.last_routing is not None:
-                counts = layer.last_routing.counts()
-                self.counts[name] = self.counts[name] + counts if name in self.counts else counts
+        """Count the last prefix in."""
+        for number, routing in self._language.routings.items():
+            counts, name = routing.counts(), str(number)
+            self.counts[name] = self.counts[name] + counts if name in self.counts else counts
 
     def figures(self) -> dict[str, float]:
         """Return what `load_report` says of all that was counted; nothing without experts."""

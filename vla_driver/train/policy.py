@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from vla_driver.data.clips import ClipDataset, find_episodes, split_episodes
@@ -29,22 +30,27 @@ from vla_driver.model.native.vla import VlaModel
 from vla_driver.model.pruning.base import Pruner
 from vla_driver.model.pruning.registry import make_pruner
 from vla_driver.model.tokens import ClipBatch
+from vla_driver.show.experts import draw_training_loads, save_png
 from vla_driver.train.anchors import fit_anchors
 from vla_driver.train.architecture import grown, read_architecture
 from vla_driver.train.checks import check_new_run, check_positive
 from vla_driver.train.distributed.crew import Crew, crew_size, meeting, started_by_torchrun
 from vla_driver.train.distributed.launch import launch, require_deepspeed
 from vla_driver.train.distributed.zero import Sharing
+from vla_driver.train.experts import logged_loads
 from vla_driver.train.loop import Counting, train
 from vla_driver.train.policy_trainer import PolicyConfig, PolicyTrainer
 from vla_driver.train.record import append_log, computed_on, read_log
 from vla_driver.train.state import saved_settings
 from vla_driver.train.validation import validate
+from vla_driver.train.words import fit_temperature
 from vla_driver.types import InvalidInput
 
 #: vision: depth, classes and scene only; reflex: what is read off the panorama; policy: no dense labels; words: these
 #: alone, all else staying as it is; all.
 STAGES = ('vision', 'reflex', 'policy', 'words', 'all')
+#: Stages whose steps count who is asked among experts.
+_ASKS_EXPERTS = ('vision', 'policy', 'all')
 _PATHS = ('out', 'features', 'architecture', 'recon')
 _SHOWN = (
     *('ade_1s', 'ade_3s', 'lateral_slope', 'start_recall', 'stop_recall', 'light_accuracy', 'light_error_m'),
@@ -222,16 +228,39 @@ def _train(run: PolicyRun, crew: Crew) -> dict[str, float]:
             settings=asdict(config),
             processes=crew.size,
         )
-    return train(
+    figures = train(
         trainer,
         _batches(trainer, dataset),
-        _counting(config, experts=bool(trainer.balance.biases())),
+        _counting(config, experts=bool(trainer.balance.biases()) and config.stage in _ASKS_EXPERTS),
         run.out,
         save_minutes=run.save_minutes,
         validate=lambda: _validate(run, trainer, validation),
         shown=_SHOWN,
         crew=crew,
     )
+    if not crew.leads:
+        return {}
+    if model.config.words_config.grammar and validation is not None and config.stage in ('policy', 'words', 'all'):
+        _calibrate(run, trainer.averaged, validation)
+    _draw_loads(run.out)
+    return figures
+
+
+def _calibrate(run: PolicyRun, model: VlaModel, validation: ClipDataset) -> None:
+    """Set how sure the saved model is of its words."""
+    batches = validation.validation_batches(run.config.clips, run.validate_clips)
+    temperature = fit_temperature(model, batches)
+    if temperature is not None:
+        model.config.words_config.temperature = temperature
+        model.config.save_pretrained(run.out)
+
+
+def _draw_loads(folder: Path) -> None:
+    """Draw who was asked among the experts, over the steps, into the run's folder; nothing without experts."""
+    steps, loads = logged_loads(read_log(folder, 'train'))
+    if steps:
+        picture = draw_training_loads(steps, {name: np.array(load) for name, load in loads.items()})
+        save_png(folder / 'experts.png', picture)
 
 
 def _make_model(run: PolicyRun) -> VlaModel:

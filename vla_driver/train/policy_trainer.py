@@ -33,6 +33,9 @@ from vla_driver.types import InvalidInput
 if TYPE_CHECKING:
     from vla_driver.train.distributed.zero import Sharing
 
+#: Steps in which the learning rate rises.
+WARM_UP = 100
+
 
 @dataclass(frozen=True)
 class PolicyConfig:
@@ -118,7 +121,9 @@ class PolicyTrainer:
         batches = [on_cpu] if isinstance(on_cpu, ClipBatch) else on_cpu
         self._agree(batches)
         self.engine.begin(lambda: self._forward(batches[0], self.mine[0]).loss)
-        rate = self.config.learning_rate * stable_factor(self.progress, self.step)
+        rate = self.config.learning_rate * stable_factor(self.progress, self.step, warmup=WARM_UP)
+        # Loads are uneven from the first step on: biases do not wait for the rate to rise.
+        self.balance.factor = stable_factor(self.progress, WARM_UP, warmup=WARM_UP)
         rows = []
         for share, batch in zip(self.mine, batches, strict=True):
             out = self._forward(batch, share)

@@ -66,11 +66,11 @@ def load_state(
     if state is None:
         raise InvalidInput(f'{folder} holds no training state to resume; leave out --resume to start there')
     note = json.loads((state / _NOTE).read_text(encoding='utf-8'))
-    config, theirs = json.loads(json.dumps(config)), note['config']  # JSON has no tuples
-    keys = sorted((config.keys() | theirs.keys()) - set(free))
-    differing = [key for key in keys if config.get(key) != theirs.get(key)]
+    theirs, ours = note['config'], json.loads(json.dumps(config))  # a tuple is a list once it has been saved
+    keys = sorted((ours.keys() | theirs.keys()) - set(free))
+    differing = [key for key in keys if ours.get(key) != theirs.get(key)]
     if differing:
-        pairs = ', '.join(f'{key}: {theirs.get(key)} there, {config.get(key)} here' for key in differing)
+        pairs = ', '.join(f'{key}: {theirs.get(key)} there, {ours.get(key)} here' for key in differing)
         raise InvalidInput(f'cannot resume {folder} with other settings ({pairs}); give the same ones')
     tensors = load_file(state / _TENSORS, device=str(device))
     return SavedState(int(note['step']), float(note['elapsed_s']), tensors)

@@ -33,7 +33,7 @@ def validate(model: VlaModel, batches: Iterable[ClipBatch]) -> dict[str, float]:
     """
     was_training, device = model.training, next(model.parameters()).device
     model.eval()
-    means, meter = Means(), LoadMeter(model)
+    means, meter = Means(), LoadMeter(model.language)
     for on_cpu in batches:
         with autocast(device):
             _add_batch(model, to_device(on_cpu, device), means.add)

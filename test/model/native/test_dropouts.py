@@ -19,10 +19,11 @@ MakeModel = Callable[..., VlaModel]
 def test_steps_without_the_cameras_behind(episodes: Path, episode_model: MakeModel) -> None:
     model = episode_model()
     batch = ClipDataset(find_episodes([episodes]), model.config, ticks=3, augment=False).batch([(0, 0)], None)
-    whole, memory = perceive(model, model.dropouts, batch)
+    ego = model.ego(batch.inputs)
+    whole, memory, _ = perceive(model, model.dropouts, batch, ego)
     model.train()
     model.dropouts = Dropouts(camera=0.0, memory=0.0, rear=1.0)
-    ahead, less = perceive(model, model.dropouts, batch)
+    ahead, less, _ = perceive(model, model.dropouts, batch, ego)
     assert whole is not None and memory is not None and ahead is not None and less is not None
     names = model.config.camera_names
     assert {names[c] for c in ahead.tokens.camera.tolist()} == {'front', 'front_left', 'front_right'}
@@ -31,5 +32,5 @@ def test_steps_without_the_cameras_behind(episodes: Path, episode_model: MakeMod
     pooled = torch.tensor(['back' not in names[c] for c in model.memory_pool.camera])
     torch.testing.assert_close(less.features, memory.features[:, :, pooled])
     model.eval()
-    again, _ = perceive(model, model.dropouts, batch)
+    again, _, _ = perceive(model, model.dropouts, batch, ego)
     assert again is not None and torch.equal(again.tokens.camera, whole.tokens.camera)

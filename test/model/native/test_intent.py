@@ -15,9 +15,9 @@ from torch import Tensor
 from vla_driver.model.layers.attention import split_heads
 from vla_driver.model.native.inputs import InputBuilder
 from vla_driver.model.native.intent import IntentEncoder, indecision, null_inputs, read_behind
-from vla_driver.model.native.telling import CONFIDENCE, WEIGHT, told_in_training
+from vla_driver.model.native.telling import told_in_training
 from vla_driver.model.native.vla import VlaModel
-from vla_driver.model.tokens import ClipBatch, IntentInputs, Prefix
+from vla_driver.model.tokens import CONFIDENCE, WEIGHT, ClipBatch, IntentInputs, Prefix
 from vla_driver.policies.blind import BlindPolicy
 from vla_driver.policies.native import NativePolicy
 from vla_driver.types import HazardKind, Intent, InvalidInput, MetaAction, Observation

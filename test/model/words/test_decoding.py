@@ -5,13 +5,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 
+from vla_driver.model.config import VlaConfig
 from vla_driver.model.native.vla import VlaModel
 from vla_driver.model.tokens import ClipBatch, Prefix
-from vla_driver.model.words.decoding import Said, say, say_slowly
+from vla_driver.model.words.decoding import Said, Trust, say, say_slowly
 from vla_driver.model.words.labels import shown_cameras, statements
 from vla_driver.model.words.losses import word_losses, word_weights
 from vla_driver.types import CAMERA_NAMES
@@ -154,7 +156,7 @@ def test_confidence_is_how_likely_the_meaning_is(
     grammar, layers, prefix = model.words.grammar, model.language.layers, random_prefix(model, 4, scale=3.0)
     weights = word_weights(model.words)
     with torch.no_grad():
-        said = say(model.words, layers, prefix, CAMERA_NAMES, weights=weights)
+        said = say(model.words, layers, prefix, CAMERA_NAMES, trust=Trust(weights, 0.7))
         wanted, total = grammar.understand(said.words).meaning, 0.0
         stack: list[tuple[list[int], float]] = [([], 1.0)]
         while stack:
@@ -165,7 +167,7 @@ def test_confidence_is_how_likely_the_meaning_is(
                 continue
             words = torch.tensor([[grammar.start, *line]])
             hidden, _ = model.words.read(layers, prefix, words)
-            chances = (model.words.logits(hidden[0, -1]) - weights.log())[allowed].softmax(dim=-1)
+            chances = (model.words.logits(hidden[0, -1]) - weights.log())[allowed].div(0.7).softmax(dim=-1)
             # Distances and speeds make no difference to what comes of it only on average: the one said stands for all.
             same = grammar.synonyms(allowed, said.words[len(line)])
             if len(same) == 1:
@@ -176,3 +178,36 @@ def test_confidence_is_how_likely_the_meaning_is(
     assert grammar.understand(said.words).meaning == wanted
     assert said.confidence == pytest.approx(total, rel=1e-4)
     assert 0.0 < said.confidence < 1.0
+
+
+def test_trust_changes_no_word(speaking_model: Callable[..., VlaModel], random_prefix: Callable[..., Prefix]) -> None:
+    model = speaking_model(3)
+    prefix, layers = random_prefix(model, 8, scale=3.0), model.language.layers
+    even = torch.ones(len(model.words.grammar.vocabulary))
+    with torch.no_grad():
+        plain, cold, hot = (
+            say(model.words, layers, prefix, CAMERA_NAMES, trust=trust)
+            for trust in (None, Trust(even, 0.2), Trust(even, 5.0))
+        )
+    assert plain.words == cold.words == hot.words
+    assert cold.confidence > hot.confidence
+
+
+@pytest.mark.parametrize(
+    'changes', [{'num_experts': 4, 'experts_per_token': 2, 'expert_size': 16}, {'attention': ('full', 'local_strided')}]
+)
+def test_experts_and_sparse_layers_say_the_same(
+    small_config: Callable[..., VlaConfig], random_prefix: Callable[..., Prefix], changes: dict[str, Any]
+) -> None:
+    config = small_config(words_config={'grammar': 1})
+    for name, value in changes.items():
+        setattr(config.language_config, name, value)
+    torch.manual_seed(0)
+    model = VlaModel(config).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.05 * torch.randn_like(parameter))
+    for number in range(6):
+        slow, fast = _both(model, random_prefix(model, number, scale=3.0), CAMERA_NAMES)
+        _assert_same(slow, fast)
+        assert fast.passes <= slow.passes / 2

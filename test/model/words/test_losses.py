@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from vla_driver.model.native.vla import VlaModel
+from vla_driver.model.pruning.base import KeptTokens
 from vla_driver.model.tokens import ClipBatch, VisualTokens
 from vla_driver.model.words.gate import gate_loss
 from vla_driver.model.words.grammar import Grammar, Statement
@@ -77,6 +78,11 @@ def test_which_cameras_are_shown(make_tokens: Callable[..., VisualTokens]) -> No
     ahead = dataclasses.replace(tokens, valid=valid).select((tokens.camera < 2).nonzero()[:, 0])
     assert shown_cameras(ahead, 2, 4, torch.device('cpu')).tolist() == [[True, True, False, False]] * 2
     assert shown_cameras(None, 2, 4, torch.device('cpu')).all()
+    # What a pruner has dropped is not seen, either.
+    first = tokens.camera == 0
+    kept = KeptTokens(torch.stack([first.nonzero()[:6, 0], (tokens.camera == 1).nonzero()[:6, 0]]))
+    shown = shown_cameras(dataclasses.replace(tokens, valid=valid), 2, 4, torch.device('cpu'), kept)
+    assert shown.tolist() == [[True, False, False, False], [False, True, False, False]]
 
 
 def test_sentences_as_tensors() -> None:

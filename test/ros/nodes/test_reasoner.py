@@ -9,9 +9,14 @@ from pathlib import Path as FilePath
 
 import numpy as np
 import pytest
+from rosbags.highlevel import AnyReader
 from std_msgs.msg import String
+from visualization_msgs.msg import MarkerArray
 from vla_driver.msg import DrivingIntent, DrivingPlan
 
+from vla_driver.bag.outputs import outputs
+from vla_driver.bag.recording import figures, write_plan_bag
+from vla_driver.ros.runs.plan_recorder import PlanRecorder
 from vla_driver.ros.wire import conversions as convert
 from vla_driver.ros.wire.diagnostics import Level
 from vla_driver.ros.wire.intents import from_driving_intent, to_driving_intent
@@ -87,6 +92,39 @@ def test_it_says_what_it_sees_and_the_planner_heeds_it(probe, nodes, vehicle, ch
     assert plans[-1].source == 'policy'
 
 
+def test_one_model_is_both_halves_and_what_it_says_is_recorded(probe, nodes, vehicle, tmp_path, small_model):
+    """The native model speaks in one process and drives in another; its gate says with every plan how sure it is."""
+    folder = tmp_path / 'both'
+    small_model(intent=True, words_config={'grammar': 1}).save_pretrained(folder)
+    plans, markers = probe.listen(DrivingPlan, 'plan'), probe.listen(MarkerArray, 'markers')
+    slow = nodes.start('reasoner', {**FAST, 'checkpoint': str(folder), 'rate_hz': 5.0, 'nice': 0})
+    fast = nodes.start('planner', {**FAST, 'model': str(folder), 'engine': 'torch', 'guidance': 1.5})
+    nodes.wait_active(slow, fast, timeout_s=120.0)
+    with PlanRecorder() as recorder:
+        vehicle.wait_for_listener()
+        vehicle.publish_route()
+        recorder.wait_for_planner()
+        probe.until(lambda: len(recorder.recording().intents) >= 2, timeout_s=90.0, act=vehicle.tick)
+        probe.until(lambda: sum(bool(plan.intent) for plan in plans) >= 3, timeout_s=90.0, act=vehicle.tick)
+        probe.spin(0.5)
+    recording = recorder.recording()
+    said = recording.intents[0]
+    assert said.text and 0.0 < said.confidence <= 1.0 and said.ttl_s == pytest.approx(2.0)
+    told = [plan for plan in plans if plan.intent]
+    assert all(0.0 <= plan.wants_words <= 1.0 and plan.intent_age_s < 2.0 for plan in plans if plan.intent)
+    assert {plan.wants_words for plan in plans if not plan.intent} <= {1.0}
+    words = figures(recording)['words']
+    assert words['plans_told'] >= 1 and words['intents'] == len(recording.intents)
+    assert told[-1].intent in words['meta_actions']
+    assert {'intent', 'reasoning', 'plan'} <= {message.topic for message in recording.raw}
+    shown = [marker.text for array in markers for marker in array.markers if marker.ns == 'intent' and marker.text]
+    assert shown and any(said.text in text for said in recording.intents for text in shown)
+    write_plan_bag(tmp_path / 'plans', vehicle.rig, recording.raw)
+    with AnyReader([tmp_path / 'plans']) as bag:
+        assert {'/intent', '/reasoning', '/plan'} <= set(bag.topics)
+        assert set(outputs({name: bag.topics[name].msgtype for name in bag.topics})) >= {'/intent', '/reasoning'}
+
+
 def stamp_of(message):
     return convert.to_nanoseconds(message.header.stamp)
 
@@ -126,7 +164,7 @@ def test_what_cannot_reason_is_refused_by_name(nodes, small_checkpoint):
     from vla_driver.ros.runs.processes import NodeProcessError
 
     node = nodes.start('reasoner', {**FAST, 'checkpoint': str(small_checkpoint), 'nice': 0})
-    with pytest.raises(NodeProcessError, match='has no words, so it cannot reason'):
+    with pytest.raises(NodeProcessError, match=r'has no words .*it drives, but cannot reason'):
         nodes.wait_active(node, timeout_s=60.0)
 
 

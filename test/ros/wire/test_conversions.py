@@ -96,7 +96,7 @@ def test_plans_that_are_none_are_refused():
         convert.from_driving_plan(message)
     message = convert.to_driving_plan(make_plan())
     message.source = 'guesswork'
-    with pytest.raises(InvalidInput, match='policy, shifted_previous, stop'):
+    with pytest.raises(InvalidInput, match='policy, braked, shifted_previous, stop'):
         convert.from_driving_plan(message)
     with pytest.raises(InvalidInput, match='without points'):
         convert.from_driving_plan(DrivingPlan())

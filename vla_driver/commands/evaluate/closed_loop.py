@@ -34,6 +34,7 @@ from vla_driver.commands.common import (
     write_json,
 )
 from vla_driver.policies.registry import POLICY_NAMES, merged_adapter, require_checkpoint
+from vla_driver.settings.guarding import GUARDING, GuardingParameters
 from vla_driver.settings.options import add_options
 from vla_driver.settings.policy import PolicyParameters
 from vla_driver.settings.scenario import ScenarioParameters
@@ -46,6 +47,7 @@ _SHOWN = (
     ('off_road_rate', '', 3),
     ('red_light_rate', '', 3),
     ('comfort', '', 3),
+    ('plan_jump_m', ' m', 3),
 )
 
 
@@ -57,6 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--scenarios', type=positive_int, default=50, metavar='N', help='routes (default: 50)')
     parser.add_argument('--plan-hz', type=positive_float, default=5.0, help='plans per second: 10, 5, 2 or 1')
     parser.add_argument('--jobs', type=positive_int, default=2, help='worker processes (default: 2)')
+    add_options(parser, GuardingParameters, *GUARDING)
     parser.add_argument(
         '--compare',
         nargs=2,
@@ -82,6 +85,7 @@ def run(args: argparse.Namespace) -> int:
     from vla_driver.sim.world.scenario import scenarios
 
     checkpoint = require_checkpoint(args.policy, args.model)
+    guarding = GuardingParameters(**{name: getattr(args, name) for name in GUARDING})
     chosen = scenarios(args.split, args.scenarios, seed=args.seed)
     done = {'routes': 0, 'success': 0}
     started_s = time.monotonic()
@@ -101,6 +105,7 @@ def run(args: argparse.Namespace) -> int:
             jobs=args.jobs,
             device=args.device,
             engine=args.engine,
+            guarding=guarding,
             on_row=show,
         )
     summary, speed = summarise(rows), throughput(rows, time.monotonic() - started_s)
@@ -118,6 +123,7 @@ def run(args: argparse.Namespace) -> int:
         'seed': args.seed,
         'plan_hz': args.plan_hz,
         'jobs': args.jobs,
+        'guarding': asdict(guarding),
         'engine': asdict(engine),
         **summary,
         **speed,

@@ -88,6 +88,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the command."""
+    from vla_driver.evaluate.closed_loop import Job
     from vla_driver.evaluate.fast_slow.arms import EXPERT, SlowArm, arms
     from vla_driver.evaluate.fast_slow.driving import HARD_TOWNS, drive_arms, report
     from vla_driver.policies.registry import make_policy
@@ -113,17 +114,17 @@ def run(args: argparse.Namespace) -> int:
     chosen = {name: arm for name, arm in arms(slow, args.stops_s).items() if name == 'fast' or name in args.arms}
     routes = scenarios(args.split, args.scenarios, seed=args.seed)
     with progress(len(routes) * len(chosen), 'route', 'fast and slow') as bar:
-        driven = drive_arms(
-            routes,
-            chosen,
-            model=model,
-            plan_hz=args.plan_hz,
-            jobs=args.jobs,
+        job = Job(
+            0,
+            None,
+            'model',
+            model,
+            args.plan_hz,
             device=args.device,
             engine=args.engine,
             guidance=args.guidance,
-            on_row=lambda arm, row: bar.update(),
         )
+        driven = drive_arms(routes, chosen, job, args.jobs, on_row=lambda arm, row: bar.update())
     found = report(driven)
     _print(found)
     tick = _tick(args, model, who) if args.blocks and who != EXPERT else None

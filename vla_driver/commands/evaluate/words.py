@@ -19,8 +19,10 @@ from pathlib import Path
 from typing import Any
 
 from vla_driver.commands.common import add_json_argument, positive_int, progress, provenance, write_json
+from vla_driver.policies.registry import DEFAULT_CHECKPOINTS
 from vla_driver.settings.options import add_options
 from vla_driver.settings.policy import PolicyParameters
+from vla_driver.settings.reasoner import ReasonerParameters
 from vla_driver.settings.scenario import ScenarioParameters
 from vla_driver.types import InvalidInput
 
@@ -30,7 +32,7 @@ _DRIVE_S = 60.0
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
-    parser.add_argument('--checkpoint', default='nano', metavar='CKPT', help='path or shipped name (default: nano)')
+    add_options(parser, ReasonerParameters, 'checkpoint', defaults={'checkpoint': DEFAULT_CHECKPOINTS['model']})
     parser.add_argument('--blind', metavar='CKPT', help='one more control: a checkpoint with words but without eyes')
     parser.add_argument(
         '--data', type=Path, nargs='+', metavar='DIR', help='folders of episodes instead of drives of --split'

@@ -5,13 +5,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 import numpy as np
 
-from vla_driver.evaluate.closed_loop import Row, run_scenarios
+from vla_driver.evaluate.closed_loop import Job, Row, run_jobs
 from vla_driver.evaluate.fast_slow.arms import SlowArm
 from vla_driver.evaluate.statistics import mean_ci
+from vla_driver.sim.rollout import ticks_per_plan
 
 #: What is compared: key -> value of a route's row.
 _FIGURES: Final[Mapping[str, Callable[[Row], float]]] = {
@@ -28,37 +30,25 @@ HARD_TOWNS: Final = ('test_web',)
 def drive_arms(
     scenarios: Sequence[Any],
     chosen: Mapping[str, SlowArm | None],
-    *,
-    model: str | None,
-    policy: str = 'model',
-    plan_hz: float = 5.0,
+    job: Job,
     jobs: int = 1,
-    device: str = 'auto',
-    engine: str = 'auto',
-    guidance: float = 1.0,
     on_row: Callable[[str, Row], None] | None = None,
 ) -> dict[str, list[Row]]:
-    """Drive all scenarios once in each arm; return arm -> rows in the scenarios' order.  Raises as `run_scenarios`."""
-    found = {}
-    for name, slow in chosen.items():
+    """Drive all scenarios once in each arm; return arm -> rows in the scenarios' order.
 
-        def tell(row: Row, arm: str = name) -> None:
-            if on_row is not None:
-                on_row(arm, row)
+    job: how: its policy, rate, engine and so on; scenario and slow half are those of each drive.  Raises as `run_jobs`.
+    """
+    ticks_per_plan(job.plan_hz)
+    cases = [(arm, scenario) for arm in chosen for scenario in scenarios]
+    work = [replace(job, index=k, scenario=scenario, slow=chosen[arm]) for k, (arm, scenario) in enumerate(cases)]
 
-        found[name] = run_scenarios(
-            scenarios,
-            policy,
-            model=model,
-            plan_hz=plan_hz,
-            jobs=jobs,
-            device=device,
-            engine=engine,
-            slow=slow,
-            guidance=guidance,
-            on_row=tell,
-        )
-    return found
+    def tell(row: Row) -> None:
+        if on_row is not None:
+            on_row(cases[row['index']][0], row)
+
+    rows = run_jobs(work, jobs, tell)
+    count = len(scenarios)
+    return {arm: rows[k * count : (k + 1) * count] for k, arm in enumerate(chosen)}
 
 
 def arm_figures(rows: Sequence[Row], alone: Sequence[Row]) -> Row:

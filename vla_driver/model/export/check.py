@@ -22,8 +22,12 @@ from vla_driver.model.export.sample import Arrays
 Given = Mapping[str, npt.NDArray[Any]]
 Run = Callable[[Given], Given]
 
-#: Scores order tokens and are no distances: how far they may be off, as a share of their length.
+#: What is no plan: how far it may be off, as a share of its length.  Scores order tokens and are no distances.
 _SCORES_OFF = {'float32': 1e-3, 'bfloat16': 0.1}
+#: Outputs that are plans.
+_PLANS = ('controls', 'first')
+#: What a decision may hold beside the plan.
+_BESIDE = ('agents', 'agent_controls', 'uncertainty', 'wants_words')
 
 
 def run_paths(runs: Mapping[str, Run], sample: Arrays) -> Arrays:
@@ -37,8 +41,7 @@ def run_paths(runs: Mapping[str, Run], sample: Arrays) -> Arrays:
     )
     made: Arrays = {}
     if 'blind' in runs:
-        made['blind.controls'] = runs['blind'](second)['controls']
-        return made
+        return _decision('blind', runs['blind'](second))
     rig = runs['rig']({'rays': sample['rays'], 'origins': sample['origins']})
     first, second = {**first, **rig}, {**second, **rig}
     index = sample['kept_index']
@@ -51,7 +54,7 @@ def run_paths(runs: Mapping[str, Run], sample: Arrays) -> Arrays:
     if 'tick' in runs:
         before = runs['tick'](first)
         made['tick.first'] = before['controls']
-        made['tick.controls'] = runs['tick'](remembering(before['pooled']))['controls']
+        made |= _decision('tick', runs['tick'](remembering(before['pooled'])))
     if 'recon' in runs:
         position = runs['recon_rig'](rig)
         first, second = {**first, **position}, {**second, **position}
@@ -60,7 +63,7 @@ def run_paths(runs: Mapping[str, Run], sample: Arrays) -> Arrays:
             continue
         before = _behind(runs[encode], runs['rest'], first, index)
         seen = _behind(runs[encode], runs['rest'], remembering(before['pooled']), index)
-        made[f'{encode}.controls'] = seen['controls']
+        made |= _decision(encode, seen)
         for scores in ('attention', 'scores'):
             if scores in seen:
                 made[f'{encode}.scores'] = seen[scores]
@@ -74,8 +77,15 @@ def run_paths(runs: Mapping[str, Run], sample: Arrays) -> Arrays:
                 continue
             before = _early(runs[way], late, first, sample)
             after = _early(runs[way], late, remembering(before['pooled']), sample)
-            made |= {f'{way}.{name}': after[name] for name in ('controls', 'scores') if name in after}
+            made |= _decision(way, after)
+            if 'scores' in after:
+                made[f'{way}.scores'] = after['scores']
     return made
+
+
+def _decision(way: str, made: Given) -> Arrays:
+    """Return what a way gives, the plan and what is beside it, under the way's name."""
+    return {f'{way}.{name}': made[name] for name in ('controls', *_BESIDE) if name in made}
 
 
 def _behind(encode: Run, rest: Run, given: Given, index: npt.NDArray[Any]) -> Arrays:
@@ -101,7 +111,7 @@ def plan_error_m(manifest: Manifest, sample: Arrays, made: Arrays) -> dict[str, 
     errors: dict[str, float] = {}
     for name, controls in made.items():
         graph, _, output = name.partition('.')
-        if output != 'scores':
+        if output in _PLANS:
             metres = apart_m(manifest, sample, controls, sample[f'expected.{name}'])
             errors[graph] = max(errors.get(graph, 0.0), metres)
     return errors
@@ -133,13 +143,14 @@ def check_runs(manifest: Manifest, sample: Arrays, runs: Mapping[str, Run], prec
         worst = max(worst, metres)
     for name, scores in made.items():
         graph, _, output = name.partition('.')
-        if output != 'scores':
+        if output in _PLANS:
             continue
         expected = sample[f'expected.{name}']
-        share = float(np.linalg.norm(scores - expected) / max(1e-9, float(np.linalg.norm(expected))))
+        least = 1e-9 if output == 'scores' else 1.0
+        share = float(np.linalg.norm(scores - expected) / max(least, float(np.linalg.norm(expected))))
         if not share <= _SCORES_OFF[precision]:
             raise RefusedGraphs(
-                f'graph {graph} on {where} in {precision}: its scores of the sample are off by {share:.2%} of their '
+                f'graph {graph} on {where} in {precision}: its {output} of the sample are off by {share:.2%} of their '
                 f'length, allowed: {_SCORES_OFF[precision]:.1%}'
             )
     return worst

@@ -27,6 +27,7 @@ import torch
 from vla_driver.model.checkpoint import PRUNER_FOLDER, checkpoint_kind, resolve_checkpoint
 from vla_driver.model.config import VlaConfig
 from vla_driver.model.export.check import Run, plan_error_m, run_paths
+from vla_driver.model.export.experts import translations
 from vla_driver.model.export.graphs import (
     BlindGraph,
     EarlyGraph,
@@ -207,6 +208,7 @@ def _to_onnx(graph: Graph, model: VlaModel) -> Any:
             dynamic_shapes=(shapes,) if any(shapes) else None,
             external_data=False,
             verbose=False,
+            custom_translation_table=translations(),
             optimize=False,  # a third of the time; runtimes do it again, and no slower
         )
         assert program is not None
@@ -281,6 +283,9 @@ def _manifest(model: VlaModel, folder: Path, graphs: Mapping[str, Graph], pruner
         tolerance_s=float(memory.tolerance_s),
         reset_gap_s=float(memory.reset_gap_s),
         dt_s=float(config.action_config.dt_s),
+        intent=bool(config.intent),
+        words=bool(config.words_config.grammar),
+        agent_existence=float(config.action_config.agent_existence),
         sizes=sizes,
         tolerance_m=TOLERANCE_M,
         graphs={name: GraphEntry(graph.inputs, graph.outputs, 0) for name, graph in graphs.items()},

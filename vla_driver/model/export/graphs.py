@@ -6,16 +6,17 @@ What each graph takes and gives is in its `inputs` and `outputs`, by name.  Batc
 model/tokens.py, and K: how many tokens stay.
 
     rig      rays, origins                                  -> what depends on the calibration alone, once per rig
-    tick     pictures, remembered, ego, rig                 -> controls, pooled                        nothing pruned
+    tick     pictures, remembered, ego, rig                 -> decision, pooled                        nothing pruned
     encode   pictures, ego, rig                             -> features, pooled, text         a pruner's `select`
-    rest     features, index, kept, remembered, ego, rig    -> controls                       stands between these two;
+    rest     features, index, kept, remembered, ego, rig    -> decision                       stands between these two;
                                                       `pooled` is of `rest` where the model reads kept tokens alone
     recon    as encode                                      -> as encode, and scores of ReconPruner
     early{b} pictures, rig                                  -> states of units before block b, tokens as they leave
     head{b}  as early{b}                                    -> as early{b}, scores of the checkpoint's head, completed
-    late{b}  states, index, camera, remembered, ego, rig    -> controls, pooled
+    late{b}  states, index, camera, remembered, ego, rig    -> decision, pooled
     patches  pictures, rig                                  -> patches as they leave the encoder; for features on disk
 
+A decision is controls, and what else `decided_by` names; models that can be told an intent take it, too (`TOLD`).
 The memory stays outside: what earlier ticks left (`pooled`) comes back as `remembered_*`.  What is not valid in it does
 not matter; zeros will do.
 """
@@ -30,21 +31,42 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from vla_driver.model.config import VlaConfig
 from vla_driver.model.layers.rays import RayFunction
+from vla_driver.model.native.intent import indecision
 from vla_driver.model.native.vla import VlaModel
 from vla_driver.model.pruning.base import KeptTokens
 from vla_driver.model.pruning.trained.early import EarlyHead
 from vla_driver.model.pruning.trained.recon import ReconPruner
 from vla_driver.model.pruning.trained.recon_layers import NativeStack
-from vla_driver.model.tokens import ModelInputs, Remembered, VisualTokens
+from vla_driver.model.tokens import IntentInputs, ModelInputs, Prefix, Remembered, VisualTokens
 from vla_driver.types import InvalidInput
 
 EGO = ('speed_mps', 'yaw_rate_rps', 'command', 'command_distance_m', 'targets_m')
+#: What the slow half said; all zeros: nothing.
+TOLD = ('intent_kinds', 'intent_numbers')
 REMEMBERED = ('remembered_features', 'remembered_valid', 'motion', 'age_s')
 #: What the graph `rig` gives the others, and which of it is of every token.
 OF_TOKENS = ('token_rays', 'token_origins', 'token_position', 'spread')
 OF_POOLED = ('pooled_rays', 'pooled_origins')
 RIG = ('patch_position', *OF_TOKENS, *OF_POOLED)
+
+
+def told_to(config: VlaConfig) -> tuple[str, ...]:
+    """Return the inputs of what the slow half said, of models that can be told."""
+    return TOLD if config.intent else ()
+
+
+def decided_by(config: VlaConfig) -> tuple[str, ...]:
+    """Return what a decision consists of, the controls first.
+
+    agents [1, A, 8] (`AgentStates.table`), agent_controls [1, A, T, 2]: of models that forecast others; uncertainty
+    [1]: of the choice among courses of speed, 0 to 1; wants_words [1]: the chance that what was said no longer holds,
+    of models with words that can be told.
+    """
+    agents = ('agents', 'agent_controls') if config.action_config.num_agents else ()
+    words = ('wants_words',) if config.intent and config.words_config.grammar else ()
+    return ('controls', *agents, 'uncertainty', *words)
 
 
 @dataclass(frozen=True)
@@ -167,13 +189,28 @@ class Graph(nn.Module, abc.ABC):
             return vision.start(self.model_inputs(given))
 
     def read_and_decide(
-        self, given: Mapping[str, Tensor], tokens: VisualTokens, kept: KeptTokens | None, ego: Tensor
-    ) -> Tensor:
-        """Return the controls [1, T, 2] of tokens that were seen."""
+        self, given: Mapping[str, Tensor], tokens: VisualTokens | None, kept: KeptTokens | None, ego: Tensor
+    ) -> tuple[Tensor, ...]:
+        """Return what is decided (`decided_by`) from tokens that were seen; None: the blind control."""
         model = self.model
+        if tokens is None:
+            return self.decide(given, model.prefill(ego, None, None), ego)
         with answered(model.position, given['token_position']), answered(model.view.spread, given['spread']):
             prefix = model.prefill(ego, tokens, self.remembered_of(given), kept)
-        return model.decode(model.act(prefix, ego), model.reflex(prefix, ego))
+        return self.decide(given, prefix, ego)
+
+    def decide(self, given: Mapping[str, Tensor], prefix: Prefix, ego: Tensor) -> tuple[Tensor, ...]:
+        """Return what is decided from what was read, and from what the slow half said."""
+        model, config = self.model, self.model.config
+        intent = IntentInputs(given['intent_kinds'], given['intent_numbers']) if config.intent else None
+        hidden, reflex = model.act(*model.tell(prefix, ego, intent)), model.reflex(prefix, ego)
+        decoded = model.decode_all(hidden, reflex)
+        made = {'controls': decoded.controls, 'uncertainty': indecision(model.flow.classify(hidden, reflex))}
+        if decoded.agents is not None and decoded.agent_controls is not None:
+            made |= {'agents': decoded.agents.table(), 'agent_controls': decoded.agent_controls}
+        if intent is not None and config.words_config.grammar:
+            made['wants_words'] = model.words.gate.outdated(prefix.scene, intent)
+        return tuple(made[name] for name in decided_by(config))
 
 
 def cells_of(model: VlaModel) -> tuple[Tensor, Tensor, Tensor]:
@@ -191,6 +228,8 @@ def cells_of(model: VlaModel) -> tuple[Tensor, Tensor, Tensor]:
 def _examples(model: VlaModel) -> dict[str, Tensor]:
     one = torch.zeros(1)
     ego = {
+        'intent_kinds': torch.zeros(1, 3, dtype=torch.int64),
+        'intent_numbers': torch.zeros(1, 7),
         'speed_mps': one,
         'yaw_rate_rps': one,
         'command': torch.zeros(1, dtype=torch.int64),
@@ -230,16 +269,16 @@ def _examples(model: VlaModel) -> dict[str, Tensor]:
 class BlindGraph(Graph):
     """A whole tick of the blind control, which sees nothing and remembers nothing."""
 
-    inputs = EGO
-    outputs = ('controls',)
+    def __init__(self, model: VlaModel) -> None:
+        super().__init__(model)
+        self.inputs = (*EGO, *told_to(model.config))
+        self.outputs = decided_by(model.config)
 
     def compute(self, given: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
         """See `Graph`."""
-        model, nothing = self.model, torch.zeros(1)
+        nothing = torch.zeros(1)
         inputs = ModelInputs((), nothing, nothing, nothing, **{name: given[name] for name in EGO})
-        ego = model.ego(inputs)
-        prefix = model.prefill(ego, None, None)
-        return (model.decode(model.act(prefix, ego), model.reflex(prefix, ego)),)
+        return self.read_and_decide(given, None, None, self.model.ego(inputs))
 
 
 class RigGraph(Graph):
@@ -275,11 +314,10 @@ class RigGraph(Graph):
 class TickGraph(Graph):
     """A whole tick in which nothing is pruned."""
 
-    outputs = ('controls', 'pooled')
-
     def __init__(self, model: VlaModel) -> None:
         super().__init__(model)
-        self.inputs = (*self.pictures, 'present', *REMEMBERED, *EGO, *RIG)
+        self.inputs = (*self.pictures, 'present', *REMEMBERED, *EGO, *RIG, *told_to(model.config))
+        self.outputs = (*decided_by(model.config), 'pooled')
 
     def compute(self, given: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
         """See `Graph`."""
@@ -288,7 +326,7 @@ class TickGraph(Graph):
             x = block(x, model.vision.layout)
         tokens = self.tokens_of(given, model.vision.merged(x, given['present'][:, self.camera]))
         ego = model.ego(self.model_inputs(given))
-        return self.read_and_decide(given, tokens, None, ego), model.pool(tokens).features
+        return *self.read_and_decide(given, tokens, None, ego), model.pool(tokens).features
 
 
 class PatchesGraph(Graph):
@@ -341,15 +379,16 @@ class RestGraph(Graph):
 
     def __init__(self, model: VlaModel) -> None:
         super().__init__(model)
-        self.inputs = ('features', 'kept_index', 'kept_features', 'present', *REMEMBERED, *EGO, *RIG)
-        self.outputs = ('controls', 'pooled') if model.config.reads_kept else ('controls',)
+        told = told_to(model.config)
+        self.inputs = ('features', 'kept_index', 'kept_features', 'present', *REMEMBERED, *EGO, *RIG, *told)
+        self.outputs = (*decided_by(model.config), *(('pooled',) if model.config.reads_kept else ()))
 
     def compute(self, given: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
         """See `Graph`."""
         tokens = self.tokens_of(given, given['features'])
         kept = KeptTokens(given['kept_index'], features=given['kept_features'])
-        controls = self.read_and_decide(given, tokens, kept, self.model.ego(self.model_inputs(given)))
-        return (controls, self.model.pool(tokens, kept).features) if self.model.config.reads_kept else (controls,)
+        decided = self.read_and_decide(given, tokens, kept, self.model.ego(self.model_inputs(given)))
+        return (*decided, self.model.pool(tokens, kept).features) if self.model.config.reads_kept else decided
 
 
 class ReconGraph(Graph):
@@ -432,12 +471,12 @@ class LateGraph(Graph):
     kept_index [1, K]: which units stay; kept_states [1, K, patches, d]: theirs; of_camera [1, K]: whose they are.
     """
 
-    outputs = ('controls', 'pooled')
-
     def __init__(self, model: VlaModel, block: int) -> None:
         super().__init__(model)
         self.block = block
-        self.inputs = ('kept_states', 'left_features', 'kept_index', 'of_camera', 'present', *REMEMBERED, *EGO, *RIG)
+        cut = ('kept_states', 'left_features', 'kept_index', 'of_camera', 'present')
+        self.inputs = (*cut, *REMEMBERED, *EGO, *RIG, *told_to(model.config))
+        self.outputs = (*decided_by(model.config), 'pooled')
 
     def compute(self, given: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
         """See `Graph`."""
@@ -446,4 +485,4 @@ class LateGraph(Graph):
         tokens = model.vision.go_on_masked(self.block, given['kept_states'], given['of_camera'], tokens, index)
         ego = model.ego(self.model_inputs(given))
         kept = KeptTokens(index)
-        return self.read_and_decide(given, tokens, kept, ego), model.pool(tokens, kept).features
+        return *self.read_and_decide(given, tokens, kept, ego), model.pool(tokens, kept).features

@@ -20,7 +20,7 @@ from typing import Any, Final
 
 from vla_driver.types import InvalidInput
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 FOLDER: Final = 'graphs'
 MANIFEST, WEIGHTS, SAMPLE = 'manifest.json', 'weights.bin', 'sample.npz'
 #: Sizes that a policy needs.
@@ -54,6 +54,8 @@ class Manifest:
     checkpoint: digest of what the graphs were made of (`digest_of`); pruners: the same of the checkpoint's own pruners,
     by the name of their folder.  groups: cameras of equal size, ((width, height), names).  tolerance_m: precision ->
     how far positions of the sample may be from torch's in float32.  sizes: tokens, pooled, ticks, width ...
+    intent, words: whether the model can be told an intent, and whether it has words; agent_existence: who is less
+    likely to be there is not forecast.
     """
 
     checkpoint: str
@@ -67,6 +69,9 @@ class Manifest:
     tolerance_s: float
     reset_gap_s: float
     dt_s: float
+    intent: bool
+    words: bool
+    agent_existence: float
     sizes: Mapping[str, int]
     tolerance_m: Mapping[str, float]
     graphs: Mapping[str, GraphEntry]

@@ -81,6 +81,9 @@ def sample_ticks(layout: PictureLayout, pooled: int, ticks: int, width: int, see
             'yaw_rate_rps': np.array([0.02], np.float32),
             'command': np.array([0], np.int64),
             'command_distance_m': np.array([40.0], np.float32),
+            # At the second tick the slow half has said to slow down, 0.4 s ago and with weight 0.8.
+            'intent_kinds': np.array([[2 * number, 1 * number, 1 * number]], np.int64),
+            'intent_numbers': np.array([[4.0, 1.0, 15.0, 1.0, 0.4, 0.9, 0.8]], np.float32) * number,
             'targets_m': np.array([[[25.0, 0.5], [60.0, 2.0]]], np.float32),
         }
         made.append(arrays)

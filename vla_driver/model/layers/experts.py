@@ -10,7 +10,8 @@ something of the same call may stand that sends tokens to other processes.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import Final
 
 import torch
@@ -48,7 +49,11 @@ class SwiGluExperts(nn.Module):
         kind = x.device.type
         # Autocast knows `linear` and `matmul`, but not grouped products.
         dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else self.gate_up.dtype
-        return BACKENDS[self.backend](x.to(dtype), routing, self.gate_up.to(dtype), self.down.to(dtype))
+        x, gate_up, down = x.to(dtype), self.gate_up.to(dtype), self.down.to(dtype)
+        if torch.compiler.is_exporting() and self.backend != 'dense':
+            out: Tensor = routed_experts(x, routing.index, routing.weight, gate_up, down)
+            return out
+        return BACKENDS[self.backend](x, routing, gate_up, down)
 
 
 def loop(x: Tensor, routing: Routing, gate_up: Tensor, down: Tensor) -> Tensor:
@@ -79,7 +84,7 @@ def grouped(x: Tensor, routing: Routing, gate_up: Tensor, down: Tensor) -> Tenso
 def dense(x: Tensor, routing: Routing, gate_up: Tensor, down: Tensor) -> Tensor:
     """Let every expert read every token and count those that were not chosen as zero.
 
-    N / K times the work, but static shapes and ordinary products, for graphs.
+    N / K times the work, but static shapes and ordinary products: for graphs, where experts are few and small.
     """
     tokens, experts = routing.scores.shape
     counts = torch.zeros_like(routing.scores).scatter(1, routing.index, routing.weight).to(x.dtype)
@@ -96,6 +101,20 @@ def _swiglu(gate_up: Tensor) -> Tensor:
 
 #: All of them the same sum, within the rounding of their types.
 BACKENDS: Final[dict[str, Backend]] = {'grouped': grouped, 'dense': dense, 'loop': loop}
+
+
+@torch.library.custom_op('vla_driver::routed_experts', mutates_args=())
+def routed_experts(x: Tensor, index: Tensor, weight: Tensor, gate_up: Tensor, down: Tensor) -> Tensor:
+    """`grouped` as one operation: how many tokens an expert reads is known only when a graph runs.
+
+    model/export/experts.py says what becomes of it in ONNX.
+    """
+    return grouped(x, Routing(index, weight, weight), gate_up, down)
+
+
+@routed_experts.register_fake
+def _(x: Tensor, *_: Tensor) -> Tensor:
+    return torch.empty_like(x)
 
 
 class ExpertsFeedForward(nn.Module):
@@ -121,6 +140,7 @@ class ExpertsFeedForward(nn.Module):
         self.router = Router(dim, num_experts, experts_per_token, route_scale)
         self.experts = SwiGluExperts(dim, num_experts, expert_size, backend)
         self.counts: Tensor | None = None
+        self.counting = True
         self._losses: list[Tensor] = []
         self._last: Routing | None = None
 
@@ -137,7 +157,8 @@ class ExpertsFeedForward(nn.Module):
 
     def _remember(self, routing: Routing, shape: torch.Size) -> None:
         self._last = Routing(routing.index, routing.weight.detach(), routing.scores.detach())
-        if not self.training:
+        # A frozen router is not to be balanced: whoever freezes it wants it to stay as it is.
+        if not (self.training and self.counting and self.router.weight.requires_grad):
             return
         counts = routing.counts()
         self.counts = counts if self.counts is None else self.counts + counts
@@ -159,6 +180,19 @@ class ExpertsFeedForward(nn.Module):
     def last_routing(self) -> Routing | None:
         """Where the tokens of the last pass went; None before any."""
         return self._last
+
+
+@contextlib.contextmanager
+def uncounted(module: nn.Module) -> Iterator[None]:
+    """Within it, passes through a module's mixtures are neither counted nor have a balance loss: they move no bias."""
+    layers = [layer for layer in expert_layers(module).values() if layer.counting]
+    for layer in layers:
+        layer.counting = False
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.counting = True
 
 
 def expert_layers(module: nn.Module) -> dict[str, ExpertsFeedForward]:

@@ -44,6 +44,11 @@ class Routing:
             0, chosen, torch.ones_like(chosen)
         )
 
+    def load(self) -> Tensor:
+        """Return how much each expert reads, over an even share: [N] float64, 1 on average."""
+        counts = self.counts().double()
+        return counts / counts.mean()
+
 
 class Router(nn.Module):
     """Chooses K of N experts for each token.

@@ -82,12 +82,15 @@ class AgentStates:
 class AgentDecoder(nn.Module):
     """The others' head, and their entrance to and exit from the flow.  Controls inside are normalised."""
 
-    def __init__(self, config: ActionConfig):
+    def __init__(self, config: ActionConfig, trunk: int):
+        """trunk: width of the reflex's trunk."""
         super().__init__()
         self.config = config
         width, d = config.hidden_size, config.flow_hidden_size
         self.tokens_each = config.horizon // config.agent_stride
         self.head = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.Linear(width, 9))
+        # The reflex, which reads the panorama place by place, learns first where somebody is.
+        self.of_reflex = nn.Linear(trunk, 9 * config.num_agents, bias=False)
         # Where each query looks first, so that they do not all look for the same one.
         self.places = nn.Parameter(_spread(config.num_agents))
         self.hidden = nn.Linear(width, d)
@@ -96,9 +99,11 @@ class AgentDecoder(nn.Module):
         self.input = nn.Linear(2 * config.agent_stride, d)
         self.output = nn.Linear(d, 2 * config.agent_stride)
 
-    def states(self, h: Tensor) -> AgentStates:
-        """Return what hidden states h [B, A, width] say, in float32."""
+    def states(self, h: Tensor, trunk: Tensor | None = None) -> AgentStates:
+        """Return what hidden states h [B, A, width] say, and the reflex's trunk [B, H] if there is one, in float32."""
         out = self.head(h).float()
+        if trunk is not None:
+            out = out + self.of_reflex(trunk).float().unflatten(-1, (-1, 9))
         return AgentStates(
             existence=out[..., 0] + _EXISTENCE_BIAS,
             person=out[..., 1],

@@ -130,7 +130,7 @@ class FlowDecoder(nn.Module):
         # Typical courses of normalised accelerations, straight on: k-means, fitted by training and saved.
         self.register_buffer('anchors', torch.zeros(action.num_anchors, action.horizon, 2))
         self.anchors: Tensor
-        self.others = AgentDecoder(action) if action.num_agents else None
+        self.others = AgentDecoder(action, config.view_config.hidden_size) if action.num_agents else None
         self.solve_with(action.solver, action.num_steps)
 
     def solve_with(self, solver: str, steps: int) -> None:
@@ -272,7 +272,7 @@ class FlowDecoder(nn.Module):
         if self.others is not None and h is not None:
             asked = self.split(h)[1]
             assert asked is not None
-            states = self.others.states(asked)
+            states = self.others.states(asked, None if reflex is None else reflex.trunk)
             told = self.others.condition(asked, states)
         return states, lambda x, t: self.velocity(x, x.new_full((x.shape[0],), t), hidden, told)
 
@@ -353,7 +353,7 @@ class FlowDecoder(nn.Module):
         if self.others is not None and h is not None:
             asked = self.split(h)[1]
             assert asked is not None
-            states = self.others.states(asked)
+            states = self.others.states(asked, None if reflex is None else reflex.trunk)
             goals = nobody_known(states, x1.shape[1]) if agents is None else targets_of(self.others, states, agents)
             found = state_losses(states, goals)
             told = self.others.condition(asked, states).repeat_interleave(repeats, dim=0)

@@ -9,18 +9,24 @@ its tokens see all others or a sparse pattern of them; who reads the cached pref
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from vla_driver.model.config import LanguageConfig
 from vla_driver.model.layers.decoder import LanguageLayer
+from vla_driver.model.layers.experts import ExpertsFeedForward
 from vla_driver.model.layers.gather import take
 from vla_driver.model.layers.norms import RMSNorm
+from vla_driver.model.layers.routing import Routing
 from vla_driver.model.pruning.in_model import NOTHING_LEAVES, PrefillRun
 from vla_driver.model.tokens import Prefix
 
 
 class LanguageModel(nn.Module):
-    """A stack of LanguageLayers over embeddings."""
+    """A stack of LanguageLayers over embeddings.
+
+    routings: of the last prefix, where its tokens went in each layer that has experts.
+    """
 
     def __init__(self, config: LanguageConfig):
         super().__init__()
@@ -30,6 +36,7 @@ class LanguageModel(nn.Module):
             for number, kind in enumerate(config.attention_of_layers)
         )
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.routings: dict[int, Routing] = {}
 
     def prefill(self, embeddings: Tensor, scene_queries: int, run: PrefillRun = NOTHING_LEAVES) -> Prefix:
         """Read embeddings [B, L, D], the last `scene_queries` of which are the scene queries.
@@ -47,4 +54,10 @@ class LanguageModel(nn.Module):
             if run.due(number):
                 assert isinstance(layer, LanguageLayer)
                 x, _ = run.step(number, x, layer.queries(take(before, run.text)), k)
+        if not torch.compiler.is_compiling():  # an exporter must not see what is remembered
+            self.routings = {
+                number: layer.mlp.last_routing
+                for number, layer in enumerate(self.layers)
+                if isinstance(layer.mlp, ExpertsFeedForward) and layer.mlp.last_routing is not None
+            }
         return Prefix(tuple(keys), tuple(values), self.norm(x[:, x.shape[1] - scene_queries :]))

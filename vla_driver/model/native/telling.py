@@ -10,11 +10,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from vla_driver.model.tokens import IntentInputs
+from vla_driver.model.tokens import AGE, CONFIDENCE, WEIGHT, IntentInputs
 from vla_driver.types import HazardKind, MetaAction
 
-#: Of the numbers of `IntentInputs`.
-AGE, CONFIDENCE, WEIGHT = 4, 5, 6
 #: So much of what is said with full confidence is wrong all the same.
 _CONFIDENT_LIES = 0.05
 

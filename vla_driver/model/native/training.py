@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from vla_driver.model.layers.experts import expert_layers
+from vla_driver.model.layers.experts import expert_layers, uncounted
 from vla_driver.model.native.auxiliary import SCENE_QUERIES
 from vla_driver.model.native.memory import clip_memory
 from vla_driver.model.native.pruned import PrunedTraining, read_panorama, teach_itself
@@ -141,7 +141,7 @@ def losses_of(
     if model.config.auxiliary:
         losses |= model.scene_head.losses(prefix.scene, reflex.trunk, batch.labels)
     if model.config.words_config.grammar and stage != 'vision':
-        losses |= _word_losses(model, batch, seen, prefix, model.config.words_config.prefix_gradient)
+        losses |= _word_losses(model, batch, seen, kept, prefix, model.config.words_config.prefix_gradient)
     hidden = model.act(*model.tell(prefix, ego, _told(model, dropouts, batch)))
     if stage != 'vision':
         controls, speed = batch.labels.controls, batch.inputs.speed_mps
@@ -184,23 +184,30 @@ def _reflex_losses(model: VlaStages, dropouts: Dropouts, batch: ClipBatch, pruni
 
 
 def _word_losses(
-    model: VlaStages, batch: ClipBatch, seen: VisionOutput | None, prefix: Prefix, gradient: float
+    model: VlaStages,
+    batch: ClipBatch,
+    seen: VisionOutput | None,
+    kept: KeptTokens | None,
+    prefix: Prefix,
+    gradient: float,
 ) -> dict[str, Tensor]:
     rows, cameras = len(batch.stamp_s), len(model.config.camera_names)
-    shown = shown_cameras(None if seen is None else seen.tokens, rows, cameras, batch.stamp_s.device)
-    return word_losses(model.words, model.language.layers, prefix, batch, shown, gradient)
+    shown = shown_cameras(None if seen is None else seen.tokens, rows, cameras, batch.stamp_s.device, kept)
+    # Experts are balanced for what is read at every tick; sentences are few, alike, and padded.
+    with uncounted(model.language):
+        return word_losses(model.words, model.language.layers, prefix, batch, shown, gradient)
 
 
 def _word_losses_alone(
     model: VlaStages, dropouts: Dropouts, batch: ClipBatch, pruning: PrunedTraining | None
 ) -> VlaOutput:
     """Return the losses of words: nothing that the fast half does is computed, and what is read gets no gradient."""
-    with torch.no_grad():
+    with torch.no_grad(), uncounted(model.language):
         ego = model.ego(batch.inputs, _speed_known(model, dropouts, batch.inputs))
         seen, memory, kept = perceive(model, dropouts, batch, ego, pruning)
         prefix = model.prefill(ego, seen.tokens if seen is not None else None, memory, kept)
         reflex = model.reflex(prefix, ego)
-    return _weigh(_word_losses(model, batch, seen, prefix, 0.0), ego.new_zeros(0), reflex, prefix.scene)
+    return _weigh(_word_losses(model, batch, seen, kept, prefix, 0.0), ego.new_zeros(0), reflex, prefix.scene)
 
 
 def _speed_known(model: VlaStages, dropouts: Dropouts, inputs: ModelInputs) -> Tensor | None:

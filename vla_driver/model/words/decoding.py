@@ -24,6 +24,18 @@ from vla_driver.model.words.speaker import Speaker, WordCache
 
 
 @dataclass(frozen=True)
+class Trust:
+    """How chances follow from logits, so that a confidence is how often what is said is right; words stay the same.
+
+    weights [V]: which training gave the words (losses.py), and which are undone: of a word that counted half, training
+    halves the odds.  temperature: of the logits, fitted to held-out drives (C. Guo et al., arXiv 1706.04599).
+    """
+
+    weights: Tensor
+    temperature: float = 1.0
+
+
+@dataclass(frozen=True)
 class Said:
     """A sentence.
 
@@ -38,12 +50,11 @@ class Said:
 
 
 def say_slowly(
-    speaker: Speaker, layers: Iterable[nn.Module], prefix: Prefix, seen: Collection[str], weights: Tensor | None = None
+    speaker: Speaker, layers: Iterable[nn.Module], prefix: Prefix, seen: Collection[str], trust: Trust | None = None
 ) -> Said:
     """Say a sentence word by word: the reference.
 
-    prefix: of one row; seen: cameras that show something; weights [V]: which training gave the words, and which are
-    undone in `Said.chances` (losses.py).
+    prefix: of one row; seen: cameras that show something; trust: how chances follow from logits.
     """
     grammar = speaker.grammar
     said: list[int] = []
@@ -51,7 +62,7 @@ def say_slowly(
     last, cache = grammar.start, None
     while last != grammar.end:
         hidden, cache = speaker.read(layers, prefix, _row([last], prefix), cache)
-        last, chance, sure = _choose(speaker, speaker.logits(hidden[0, -1]), grammar.allowed(said, seen), weights)
+        last, chance, sure = _choose(speaker, speaker.logits(hidden[0, -1]), grammar.allowed(said, seen), trust)
         said.append(last)
         chances.append(chance)
         confidence *= sure
@@ -64,7 +75,7 @@ def say(
     prefix: Prefix,
     seen: Collection[str],
     guess: Sequence[int] = (),
-    weights: Tensor | None = None,
+    trust: Trust | None = None,
 ) -> Said:
     """Say what `say_slowly` says in fewer passes; guess: the sentence that it may be, such as the last one."""
     grammar = speaker.grammar
@@ -86,7 +97,7 @@ def say(
         agreed = True
         while agreed:
             place = len(said)  # of the last certain word in the line: what follows it is asked there
-            word, chance, sure = _choose(speaker, logits[place - read], grammar.allowed(said, seen), weights)
+            word, chance, sure = _choose(speaker, logits[place - read], grammar.allowed(said, seen), trust)
             agreed = bool(draft) and word == draft[0]
             said.append(word)
             chances.append(chance)
@@ -105,19 +116,14 @@ def _row(words: Sequence[int], prefix: Prefix) -> Tensor:
     return torch.tensor([list(words)], device=prefix.keys[0].device)
 
 
-def _choose(
-    speaker: Speaker, logits: Tensor, allowed: Sequence[int], weights: Tensor | None
-) -> tuple[int, float, float]:
-    """Return the likeliest of the allowed words by logits [V], its chance among them, and that of its synonyms.
-
-    Of the chances, training's weights are undone: of a word that counted half, training halves the odds.
-    """
+def _choose(speaker: Speaker, logits: Tensor, allowed: Sequence[int], trust: Trust | None) -> tuple[int, float, float]:
+    """Return the likeliest of the allowed words by logits [V], its chance among them, and that of its synonyms."""
     if len(allowed) == 1:
         return allowed[0], 1.0, 1.0
     of = logits[list(allowed)]
     best = int(of.argmax())
-    if weights is not None:
-        of = of - weights[list(allowed)].log()
+    if trust is not None:
+        of = (of - trust.weights[list(allowed)].log()) / trust.temperature
     chances, word = of.softmax(dim=-1), allowed[best]
     alike = [allowed.index(other) for other in speaker.grammar.synonyms(allowed, word)]
     return word, float(chances[best]), min(1.0, float(chances[alike].sum()))

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vla_driver.model.config import VlaConfig
+from vla_driver.model.tokens import AGE, IntentInputs
 from vla_driver.model.words.labels import ACTIONS, HAZARDS
 
 #: Channels of the embedding of each part of a statement.
@@ -45,6 +46,12 @@ class Gate(nn.Module):
         x = torch.cat([scene.detach().flatten(1).float(), *parts, age], dim=1)
         logits: Tensor = self.output(F.gelu(self.inner(x)))
         return logits.squeeze(1).float()
+
+    def outdated(self, scene: Tensor, intent: IntentInputs) -> Tensor:
+        """Return the chance [B] that what was said last, as the fast half was told it, no longer holds."""
+        said = intent.kinds - intent.kinds.new_tensor([0, 0, 1])  # here, -1 is no camera
+        chance: Tensor = self(scene, said, intent.numbers[:, AGE]).sigmoid()
+        return chance
 
 
 def gate_loss(

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from vla_driver.model.pruning.base import KeptTokens
 from vla_driver.model.tokens import ClipLabels, VisualTokens
 from vla_driver.model.words.grammar import Grammar, Statement, why_of
 from vla_driver.types import HazardKind, InvalidInput, MetaAction
@@ -40,12 +41,19 @@ class Spoken:
     known: Tensor
 
 
-def shown_cameras(tokens: VisualTokens | None, batch: int, cameras: int, device: torch.device) -> Tensor:
-    """Return [B, C] bool: which cameras have a token that is valid; all for the blind control, which guesses."""
+def shown_cameras(
+    tokens: VisualTokens | None, batch: int, cameras: int, device: torch.device, kept: KeptTokens | None = None
+) -> Tensor:
+    """Return [B, C] bool: which cameras have a valid token that a pruner kept (None: all are kept).
+
+    All have for the blind control (tokens None), which guesses.
+    """
     if tokens is None:
         return torch.ones(batch, cameras, dtype=torch.bool, device=device)
-    number = tokens.camera.to(device).expand(tokens.valid.shape)
-    return torch.zeros(batch, cameras, device=device).scatter_add_(1, number, tokens.valid.float()) > 0
+    number, valid = tokens.camera.to(device).expand(tokens.valid.shape), tokens.valid
+    if kept is not None:
+        number, valid = number.gather(1, kept.index), valid.gather(1, kept.index)
+    return torch.zeros(batch, cameras, device=device).scatter_add_(1, number, valid.float()) > 0
 
 
 def statements(labels: ClipLabels, speed_mps: Tensor, shown: Tensor, cameras: Sequence[str]) -> list[Statement | None]:

@@ -76,6 +76,8 @@ class Speaker(nn.Module):
                 f'words_config: prefix_gradient {words.prefix_gradient} and drafts {words.drafts}, expected a share '
                 'from 0 to 1 and a number from 0 up'
             )
+        if not words.temperature > 0.0:
+            raise InvalidInput(f'words_config.temperature is {words.temperature}, expected a positive number')
         words.vocabulary = size
         self.width = language.hidden_size
         self.embedding = nn.Embedding(size, self.width)

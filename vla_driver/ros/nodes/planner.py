@@ -21,10 +21,11 @@ from nav_msgs.msg import Path
 from visualization_msgs.msg import MarkerArray
 
 from vla_driver.geometry.rig import load_rig
-from vla_driver.msg import DrivingIntent, DrivingPlan, TokenSelection
+from vla_driver.msg import AgentForecasts, DrivingIntent, DrivingPlan, TokenSelection
 from vla_driver.observation.ready import ReadySet
 from vla_driver.observation.reasons import ReasonCounter, grouped, in_words
-from vla_driver.planning.intent import IntentHolder, IntentLimits
+from vla_driver.planning.collision import CollisionLimits
+from vla_driver.planning.intent import IntentLimits
 from vla_driver.planning.tick import Outcome, Planner, TickLimits, TickResult
 from vla_driver.policies.native_intents import set_guidance
 from vla_driver.policies.pruning_settings import PruningSettings, settings_of
@@ -35,8 +36,9 @@ from vla_driver.ros.nodes.own_thread import in_own_thread
 from vla_driver.ros.nodes.process import run
 from vla_driver.ros.nodes.pruning_control import PruningControl
 from vla_driver.ros.wire import qos
-from vla_driver.ros.wire.conversions import from_nanoseconds, to_driving_plan, to_path
+from vla_driver.ros.wire.conversions import BASE_FRAME, from_nanoseconds, to_driving_plan, to_path
 from vla_driver.ros.wire.diagnostics import Level, RateMeter, Status
+from vla_driver.ros.wire.forecasts import to_agent_forecasts
 from vla_driver.ros.wire.intents import from_driving_intent
 from vla_driver.ros.wire.markers import intent_markers, no_plan_markers, plan_markers, token_markers
 from vla_driver.ros.wire.selection import to_token_selection
@@ -79,6 +81,7 @@ class PlannerNode(ObservingNode[PlannerParameters]):
         self.observe(rig, policy.needs)
         self._plan_outlet = self.advertise(DrivingPlan, 'plan', qos.RELIABLE)
         self._path_outlet = self.advertise(Path, 'path', qos.RELIABLE)
+        self._agent_outlet = self.advertise(AgentForecasts, 'agents', qos.RELIABLE)
         self._marker_outlet = self.advertise(MarkerArray, 'markers', qos.RELIABLE)
         self._token_outlet = self.advertise(TokenSelection, 'tokens', qos.RELIABLE)
 
@@ -93,9 +96,8 @@ class PlannerNode(ObservingNode[PlannerParameters]):
             threads=p.threads,
             guidance=p.guidance,
         )
-        limits = TickLimits(p.max_age_s, p.plan_ttl_s)
-        intents = IntentHolder(IntentLimits(ttl_s=p.intent_ttl_s))
-        self._planner = Planner(policy, limits=limits, on_defect=self.on_defect, intents=intents)
+        self._planner = Planner(policy, on_defect=self.on_defect)
+        self.parameters_changed()
         self._pruning = PruningControl(self._planner, checkpoint_of(p.policy, p.model or None))
         self._prune(settings_of(p))
         self._planner.warm_up(rig)
@@ -161,7 +163,8 @@ class PlannerNode(ObservingNode[PlannerParameters]):
     def parameters_changed(self) -> None:
         """Take the new limits from the next tick on."""
         p = self.parameters
-        self._planner.limits = TickLimits(p.max_age_s, p.plan_ttl_s)
+        self._planner.limits = TickLimits(p.max_age_s, p.plan_ttl_s, p.freeze_s)
+        self._planner.guard.collision = CollisionLimits(p.collision_horizon_s, p.collision_existence)
         self._planner.intents.limits = IntentLimits(ttl_s=p.intent_ttl_s)
 
     def teardown(self) -> None:
@@ -213,6 +216,8 @@ class PlannerNode(ObservingNode[PlannerParameters]):
         selection: Selection | None = result.selection
         self._path_outlet.publish(to_path(plan, stamp))
         self._plan_outlet.publish(to_driving_plan(plan, stamp, result.unseen, ready.synced.skew_s))
+        if self._agent_outlet.get_subscription_count():
+            self._agent_outlet.publish(to_agent_forecasts(plan.forecasts, stamp, BASE_FRAME))
         if self._marker_outlet.get_subscription_count():
             markers = plan_markers(plan, stamp)
             if selection is not None:
@@ -254,6 +259,7 @@ class PlannerNode(ObservingNode[PlannerParameters]):
             'heard': intents.heard,
             'refused': self._refused_intents,
             'dropped': json.dumps(dict(intents.dropped)),
+            'trust': intents.trust,
             'guidance': self.parameters.guidance,
         }
         if heeded is None:

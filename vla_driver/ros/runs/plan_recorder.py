@@ -32,7 +32,7 @@ from visualization_msgs.msg import MarkerArray
 
 from vla_driver.bag.recording import RawMessage, ReceivedPlan, ReceivedTokens, Recording
 from vla_driver.bag.schema import PICTURES
-from vla_driver.msg import DrivingIntent, DrivingPlan, TokenSelection
+from vla_driver.msg import AgentForecasts, DrivingIntent, DrivingPlan, TokenSelection
 from vla_driver.observation.messages import stamp_of
 from vla_driver.observation.notes import Notes
 from vla_driver.observation.reasons import ReasonCounter
@@ -50,6 +50,7 @@ _KEPT: Final = 36_000
 _CLASSES: Final = {
     'plan': DrivingPlan,
     'path': Path,
+    'agents': AgentForecasts,
     'markers': MarkerArray,
     'tokens': TokenSelection,
     'intent': DrivingIntent,
@@ -123,6 +124,7 @@ class PlanRecorder:
             for topic, handler in (
                 ('plan', self._on_plan),
                 ('path', self._on_path),
+                ('agents', self._on_agents),
                 ('markers', self._on_markers),
                 ('tokens', self._on_tokens),
                 ('intent', self._on_intent),
@@ -227,6 +229,11 @@ class PlanRecorder:
         with self._lock:
             self._paths[self._rounds['path'].key(stamp)] = now
             self._raw.append(RawMessage('path', _seconds(stamp), data))
+
+    def _on_agents(self, data: bytes) -> None:
+        stamp = deserialize_message(data, AgentForecasts).header.stamp
+        with self._lock:
+            self._raw.append(RawMessage('agents', _seconds(stamp), data))
 
     def _on_markers(self, data: bytes) -> None:
         markers = deserialize_message(data, MarkerArray).markers

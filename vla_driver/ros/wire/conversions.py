@@ -25,6 +25,7 @@ from vla_driver.msg import TurnCommand as TurnCommandMessage
 from vla_driver.observation.decode import encode_jpeg
 from vla_driver.observation.messages import read_odometry, stamp_seconds, yaw_of
 from vla_driver.planning.agreement import plans_to
+from vla_driver.ros.wire.forecasts import from_agent_forecast, to_agent_forecast
 from vla_driver.types import (
     CameraModel,
     EgoState,
@@ -182,6 +183,7 @@ def to_driving_plan(
     message.source = plan.source.value
     message.reason = plan.reason
     message.time_to_live = to_duration(plan.ttl_s)
+    message.forecasts = [to_agent_forecast(forecast) for forecast in plan.forecasts]
     message.timing_names = list(plan.timing_ms)
     message.timing_ms = [float(value) for value in plan.timing_ms.values()]
     message.missing_cameras = list(missing)
@@ -235,6 +237,7 @@ def from_driving_plan(message: Any) -> Plan:
         ttl_s=duration_seconds(message.time_to_live),
         timing_ms=dict(zip(message.timing_names, map(float, message.timing_ms), strict=True)),
         # Bags of earlier versions know nothing of these.
+        forecasts=tuple(from_agent_forecast(forecast) for forecast in getattr(message, 'forecasts', ())),
         uncertainty=float(getattr(message, 'uncertainty', math.nan)),
         wants_words=float(getattr(message, 'wants_words', math.nan)),
         heeded=_heeded(message),

@@ -16,11 +16,13 @@ from visualization_msgs.msg import Marker, MarkerArray
 
 from vla_driver.planning.intent import PresentIntent, camera_azimuth
 from vla_driver.ros.wire.conversions import BASE_FRAME, ODOM_FRAME, to_duration, to_quaternion, to_time
+from vla_driver.ros.wire.forecasts import forecast_markers
 from vla_driver.sim.world.scene import Actor, SemanticClass
 from vla_driver.types import CameraModel, CameraRig, FloatArray, Plan, PlanSource, Selection
 
 _COLOURS: Final = {
     PlanSource.POLICY: ColorRGBA(r=0.1, g=0.85, b=0.4, a=0.9),
+    PlanSource.BRAKED: ColorRGBA(r=1.0, g=0.15, b=0.65, a=0.9),
     PlanSource.SHIFTED: ColorRGBA(r=1.0, g=0.75, b=0.1, a=0.9),
     PlanSource.STOP: ColorRGBA(r=0.95, g=0.2, b=0.15, a=0.9),
 }
@@ -40,7 +42,7 @@ _TOKEN_REACH_M: Final = 18.0
 
 
 def plan_markers(plan: Plan, stamp: Time | None = None) -> MarkerArray:
-    """Return the path as a line, its points as dots, and its source and speed as words."""
+    """Return the path as a line, its points as dots, its source and speed as words, and the others' futures."""
     line, dots, words = Marker(), Marker(), Marker()
     path = [Point(x=0.0, y=0.0, z=_HEIGHT_M)]
     path += [Point(x=float(x), y=float(y), z=_HEIGHT_M) for x, y in plan.trajectory.positions_m]
@@ -63,7 +65,8 @@ def plan_markers(plan: Plan, stamp: Time | None = None) -> MarkerArray:
     words.text = f'{plan.policy}: {plan.ego.speed_mps:.1f} -> {speed:.1f} m/s'
     if plan.source is not PlanSource.POLICY:
         words.text += f'\n{plan.source.value}: {plan.reason}'
-    return MarkerArray(markers=[line, dots, words])
+    others = forecast_markers(plan.forecasts, line.header.stamp, BASE_FRAME, line.lifetime)
+    return MarkerArray(markers=[line, dots, words, *others])
 
 
 def token_places(camera: CameraModel, kept: np.ndarray) -> FloatArray:
