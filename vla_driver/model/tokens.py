@@ -136,12 +136,22 @@ class Remembered:
 
 
 @dataclass(frozen=True)
+class Sight:
+    """The N visual tokens that are read: tokens [B, N, D]; rays, origins [B, N, 3] in base_link; valid [B, N] bool."""
+
+    tokens: Tensor
+    rays: Tensor
+    origins: Tensor
+    valid: Tensor
+
+
+@dataclass(frozen=True)
 class Prefix:
     """Everything the language model has read, once: keys and values [B, Hkv, L, head_dim] of every layer.
 
     scene [B, Q, D]: final hidden states of the scene queries, the last Q tokens of the prefix; read [B, H]
     and view [B, D]: what was read off the panorama (model/native/view.py), raw and as the sum of its tokens; None where
-    nothing is seen.
+    nothing is seen.  sight: the visual tokens as they were read first, for a model that forecasts others.
     """
 
     keys: tuple[Tensor, ...]
@@ -149,6 +159,7 @@ class Prefix:
     scene: Tensor
     read: Tensor | None = None
     view: Tensor | None = None
+    sight: Sight | None = None
 
 
 @dataclass(frozen=True)

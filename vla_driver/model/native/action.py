@@ -17,6 +17,7 @@ from vla_driver.model.config import VlaConfig
 from vla_driver.model.layers.attention import attention, split_heads
 from vla_driver.model.layers.feed_forward import SwiGlu
 from vla_driver.model.layers.norms import RMSNorm
+from vla_driver.model.native.sight import AgentSight
 from vla_driver.model.tokens import Prefix
 
 
@@ -60,6 +61,7 @@ class ActionExpert(nn.Module):
         self.agent_queries = None
         if action.num_agents:
             self.agent_queries = nn.Parameter(torch.randn(action.num_agents, action.hidden_size))
+            self.sight = AgentSight(config)
         self.condition = nn.Linear(language.hidden_size, action.hidden_size)
         self.layers = nn.ModuleList(ActionLayer(config) for _ in range(language.num_hidden_layers))
         self.norm = RMSNorm(action.hidden_size, language.rms_norm_eps)
@@ -72,4 +74,7 @@ class ActionExpert(nn.Module):
         for layer, keys, values in zip(self.layers, prefix.keys, prefix.values, strict=True):
             x = layer(x, keys, values)
         out: Tensor = self.norm(x)
-        return out
+        if self.agent_queries is None:
+            return out
+        own = self.queries.shape[0]
+        return torch.cat([out[:, :own], self.sight(out[:, own:], prefix.sight)], dim=1)

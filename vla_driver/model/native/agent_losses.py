@@ -17,7 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vla_driver.model.native.agent_motion import controls_of, drive
-from vla_driver.model.native.agents import BODY_M, SPEED_UNIT_MPS, AgentDecoder, AgentStates, compress_places
+from vla_driver.model.native.agents import BODY_M, SPEED_UNIT_MPS, AgentDecoder, AgentStates
+from vla_driver.model.native.sight import compress_places
 from vla_driver.model.tokens import AgentLabels
 
 #: A query this near to somebody unseen is not told that nobody is there.

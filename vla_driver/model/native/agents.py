@@ -17,20 +17,14 @@ import torch
 from torch import Tensor, nn
 
 from vla_driver.model.config import ActionConfig
+from vla_driver.model.native.sight import PLACE_KNEE_M
 from vla_driver.model.native.unicycle import compress
 
-#: Places are predicted as asinh(metres / this): near ones exactly, far ones coarsely.
-PLACE_KNEE_M = 10.0
 SPEED_UNIT_MPS = 10.0
 #: The usual body, of which a size is a factor.
 BODY_M = (4.5, 1.8)
 #: Most queries find nobody; so they begin by saying.
 _EXISTENCE_BIAS = -1.5
-
-
-def compress_places(positions_m: Tensor) -> Tensor:
-    """Return positions as the head predicts them."""
-    return torch.asinh(positions_m / PLACE_KNEE_M)
 
 
 @dataclass(frozen=True)
@@ -91,8 +85,6 @@ class AgentDecoder(nn.Module):
         self.head = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.Linear(width, 9))
         # The reflex, which reads the panorama place by place, learns first where somebody is.
         self.of_reflex = nn.Linear(trunk, 9 * config.num_agents, bias=False)
-        # Where each query looks first, so that they do not all look for the same one.
-        self.places = nn.Parameter(_spread(config.num_agents))
         self.hidden = nn.Linear(width, d)
         self.state = nn.Linear(9, d, bias=False)
         self.part = nn.Parameter(0.3 * torch.randn(self.tokens_each, d))
@@ -100,14 +92,17 @@ class AgentDecoder(nn.Module):
         self.output = nn.Linear(d, 2 * config.agent_stride)
 
     def states(self, h: Tensor, trunk: Tensor | None = None) -> AgentStates:
-        """Return what hidden states h [B, A, width] say, and the reflex's trunk [B, H] if there is one, in float32."""
+        """Return what hidden states h [B, A, width] say, and the reflex's trunk [B, H] if there is one, in float32.
+
+        The first two channels of h are a place already (`AgentSight`), compressed.
+        """
         out = self.head(h).float()
         if trunk is not None:
             out = out + self.of_reflex(trunk).float().unflatten(-1, (-1, 9))
         return AgentStates(
             existence=out[..., 0] + _EXISTENCE_BIAS,
             person=out[..., 1],
-            place=out[..., 2:4] + self.places,
+            place=out[..., 2:4] + h[..., :2].float(),
             heading=out[..., 4:6] + out.new_tensor([0.5, 0.0]),
             speed=out[..., 6] + 0.3,
             log_size=out[..., 7:9],
@@ -153,13 +148,3 @@ class AgentDecoder(nn.Module):
 
     def _std(self, like: Tensor) -> Tensor:
         return like.new_tensor(list(self.config.agent_control_std))
-
-
-def _spread(count: int) -> Tensor:
-    """Return `count` places [A, 2], compressed: from near to far over the ground ahead and beside, as seeds lie."""
-    index = torch.arange(count, dtype=torch.float32)
-    radius = 6.0 + 40.0 * ((index + 0.5) / max(1, count)).square()
-    angle = torch.remainder(index * math.pi * (3.0 - math.sqrt(5.0)) + math.pi, 2 * math.pi) - math.pi
-    # Two thirds of what matters lies ahead: angles are drawn together towards the front.
-    angle = angle * (0.35 + 0.65 * angle.abs() / math.pi)
-    return compress_places(torch.stack([radius * angle.cos(), radius * angle.sin()], dim=-1))

@@ -39,7 +39,7 @@ from vla_driver.model.native.vision import VisionEncoder, VisionOutput
 from vla_driver.model.pruning.base import KeptTokens, kept_alone
 from vla_driver.model.pruning.in_model import NOTHING_LEAVES, Layout
 from vla_driver.model.pruning.stage import KEEP_ALL, TokenStage
-from vla_driver.model.tokens import IntentInputs, ModelInputs, Prefix, Remembered, VisualTokens
+from vla_driver.model.tokens import IntentInputs, ModelInputs, Prefix, Remembered, Sight, VisualTokens
 from vla_driver.model.words.speaker import DraftHead, Speaker
 
 
@@ -152,7 +152,10 @@ class VlaStages(PreTrainedModel):
         if tokens is not None:
             asking = ego.shape[1] + SCENE_QUERIES
             run = stage.within_prefill(tokens, partial(_layout, tokens, x, asking), x, len(self.language.layers))
-        return dataclasses.replace(self.language.prefill(x, SCENE_QUERIES, run), read=read, view=view)
+        sight = None
+        if tokens is not None and self.config.action_config.num_agents:
+            sight = _sight(tokens, kept, x)
+        return dataclasses.replace(self.language.prefill(x, SCENE_QUERIES, run), read=read, view=view, sight=sight)
 
     def _sequence(
         self, ego: Tensor, tokens: VisualTokens | None, remembered: Remembered | None, kept: KeptTokens | None
@@ -233,6 +236,13 @@ class VlaStages(PreTrainedModel):
             untold = self.flow.classify(unguided, reflex)
             votes = untold + guidance * (votes - untold)
         return self.flow.decode(hidden, votes.argmax(dim=-1), noise, reflex, unguided, guidance)
+
+
+def _sight(tokens: VisualTokens, kept: KeptTokens | None, x: Tensor) -> Sight:
+    """Return the visual tokens at the beginning of the sequence x [B, L, D], with what is known of their rays."""
+    known = tokens.rays, tokens.origins, tokens.valid
+    rays, origins, valid = known if kept is None else (take(value, kept.index) for value in known)
+    return Sight(x[:, : valid.shape[1]], rays, origins, valid)
 
 
 def _layout(tokens: VisualTokens, x: Tensor, asking: int) -> Layout:
