@@ -26,8 +26,8 @@ def moe_run(episodes: Path, episode_checkpoint: Callable[..., Path], tmp_path: P
     encoder = episode_checkpoint()
 
     def make(**changes: Any) -> MoeRun:
-        small = {'clips': 1, 'ticks': 3, 'validate_clips': 4, 'pace_rounds': 2, 'tick_rounds': 3}
-        return MoeRun([episodes], str(encoder), tmp_path / 'features', SIZES, **small | changes)
+        small = {'engine': 'torch', 'clips': 1, 'ticks': 3, 'validate_clips': 4, 'pace_rounds': 2, 'tick_rounds': 3}
+        return MoeRun([episodes], str(encoder), tmp_path / 'work', SIZES, **small | changes)
 
     return make
 
@@ -72,7 +72,8 @@ def test_the_report_holds_what_was_measured(
     assert steps == sum(report['steps'].values())
     assert report['parameters_ratio'] == pytest.approx((1 + 2.5) / 2, rel=0.05)
     assert 1.0 <= report['load_max_over_uniform'] <= 8 / 2
-    assert report['tick_ratio'] > 0
+    assert report['tick_ratio'] == report['tick_ratio_torch'] > 0
+    assert report['prefill_ms'][EXPERTS] < report['tick_ms'][EXPERTS]
     for name in (DENSE, EXPERTS, EQUAL_TIME):
         assert np.isfinite(report[f'loss_{name}'])
         assert report[f'l2_m_{name}'] == report[f'figures_{name}']['ade_3s']

@@ -86,18 +86,18 @@ def requirements(file: str) -> set[str]:
 
 
 def setup_cfg() -> tuple[set[str], set[str]]:
-    """Return what setup.cfg requires always, and what the simulator needs besides."""
+    """Return what setup.cfg requires always, and what its extras need besides."""
     setup = configparser.ConfigParser()
     setup.read(ROOT / 'setup.cfg')
-    always, simulator = setup['options']['install_requires'], setup['options.extras_require']['simulator']
+    always, extras = setup['options']['install_requires'], setup['options.extras_require'].values()
     return {distribution(line) for line in always.split('\n') if line}, {
-        distribution(line) for line in simulator.split('\n') if line
+        distribution(line) for extra in extras for line in extra.split('\n') if line
     }
 
 
 IMPORTED = imported('vla_driver', 'launch')
 KEYS = rosdep_keys('depend', 'exec_depend')
-ALWAYS, SIMULATOR = setup_cfg()
+ALWAYS, EXTRAS = setup_cfg()
 
 
 def is_of_ros(name: str) -> bool:
@@ -125,7 +125,7 @@ def test_what_is_imported_is_named_in_package_xml(name: str) -> None:
 
 @pytest.mark.parametrize('name', sorted(set(IMPORTED) - NOT_ON_PYPI))
 def test_what_is_imported_is_installed_by_pip(name: str) -> None:
-    named = pip_name_of(name) in ALWAYS | SIMULATOR or f'ros-{pip_name_of(name)}' in requirements('requirements-ros.in')
+    named = pip_name_of(name) in ALWAYS | EXTRAS or f'ros-{pip_name_of(name)}' in requirements('requirements-ros.in')
     assert named, f'{IMPORTED[name]} imports {name}; neither setup.cfg nor requirements-ros.in names it'
 
 
@@ -140,12 +140,12 @@ def test_package_xml_names_nothing_twice() -> None:
 
 
 def test_setup_cfg_names_nothing_that_is_not_imported() -> None:
-    assert (ALWAYS | SIMULATOR) - {pip_name_of(name) for name in IMPORTED} - set(UNSEEN) == set()
-    assert not ALWAYS & SIMULATOR
+    assert (ALWAYS | EXTRAS) - {pip_name_of(name) for name in IMPORTED} - set(UNSEEN) == set()
+    assert not ALWAYS & EXTRAS
 
 
 def test_what_setup_cfg_names_is_pinned() -> None:
-    assert (ALWAYS | SIMULATOR) - requirements('requirements.in') == set()
+    assert (ALWAYS | EXTRAS) - requirements('requirements.in') == set()
 
 
 def test_what_tests_import_is_named() -> None:
@@ -161,9 +161,9 @@ def test_the_plugin_that_ends_hanging_tests_is_named() -> None:
     assert 'python3-pytest-timeout' in rosdep_keys('test_depend')
 
 
-def test_nodes_of_a_vehicle_do_without_the_simulator_extra() -> None:
+def test_nodes_of_a_vehicle_do_without_the_extras() -> None:
     pytest.importorskip('rclpy', reason='needs ROS 2')
-    absent = sorted(name for name in IMPORTED if pip_name_of(name) in SIMULATOR)
+    absent = sorted(name for name in IMPORTED if pip_name_of(name) in EXTRAS)
     executable = (ROOT / 'scripts' / 'node_executable.in').read_text(encoding='utf-8')
     assert "start('@node@')" in executable
     starts = re.findall(r'^from (\S+) import start$', executable, re.MULTILINE)[0]

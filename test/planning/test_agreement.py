@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from vla_driver.geometry import unicycle
-from vla_driver.planning.agreement import agreement, heeded_in, plans_to
+from vla_driver.planning.agreement import heeded_in, plans_to
 from vla_driver.planning.intent import present
+from vla_driver.planning.likeness import agreement
 from vla_driver.types import PLAN_STEPS, Intent, MetaAction, Observation, Plan
 
 

@@ -14,6 +14,7 @@ import pytest
 
 from vla_driver.geometry.rig import load_rig
 from vla_driver.planning.intent import IntentHolder, IntentLimits, camera_azimuth, present
+from vla_driver.sim.slow_half import NonsenseReasoner
 from vla_driver.types import EgoState, HazardKind, Intent, InvalidInput, MetaAction, Observation
 
 RIG = load_rig('sim')
@@ -127,6 +128,39 @@ def test_threads_may_put_while_another_one_plans(observation_at: Observe) -> Non
     assert stamps == sorted(stamps)
     assert holder.heard == 6000
     assert holder.latest is not None and holder.latest.stamp_s == pytest.approx(10.1999)
+
+
+def test_who_contradicts_himself_is_believed_less_and_in_the_end_not_at_all(observation_at: Observe) -> None:
+    here = (0.0, 0.0, 0.0)
+
+    def told(actions: list[MetaAction]) -> tuple[IntentHolder, list[Intent | None]]:
+        holder, heard = IntentHolder(), list[Intent | None]()
+        for number, action in enumerate(actions):
+            stamp_s = 10.0 + 0.5 * number
+            holder.put(dataclasses.replace(say(stamp_s), meta_action=action, confidence=0.9))
+            found = holder.at(at(observation_at, stamp_s + 0.3, here))
+            heard.append(None if found is None else found.intent)
+        return holder, heard
+
+    a, b = MetaAction.SPEED_UP, MetaAction.STOP
+    # A light that turns red, and green again: believed all the way.
+    drive = [a, MetaAction.KEEP, MetaAction.KEEP, b, b, MetaAction.WAIT, MetaAction.WAIT, MetaAction.START, a, a]
+    holder, heard = told(drive)
+    assert holder.trust == 1.0 and [one.confidence for one in heard if one is not None] == [0.9] * len(drive)
+    # Back and forth: less and less, then no more; steady again, and it is believed again.
+    holder, heard = told([a, b] * 4)
+    confidences = [0.0 if one is None else one.confidence for one in heard]
+    assert confidences == sorted(confidences, reverse=True) and confidences[0] == 0.9 and confidences[-1] == 0.0
+    assert holder.dropped['contradicts itself'] >= 2
+    _, heard = told([a, b] * 4 + [b] * 8)
+    assert heard[9] is None and heard[-1] is not None and heard[-1].confidence == 0.9
+    # Nonsense is found out within seconds, whatever its seed.
+    for seed in range(5):
+        nonsense = NonsenseReasoner(seed)
+        said = [nonsense.reason(observation_at(0.5 * k)).meta_action for k in range(80)]
+        _, heard = told(said)
+        believed = [0.0 if one is None else one.confidence / 0.9 for one in heard[6:]]
+        assert np.mean(believed) < 0.45
 
 
 def test_nonsense_is_refused_where_it_is_made() -> None:

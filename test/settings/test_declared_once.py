@@ -29,6 +29,12 @@ OTHERS = {
         '--model': 'whose sizes are measured, with random weights',
     },
     'vla_driver/commands/evaluate/engines.py': {'--bag': 'that is driven through'},
+    'vla_driver/commands/evaluate/fast_slow.py': {'--bag': 'on whose pictures ticks are timed'},
+    'vla_driver/commands/evaluate/moe.py': {
+        '--engine': 'several, whose ticks are timed',
+        '--seed': 'of weights, data and noise',
+        '--threads': 'of training, where the default is that of torch',
+    },
     'vla_driver/commands/evaluate/flow.py': {
         '--checkpoint': 'the model whose flow is measured',
         '--seed': 'of the samples',
@@ -46,6 +52,7 @@ OTHERS = {
     'vla_driver/commands/train/arguments.py': {'--threads': 'of training, where the default is that of torch'},
     'vla_driver/commands/train/collect.py': {'--model': 'that drives in a round of DAgger; none is the expert alone'},
     'vla_driver/commands/train/early_head.py': {'--model': 'whose encoder is pruned'},
+    'vla_driver/commands/train/plan_pruner.py': {'--model': 'that is measured'},
     'vla_driver/commands/train/pruner.py': {'--model': 'whose tokens are pruned'},
     'vla_driver/commands/train/usual_view.py': {'--model': 'that is copied'},
     'vla_driver/ros/runs/image_source.py': {

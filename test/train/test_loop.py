@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from vla_driver.train import loop as module
+from vla_driver.train.distributed.crew import Crew
 from vla_driver.train.loop import Counting, progress_bar, take_steps, train
 from vla_driver.train.record import read_log
 
@@ -138,3 +139,24 @@ def test_nothing_is_done_twice_and_nothing_held_out_is_no_validation(clock: Cloc
     assert trainer.saved == ([] if done else [3])
     if not done:
         assert [entry['kind'] for entry in read_log(tmp_path)] == ['train']
+
+
+@pytest.mark.parametrize('rank', [0, 1])
+def test_a_crew_that_is_asked_to_stop_saves_and_ends(clock: Clock, tmp_path: Path, rank: int) -> None:
+    """All of its processes after the same step; the leading one writes the log."""
+    crew = Crew(rank, 2)
+
+    class Asked(Counter):
+        def train_step(self, batch: int) -> dict[str, float]:
+            self.elapsed_s = float(self.step)
+            crew.stopping = self.step == 4
+            return super().train_step(batch)
+
+    trainer = Asked(7, clock)
+    with pytest.raises(KeyboardInterrupt):
+        train(
+            trainer, Batches()(), Counting(7, 'moments', 1, log_every=1), tmp_path,
+            save_minutes=2.5 / 60, validate=dict, shown=(), crew=crew,
+        )  # fmt: skip
+    assert trainer.saved == [4, 5]
+    assert (tmp_path / 'log.jsonl').exists() is (rank == 0)

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,8 @@ from vla_driver.model.native.vla import VlaModel
 from vla_driver.policies.loading import load_policy
 from vla_driver.policies.reasoners import load_reasoner
 from vla_driver.train.anchors import fit_anchors
-from vla_driver.train.policy import PolicyRun, train_policy
+from vla_driver.train.distributed.zero import Sharing
+from vla_driver.train.policy import PolicyRun, _shares, run_of, train_policy
 from vla_driver.train.policy_trainer import PolicyConfig, PolicyTrainer
 from vla_driver.train.record import read_log
 from vla_driver.train.state import STATE_FOLDER
@@ -125,8 +126,14 @@ def test_bad_settings_are_refused(train: Any, tmp_path: Path) -> None:
         train(tmp_path / 'run', steps=0)
     with pytest.raises(InvalidInput, match='drop one of them'):
         train(tmp_path / 'run', steps=1, stage='vision', blind=True)
-    with pytest.raises(InvalidInput, match='--batch 3 does not divide'):
+    with pytest.raises(InvalidInput, match='--batch 3 does not divide among --processes 2'):
         train(tmp_path / 'run', steps=1, processes=2, clips=3)
+    with pytest.raises(InvalidInput, match='--batch 3 does not divide among --shares 2'):
+        train(tmp_path / 'run', steps=1, shares=2, clips=3)
+    with pytest.raises(InvalidInput, match='--shares 3 do not divide among --processes 2'):
+        train(tmp_path / 'run', steps=1, processes=2, shares=3, clips=6)
+    with pytest.raises(InvalidInput, match='--zero 3; allowed: 1, 2'):
+        Sharing(zero=3)
     train(tmp_path / 'run', steps=1)
     with pytest.raises(InvalidInput, match='already holds a run'):
         train(tmp_path / 'run', steps=1)
@@ -139,27 +146,22 @@ def test_bad_settings_are_refused(train: Any, tmp_path: Path) -> None:
             train(tmp_path / 'other', steps=1, device='cuda')
 
 
-def test_processes_take_the_mean_gradient(train: Any, tmp_path: Path, monkeypatch: Any) -> None:
-    """A step of two processes moves the weights as the mean gradient of their two batches does."""
+def test_shares_take_the_mean_gradient(train: Any, tmp_path: Path) -> None:
+    """A step of two shares moves the weights as the mean gradient of their two batches does, in one process."""
     out = tmp_path / 'run'
-    figures = train(out, steps=1, processes=2, clips=2, stage='policy')
-    assert figures['ade_3s'] > 0
+    train(out, steps=1, shares=2, clips=2, stage='policy')
     state = load_file(out / STATE_FOLDER / 'state.safetensors')
     split = json.loads((out / 'split.json').read_text())
     gradients: list[dict[str, torch.Tensor]] = []
-
-    def keep(self: PolicyTrainer) -> None:
-        gradients.append({name: p.grad.clone() for name, p in self.model.named_parameters() if p.grad is not None})
-
-    monkeypatch.setattr(PolicyTrainer, '_average_over_processes', keep)
-    for rank in range(2):
-        config = load_model(out).config
-        dataset = ClipDataset([Path(path) for path in split['train']], config, ticks=3)
+    config = load_model(out).config
+    dataset = ClipDataset([Path(path) for path in split['train']], config, ticks=3)
+    for share in range(2):
         torch.manual_seed(0)
         model = VlaModel(config)
         fit_anchors(model, *dataset.controls(), seed=0)
-        trainer = PolicyTrainer(model, PolicyConfig(stage='policy', steps=1, clips=2, ticks=3, processes=2), rank=rank)
-        trainer.train_step(dataset.training_batch(0, rank, 1))
+        trainer = PolicyTrainer(model, PolicyConfig(stage='policy', steps=1, clips=2, ticks=3, shares=2))
+        trainer._forward(dataset.training_batch(0, share, 1), share).loss.backward()
+        gradients.append({name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None})
     mean = {name: 0.5 * (gradients[0][name] + gradients[1][name]) for name in gradients[0]}
     norm = float(torch.stack([gradient.norm() for gradient in mean.values()]).norm())
     for name, gradient in mean.items():
@@ -167,10 +169,35 @@ def test_processes_take_the_mean_gradient(train: Any, tmp_path: Path, monkeypatc
         torch.testing.assert_close(state[f'optimizer.exp_avg_sq.{name}'], moment, rtol=1e-3, atol=1e-9, msg=name)
 
 
-def test_frozen_training_leaves_the_encoder_and_moves_the_rest(train: Any, tmp_path: Path) -> None:
+def test_shares_of_a_run_stay_as_they_were(
+    train: Any, tmp_path: Path, interrupted_at: Any, assert_same_state: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A run of two shares is resumed with two, without being told; what is asked for instead is taken, and said."""
+    whole, halves = tmp_path / 'whole', tmp_path / 'halves'
+    train(whole, steps=4, shares=2, clips=2, stage='policy')
+    with interrupted_at(PolicyTrainer, 2):
+        train(halves, steps=4, shares=2, clips=2, stage='policy')
+    train(halves, steps=4, clips=2, stage='policy', resume=True, small=False)
+    assert_same_state(whole, halves)
+    assert 'shares' not in capsys.readouterr().out
+    run = PolicyRun([], halves, PolicyConfig(steps=6, clips=3), resume=True, processes=3)
+    assert _shares(run) == 3
+    assert 'steps of 2 shares, which do not divide among 3 processes' in capsys.readouterr().out
+
+
+def test_a_run_goes_through_json(tmp_path: Path) -> None:
+    run = PolicyRun([tmp_path], tmp_path / 'out', PolicyConfig(steps=3), features=tmp_path, sharing=Sharing(zero=2))
+    assert run_of(json.loads(json.dumps(asdict(run), default=str))) == run
+
+
+@pytest.mark.parametrize('processes', [1, 2])
+def test_frozen_training_leaves_the_encoder_and_moves_the_rest(train: Any, tmp_path: Path, processes: int) -> None:
+    """Alone, and as the command starts several processes, which encode a share of the episodes each."""
+    if processes > 1:
+        pytest.importorskip('deepspeed', reason='the extra `distributed` is not installed')
     first, second = tmp_path / 'first', tmp_path / 'second'
     train(first, steps=1, clips=2)
-    figures = train(second, steps=3, clips=2, processes=2, init=str(first), freeze_vision=True, small=False)
+    figures = train(second, steps=3, clips=2, processes=processes, init=str(first), freeze_vision=True, small=False)
     assert 'ade_1s' in figures and 'loss_depth' not in figures
     before, after = load_model(first).state_dict(), load_model(second).state_dict()
     for name, value in before.items():

@@ -13,6 +13,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import itertools
+import shutil
 import statistics
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -34,12 +35,12 @@ from vla_driver.model.native.loading import load_model
 from vla_driver.model.native.training import LOSS_WEIGHTS
 from vla_driver.model.native.vla import VlaModel
 from vla_driver.model.tokens import ClipBatch
-from vla_driver.policies.native import NativePolicy
+from vla_driver.policies.loading import load_policy
 from vla_driver.train.anchors import fit_anchors
 from vla_driver.train.experts import LoadMeter, layer_number, load_report
 from vla_driver.train.policy_trainer import PolicyConfig, PolicyTrainer
 from vla_driver.train.validation import validate
-from vla_driver.types import FloatArray, InvalidInput, Observation
+from vla_driver.types import FloatArray, InvalidInput, Observation, Policy
 
 #: The three runs.
 DENSE, EXPERTS, EQUAL_TIME = 'dense', 'moe', 'moe_equal_time'
@@ -53,14 +54,17 @@ class MoeRun:
     """What is compared.
 
     data: folders of episodes; encoder: the checkpoint whose encoder is used; steps, minutes: how long the dense model
-    is trained, by one of them; features: where patch features are kept; changes: entries of VlaConfig for both;
-    experts: entries of LanguageConfig for the one with experts; pace_rounds, tick_rounds: of the two timings.
+    is trained, by one of them; work: where the trained models go, and the patch features (or to `features`);
+    changes: entries of VlaConfig for both; experts: entries of LanguageConfig for the one with experts; engine: what
+    drives when ticks are timed ('torch' is timed in any case); pace_rounds, tick_rounds: of the two timings.
     """
 
     data: Sequence[Path]
     encoder: str
-    features: Path
+    work: Path
     experts: Mapping[str, Any]
+    features: Path | None = None
+    engine: str = 'onnx'
     changes: Mapping[str, Any] = field(default_factory=dict)
     steps: int | None = None
     minutes: float | None = None
@@ -206,26 +210,20 @@ def measure(model: VlaModel, batches: Iterable[ClipBatch]) -> tuple[dict[str, fl
 
 
 def tick_times(
-    models: Mapping[str, VlaModel],
-    observations: Sequence[Observation],
-    rounds: int,
-    on_round: Callable[[], object] | None = None,
+    policies: Mapping[str, Policy], observations: Sequence[Observation], rounds: int
 ) -> dict[str, dict[str, FloatArray]]:
-    """Return, for each model, the milliseconds of whole ticks ('tick') and of the language model alone ('prefill').
+    """Return, for each policy, the milliseconds of whole ticks ('tick') and of the language model alone ('prefill').
 
-    All see the same observations, and take turns.
+    All see the same observations, and take turns.  Only torch says what the language model takes.
     """
-    policies = {name: NativePolicy(copy.deepcopy(model)) for name, model in models.items()}
-    times: dict[str, dict[str, list[float]]] = {name: {'tick': [], 'prefill': []} for name in models}
+    times: dict[str, dict[str, list[float]]] = {name: {'tick': [], 'prefill': []} for name in policies}
     for number, observation in zip(range(_WARM_UP + rounds), itertools.cycle(observations), strict=False):
         for name in _turned(policies, number):
             if number % len(observations) == 0:
                 policies[name].reset()
             timing = policies[name].plan(observation).timing_ms
             times[name]['tick'].append(sum(timing.values()))
-            times[name]['prefill'].append(timing['prefix'])
-        if on_round is not None:
-            on_round()
+            times[name]['prefill'].append(timing.get('prefix', float('nan')))
     return {
         name: {part: np.array(values[_WARM_UP:]) for part, values in parts.items()} for name, parts in times.items()
     }
@@ -249,7 +247,7 @@ def compare(
     train_paths, held_paths = split_episodes(find_episodes(run.data))
     if not held_paths:
         raise InvalidInput('one episode is too few: another one must be held out')
-    features = encode_episodes(encoder, [*train_paths, *held_paths], run.features)
+    features = encode_episodes(encoder, [*train_paths, *held_paths], run.features or run.work / 'features')
     dataset = ClipDataset(train_paths, encoder.config, ticks=run.ticks, features=features)
     held = ClipDataset(held_paths, encoder.config, ticks=run.ticks, augment=False, features=features)
     held_out = list(held.validation_batches(run.clips, run.validate_clips))
@@ -266,18 +264,51 @@ def compare(
         trained[name] = train_for(models[of], run, count, dataset, held_out, on_step)
         figures = trained[name].figures
         tell(f'{name}: {count} steps, loss {figures["loss"]:.4f}, ade_3s {figures["ade_3s"]:.3f} m')
-    ticks = tick_times({name: trained[name].model for name in (DENSE, EXPERTS)}, observations, run.tick_rounds)
-    return _report(run, steps, sizes, pace, trained, ticks, len(held_out)), trained
+    report = _report(run, sizes, pace, trained) | {'held_out_batches': len(held_out)}
+    return report | _tick_report(run, trained, observations, tell), trained
+
+
+def _tick_report(
+    run: MoeRun, trained: Mapping[str, Trained], observations: Sequence[Observation], tell: Callable[[str], object]
+) -> dict[str, Any]:
+    """Time ticks in torch and in the engine asked for; tick_ratio is of the latter, where it drives at all."""
+    for name in (DENSE, EXPERTS):
+        shutil.rmtree(run.work / name, ignore_errors=True)
+        trained[name].model.save_pretrained(run.work / name)
+    report: dict[str, Any] = {}
+    for engine in dict.fromkeys(('torch', run.engine)):
+        policies: dict[str, Policy] = {
+            name: load_policy(run.work / name, engine=engine, threads=torch.get_num_threads())
+            for name in (DENSE, EXPERTS)
+        }
+        ran = {name: policy.engine for name, policy in policies.items()}
+        for name, one in ran.items():
+            if one.engine != engine:
+                tell(f'{name}: {one.engine} drives in the place of {engine}: {one.note}')
+        if len({one.engine for one in ran.values()}) > 1:
+            continue  # a ratio of two engines says nothing of experts
+        times = tick_times(policies, observations, run.tick_rounds)
+        suffix = '_torch' if engine == 'torch' else ''
+        report |= _ratio(f'tick_ratio{suffix}', times[EXPERTS]['tick'] / times[DENSE]['tick'])
+        report[f'tick_ms{suffix}'] = {name: float(np.median(parts['tick'])) for name, parts in times.items()}
+        if engine == 'torch':
+            report |= _ratio('prefill_ratio', times[EXPERTS]['prefill'] / times[DENSE]['prefill'])
+            report['prefill_ms'] = {name: float(np.median(parts['prefill'])) for name, parts in times.items()}
+        report[f'tick_engine{suffix}'] = dataclasses.asdict(ran[DENSE])
+    torchs = {name.replace('_torch', ''): value for name, value in report.items() if '_torch' in name}
+    return torchs | report
+
+
+def _ratio(name: str, values: FloatArray) -> dict[str, Any]:
+    """Return the median of paired ratios and its interval."""
+    return {name: float(np.median(values)), f'{name}_ci': list(median_ci(values))}
 
 
 def _report(
     run: MoeRun,
-    steps: int,
     sizes: Mapping[str, Mapping[str, int]],
     pace: Mapping[str, FloatArray],
     trained: Mapping[str, Trained],
-    ticks: Mapping[str, Mapping[str, FloatArray]],
-    batches: int,
 ) -> dict[str, Any]:
     experts = trained[EXPERTS].figures
     report: dict[str, Any] = {
@@ -287,17 +318,7 @@ def _report(
         'active_ratio': sizes[EXPERTS]['active'] / sizes[DENSE]['active'],
         'steps': {name: one.steps for name, one in trained.items()},
         'seconds': {name: one.seconds for name, one in trained.items()},
-        'held_out_batches': batches,
-    }
-    for what, ratios in (
-        ('step_ratio', pace[EXPERTS] / pace[DENSE]),
-        ('tick_ratio', ticks[EXPERTS]['tick'] / ticks[DENSE]['tick']),
-        ('prefill_ratio', ticks[EXPERTS]['prefill'] / ticks[DENSE]['prefill']),
-    ):
-        report |= {what: float(np.median(ratios)), f'{what}_ci': list(median_ci(ratios))}
-    report |= {
-        'tick_ms': {name: float(np.median(parts['tick'])) for name, parts in ticks.items()},
-        'prefill_ms': {name: float(np.median(parts['prefill'])) for name, parts in ticks.items()},
+        **_ratio('step_ratio', pace[EXPERTS] / pace[DENSE]),
     }
     for name, one in trained.items():
         report |= {f'loss_{name}': one.figures['loss'], f'l2_m_{name}': one.figures['ade_3s']}
@@ -310,11 +331,10 @@ def _report(
         'load_max_over_uniform': experts['load_max'],
         'load_entropy': {key: value for key, value in experts.items() if key.startswith('load_entropy_')},
         'settings': {
-            **{key: value for key, value in dataclasses.asdict(run).items() if key not in ('data', 'features')},
+            **{key: value for key, value in vars(run).items() if key not in ('work', 'features')},
             'data': [str(folder) for folder in run.data],
             'experts': dict(run.experts),
             'changes': dict(run.changes),
-            'steps': steps,
         },
     }
     return report

@@ -6,6 +6,10 @@ The slow half speaks of pictures that are up to a second old when a plan heeds i
 (`present`): its age, how far what it reacts to is by now, and a weight that falls from 1 at its stamp to 0 at the end
 of its time to live; at 0 the fast half plans as with no intent at all.  `IntentHolder` keeps the newest one between
 threads and drops what does not hold any more.  Nobody waits for an intent.
+
+A slow half that says the opposite of itself twice a second is broken, however sure it sounds.  So the holder keeps
+count of contradictions between successive intents, lowers the confidence of one that contradicts itself often, and in
+the end believes it no more until it is steady again.
 """
 
 from __future__ import annotations
@@ -21,8 +25,16 @@ from typing import Final
 import numpy as np
 
 from vla_driver.geometry import se2
+from vla_driver.planning.likeness import agreement
 from vla_driver.types import CameraModel, CameraRig, Intent, Observation
 
+#: Share of successive intents that contradict each other up to which all is believed, and from which nothing is: a slow
+#: half that reports what it sees contradicts itself where the scene changes, a random one every other time.
+_BELIEVED: Final = 0.3
+_DISBELIEVED: Final = 0.45
+#: How fast that share forgets, per intent; and intents farther apart than this contradict nothing.
+_FORGETS: Final = 0.2
+_APART_S: Final = 2.0
 #: Stamps of one set of pictures may differ by this much between two nodes.
 FUTURE_S: Final = 0.05
 
@@ -91,6 +103,8 @@ class IntentHolder:
         self.limits = limits or IntentLimits()
         self._lock = threading.Lock()
         self._intent: Intent | None = None
+        self._last: Intent | None = None  # heard, whatever became of it
+        self._contradictions = 0.0
         self._dropped: Counter[str] = Counter()
         self._heard = 0
         self._route: int | None = None
@@ -108,6 +122,11 @@ class IntentHolder:
             return dict(self._dropped)
 
     @property
+    def trust(self) -> float:
+        """How far the slow half is believed, 1 where it is steady to 0 where it contradicts itself all the time."""
+        return float(np.clip((_DISBELIEVED - self._contradictions) / (_DISBELIEVED - _BELIEVED), 0.0, 1.0))
+
+    @property
     def latest(self) -> Intent | None:
         """The intent that is kept."""
         return self._intent
@@ -120,15 +139,19 @@ class IntentHolder:
             self._heard += 1
             if self._intent is not None and intent.stamp_s < self._intent.stamp_s:
                 self._dropped['older than the one before'] += 1
-            else:
-                self._intent = intent
+                return
+            if self._last is not None and 0.0 < intent.stamp_s - self._last.stamp_s <= _APART_S:
+                contradicts = agreement(self._last.meta_action, intent.meta_action) == 0.0
+                self._contradictions += _FORGETS * (contradicts - self._contradictions)
+            self._intent = self._last = intent
 
     def reset(self) -> None:
         """Forget the intent: time has jumped."""
         with self._lock:
             if self._intent is not None:
                 self._dropped['time jumped'] += 1
-            self._intent, self._route, self._route_since_s = None, None, -math.inf
+            self._intent, self._last, self._contradictions = None, None, 0.0
+            self._route, self._route_since_s = None, -math.inf
 
     def at(self, observation: Observation) -> PresentIntent | None:
         """Return the intent as it looks at an observation; None where there is none that holds."""
@@ -136,7 +159,10 @@ class IntentHolder:
             self._follow_route(observation)
             if self._intent is None:
                 return None
-            found = present(self._intent, observation)
+            intent, trust = self._intent, self.trust
+            if trust < 1.0:
+                intent = dataclasses.replace(intent, confidence=trust * intent.confidence)
+            found = present(intent, observation)
             if why := self._objection(found):
                 self._dropped[why] += 1
                 self._intent = None
@@ -158,6 +184,8 @@ class IntentHolder:
             return 'too old'
         if found.intent.stamp_s < self._route_since_s:
             return 'of another route'
+        if self.trust <= 0.0:
+            return 'contradicts itself'
         if math.hypot(x_m, y_m) > self.limits.moved_m or abs(turned_rad) > self.limits.turned_rad:
             return 'moved too far'
         return ''

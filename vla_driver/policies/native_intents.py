@@ -55,7 +55,12 @@ def set_guidance(policy: Policy, scale: float) -> None:
     if policy.needs.intents and isinstance(policy, Guided):
         policy.guidance = float(scale)
     elif scale != 1.0:
-        raise InvalidInput(f'guidance {scale:g}: policy {policy.name!r} can be told no intent; leave it at 1')
+        why = (
+            f'{policy.engine.engine} heeds an intent as trained; choose engine torch, or leave it at 1'
+            if policy.needs.intents
+            else f'policy {policy.name!r} can be told no intent; leave it at 1'
+        )
+        raise InvalidInput(f'guidance {scale:g}: {why}')
 
 
 def _known(value: float) -> tuple[float, float]:

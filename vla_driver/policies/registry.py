@@ -79,7 +79,8 @@ def make_policy(
     device: where the model runs: auto, cpu, cuda or cuda:N (`choose_device`).
     engine, threads: as in `load_policy`.
     pruning: what the model prunes; refused for policies that have no visual tokens.
-    guidance: how strongly it heeds an intent; another scale than 1 is refused for policies that heed none.
+    guidance: how strongly it heeds an intent; another scale than 1 is refused for policies that heed none, and takes
+    torch where the engine is left to choose.
     Raises InvalidInput for an unknown name or checkpoint, for an expert where there is none, and for a
     checkpoint whose blindness contradicts the name.
     """
@@ -97,6 +98,8 @@ def make_policy(
     assert checkpoint is not None
     from vla_driver.policies.loading import load_policy
 
+    if guidance != 1.0 and engine == 'auto':
+        engine = 'torch'  # graphs heed an intent as trained
     policy = load_policy(checkpoint, prompt=prompt, device=device, engine=engine, threads=threads)
     blind = not policy.needs.pictures
     if blind != (name == 'blind'):

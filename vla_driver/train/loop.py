@@ -16,6 +16,7 @@ from typing import Any, Protocol, TypeVar
 
 from tqdm import tqdm
 
+from vla_driver.train.distributed.crew import ALONE, Crew
 from vla_driver.train.record import append_log, mean_of
 
 _Batch = TypeVar('_Batch')
@@ -75,9 +76,10 @@ class Taken:
     means: dict[str, float] | None
 
 
-def progress_bar(trainer: Trainer[Any], counting: Counting) -> Any:
-    """Return a bar that stands where the run does."""
+def progress_bar(trainer: Trainer[Any], counting: Counting, crew: Crew = ALONE) -> Any:
+    """Return a bar that stands where the run does, and is seen where the crew's leading process shows it."""
     return tqdm(
+        disable=not crew.leads,
         total=counting.total,
         initial=trainer.progress * counting.total,
         unit=counting.unit,
@@ -116,31 +118,38 @@ def train(
     save_minutes: float,
     validate: Callable[[], dict[str, float]],
     shown: Sequence[str],
+    crew: Crew = ALONE,
 ) -> dict[str, float]:
     """Train to the end, saving to `out`; return the last validation's figures, {} where there was none.
 
     save_minutes: between two saves; validate: called after each, returns {} where nothing is held out; shown: those of
-    its figures that are printed.  An interruption saves the run, too, and goes on up.
+    its figures that are printed; crew: all of its processes take every step and part in every save, and the leading one
+    does the rest.  An interruption saves the run, too, and goes on up.
     """
     figures: dict[str, float] = {}
-    saved = time.monotonic()
-    with closing(batches), progress_bar(trainer, counting) as bar:
+    # Several processes save together: by the trainer's clock, on which they agree.
+    clock = time.monotonic if crew.size == 1 else lambda: trainer.elapsed_s
+    saved = clock()
+    with closing(batches), progress_bar(trainer, counting, crew) as bar:
         try:
             for taken in take_steps(trainer, batches, counting, bar):
                 now = {'step': trainer.step, 'seconds': taken.seconds}
-                if taken.means is not None:
+                if taken.means is not None and crew.leads:
                     pace = {f'{counting.row}_per_s': taken.rows_per_s}
                     append_log(out, kind='train', **now, **pace, **taken.means)
-                if time.monotonic() - saved > 60 * save_minutes or trainer.progress >= 1.0:
+                if crew.stopping:
+                    raise KeyboardInterrupt
+                if clock() - saved > 60 * save_minutes or trainer.progress >= 1.0:
                     trainer.save(out)
-                    figures = validate()
+                    figures = validate() if crew.leads else {}
                     if figures:
                         append_log(out, kind='validation', **now, **figures)
                         words = [f'{name} {figures[name]:.3f}' for name in shown if name in figures]
                         bar.write(f'step {trainer.step}: ' + ', '.join(words))
-                    saved = time.monotonic()
+                    saved = clock()
         except KeyboardInterrupt:
             trainer.save(out)
-            bar.write(f'interrupted at step {trainer.step}; continue with --resume')
+            if crew.leads:
+                bar.write(f'interrupted at step {trainer.step}; continue with --resume')
             raise
     return figures

@@ -53,11 +53,19 @@ def finish_step(optimizer: torch.optim.Optimizer, step: int, loss: float, norm: 
 
     The weights are then as before the step.
     """
-    if not math.isfinite(norm) or not math.isfinite(loss):
+    try:
+        check_finite(step, loss, norm)
+    except InvalidInput:
         optimizer.zero_grad(set_to_none=True)
+        raise
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+
+
+def check_finite(step: int, loss: float, norm: float) -> None:
+    """Raise `InvalidInput` where loss or gradient norm is not finite: the run has diverged."""
+    if not math.isfinite(norm) or not math.isfinite(loss):
         raise InvalidInput(
             f'training diverged at step {step}: loss {loss}, gradient norm {norm}; '
             'resume from the last checkpoint with a lower --learning-rate, and check the data'
         )
-    optimizer.step()
-    optimizer.zero_grad(set_to_none=True)

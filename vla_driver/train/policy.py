@@ -1,25 +1,26 @@
 # Copyright 2026 The vla_driver authors
 # SPDX-License-Identifier: Apache-2.0
-"""Imitation of the expert from collected episodes: one process trains, or several share the clips of each step."""
+"""Imitation of the expert from collected episodes: one process trains, or several share the clips of each step.
+
+Several are started by torchrun: by this module where `processes` asks for them, or by hand, on every machine.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import itertools
 import json
-import tempfile
-from collections.abc import Generator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-import torch.distributed
-import torch.multiprocessing
-from torch.multiprocessing import ProcessRaisedException
 
-from vla_driver.data.clips import ClipDataset, batches_ahead, find_episodes, split_episodes
+from vla_driver.data.clips import ClipDataset, find_episodes, split_episodes
 from vla_driver.data.encoding import encode_episodes
+from vla_driver.data.prefetch import prepared_ahead
 from vla_driver.model.checkpoint import resolve_checkpoint
 from vla_driver.model.config import VlaConfig
 from vla_driver.model.device import choose_device
@@ -33,10 +34,14 @@ from vla_driver.show.experts import draw_training_loads, save_png
 from vla_driver.train.anchors import fit_anchors
 from vla_driver.train.architecture import grown, read_architecture
 from vla_driver.train.checks import check_new_run, check_positive
+from vla_driver.train.distributed.crew import Crew, crew_size, meeting, started_by_torchrun
+from vla_driver.train.distributed.launch import launch, require_deepspeed
+from vla_driver.train.distributed.zero import Sharing
 from vla_driver.train.experts import logged_loads
 from vla_driver.train.loop import Counting, train
 from vla_driver.train.policy_trainer import PolicyConfig, PolicyTrainer
 from vla_driver.train.record import append_log, computed_on, read_log
+from vla_driver.train.state import saved_settings
 from vla_driver.train.validation import validate
 from vla_driver.train.words import fit_temperature
 from vla_driver.types import InvalidInput
@@ -46,6 +51,7 @@ from vla_driver.types import InvalidInput
 STAGES = ('vision', 'reflex', 'policy', 'words', 'all')
 #: Stages whose steps count who is asked among experts.
 _ASKS_EXPERTS = ('vision', 'policy', 'all')
+_PATHS = ('out', 'features', 'architecture', 'recon')
 _SHOWN = (
     *('ade_1s', 'ade_3s', 'lateral_slope', 'start_recall', 'stop_recall', 'light_accuracy', 'light_error_m'),
     'load_max',
@@ -60,7 +66,8 @@ class PolicyRun:
     of `init` anew; blind: train the control that sees no images; freeze_vision: keep the encoder of `init` and train
     the rest on its features, kept in `features` (default: out/features); architecture: a JSON file of VlaConfig
     entries that differ from nano, or from `init` (what it has not starts afresh); recon: the folder that the pruner
-    'recon' stands for; validate_clips: how many held-out clips are validated on, after each save.
+    'recon' stands for; validate_clips: how many held-out clips are validated on, after each save; processes: how many
+    share the work, on this machine; sharing: how they do.
     """
 
     data: Sequence[Path]
@@ -78,6 +85,17 @@ class PolicyRun:
     validate_clips: int = 120
     threads: int | None = None
     device: str = 'auto'
+    processes: int = 1
+    sharing: Sharing = field(default_factory=Sharing)
+
+
+def run_of(described: Mapping[str, Any]) -> PolicyRun:
+    """Return the run of which `described` is what `asdict` made, as JSON has it."""
+    paths = {name: Path(described[name]) for name in _PATHS if described[name] is not None}
+    data = [Path(path) for path in described['data']]
+    config = PolicyConfig(**{**described['config'], 'prune': tuple(described['config']['prune'])})
+    sharing = Sharing(**described['sharing'])
+    return PolicyRun(**{**described, **paths, 'data': data, 'config': config, 'sharing': sharing})
 
 
 def train_policy(run: PolicyRun) -> dict[str, float]:
@@ -85,18 +103,35 @@ def train_policy(run: PolicyRun) -> dict[str, float]:
 
     Raises `InvalidInput` for settings and data that cannot be trained on.
     """
+    if started_by_torchrun():
+        run = dataclasses.replace(run, processes=crew_size())
     _check(run)
-    if run.config.processes == 1:
-        return _train(run, rank=0)
-    with tempfile.TemporaryDirectory() as folder:
-        meeting = f'file://{folder}/meeting'
-        try:
-            torch.multiprocessing.spawn(_worker, (run, meeting), nprocs=run.config.processes)
-        except ProcessRaisedException as error:
-            reason = str(error).strip().splitlines()[-1]
-            raise InvalidInput(reason.removeprefix(f'{InvalidInput.__module__}.{InvalidInput.__name__}: ')) from error
+    run = dataclasses.replace(run, config=dataclasses.replace(run.config, shares=_shares(run)))
+    if run.processes == 1:
+        return _train(run, Crew())
+    require_deepspeed()
+    if started_by_torchrun():
+        with meeting(choose_device(run.device)) as crew:
+            return _train(run, crew)
+    threads = run.threads or max(1, torch.get_num_threads() // run.processes)
+    job = json.loads(json.dumps(asdict(run), default=str))
+    launch('vla_driver.train.distributed.worker', job, run.processes, threads)
     figures = read_log(run.out, 'validation')
     return {key: value for key, value in figures[-1].items() if isinstance(value, float)} if figures else {}
+
+
+def _shares(run: PolicyRun) -> int:
+    """Return into how many shares a step is parted: those of the run that is resumed, if they divide among us."""
+    if run.config.shares > 1:
+        return run.config.shares
+    before = saved_settings(run.out) if run.resume else {}
+    # Before there were shares, every process had one.
+    shares = int(before.get('shares', before.get('processes', run.processes)))
+    if shares % run.processes == 0 and run.config.clips % shares == 0:
+        return shares
+    print(f'{run.out} was begun with steps of {shares} shares, which do not divide among {run.processes} processes: it '
+          f'goes on with {run.processes}, and draws other clips')  # fmt: skip
+    return run.processes
 
 
 def _check(run: PolicyRun) -> None:
@@ -106,7 +141,8 @@ def _check(run: PolicyRun) -> None:
     check_positive(
         steps=config.steps,
         batch=config.clips,
-        processes=config.processes,
+        processes=run.processes,
+        shares=config.shares,
         ticks=config.ticks,
         validate_clips=run.validate_clips,
         threads=run.threads,
@@ -126,32 +162,34 @@ def _check(run: PolicyRun) -> None:
         raise InvalidInput('--stage words leaves all but words as it is: give --init CKPT of a model that drives')
     if config.stage == 'vision' and run.blind:
         raise InvalidInput('--stage vision trains what --blind leaves out; drop one of them')
-    if config.clips % config.processes:
-        raise InvalidInput(f'--batch {config.clips} does not divide among --processes {config.processes}')
-    if config.processes > 1 and run.device not in ('auto', 'cpu'):
-        raise InvalidInput(f'--processes shares the work of a CPU; with --device {run.device} leave it at 1')
-    choose_device(run.device)
+    for name, parts in (('processes', run.processes), ('shares', config.shares)):
+        if config.clips % parts:
+            raise InvalidInput(f'--batch {config.clips} does not divide among --{name} {parts}')
+    if config.shares > 1 and config.shares % run.processes:
+        raise InvalidInput(f'--shares {config.shares} do not divide among --processes {run.processes}')
+    device = choose_device(run.device)
+    if run.processes > 1 and device.startswith('cuda') and not started_by_torchrun():
+        count = torch.cuda.device_count()
+        if run.device not in ('auto', 'cuda') or run.processes > count:
+            raise InvalidInput(
+                f'--processes {run.processes} with --device {run.device}: each takes a GPU of its own, and there are '
+                f'{count}; give --device cuda and at most as many processes'
+            )
     if run.init:
         resolve_checkpoint(run.init)
     check_new_run(run.out, run.resume)
 
 
-def _worker(rank: int, run: PolicyRun, meeting: str) -> None:
-    processes = run.config.processes
-    torch.distributed.init_process_group('gloo', init_method=meeting, rank=rank, world_size=processes)
-    try:
-        _train(run, rank)
-    finally:
-        torch.distributed.destroy_process_group()
-
-
-def _train(run: PolicyRun, rank: int) -> dict[str, float]:
-    """Train as process number `rank`; only number 0 writes, validates and shows progress."""
+def _train(run: PolicyRun, crew: Crew) -> dict[str, float]:
+    """Train as one of a crew; only the leading process writes, validates and shows progress."""
     config = run.config
     if run.freeze_vision and config.stage == 'all':
         config = dataclasses.replace(config, stage='policy')
-    torch.set_num_threads(run.threads or max(1, torch.get_num_threads() // config.processes))
-    device = choose_device('cpu' if config.processes > 1 else run.device)
+    # Of a crew, each process was started with its part of the threads.
+    torch.set_num_threads(run.threads or torch.get_num_threads())
+    device = choose_device(run.device)
+    if crew.size > 1 and device.startswith('cuda'):
+        device = f'cuda:{crew.place}'
     torch.manual_seed(config.seed)
     model = _make_model(run)
     model.pruning = _pruning(run, model)
@@ -161,7 +199,7 @@ def _train(run: PolicyRun, rank: int) -> dict[str, float]:
     if run.resume:
         # New episodes would change the order of the old ones, and the run would no longer be the same.
         train_paths, held_out = _recorded_split(run.out, train_paths, held_out)
-    features = _features(run, model, [*train_paths, *held_out], device, rank) if run.freeze_vision else None
+    features = _features(run, model, [*train_paths, *held_out], device, crew) if run.freeze_vision else None
     dataset = ClipDataset(train_paths, model.config, ticks=config.ticks, features=features, device=device)
     validation = (
         ClipDataset(held_out, model.config, ticks=config.ticks, augment=False, features=features, device=device)
@@ -170,30 +208,26 @@ def _train(run: PolicyRun, rank: int) -> dict[str, float]:
     )
     if not run.resume and (run.refit_anchors or not run.init):
         fit_anchors(model, *dataset.controls(), seed=config.seed, again=bool(run.init))
-    trainer = PolicyTrainer(model, config, device, rank)
+    trainer = PolicyTrainer(model, config, device, crew, run.sharing)
     if run.resume:
         trainer.load(run.out)
-    if rank > 0:
-        for batch in _batches(trainer, dataset):
-            trainer.train_step(batch)
-            if trainer.progress >= 1.0:
-                break
-        return {}
-    run.out.mkdir(parents=True, exist_ok=True)
-    if not run.resume:
-        _record_split(run.out, train_paths, held_out)
-    append_log(
-        run.out,
-        kind='start',
-        step=trainer.step,
-        episodes=len(train_paths),
-        validation_episodes=len(held_out),
-        ticks=dataset.num_ticks,
-        parameters=sum(p.numel() for p in model.parameters()),
-        **computed_on(device),
-        init=str(run.init or ''),
-        settings=asdict(config),
-    )
+    if crew.leads:
+        run.out.mkdir(parents=True, exist_ok=True)
+        if not run.resume:
+            _record_split(run.out, train_paths, held_out)
+        append_log(
+            run.out,
+            kind='start',
+            step=trainer.step,
+            episodes=len(train_paths),
+            validation_episodes=len(held_out),
+            ticks=dataset.num_ticks,
+            parameters=sum(p.numel() for p in model.parameters()),
+            **computed_on(device),
+            init=str(run.init or ''),
+            settings=asdict(config),
+            processes=crew.size,
+        )
     figures = train(
         trainer,
         _batches(trainer, dataset),
@@ -202,7 +236,10 @@ def _train(run: PolicyRun, rank: int) -> dict[str, float]:
         save_minutes=run.save_minutes,
         validate=lambda: _validate(run, trainer, validation),
         shown=_SHOWN,
+        crew=crew,
     )
+    if not crew.leads:
+        return {}
     if model.config.words_config.grammar and validation is not None and config.stage in ('policy', 'words', 'all'):
         _calibrate(run, trainer.averaged, validation)
     _draw_loads(run.out)
@@ -261,22 +298,25 @@ def _only_words(model: VlaModel) -> None:
     model.words.requires_grad_(True)
 
 
-def _features(run: PolicyRun, model: VlaModel, paths: list[Path], device: str, rank: int) -> Path:
+def _features(run: PolicyRun, model: VlaModel, paths: list[Path], device: str, crew: Crew) -> Path:
     """Encode the episodes, each process its share, and freeze what they were encoded with."""
     # The merger, too, although it comes after the features that are kept: a pruner of these tokens stays of use.
     model.vision.requires_grad_(False)
-    folder, processes = run.features or run.out / 'features', run.config.processes
-    found = encode_episodes(model.to(device), paths[rank::processes], folder, device=device, progress=rank == 0)
-    if processes > 1:
-        torch.distributed.barrier()
+    folder, own = run.features or run.out / 'features', paths[crew.rank :: crew.size]
+    found = encode_episodes(model.to(device), own, folder, device=device, progress=crew.leads)
+    crew.wait()
     return found
 
 
-def _batches(trainer: PolicyTrainer, dataset: ClipDataset) -> Generator[ClipBatch, None, None]:
-    """Yield this process's share of each step from where the run is: processes take turns."""
+def _batches(trainer: PolicyTrainer, dataset: ClipDataset) -> Generator[list[ClipBatch], None, None]:
+    """Yield a batch for each of this process's shares of every step, from where the run is."""
     config = trainer.config
-    first = trainer.step * config.processes + trainer.rank
-    return batches_ahead(dataset, config.seed, first, config.clips // config.processes, config.processes)
+
+    def shares_of(step: int) -> list[ClipBatch]:
+        numbers = [step * config.shares + share for share in trainer.mine]
+        return [dataset.training_batch(config.seed, number, config.clips // config.shares) for number in numbers]
+
+    return prepared_ahead(shares_of, trainer.step)
 
 
 def _counting(config: PolicyConfig, *, experts: bool = False) -> Counting:

@@ -1,24 +1,37 @@
 # Copyright 2026 The vla_driver authors
 # SPDX-License-Identifier: Apache-2.0
-"""The state of a policy's training: model, averaged weights, optimiser, progress; saved and resumed exactly."""
+"""The state of a policy's training: model, averaged weights, optimiser, progress; saved and resumed exactly.
+
+A step takes the mean of the losses of its shares.  One process computes all of them, several a part each; so the run is
+the same, but for rounding, however many processes there are, and goes on with another number of them.
+"""
 
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-import torch.distributed
-from torch import nn
+from torch import Tensor
 
+from vla_driver.model.native.training import BALANCE, LOSS_WEIGHTS, VlaOutput
 from vla_driver.model.native.vla import VlaModel
 from vla_driver.model.precision import autocast
 from vla_driver.model.tokens import ClipBatch, to_device
+from vla_driver.train.distributed.crew import Crew
+from vla_driver.train.engine import Engine, LocalEngine
 from vla_driver.train.experts import ExpertBalance
-from vla_driver.train.optimisation import decay_groups, finish_step, set_rate, stable_factor
-from vla_driver.train.state import load_state, prefixed, restore_optimizer, save_state, tensors_of, under
+from vla_driver.train.optimisation import stable_factor
+from vla_driver.train.record import mean_of
+from vla_driver.train.state import load_state, save_state, under
+from vla_driver.types import InvalidInput
+
+if TYPE_CHECKING:
+    from vla_driver.train.distributed.zero import Sharing
 
 #: Steps in which the learning rate rises.
 WARM_UP = 100
@@ -29,14 +42,15 @@ class PolicyConfig:
     """Settings that a resumed run must share with the run it continues, but for its length and the averaging.
 
     steps, minutes: the run's length, by one of them; clips, ticks: a step takes so many clips of so many ticks;
-    processes: among which the clips are shared; prune: pruners by name, one of which drops tokens at a step.
+    shares: parts of a step's clips that are drawn, and computed, by themselves; processes divide them among each other;
+    prune: pruners by name, one of which drops tokens at a step.
     """
 
     stage: str = 'all'
     steps: int | None = None
     minutes: float | None = None
     clips: int = 4
-    processes: int = 1
+    shares: int = 1
     ticks: int = 6
     seed: int = 0
     learning_rate: float = 6e-4
@@ -49,23 +63,40 @@ class PolicyConfig:
 class PolicyTrainer:
     """One training run.  `train_step` advances it; `save` and `load` keep it."""
 
-    def __init__(self, model: VlaModel, config: PolicyConfig, device: str | torch.device = 'cpu', rank: int = 0):
-        """Train as process number `rank` of config.processes, which start with equal weights."""
-        self.config, self.device, self.rank = config, torch.device(device), rank
+    def __init__(
+        self,
+        model: VlaModel,
+        config: PolicyConfig,
+        device: str | torch.device = 'cpu',
+        crew: Crew | None = None,
+        sharing: Sharing | None = None,
+    ):
+        """Train as one of a crew (None: alone), all with equal weights at first; sharing: how they part the work."""
+        self.config, self.device, self.crew = config, torch.device(device), crew or Crew()
         self.model = model.to(self.device).train()
         # The averaged weights drive; averaging makes up for the noise of small batches.
         pruning, self.model.pruning = self.model.pruning, None  # whose pruners need no copies
         self.averaged = copy.deepcopy(self.model).eval().requires_grad_(False)
         self.model.pruning = pruning
         self.step, self.elapsed_s = 0, 0.0
-        groups = decay_groups(self.model.parameters(), config.weight_decay)
-        self.optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.98), fused=True)
         self.balance = ExpertBalance(self.model, model.config.language_config.bias_step)
-        self.balance.watch(self.optimizer)
-        self._parameters = list(self.model.parameters())
-        # The routers' biases belong to the scores, which are averaged.
-        self._moving = [*self._parameters, *self.balance.biases()]
-        self._averages = [*self.averaged.parameters(), *ExpertBalance(self.averaged, 0.0).biases()]
+        learning: dict[str, Any] = {
+            'learning_rate': config.learning_rate,
+            'weight_decay': config.weight_decay,
+            'max_norm': config.max_grad_norm,
+            'before_step': self.balance.move,
+        }
+        self.engine: Engine
+        self._averaging = self.averaged
+        self._pairs: tuple[list[Tensor], list[Tensor]] | None = None
+        if self.crew.size == 1:
+            self.engine = LocalEngine(self.model, self.averaged, **learning)
+        else:
+            from vla_driver.train.distributed.zero import Sharing, ZeroEngine
+
+            # What is averaged may be parted among processes; `averaged` is whole where it is saved and validated.
+            self._averaging = copy.deepcopy(self.averaged)
+            self.engine = ZeroEngine(self.model, self._averaging, self.crew, sharing or Sharing(), **learning)
 
     @property
     def progress(self) -> float:
@@ -75,72 +106,112 @@ class PolicyTrainer:
         assert self.config.minutes is not None
         return min(1.0, self.elapsed_s / (60 * self.config.minutes))
 
-    def train_step(self, on_cpu: ClipBatch) -> dict[str, float]:
-        """Take one optimiser step and return its losses, learning rate and gradient norm.
+    @property
+    def mine(self) -> range:
+        """The shares of every step that this process computes."""
+        each = self.config.shares // self.crew.size
+        return range(self.crew.rank * each, (self.crew.rank + 1) * each)
 
+    def train_step(self, on_cpu: ClipBatch | Sequence[ClipBatch]) -> dict[str, float]:
+        """Take one optimiser step and return its losses, learning rate and gradient norm, those of all processes.
+
+        on_cpu: a batch for each of this process's shares (`mine`).
         Raises InvalidInput when the loss is not finite; the weights are then as before the step.
         """
-        batch = to_device(on_cpu, self.device)
-        # Chance is a function of the step, as the data is: nothing has to be restored to resume exactly.
-        torch.manual_seed(_step_seed(self.config.seed, self.step, self.rank))
-        factor = stable_factor(self.progress, self.step, warmup=WARM_UP)
-        rate = self.config.learning_rate * factor
-        set_rate(self.optimizer, rate)
+        batches = [on_cpu] if isinstance(on_cpu, ClipBatch) else on_cpu
+        self._agree(batches)
+        self.engine.begin(lambda: self._forward(batches[0], self.mine[0]).loss)
+        rate = self.config.learning_rate * stable_factor(self.progress, self.step, warmup=WARM_UP)
         # Loads are uneven from the first step on: biases do not wait for the rate to rise.
         self.balance.factor = stable_factor(self.progress, WARM_UP, warmup=WARM_UP)
-        with autocast(self.device):
-            out = self.model(batch, stage=self.config.stage)
-        out.loss.backward()
-        if self.config.processes > 1:
-            self._average_over_processes()
-        norm = float(nn.utils.clip_grad_norm_(self._parameters, self.config.max_grad_norm))
-        finish_step(self.optimizer, self.step, float(out.loss.detach()), norm)
+        rows = []
+        for share, batch in zip(self.mine, batches, strict=True):
+            out = self._forward(batch, share)
+            self.engine.backward(out.loss, len(batches))
+            losses = {name: float(value) for name, value in out.losses.items()}
+            rows.append({'loss': float(out.loss.detach()), **losses})
+        figures = self._means(rows)
+        norm = self.engine.step(rate, self.step, figures['loss'])
         self.step += 1
+        self._average()
+        return figures | {'lr': rate, 'grad_norm': norm} | self.balance.figures()
+
+    def _agree(self, batches: Sequence[ClipBatch]) -> None:
+        """Let all processes go by one clock, or each would have its own learning rate, and stop when one is asked to.
+
+        Raises `InvalidInput` where spread experts would be asked by some of them and not by others.
+        """
+        if self.crew.size == 1:
+            return
+        kinds = [float(label is None) for batch in batches for label in (batch.labels.reason, batch.labels.told)]
+        self.elapsed_s, stopping, *shares = self.crew.mean(
+            [self.elapsed_s, float(self.crew.stopping), *kinds], self.device
+        )
+        self.crew.stopping = stopping > 0
+        if self.engine.spreads and any(0.0 < share < 1.0 for share in shares):
+            raise InvalidInput(
+                'some of the clips of this step have labels of words and intents and others have none, so that not all '
+                'processes would ask the experts as often; train on episodes of one version, or with --expert-parallel '
+                '1, which leaves all experts in every process'
+            )
+
+    def _means(self, rows: Sequence[dict[str, float]]) -> dict[str, float]:
+        """Return the mean of each loss over the shares of all processes that have it."""
+        if self.crew.size == 1:
+            return mean_of(rows)
+        names = ('loss', *LOSS_WEIGHTS, BALANCE)
+        sums = [sum(row.get(name, 0.0) for row in rows) for name in names]
+        counts = [float(sum(name in row for row in rows)) for name in names]
+        means = self.crew.mean([*sums, *counts], self.device)
+        totals = zip(names, means[: len(names)], means[len(names) :], strict=True)
+        return {name: total / count for name, total, count in totals if count > 0}
+
+    def _forward(self, on_cpu: ClipBatch, share: int) -> VlaOutput:
+        batch = to_device(on_cpu, self.device)
+        # Chance is a function of step and share, as the data is: nothing has to be restored to resume exactly.
+        torch.manual_seed(_step_seed(self.config.seed, self.step, share))
+        with autocast(self.device):
+            out: VlaOutput = self.model(batch, stage=self.config.stage)
+        return out
+
+    @torch.no_grad()
+    def _average(self) -> None:
         # Early averages forget fast, or they would long remember the random start.
         decay = min(self.config.ema_decay, (1 + self.step) / (10 + self.step))
-        with torch.no_grad():
-            torch._foreach_lerp_(self._averages, self._moving, 1.0 - decay)
-        losses = {name: float(value) for name, value in out.losses.items()}
-        figures = {'loss': float(out.loss.detach()), **losses, 'lr': rate, 'grad_norm': norm}
-        return figures | self.balance.figures()
-
-    def _average_over_processes(self) -> None:
-        """Replace gradients and the elapsed time by their means over all processes.
-
-        One exchange a step: unlike threads within each product, processes hardly wait for each other, which
-        counts where the cores are shared with other work.
-        """
-        gradients = [p.grad for p in self._parameters if p.grad is not None]
-        clock = torch.tensor([self.elapsed_s], dtype=torch.float32)
-        flat = torch.cat([clock, *(gradient.flatten() for gradient in gradients)])
-        torch.distributed.all_reduce(flat)
-        flat /= self.config.processes
-        self.elapsed_s = float(flat[0])
-        sizes = [gradient.numel() for gradient in gradients]
-        for gradient, mean in zip(gradients, flat[1:].split(sizes), strict=True):
-            gradient.copy_(mean.view_as(gradient))
+        if self._pairs is None:
+            # The routers' biases belong to the scores, which are averaged.
+            moving = [*self.model.parameters(), *self.balance.biases()]
+            self._pairs = [*self._averaging.parameters(), *ExpertBalance(self._averaging, 0.0).biases()], moving
+        torch._foreach_lerp_(*self._pairs, 1.0 - decay)
 
     # --- keeping ---------------------------------------------------------------------------------------
 
     def save(self, folder: Path) -> None:
-        """Write the averaged model (for driving and --init) to `folder` and the run's state below it."""
+        """Write the averaged model (for driving and --init) to `folder` and the run's state below it.
+
+        All processes of the crew take part; the leading one writes.
+        """
+        tensors = self.engine.tensors()
+        if not self.crew.leads:
+            return
         folder.mkdir(parents=True, exist_ok=True)
+        if self._averaging is not self.averaged:
+            self.averaged.load_state_dict(under('averaged.', tensors))
         self.averaged.save_pretrained(folder)
-        tensors = tensors_of(self.model, self.optimizer) | prefixed('averaged.', self.averaged)
         save_state(folder, tensors, step=self.step, elapsed_s=self.elapsed_s, config=asdict(self.config))
 
     def load(self, folder: Path) -> None:
         """Continue the run saved in `folder`; raise `InvalidInput` where there is none or its settings differ.
 
-        Only its length and the averaging may differ: a run can be prolonged.
+        Only its length, the averaging and the shares may differ: a run can be prolonged, by any number of processes.
         """
-        free = ('steps', 'minutes', 'ema_decay')
+        free = ('steps', 'minutes', 'ema_decay', 'shares', 'processes')
         state = load_state(folder, asdict(self.config), self.device, free=free)
-        self.model.load_state_dict(under('model.', state.tensors))
-        self.averaged.load_state_dict(under('averaged.', state.tensors))
-        restore_optimizer(self.model, self.optimizer, state.tensors)
+        self.engine.restore(state.tensors)
+        if self._averaging is not self.averaged:
+            self.averaged.load_state_dict(under('averaged.', state.tensors))
         self.step, self.elapsed_s = state.step, state.elapsed_s
 
 
-def _step_seed(seed: int, step: int, rank: int) -> int:
-    return int(np.random.SeedSequence([seed, step, rank]).generate_state(1, np.uint64)[0] >> np.uint64(1))
+def _step_seed(seed: int, step: int, share: int) -> int:
+    return int(np.random.SeedSequence([seed, step, share]).generate_state(1, np.uint64)[0] >> np.uint64(1))

@@ -62,7 +62,7 @@ def load_state(
 
     free: settings that may differ.
     """
-    state = next((s for s in (folder / STATE_FOLDER, _previous(folder)) if (s / _NOTE).is_file()), None)
+    state = _state_in(folder)
     if state is None:
         raise InvalidInput(f'{folder} holds no training state to resume; leave out --resume to start there')
     note = json.loads((state / _NOTE).read_text(encoding='utf-8'))
@@ -74,6 +74,19 @@ def load_state(
         raise InvalidInput(f'cannot resume {folder} with other settings ({pairs}); give the same ones')
     tensors = load_file(state / _TENSORS, device=str(device))
     return SavedState(int(note['step']), float(note['elapsed_s']), tensors)
+
+
+def saved_settings(folder: Path) -> Mapping[str, Any]:
+    """Return the settings of the run in `folder`; {} where there is none."""
+    state = _state_in(folder)
+    if state is None:
+        return {}
+    settings: Mapping[str, Any] = json.loads((state / _NOTE).read_text(encoding='utf-8'))['config']
+    return settings
+
+
+def _state_in(folder: Path) -> Path | None:
+    return next((s for s in (folder / STATE_FOLDER, _previous(folder)) if (s / _NOTE).is_file()), None)
 
 
 def _previous(folder: Path) -> Path:

@@ -23,6 +23,6 @@ def test_a_wrong_config_is_named(tmp_path: Path, one_error: Any, text: str, mess
 
 
 def test_wrong_sizes_are_named(episodes: Path, episode_checkpoint: Any, tmp_path: Path, one_error: Any) -> None:
-    words = ['--data', str(episodes), '--encoder', str(episode_checkpoint()), '--features', str(tmp_path)]
+    words = ['--data', str(episodes), '--encoder', str(episode_checkpoint()), '--work', str(tmp_path)]
     message = one_error(['evaluate', 'moe', *words, '--expert-size', '20'])
     assert 'expert_size is 20, expected a multiple of 8' in message

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,6 +21,8 @@ from vla_driver.model.native.vla import VlaModel
 from vla_driver.model.tokens import CONFIDENCE, WEIGHT, ClipBatch, IntentInputs, Prefix
 from vla_driver.policies.blind import BlindPolicy
 from vla_driver.policies.native import NativePolicy
+from vla_driver.policies.native_intents import set_guidance
+from vla_driver.policies.registry import make_policy
 from vla_driver.types import HazardKind, Intent, InvalidInput, MetaAction, Observation
 
 Make = Callable[..., VlaModel]
@@ -223,3 +226,19 @@ def test_training_learns_to_heed_an_intent(small_model: Make, clip_batch: Callab
     unsaid = dataclasses.replace(batch, labels=dataclasses.replace(labels, told=None))
     with torch.no_grad():
         assert torch.equal(model(batch, stage='policy').hidden, model(unsaid, stage='policy').hidden)
+
+
+def test_guidance_is_for_who_heeds_an_intent(tmp_path: Path, small_model: Make) -> None:
+    told, deaf = tmp_path / 'told', tmp_path / 'deaf'
+    small_model(intent=True).save_pretrained(told)
+    small_model().save_pretrained(deaf)
+    policy = make_policy('model', told, guidance=1.5, device='cpu')
+    assert isinstance(policy, NativePolicy) and policy.guidance == 1.5
+    set_guidance(policy, 1.0)
+    assert policy.guidance == 1.0
+    with pytest.raises(InvalidInput, match='guidance 7: expected 0'):
+        set_guidance(policy, 7.0)
+    assert make_policy('model', deaf, device='cpu', engine='torch').needs.intents is False
+    for name, checkpoint in (('model', deaf), ('constant-velocity', None)):
+        with pytest.raises(InvalidInput, match=r'guidance 1\.5: policy .* can be told no intent'):
+            make_policy(name, checkpoint, guidance=1.5, device='cpu')

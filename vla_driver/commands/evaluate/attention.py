@@ -16,6 +16,7 @@ import argparse
 from typing import Any, Final
 
 from vla_driver.commands.common import add_json_argument, positive_int, progress, provenance, write_json
+from vla_driver.commands.train.arguments import add_machine_arguments
 
 _TOKENS: Final = (128, 256, 512, 1024, 2048, 3072, 4096, 8192)
 _PRECISIONS: Final = ('float32', 'bfloat16')
@@ -53,12 +54,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--precision', choices=_PRECISIONS, default='float32', help='what it computes in (default: %(default)s)'
     )
-    parser.add_argument(
-        '--threads',
-        type=positive_int,
-        help="CPU threads (default: torch's choice; on cores that others use, too, 1 gives steadier ratios)",
+    add_machine_arguments(
+        parser, threads="CPU threads (default: torch's; on cores that others use, too, 1 gives steadier ratios)"
     )
-    parser.add_argument('--device', default='cpu', help='where it computes: cpu or cuda (default: %(default)s)')
     add_json_argument(parser)
 
 

@@ -4,9 +4,11 @@
 
 Both are trained on the same clips, in the same order, from the same weights wherever both have the same part; the
 encoder is a trained one and stays as it is. "Equal operations" is equally many steps, "equal time" as many fewer as
-a step with experts takes longer (measured in turn, before). Then both drive through the sample bag, tick by tick in
-turn. Losses are of held-out episodes. Exit status 1: the aim is missed (four times the parameters of the feed-forward
-networks, at most 1.15 x the dense tick, a lower loss at equal operations, no expert read more than twice its share).
+a step with experts takes longer (measured in turn, before). Losses are of held-out episodes. Then both drive through
+the sample bag, tick by tick in turn, in torch and as graphs (tick_ratio).
+
+Exit status 1: an aim is missed (four times the parameters of the feed-forward networks, at most 1.15 x the dense tick,
+a lower loss at equal operations, no expert read by more than twice its share of the tokens).
 
   vla_driver train collect --out runs/data --episodes 200 --seconds 60
   vla_driver evaluate moe --data runs/data --minutes 30 --json moe.json --png moe.png
@@ -68,7 +70,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--encoder', default='nano', metavar='CKPT', help='whose encoder both read (default: %(default)s)'
     )
     parser.add_argument(
-        '--features', type=Path, metavar='DIR', help='where encoded features are kept (default: out/moe/features)'
+        '--work', type=Path, default=Path('out/moe'), metavar='DIR', help='where the models go (default: out/moe)'
+    )
+    parser.add_argument(
+        '--features', type=Path, metavar='DIR', help='where encoded features are kept (default: features in --work)'
+    )
+    parser.add_argument(
+        '--engine', choices=('onnx', 'torch'), default='onnx', help='what drives when ticks are timed (default: onnx)'
     )
     parser.add_argument('--batch', type=positive_int, default=4, metavar='K', help='clips per step (default: 4)')
     parser.add_argument('--seed', type=int, default=0, metavar='S', help='of weights, data and noise (default: 0)')
@@ -108,7 +116,9 @@ def run(args: argparse.Namespace) -> int:
     task = MoeRun(
         data=args.data,
         encoder=args.encoder,
-        features=args.features or Path('out/moe/features'),
+        work=args.work,
+        features=args.features,
+        engine=args.engine,
         experts=experts,
         changes=_changes(args.config),
         steps=args.steps,
@@ -168,7 +178,7 @@ def _print(report: Mapping[str, Any]) -> None:
         print(row)
     for name in ('parameters_ratio', 'parameters_ratio_all', 'active_ratio'):
         print(f'{name}: {report[name]:.2f}')
-    for name in ('step_ratio', 'tick_ratio', 'prefill_ratio'):
+    for name in ('step_ratio', 'tick_ratio', 'tick_ratio_torch', 'prefill_ratio'):
         low, high = report[f'{name}_ci']
         print(f'{name}: {report[name]:.3f} [{low:.3f}, {high:.3f}]')
     print(f'load_max_over_uniform: {report["load_max_over_uniform"]:.2f}')

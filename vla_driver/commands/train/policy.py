@@ -8,6 +8,7 @@ import argparse
 from pathlib import Path
 
 from vla_driver.commands.train.arguments import add_data_argument, add_machine_arguments, add_setting, settings_of
+from vla_driver.train.distributed.zero import Sharing
 from vla_driver.train.policy import STAGES, PolicyRun, train_policy
 from vla_driver.train.policy_trainer import PolicyConfig
 
@@ -69,11 +70,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_setting(parser, PolicyRun, 'validate_clips', 'N', 'held-out clips')
     add_setting(
         parser,
-        PolicyConfig,
+        PolicyRun,
         'processes',
         'N',
-        'share the clips of a step among N processes on the CPU; with one thread each they get more out of '
-        'shared cores than threads do',
+        'share the clips of a step among N processes of this machine, through torchrun and DeepSpeed: one for each '
+        'GPU, or on the CPU with one thread each; started by torchrun itself, on several machines, it takes its number',
+    )
+    add_setting(
+        parser,
+        PolicyConfig,
+        'shares',
+        'N',
+        'parts of a step that are drawn by themselves, and computed one after the other where processes are fewer; '
+        '1: one for each process, or as in the run that is resumed',
+    )
+    add_setting(parser, Sharing, 'zero', 'STAGE', 'of several processes: ZeRO parts the moments (1), and gradients (2)')
+    add_setting(
+        parser,
+        Sharing,
+        'expert_parallel',
+        'N',
+        'of several processes: so many hold all experts together; 0: as many as the experts divide among',
     )
     add_machine_arguments(parser, threads="CPU threads of a process (default: torch's, shared)")
 
@@ -82,7 +99,8 @@ def policy_run(args: argparse.Namespace) -> PolicyRun:
     """Return the run that the arguments describe."""
     minutes = 60.0 if args.steps is None and args.minutes is None else args.minutes
     config = settings_of(PolicyConfig, args, clips=args.batch, minutes=minutes, prune=tuple(args.prune))
-    return settings_of(PolicyRun, args, config=config, architecture=args.config)
+    sharing = settings_of(Sharing, args)
+    return settings_of(PolicyRun, args, config=config, architecture=args.config, sharing=sharing)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -26,6 +26,12 @@ from vla_driver.model.pruning.budget import TokenBudget
 from vla_driver.model.tokens import VisualTokens
 
 
+def budget_of(tokens: VisualTokens, ratio: float) -> TokenBudget:
+    """Return the budget that drops a share of tokens [B, N, D], as far as every camera keeps one."""
+    count = len(tokens.camera)
+    return TokenBudget(count=max(len(tokens.names), count - int(count * ratio)))
+
+
 @dataclass
 class PrunedTraining:
     """Which pruners, how much they drop at most, and at which share of the steps nothing is dropped."""
@@ -48,7 +54,7 @@ class PrunedTraining:
         ratio = self.max_ratio * float(torch.rand(()))
         pruner = self.pruners[int(torch.randint(len(self.pruners), ()))]
         self.drawn = (pruner.name, ratio)
-        return pruner.select(tokens, TokenBudget(ratio=ratio, floor=0), text)
+        return pruner.select(tokens, budget_of(tokens, ratio), text)
 
 
 @dataclass(frozen=True)

@@ -259,6 +259,7 @@ class PlannerNode(ObservingNode[PlannerParameters]):
             'heard': intents.heard,
             'refused': self._refused_intents,
             'dropped': json.dumps(dict(intents.dropped)),
+            'trust': intents.trust,
             'guidance': self.parameters.guidance,
         }
         if heeded is None:

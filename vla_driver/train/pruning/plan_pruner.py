@@ -25,11 +25,10 @@ from vla_driver.data.encoding import encode_episodes
 from vla_driver.model.checkpoint import PRUNER_FOLDER, resolve_checkpoint
 from vla_driver.model.device import choose_device
 from vla_driver.model.native.loading import load_model
-from vla_driver.model.native.pruned import Reading, difference, read_panorama, whole_reading
+from vla_driver.model.native.pruned import Reading, budget_of, difference, read_panorama, whole_reading
 from vla_driver.model.native.vla import VlaModel
 from vla_driver.model.precision import autocast
 from vla_driver.model.pruning.base import Pruner
-from vla_driver.model.pruning.budget import TokenBudget
 from vla_driver.model.pruning.registry import make_pruner
 from vla_driver.model.pruning.trained.plan import PlanPruner
 from vla_driver.model.tokens import ClipBatch, to_device
@@ -176,7 +175,7 @@ def plan_differences(
             whole = whole_reading(model, tokens, ego)
             for name, pruner in pruners.items():
                 for ratio in ratios:
-                    read = read_panorama(model, tokens, pruner.select(tokens, TokenBudget(ratio=ratio, floor=0), ego))
+                    read = read_panorama(model, tokens, pruner.select(tokens, budget_of(tokens, ratio), ego))
                     for part, value in difference(Reading(read, model.reflexes(read, ego)), whole).items():
                         means.add(f'{name}_{part}_{round(100 * ratio)}', value.expand(len(ego)))
     return means.figures()
