@@ -18,8 +18,9 @@ from vla_driver.cli import main
 from vla_driver.data.clips import ClipDataset, find_episodes
 from vla_driver.evaluate.flow import REFERENCE, SETTINGS, evaluate_flow
 from vla_driver.evaluate.forecasts import ForecastFigures
-from vla_driver.model.native.agents import AgentStates, compress_places
+from vla_driver.model.native.agents import AgentStates
 from vla_driver.model.native.loading import load_model
+from vla_driver.model.native.sight import compress_places
 from vla_driver.model.native.vla import VlaModel
 from vla_driver.model.tokens import AgentLabels
 from vla_driver.types import InvalidInput

@@ -69,7 +69,8 @@ def test_scene_distances_count_only_where_something_is(
 def test_stages_choose_their_losses(small_model: Callable[..., VlaModel], clip_batch: Callable[..., ClipBatch]) -> None:
     model = small_model()
     batch = clip_batch(model.config)
-    others = {'agent_found', 'agent_state', 'agent_flow', 'agent_position', 'itself', 'words', 'drafts', 'gate'}
+    agents = {'agent_tokens', 'agent_found', 'agent_state', 'agent_flow', 'agent_position'}
+    others = agents | {'itself', 'words', 'drafts', 'gate'}
     scene, dense = {'light', 'lead', 'hazard'}, {'depth', 'semantic'}
     plan = {'flow', 'anchor', 'steer', 'position', 'speed', 'direct'}
     with torch.no_grad():
