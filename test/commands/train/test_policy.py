@@ -27,7 +27,7 @@ def test_every_option_goes_where_it_belongs(asked_for: list[PolicyRun]) -> None:
     words += ' --init d --refit-anchors --blind --freeze-vision --features e --config f --save-minutes 3'
     words += ' --validate-clips 2 --processes 3 --threads 8 --device cuda:1'
     assert main(['train', 'policy', *words.split()]) == 0
-    config = PolicyConfig(stage='policy', steps=7, clips=6, processes=3, ticks=5, seed=4, learning_rate=0.01)
+    config = PolicyConfig(stage='policy', steps=7, clips=6, ticks=5, seed=4, learning_rate=0.01)
     assert asked_for == [
         PolicyRun(
             [Path('a'), Path('b')],
@@ -44,6 +44,7 @@ def test_every_option_goes_where_it_belongs(asked_for: list[PolicyRun]) -> None:
             validate_clips=2,
             threads=8,
             device='cuda:1',
+            processes=3,
         )
     ]
 
@@ -75,7 +76,7 @@ def test_a_run_leaves_a_policy_that_drives(
         ('--steps 1 --processes 2 --batch 3', '--batch 3 does not divide among --processes 2'),
         ('--freeze-vision', 'give --init CKPT of a model that sees'),
         ('--config nowhere.json', "--config nowhere.json: [Errno 2] No such file or directory: 'nowhere.json'"),
-        ('--processes 2 --device cuda', 'with --device cuda leave it at 1'),
+        ('--processes 2 --shares 3 --batch 6', '--shares 3 do not divide among --processes 2'),
     ],
 )
 def test_mistakes_are_one_line(words: str, message: str, episodes: Path, tmp_path: Path, one_error: Any) -> None:

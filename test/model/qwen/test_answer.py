@@ -11,7 +11,7 @@ from vla_driver.geometry.unicycle import integrate
 from vla_driver.model.qwen.answer import AnswerFault, parse_intent, parse_waypoints
 from vla_driver.model.qwen.waypoints import fit_trajectory
 from vla_driver.planning.guard import GuardLimits, infeasibility
-from vla_driver.types import EgoState, InvalidInput, MalformedAnswer, Plan
+from vla_driver.types import EgoState, InvalidInput, MalformedAnswer, MetaAction, Plan
 
 POINTS = '[2.50, 0.00], [5.00, 0.10], [7.50, 0.20], [10.00, 0.40], [12.50, 0.60], [15.00, 0.90]'
 
@@ -77,10 +77,11 @@ def test_malformed_answers_are_named(text: str, fault: str) -> None:
 
 
 def test_intents() -> None:
-    assert parse_intent('So: <INTENT> stop </INTENT>', ('keep', 'stop')) == 'stop'
+    meanings = {'hold': MetaAction.KEEP, 'halt': MetaAction.STOP}
+    assert parse_intent('So: <INTENT> halt </INTENT>', meanings) is MetaAction.STOP
     for text, fault in (('<INTENT>fly</INTENT>', 'unknown_intent'), ('stop', 'no_opening_tag'), ('', 'empty')):
         with pytest.raises(MalformedAnswer) as caught:
-            parse_intent(text, ('keep', 'stop'))
+            parse_intent(text, meanings)
         assert caught.value.fault is AnswerFault(fault)
 
 

@@ -103,8 +103,9 @@ def is_in_model(name: str) -> bool:
     return name != 'recon' and isinstance(make_pruner(name), InModelPruner)
 
 
-BEFORE = tuple(name for name in PRUNER_NAMES if not is_in_model(name))
-INSIDE = tuple(name for name in PRUNER_NAMES if is_in_model(name))
+OF_ANY_MODEL = tuple(name for name in PRUNER_NAMES if name != 'plan')  # which knows what a native model reads
+BEFORE = tuple(name for name in OF_ANY_MODEL if not is_in_model(name))
+INSIDE = tuple(name for name in OF_ANY_MODEL if is_in_model(name))
 
 
 def test_the_numbers_of_the_whole_sequence(tiny: Callable[..., Any], prompt_ids: Tensor) -> None:

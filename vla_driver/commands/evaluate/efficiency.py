@@ -121,7 +121,8 @@ def _native(args: argparse.Namespace, total: int, keep: list[int], device: Any) 
 
     bench = NativeBench(_native_config(args.model), load_rig('sim'), device)
     blocks = range(1, bench.policy.config.vision_config.num_hidden_layers)
-    names = tuple(args.pruners or (*PRUNER_NAMES, *(f'early:{block}' for block in blocks)))
+    every = [name for name in PRUNER_NAMES if name != 'plan']  # which knows the weights of one checkpoint
+    names = tuple(args.pruners or (*every, *(f'early:{block}' for block in blocks)))
     print(f'{args.model}: {total} tokens of six cameras, random weights, on {_device_name(device)}', flush=True)
     cases = 1 + len(keep) * sum(name != 'none' for name in names)
     with progress(cases * (1 + args.repeats), 'piece', 'efficiency') as bar:

@@ -159,14 +159,16 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _all_pruners(model: str) -> list[str]:
-    """Return every pruner by name; 'recon' only where the checkpoint has one."""
+    """Return every pruner by name; 'recon' and 'plan' only where the checkpoint has them."""
     from vla_driver.model.checkpoint import PRUNER_FOLDER, resolve_checkpoint
-    from vla_driver.model.pruning.registry import PRUNER_NAMES
+    from vla_driver.model.pruning.registry import PLAN_FOLDER, PRUNER_NAMES
 
     names = [name for name in PRUNER_NAMES if name != NO_PRUNER]
     if not (resolve_checkpoint(model) / PRUNER_FOLDER).is_dir():
         print(f'note: checkpoint {model} has no ReconPruner of its own; name a folder in --pruners', file=sys.stderr)
         names.remove('recon')
+    if not (resolve_checkpoint(model) / PLAN_FOLDER).is_dir():
+        names.remove('plan')
     return names
 
 

@@ -213,8 +213,8 @@ class QwenBench:
 
 
 def pruner_names(early_blocks: Sequence[int]) -> tuple[str, ...]:
-    """Return the rows' names: every pruner, and early pruning before each of the blocks."""
-    return (*PRUNER_NAMES, *(f'{EARLY}:{block}' for block in early_blocks))
+    """Return the rows' names: every pruner of any model, and early pruning before each of the blocks."""
+    return (*(name for name in PRUNER_NAMES if name != 'plan'), *(f'{EARLY}:{block}' for block in early_blocks))
 
 
 def check_keep(tokens: int, keep: Sequence[int]) -> None:
