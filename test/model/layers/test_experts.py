@@ -6,10 +6,11 @@ from __future__ import annotations
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from vla_driver.model.config import EXPERTS_BACKENDS
-from vla_driver.model.layers.experts import BACKENDS, ExpertsFeedForward, SwiGluExperts, uncounted
+from vla_driver.model.layers.experts import BACKENDS, BLOCK, ExpertsFeedForward, SwiGluExperts, uncounted
 from vla_driver.model.layers.routing import Router
 from vla_driver.model.precision import autocast, store_for_inference
 
@@ -119,3 +120,31 @@ def test_uncounted_passes_move_nothing() -> None:
     layer(x)
     assert layer.take_counts().sum() == 2 * 5 * 2
     assert len(layer.take_losses()) == 1
+
+
+@pytest.mark.parametrize('skewed', [False, True], ids=['spread', 'half of the experts unasked'])
+def test_bfloat16_groups_are_padded_to_whole_blocks(monkeypatch: pytest.MonkeyPatch, skewed: bool) -> None:
+    """oneDNN compiles a kernel for every new number of rows: slow, and some hundred MB within sixty steps."""
+    ends, product = [], F.grouped_mm
+
+    def seen(rows: Tensor, weights: Tensor, offs: Tensor) -> Tensor:
+        ends.append(offs.tolist())
+        assert len(rows) == offs[-1]
+        return product(rows, weights, offs=offs)
+
+    monkeypatch.setattr(F, 'grouped_mm', seen)
+    torch.manual_seed(4)
+    layer = ExpertsFeedForward(32, 6, 2, 16).to(torch.bfloat16)
+    if skewed:
+        layer.router.bias.copy_(torch.tensor([5.0, 5.0, 0.0, 0.0, 0.0, 0.0]))
+    x, answers = torch.randn(1, 77, 32, dtype=torch.bfloat16), []
+    for backend in ('grouped', 'loop'):
+        layer.experts.backend = backend
+        layer.zero_grad()
+        out = layer(x)
+        out.float().square().sum().backward()
+        answers.append([out.detach(), *(p.grad for p in layer.parameters() if p.grad is not None)])
+    assert len(ends) == 2
+    assert all(end % BLOCK == 0 for row in ends for end in row)
+    for ours, reference in zip(*answers, strict=True):
+        assert float((ours - reference).float().norm()) < 0.02 * float(reference.float().norm())

@@ -21,6 +21,9 @@ from torch import Tensor, nn
 from vla_driver.model.layers.feed_forward import SwiGlu
 from vla_driver.model.layers.routing import Router, Routing, balance_loss
 
+#: Rows to which groups are padded where kernels are compiled for each number of them.
+BLOCK: Final = 32
+
 #: x [T, D], routing, gate_up [N, 2I, D], down [N, D, I] -> [T, D], all of one type.
 Backend = Callable[[Tensor, Routing, Tensor, Tensor], Tensor]
 
@@ -70,14 +73,23 @@ def grouped(x: Tensor, routing: Routing, gate_up: Tensor, down: Tensor) -> Tenso
     """Sort by expert and multiply group by group: two grouped products, whatever the number of experts."""
     tokens, k = routing.index.shape
     expert, order = torch.sort(routing.index.flatten(), stable=True)
-    ends = torch.searchsorted(expert, torch.arange(len(gate_up), device=x.device), right=True).to(torch.int32)
+    counts = routing.counts()
     # A table and not `order // k`: dividing integers is slow.
     token = torch.arange(tokens, device=x.device).repeat_interleave(k)[order]
-    hidden = _swiglu(F.grouped_mm(x[token], gate_up.transpose(1, 2), offs=ends))
-    hidden = hidden * routing.weight.flatten()[order, None].to(x.dtype)
+    place = torch.arange(len(order), device=x.device)
+    rows, weight = x[token], routing.weight.flatten()[order, None].to(x.dtype)
+    if x.device.type == 'cpu' and x.dtype == torch.bfloat16:
+        # Groups padded with rows of zeros to whole blocks: oneDNN compiles a kernel for every new number of rows, which
+        # takes longer than the product, and keeps a thousand of them.
+        padded = (counts + BLOCK - 1) // BLOCK * BLOCK
+        place = place + ((padded.cumsum(0) - padded) - (counts.cumsum(0) - counts))[expert]
+        counts, length = padded, int(padded.sum())
+        rows, weight = (part.new_zeros(length, part.shape[1]).index_copy(0, place, part) for part in (rows, weight))
+    ends = counts.cumsum(0).to(torch.int32)
+    hidden = _swiglu(F.grouped_mm(rows, gate_up.transpose(1, 2), offs=ends)) * weight
     answers = F.grouped_mm(hidden, down.transpose(1, 2), offs=ends)
     # Back into the order of the tokens and summed there: the same sum on every run, unlike an `index_add` on a GPU.
-    back = torch.empty_like(order).scatter_(0, order, torch.arange(len(order), device=x.device))
+    back = torch.empty_like(order).scatter_(0, order, place)
     return answers[back].view(tokens, k, -1).sum(dim=1)
 
 
