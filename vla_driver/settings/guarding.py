@@ -19,7 +19,8 @@ class GuardingParameters:
 
     freeze_s: float = parameter(
         0.0,
-        'a new plan keeps so much of the beginning of the previous one, so that plans do not jump; 0: nothing',
+        'a new plan keeps so much of the beginning of the previous one, but no more than has been driven of it since, '
+        'so that plans do not jump; 0: nothing',
         low=0.0,
         high=2.0,
         live=True,

@@ -57,8 +57,8 @@ def run(args: argparse.Namespace) -> int:
     if args.held_out:
         paths = split_episodes(paths)[1] or paths
     dataset = ClipDataset(paths, model.config, augment=False)
-    batches = list(range(0, min(args.clips, len(dataset)), 4))
-    with progress(len(batches), 'batch', args.checkpoint) as bar:
+    # How many clips lie so far apart shows at the end only.
+    with progress(None, 'batch', args.checkpoint) as bar:
         found = evaluate_flow(
             model,
             dataset.validation_batches(4, args.clips),
