@@ -80,7 +80,8 @@ def test_arms_are_driven_alike_wherever_they_run(tmp_path: Path, small_model: Ca
     assert 'rest' not in found['fast'] and found['fast']['hard']['routes'] == 2
     told = {name: figures['told_share'] for name, figures in found.items()}
     assert told['fast'] == told['late'] == 0.0
-    assert told['fast_slow'] > 0.7 and told['nonsense'] > 0.7
+    # Who contradicts himself is heard at first, then believed less, and in the end no more.
+    assert told['fast_slow'] > 0.7 and 0.1 < told['nonsense'] < told['fast_slow']
     assert 0.0 < told['stopped'] <= told['fast_slow']
     assert found['late']['dropped'] == {} or set(found['late']['dropped']) == {'too old'}
     for alone, late in zip(driven['fast'], driven['late'], strict=True):

@@ -67,9 +67,11 @@ def test_the_plan_changes_less_than_by_chance(model: VlaModel, clip_batch: Calla
     assert torch.linalg.eigvalsh(reactions).min() > -1e-5 * reactions.trace()
     pruner = plan_pruner_of(model, reactions, 16)
     found = plan_differences(model, {'plan': pruner, 'random': RandomPruner()}, batches, torch.device('cpu'))
-    for ratio in (25, 50, 75):
-        assert found[f'plan_read_{ratio}'] < 0.7 * found[f'random_read_{ratio}']
-        assert found[f'plan_bend_{ratio}'] < 0.7 * found[f'random_bend_{ratio}']
+    for part in ('read', 'bend'):
+        assert found[f'plan_{part}_25'] < 0.5 * found[f'random_{part}_25']
+        # Of 18 tokens 9 and 6 stay, one of each of six cameras: there is less to choose.
+        for ratio in (50, 75):
+            assert found[f'plan_{part}_{ratio}'] < 0.85 * found[f'random_{part}_{ratio}']
 
 
 @torch.no_grad()
