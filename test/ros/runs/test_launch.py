@@ -350,7 +350,7 @@ def test_how_the_simulator_sends_pictures_is_no_word_to_the_planner(launcher: La
 @pytest.mark.parametrize(
     ('name', 'word', 'message'),
     [
-        ('driver', 'prunner:=recon', r"unknown launch argument 'prunner' \(did you mean 'pruner'\?\); there are: auto"),
+        ('driver', 'prunner:=recon', r"unknown launch argument 'prunner' \(did you mean 'pruner'\?\); there are: ask_"),
         ('sim', 'scenaro:=3', r"'scenaro' \(did you mean 'scenario'\?\)"),
         ('sim', 'bag:=x', "unknown launch argument 'bag'"),
         ('replay', 'max_skew:=0.1', r"'max_skew' \(did you mean 'max_skew_s'\?\)"),

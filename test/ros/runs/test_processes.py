@@ -54,7 +54,7 @@ def test_nodes_end_with_the_block_even_when_it_raises(domain):
 
 
 def test_a_node_that_fails_is_reported_with_its_own_words(nodes):
-    with pytest.raises(InvalidInput, match='the package has: planner, controller, bag_player, simulator'):
+    with pytest.raises(InvalidInput, match='the package has: planner, reasoner, controller, bag_player, simulator'):
         nodes.start('pilot')
     failing = nodes.start('controller', {'wheelbase_m': 'long'})
     with pytest.raises(NodeProcessError, match="wheelbase_m is 'long'"):
