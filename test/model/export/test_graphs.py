@@ -12,9 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from fixtures.models import SMALL_ACTION, SMALL_LANGUAGE, make_small_model
 
-from vla_driver.model.export.export import export_checkpoint
 from vla_driver.model.export.graphs import EarlyGraph
 from vla_driver.model.export.manifest import read_manifest
 from vla_driver.model.export.opened import OpenedGraphs
@@ -22,12 +20,10 @@ from vla_driver.model.export.session import CPU_EP, OPENVINO, Wanted
 from vla_driver.model.native.vla import VlaModel
 from vla_driver.model.pruning.budget import TokenBudget
 from vla_driver.model.pruning.registry import make_pruner
-from vla_driver.model.pruning.trained.recon import ReconPruner
-from vla_driver.model.pruning.trained.recon_layers import layer_spec
 from vla_driver.policies.in_torch import load_native
 from vla_driver.policies.native import NativePolicy
 from vla_driver.policies.onnx import OnnxPolicy
-from vla_driver.types import HazardKind, Intent, InvalidInput, MetaAction, Observation
+from vla_driver.types import InvalidInput, Observation
 
 Observe = Callable[..., Observation]
 HALF = TokenBudget(ratio=0.5, floor=1)
@@ -204,70 +200,3 @@ def test_joined_graphs_know_the_shapes_within(graphs_made: Path, name: str) -> N
     }
     assert len(made) > 1
     assert made - known == set()
-
-
-@pytest.fixture(scope='module')
-def whole_made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small checkpoint of all parts that a model can have, and its graphs."""
-    folder = tmp_path_factory.mktemp('whole') / 'small'
-    torch.manual_seed(1)
-    model = make_small_model(
-        view_config={'reads': 'kept', 'coverage': True, 'hidden_size': 48},
-        language_config={
-            **SMALL_LANGUAGE,
-            'num_experts': 4,
-            'experts_per_token': 2,
-            'expert_size': 16,
-            'shared_size': 16,
-            'attention': ['local_strided', 'full'],
-        },
-        action_config={**SMALL_ACTION, 'num_agents': 4, 'agent_existence': 0.01},
-        words_config={'grammar': 1},
-        intent=True,
-    )
-    model.save_pretrained(folder)
-    ReconPruner(layer_spec(model.config)).save_pretrained(folder / 'pruner')
-    export_checkpoint(folder)
-    return folder
-
-
-@pytest.mark.usefixtures('float32')
-@pytest.mark.parametrize('spec', ['none', 'recon', 'divprune', 'early:1-norm'])
-def test_a_model_of_all_parts_drives_by_graphs(
-    spec: str, whole_made: Path, observe: Observe, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    outputs = read_manifest(whole_made / 'graphs').graphs['rest'].outputs
-    # What it remembers is what was kept, and so is known behind the cut.
-    assert outputs == ('controls', 'agents', 'agent_controls', 'uncertainty', 'wants_words', 'pooled')
-    graphs, native = _policies(whole_made, OPENVINO, monkeypatch)
-    assert graphs.needs.intents and native.needs.intents
-    if spec != 'none':
-        _prune(graphs, native, spec, whole_made)
-    intent = Intent(
-        0.6, MetaAction.SLOW_DOWN, 2.0, target_speed_mps=3.0, hazard=HazardKind.PERSON, hazard_camera='front'
-    )
-    plans = []
-    for tick, said in enumerate((None, None, intent, intent, dataclasses.replace(intent, stamp_s=-5.0))):
-        seen = observe(tick)
-        ours, theirs = graphs.plan(seen, said), native.plan(seen, said)
-        np.testing.assert_allclose(ours.trajectory.positions_m, theirs.trajectory.positions_m, atol=1e-3)
-        assert len(ours.forecasts) == len(theirs.forecasts) > 0
-        for one, other in zip(ours.forecasts, theirs.forecasts, strict=True):
-            np.testing.assert_allclose(one.positions_m, other.positions_m, atol=1e-2)
-            assert one.kind is other.kind
-        assert ours.uncertainty == pytest.approx(theirs.uncertainty, abs=1e-3)
-        assert ours.wants_words == pytest.approx(theirs.wants_words, abs=1e-3)
-        plans.append(ours)
-    assert [plan.wants_words == 1.0 for plan in plans] == [True, True, False, False, True]
-
-
-@pytest.mark.usefixtures('float32')
-def test_what_was_said_changes_the_plan_of_graphs(
-    whole_made: Path, observe: Observe, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    graphs, _ = _policies(whole_made, OPENVINO, monkeypatch)
-    ends = []
-    for said in (None, Intent(0.9, MetaAction.STOP, 2.0), Intent(0.9, MetaAction.START, 2.0)):
-        graphs.reset()
-        ends.append(graphs.plan(observe(2), said).trajectory.positions_m)
-    assert np.abs(ends[0] - ends[1]).max() > 1e-4 and np.abs(ends[1] - ends[2]).max() > 1e-4

@@ -45,8 +45,9 @@ def seen(model: VlaModel, clip_batch: Callable[..., ClipBatch]) -> tuple[VisualT
     batch = clip_batch(model.config, clips=2, ticks=2)
     with torch.no_grad():
         tokens = model.encode(batch.inputs, AttentionWanted()).tokens
-        _, remembered = perceive(model, model.dropouts, batch)
-        return tokens, remembered, model.ego(batch.inputs)
+        ego = model.ego(batch.inputs)
+        _, remembered, _ = perceive(model, model.dropouts, batch, ego)
+        return tokens, remembered, ego
 
 
 #: The whole sequence [B, L, D], and what was read off the panorama (`Prefix.read`, `Prefix.view`).
