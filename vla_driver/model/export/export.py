@@ -92,8 +92,8 @@ def export_checkpoint(
     ):
         # OpenVINO 2026.4 ended the process on such a graph; until it is known why, none is made.
         raise InvalidInput(
-            f'checkpoint {folder} has experts, intents, forecasts or sparse attention, of which no graphs are made yet; '
-            'it runs in torch'
+            f'checkpoint {folder} has experts, intents, forecasts or sparse attention, of which '
+            'no graphs are made yet; it runs in torch'
         )
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
