@@ -8,11 +8,14 @@ import dataclasses
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from fixtures.models import SMALL_ACTION, SMALL_LANGUAGE, make_small_model
 
+from vla_driver.model.export.export import export_checkpoint
 from vla_driver.model.export.graphs import EarlyGraph
 from vla_driver.model.export.manifest import read_manifest
 from vla_driver.model.export.opened import OpenedGraphs
@@ -20,6 +23,8 @@ from vla_driver.model.export.session import CPU_EP, OPENVINO, Wanted
 from vla_driver.model.native.vla import VlaModel
 from vla_driver.model.pruning.budget import TokenBudget
 from vla_driver.model.pruning.registry import make_pruner
+from vla_driver.model.pruning.trained.recon import ReconPruner
+from vla_driver.model.pruning.trained.recon_layers import layer_spec
 from vla_driver.policies.in_torch import load_native
 from vla_driver.policies.native import NativePolicy
 from vla_driver.policies.onnx import OnnxPolicy
@@ -200,3 +205,45 @@ def test_joined_graphs_know_the_shapes_within(graphs_made: Path, name: str) -> N
     }
     assert len(made) > 1
     assert made - known == set()
+
+
+@pytest.fixture(scope='module')
+def kept_made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small checkpoint that reads kept tokens alone, and its graphs."""
+    folder = tmp_path_factory.mktemp('kept') / 'small'
+    model = make_small_model(view_config={'reads': 'kept', 'coverage': True, 'hidden_size': 48})
+    model.save_pretrained(folder)
+    ReconPruner(layer_spec(model.config)).save_pretrained(folder / 'pruner')
+    export_checkpoint(folder)
+    return folder
+
+
+@pytest.mark.usefixtures('float32')
+@pytest.mark.parametrize('provider', [CPU_EP, OPENVINO])
+@pytest.mark.parametrize('spec', ['none', 'recon', 'divprune', 'early:1-norm'])
+def test_a_model_that_reads_kept_tokens_alone_remembers_these_alone(
+    spec: str, provider: str, kept_made: Path, observe: Observe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert 'pooled' in read_manifest(kept_made / 'graphs').graphs['rest'].outputs
+    graphs, native = _policies(kept_made, provider, monkeypatch)
+    _prune(graphs, native, spec, kept_made)
+    for tick in range(4):
+        seen = observe(tick)
+        ours, theirs = graphs.plan(seen), native.plan(seen)
+        np.testing.assert_allclose(ours.trajectory.positions_m, theirs.trajectory.positions_m, atol=1e-3)
+        assert ours.uncertainty == pytest.approx(theirs.uncertainty, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    'parts',
+    [
+        {'intent': True},
+        {'action_config': {**SMALL_ACTION, 'num_agents': 2}},
+        {'language_config': {**SMALL_LANGUAGE, 'num_experts': 4, 'expert_size': 16}},
+        {'language_config': {**SMALL_LANGUAGE, 'attention': ['local_strided', 'full']}},
+    ],
+)
+def test_parts_of_which_no_graphs_are_made_are_refused(parts: dict[str, Any], tmp_path: Path) -> None:
+    make_small_model(**parts).save_pretrained(tmp_path)
+    with pytest.raises(InvalidInput, match='no graphs are made yet; it runs in torch'):
+        export_checkpoint(tmp_path)

@@ -8,6 +8,7 @@ worker; while it is busy, newer sets replace each other, so that it never works 
 
 from __future__ import annotations
 
+import abc
 import json
 import threading
 import time
@@ -41,7 +42,7 @@ from vla_driver.types import CameraRig, InputNeeds
 P = TypeVar('P', bound=InputParameters)
 
 
-class ObservingNode(DriverNode[P]):
+class ObservingNode(DriverNode[P], abc.ABC):
     """A node that looks: a subclass calls `observe` in its `setup` and fills the hooks at the end."""
 
     #: Whether pictures are decoded as they come, so that a tick finds them ready.
@@ -291,17 +292,17 @@ class ObservingNode(DriverNode[P]):
     #: What the worker does, for logs.
     activity = 'answering'
 
+    @abc.abstractmethod
     def answer(self, ready: ReadySet) -> None:
         """Answer one set of pictures, in the worker's thread."""
-        raise NotImplementedError
 
     def on_failure(self, error: Exception) -> None:
         """Count an answer that a defect prevented."""
 
+    @abc.abstractmethod
     def going(self) -> bool:
         """Whether answers are being published."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def missing_answer(self) -> str:
         """Return in words what is waited for, where all inputs are there and no answer is."""
-        raise NotImplementedError
