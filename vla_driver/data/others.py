@@ -65,9 +65,10 @@ class OtherTracks:
         self._kind = dict(zip(episode['body_actor'].tolist(), episode['body_kind'].tolist(), strict=True))
         self._size = dict(zip(episode['body_actor'].tolist(), episode['body_size'].tolist(), strict=True))
 
-    def kind(self, actor: int) -> SemanticClass:
-        """Return what an actor is."""
-        return SemanticClass(self._kind[actor])
+    def kind(self, actor: int) -> SemanticClass | None:
+        """Return what an actor is; None for one that was never near."""
+        kind = self._kind.get(actor)
+        return None if kind is None else SemanticClass(kind)
 
     def step(self, tick: int) -> int:
         """Return the step of the simulator at which a tick was recorded."""

@@ -64,7 +64,8 @@ def reason_at(episode: Episode, tracks: OtherTracks, tick: int) -> Reason:
     return Reason(action, hazard, camera, distance, target_speed_mps(planned))
 
 
-def _kind(cause: Cause, body: SemanticClass) -> HazardKind:
+def _kind(cause: Cause, body: SemanticClass | None) -> HazardKind:
+    # Of those reacted to from beyond the tracks' reach nothing is recorded: they are vehicles, nobody walks so fast.
     if body is SemanticClass.PEDESTRIAN:
         return HazardKind.PERSON
     return HazardKind.VEHICLE_AHEAD if cause is Cause.LEAD else HazardKind.VEHICLE_CROSSING

@@ -28,7 +28,7 @@ from vla_driver.model.pruning.trained.recon_layers import layer_spec
 from vla_driver.policies.in_torch import load_native
 from vla_driver.policies.native import NativePolicy
 from vla_driver.policies.onnx import OnnxPolicy
-from vla_driver.types import InvalidInput, Observation
+from vla_driver.types import HazardKind, Intent, InvalidInput, MetaAction, Observation
 
 Observe = Callable[..., Observation]
 HALF = TokenBudget(ratio=0.5, floor=1)
@@ -234,16 +234,73 @@ def test_a_model_that_reads_kept_tokens_alone_remembers_these_alone(
         assert ours.uncertainty == pytest.approx(theirs.uncertainty, abs=1e-3)
 
 
-@pytest.mark.parametrize(
-    'parts',
-    [
-        {'intent': True},
-        {'action_config': {**SMALL_ACTION, 'num_agents': 2}},
-        {'language_config': {**SMALL_LANGUAGE, 'num_experts': 4, 'expert_size': 16}},
-        {'language_config': {**SMALL_LANGUAGE, 'attention': ['local_strided', 'full']}},
-    ],
-)
-def test_parts_of_which_no_graphs_are_made_are_refused(parts: dict[str, Any], tmp_path: Path) -> None:
-    make_small_model(**parts).save_pretrained(tmp_path)
+@pytest.fixture(scope='module')
+def whole_made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small checkpoint of all parts that a model can have, and its graphs."""
+    folder = tmp_path_factory.mktemp('whole') / 'small'
+    torch.manual_seed(1)
+    model = make_small_model(
+        view_config={'reads': 'kept', 'coverage': True, 'hidden_size': 48},
+        language_config={
+            **SMALL_LANGUAGE,
+            'num_experts': 4,
+            'experts_per_token': 2,
+            'expert_size': 16,
+            'shared_size': 16,
+        },
+        action_config={**SMALL_ACTION, 'num_agents': 4, 'agent_existence': 0.01},
+        words_config={'grammar': 1},
+        intent=True,
+    )
+    model.save_pretrained(folder)
+    ReconPruner(layer_spec(model.config)).save_pretrained(folder / 'pruner')
+    export_checkpoint(folder)
+    return folder
+
+
+@pytest.mark.usefixtures('float32')
+@pytest.mark.parametrize('spec', ['none', 'recon', 'divprune', 'early:1-norm'])
+def test_a_model_of_all_parts_drives_by_graphs(
+    spec: str, whole_made: Path, observe: Observe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outputs = read_manifest(whole_made / 'graphs').graphs['rest'].outputs
+    # What it remembers is what was kept, and so is known behind the cut.
+    assert outputs == ('controls', 'agents', 'agent_controls', 'uncertainty', 'wants_words', 'pooled')
+    graphs, native = _policies(whole_made, OPENVINO, monkeypatch)
+    assert graphs.needs.intents and native.needs.intents
+    if spec != 'none':
+        _prune(graphs, native, spec, whole_made)
+    intent = Intent(
+        0.6, MetaAction.SLOW_DOWN, 2.0, target_speed_mps=3.0, hazard=HazardKind.PERSON, hazard_camera='front'
+    )
+    plans = []
+    for tick, said in enumerate((None, None, intent, intent, dataclasses.replace(intent, stamp_s=-5.0))):
+        seen = observe(tick)
+        ours, theirs = graphs.plan(seen, said), native.plan(seen, said)
+        np.testing.assert_allclose(ours.trajectory.positions_m, theirs.trajectory.positions_m, atol=1e-3)
+        assert len(ours.forecasts) == len(theirs.forecasts) > 0
+        for one, other in zip(ours.forecasts, theirs.forecasts, strict=True):
+            np.testing.assert_allclose(one.positions_m, other.positions_m, atol=1e-2)
+            assert one.kind is other.kind
+        assert ours.uncertainty == pytest.approx(theirs.uncertainty, abs=1e-3)
+        assert ours.wants_words == pytest.approx(theirs.wants_words, abs=1e-3)
+        plans.append(ours)
+    assert [plan.wants_words == 1.0 for plan in plans] == [True, True, False, False, True]
+
+
+@pytest.mark.usefixtures('float32')
+def test_what_was_said_changes_the_plan_of_graphs(
+    whole_made: Path, observe: Observe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    graphs, _ = _policies(whole_made, OPENVINO, monkeypatch)
+    ends = []
+    for said in (None, Intent(0.9, MetaAction.STOP, 2.0), Intent(0.9, MetaAction.START, 2.0)):
+        graphs.reset()
+        ends.append(graphs.plan(observe(2), said).trajectory.positions_m)
+    assert np.abs(ends[0] - ends[1]).max() > 1e-4 and np.abs(ends[1] - ends[2]).max() > 1e-4
+
+
+def test_sparse_attention_has_no_graphs_yet(tmp_path: Path) -> None:
+    make_small_model(language_config={**SMALL_LANGUAGE, 'attention': ['local_strided', 'full']}).save_pretrained(tmp_path)
     with pytest.raises(InvalidInput, match='no graphs are made yet; it runs in torch'):
         export_checkpoint(tmp_path)

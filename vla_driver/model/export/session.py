@@ -95,6 +95,12 @@ class OrtSession:
         return dict(zip(self._outputs, given, strict=True))
 
 
+def _output_name(output: Any) -> str:
+    """Return what the graph calls an output: operations that do nothing are left out, and their names remain."""
+    name = str(output.node.friendly_name).partition('/')[0]
+    return name if name in output.names else str(output.any_name)
+
+
 class OpenVinoSession:
     """A session of OpenVINO, without ONNX Runtime between.
 
@@ -106,7 +112,7 @@ class OpenVinoSession:
         self.provider, self.precision = OPENVINO, precision
         self._request, self._lock = compiled.create_infer_request(), threading.Lock()
         self._inputs = [one.any_name for one in compiled.inputs]
-        self._outputs = [one.any_name for one in compiled.outputs]
+        self._outputs = [_output_name(one) for one in compiled.outputs]
         self._places: dict[str, Array] = {}
         self._constant: dict[str, Array] = {}  # read-only arrays that lie in their places already
 

@@ -58,7 +58,8 @@ class IntentEncoder(nn.Module):
         why = self.why(torch.stack([hazard_m.clamp(-10.0, 60.0) / 30.0, near, hazard_known, *when], dim=-1))
         meta_action, hazard, camera = inputs.kinds.unbind(dim=-1)
         what = what + self.meta_action(meta_action).to(what.dtype)
-        why = why + (self.hazard(hazard) + self.camera(camera)).to(why.dtype)
+        # One after the other: with OpenVINO 2026.4 the order matters (docs/decisions.md).
+        why = why + self.hazard(hazard).to(why.dtype) + self.camera(camera).to(why.dtype)
         said, null = torch.stack([what, why], dim=1), self.null.to(what.dtype)
         return null + weight.to(said.dtype)[:, None, None] * (said - null)
 
