@@ -143,7 +143,7 @@ def _check(run: ReinforceRun) -> None:
     )
     if config.samples < 2:
         raise InvalidInput(f'--samples {config.samples}: a group has at least 2 plans, or none is better than another')
-    for name in ('imitation', 'divergence', 'decoder'):
+    for name in ('votes', 'decoder', 'imitation', 'divergence'):
         if not getattr(config, name) >= 0:
             raise InvalidInput(f'--{name} {getattr(config, name)}, expected 0 or more')
     check_new_run(run.out, run.resume)
@@ -182,7 +182,7 @@ def _batches(trainer: ReinforceTrainer, clips: JudgedClips) -> Generator[list[Ju
 
 
 def _counting(config: ReinforceConfig) -> Counting:
-    shown = {name: '.3f' for name in ('reward', 'no_collision', 'on_road', 'no_red', 'progress')}
+    shown = dict.fromkeys(('reward', 'no_collision', 'on_road', 'no_red', 'progress'), '.3f')
     ticks = config.clips * config.ticks
     if config.steps is not None:
         return Counting(config.steps, 'ticks', ticks, log_every=20, shown=shown)

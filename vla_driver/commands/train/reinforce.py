@@ -3,8 +3,9 @@
 """`vla_driver train reinforce`: fine-tune a model that drives by rewards instead of an example.
 
 At each recorded tick several plans are rolled forward among the others as they were recorded, and judged by NAVSIM's
-score: collisions, the road and red lines as factors; progress, time to collision and comfort.  What was better than the
-rest of its group becomes likelier.  The encoder stays as it is, and is read from its features; imitation goes on beside.
+score: collisions, the road and red lines as factors; progress, time to collision and comfort.  What was better than
+the rest of its group becomes likelier.  The encoder stays as it is, and is read from its features; imitation goes on
+beside.
 """
 
 from __future__ import annotations
@@ -43,7 +44,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_setting(parser, ReinforceConfig, 'imitation', 'W', "weight of imitation's loss")
     add_setting(parser, ReinforceConfig, 'divergence', 'W', "weight of the votes' divergence from --model, in nats")
-    add_setting(parser, ReinforceConfig, 'decoder', 'W', "weight of the flow's policy gradient; that of the votes is 1")
+    add_setting(parser, ReinforceConfig, 'votes', 'W', "weight of the votes' policy gradient")
+    add_setting(parser, ReinforceConfig, 'decoder', 'W', "weight of the flow's policy gradient")
     add_setting(
         parser, ReinforceConfig, 'temperature', 'T', 'of the votes that weight a group: above 1 tries the unlikely more'
     )

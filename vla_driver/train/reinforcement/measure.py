@@ -23,8 +23,9 @@ _RESAMPLES = 2000
 
 @dataclass(frozen=True)
 class Measured:
-    """figures: by name [N], of each tick; episode [N]: of which drive it is; displacement_m [N]: mean distance from the
-    expert's plan over 3 s."""
+    """figures: by name [N], of each tick: those of `Scores`, and ade_3s, the mean distance from the expert's plan over
+    3 s, metres; episode [N]: of which drive it is.
+    """  # fmt: skip
 
     figures: dict[str, npt.NDArray[np.float64]]
     episode: npt.NDArray[np.int64]

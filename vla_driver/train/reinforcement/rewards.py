@@ -69,15 +69,23 @@ def judge(scene: SceneState, plans: Plans) -> Scores:
     every = plans.joined(scene.expert)
     centres = ego_centres(every)
     arcs = _arcs(scene, every.positions_m)
-    no_collision, behind_or_never = _collisions(scene, every, centres)
+    no_collision, touching = _collisions(scene, every, centres)
     factors = [no_collision, _on_road(scene, every, centres), _no_red(scene, arcs)]
     passed = factors[0] & factors[1] & factors[2]
-    ttc = _time_to_collision(scene, every, centres, behind_or_never)
+    ttc = _time_to_collision(scene, every, centres, touching)
     comfort = comfortable(every, scene.speed_mps)
     progress = _progress(np.maximum(arcs[:, -1] - arcs[:, 0], 0.0), passed)
     reward = passed * (5.0 * ttc + 2.0 * comfort + 5.0 * progress) / 12.0
-    parts = [*factors, ttc, comfort]
-    return Scores(reward, *(part.astype(np.float64) for part in parts), progress).rows(0, len(plans))
+    scores = Scores(
+        reward=reward,
+        no_collision=factors[0].astype(np.float64),
+        on_road=factors[1].astype(np.float64),
+        no_red=factors[2].astype(np.float64),
+        time_to_collision=ttc.astype(np.float64),
+        comfort=comfort.astype(np.float64),
+        progress=progress,
+    )
+    return scores.rows(0, len(plans))
 
 
 def overlap(centre: Array, yaw: Array, size: Array, centre2: Array, yaw2: Array, size2: Array) -> Bools:
@@ -102,8 +110,8 @@ def _meets(scene: SceneState, centres: Array, yaw: Array, others: Array) -> Bool
     """Whether boxes of the ego, centres [G, K, 2] and yaw [G, K], meet others [A, K, 3]: [G, A, K]."""
     ego = np.array([vehicle.LENGTH_M, vehicle.WIDTH_M])
     reach = 0.5 * (np.hypot(*ego) + np.hypot(scene.sizes[:, 0], scene.sizes[:, 1]))
-    away = centres[:, None] - others[None, :, :, :2]
-    near = (away**2).sum(axis=-1) <= (reach**2)[None, :, None]
+    away_x, away_y = (centres[:, None, :, axis] - others[None, :, :, axis] for axis in (0, 1))
+    near = away_x**2 + away_y**2 <= (reach**2)[None, :, None]
     g, a, k = np.nonzero(near)
     there = others[a, k]
     near[g, a, k] = overlap(
@@ -113,9 +121,9 @@ def _meets(scene: SceneState, centres: Array, yaw: Array, others: Array) -> Bool
 
 
 def _bearing(centres: Array, yaw: Array, others: Array) -> Array:
-    """Return the angles [G, A, K], 0 to pi, at which others [A, K, 3] are seen from the ego's heading."""
-    away = others[None, :, :, :2] - centres[:, None]
-    return np.abs(se2.wrap(np.arctan2(away[..., 1], away[..., 0]) - yaw[:, None]))
+    """Return the angles [N], 0 to pi, at which others [N, 3] are seen from centres [N, 2], off the headings [N]."""
+    away = others[:, :2] - centres
+    return np.abs(se2.wrap(np.arctan2(away[:, 1], away[:, 0]) - yaw))
 
 
 def _touching(scene: SceneState) -> Bools:
@@ -134,9 +142,11 @@ def _collisions(scene: SceneState, plans: Plans, centres: Array) -> tuple[Bools,
     met = _meets(scene, centres, plans.yaw_rad, others)
     first = met.argmax(axis=2)  # [G, A]
     stands = np.take_along_axis(plans.speed_mps, first, axis=1) < STANDING_MPS
-    bearing = np.take_along_axis(_bearing(centres, plans.yaw_rad, others), first[..., None], axis=2)[..., 0]
-    fault = met.any(axis=2) & ~stands & (bearing < _BEHIND_RAD) & ~touching
-    return ~fault.any(axis=1), touching
+    fault = met.any(axis=2) & ~stands & ~touching
+    g, a = np.nonzero(fault)
+    k = first[g, a]
+    fault[g, a] = _bearing(centres[g, k], plans.yaw_rad[g, k], others[a, k]) < _BEHIND_RAD
+    return np.asarray(~fault.any(axis=1)), touching
 
 
 def _time_to_collision(scene: SceneState, plans: Plans, centres: Array, touching: Bools) -> Bools:
@@ -151,9 +161,9 @@ def _time_to_collision(scene: SceneState, plans: Plans, centres: Array, touching
         others = scene.others[:, 1 + ahead :]
         met = _meets(scene, moved, plans.yaw_rad[:, span], others) & moves[:, None, span]
         met &= ~touching[None, :, None]
-        if met.any():
-            met &= _bearing(centres[:, span], plans.yaw_rad[:, span], others) < _AHEAD_RAD
-            fine &= ~met.any(axis=(1, 2))
+        g, a, k = np.nonzero(met)
+        seen = _bearing(centres[g, k], plans.yaw_rad[g, k], others[a, k])
+        fine[g[seen < _AHEAD_RAD]] = False
     return fine
 
 
@@ -181,9 +191,9 @@ def _within(scene: SceneState, points: Array) -> Bools:
 
 def _arcs(scene: SceneState, positions_m: Array) -> Array:
     """Return the arc lengths of the rear axle, now and along plans [G, T, 2], on the route: [G, T + 1]."""
-    away = positions_m[..., None, :] - scene.route
-    nearest = (away**2).sum(axis=-1).argmin(axis=-1)
-    nearest = nearest.clip(max=len(scene.route) - 2)
+    # |p - r|^2 less |p|^2, which is the same for all points of the route.
+    away = (scene.route**2).sum(axis=-1) - 2.0 * (positions_m @ scene.route.T)
+    nearest = away.argmin(axis=-1).clip(max=len(scene.route) - 2)
     direction = scene.route[nearest + 1] - scene.route[nearest]
     length = np.hypot(direction[..., 0], direction[..., 1]).clip(min=1e-6)
     beyond = ((positions_m - scene.route[nearest]) * direction).sum(axis=-1) / length

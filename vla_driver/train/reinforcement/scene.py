@@ -48,7 +48,9 @@ class Plans:
 
     def joined(self, others: Plans) -> Plans:
         """Return these plans and others behind them."""
-        return Plans(*(np.concatenate([mine, theirs]) for mine, theirs in zip(_parts(self), _parts(others), strict=True)))
+        return Plans(
+            *(np.concatenate([mine, theirs]) for mine, theirs in zip(_parts(self), _parts(others), strict=True))
+        )
 
 
 def _parts(plans: Plans) -> tuple[Array, Array, Array, Array]:
@@ -59,8 +61,8 @@ def _parts(plans: Plans) -> tuple[Array, Array, Array, Array]:
 class SceneState:
     """One tick, in base_link there; times are the tick's and the T of a plan, so that arrays begin with "now".
 
-    pose [3] of base_link in the world; speed_mps; others [A, T + 1, 3] poses of the centres; sizes [A, 2] length, width;
-    stop_m [T + 1]: arc length of the red line ahead (inf: none); route [R, 2] with its arc lengths route_m [R];
+    pose [3] of base_link in the world; speed_mps; others [A, T + 1, 3]: poses of the centres; sizes [A, 2]: length and
+    width; stop_m [T + 1]: arc length of the red line ahead (inf: none); route [R, 2] with its arc lengths route_m [R];
     progress_m: arc length of the rear axle; area: where vehicles may be, in the world, prepared; expert: one plan.
     """
 

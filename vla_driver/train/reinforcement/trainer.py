@@ -26,9 +26,9 @@ from vla_driver.train.reinforcement.judged import JudgedBatch, judge_controls
 class ReinforceConfig(PolicyConfig):
     """Settings as `PolicyConfig` has them, and of the rewards.
 
-    start: the checkpoint that is fine-tuned; samples: plans of a tick's group; imitation, divergence, decoder: weights
-    of imitation's loss, of the votes' divergence from the start, and of the flow's policy gradient (the votes' is 1);
-    temperature: of the votes by which the group is weighted.
+    start: the checkpoint that is fine-tuned; samples: plans of a tick's group; votes, decoder: weights of the policy
+    gradients of the votes and of the flow; imitation, divergence: of imitation's loss, and of the votes' divergence
+    from the start; temperature: of the votes by which the group is weighted.
     """
 
     stage: str = 'policy'
@@ -39,9 +39,10 @@ class ReinforceConfig(PolicyConfig):
     ema_decay: float = 0.98
     start: str = ''
     samples: int = 16
+    votes: float = 1.0
+    decoder: float = 0.1
     imitation: float = 0.3
     divergence: float = 0.05
-    decoder: float = 0.02
     temperature: float = 2.0
 
 
@@ -82,7 +83,7 @@ class ReinforceTrainer(PolicyTrainer):
             'divergence': self._divergence(batch, group.logits, seed),
         }
         total = (
-            losses['votes']
+            config.votes * losses['votes']
             + config.decoder * losses['decoder']
             + config.divergence * losses['divergence']
             + config.imitation * out.loss
