@@ -72,6 +72,13 @@ def test_the_road_ends_at_its_edge(street: Street, plan: Plan) -> None:
     assert judge(street(half_width_m=0.9), plan(8.0)).on_road[0] == 0.0  # never comes back onto it
 
 
+def test_what_is_planned_beyond_four_seconds_is_not_judged(street: Street, plan: Plan) -> None:
+    gap = vehicle.FRONT_M + 2.3
+    for ahead_m, free in [(31.0, 0.0), (39.0, 1.0)]:  # reached after 3.9 s, after 4.9 s
+        assert judge(street(others=[(gap + ahead_m, 0.0, 0.0, 0.0)]), plan(8.0)).no_collision[0] == free
+    assert judge(street(others=[(gap + 34.0, 0.0, 0.0, 0.0)]), plan(8.0)).time_to_collision[0] == 0.0
+
+
 def test_a_red_line_is_not_crossed(street: Street, plan: Plan) -> None:
     scene = street(stop_m=20.0, expert=plan(8.0, -2.0))
     scores = judge(scene, reduce(Plans.joined, [plan(8.0), plan(8.0, -2.0)]))
@@ -89,7 +96,7 @@ def test_hard_controls_are_no_comfort(street: Street, plan: Plan) -> None:
 
 def test_progress_is_a_share_of_the_experts_way(street: Street, plan: Plan) -> None:
     scene = street()
-    assert judge(scene, plan(8.0, -1.6)).progress[0] == pytest.approx(0.5, abs=0.02)
+    assert judge(scene, plan(8.0, -2.0)).progress[0] == pytest.approx(0.5, abs=0.02)
     assert judge(scene, plan(8.0, 1.0)).progress[0] == 1.0
     assert judge(street(expert=plan(8.0, -8.0)), plan(0.0)).progress[0] == 1.0  # he stops, so may it
     # Where his plan meets somebody, the best of those that do not is the yardstick.

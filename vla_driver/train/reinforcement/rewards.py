@@ -5,9 +5,10 @@
     reward = no collision * on the road * no red line * (5 time to collision + 2 comfort + 5 progress) / 12
 
 after Dauner et al., "NAVSIM" (arXiv 2406.15349), whose factors are the first two; the red line is from its second
-version (traffic light compliance).  Others than in NAVSIM: 5 s every 0.25 s instead of 4 s every 0.1 s; the plan is
-what is driven, no controller follows it; progress is measured against the expert's plan, and more than that is not
-better, for what the fastest safe plan does may be too fast for the street.
+version (traffic light compliance).  The first 4 s of a plan are judged, as in NAVSIM: the last second is never driven,
+and whoever answers for it slows down rather than steer better.  Unlike there, every 0.25 s instead of every 0.1 s; the
+plan is what is driven, no controller follows it; progress is measured against the expert's plan, and more than that is
+not better, for what the fastest safe plan does may be too fast for the street.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ from vla_driver.types import PLAN_DT_S
 
 Bools = npt.NDArray[np.bool_]
 
+#: So many steps of a plan are judged: 4 s.
+HORIZON: Final = 16
 #: Slower than this the ego stands.
 STANDING_MPS: Final = 0.1
 #: Less way than this is no yardstick: who stands may wait as well as creep (NAVSIM's threshold).
@@ -66,7 +69,7 @@ NAMES: Final = tuple(field.name for field in fields(Scores))
 
 def judge(scene: SceneState, plans: Plans) -> Scores:
     """Return the scores of plans; the expert's plan is judged beside them, as the yardstick of progress."""
-    every = plans.joined(scene.expert)
+    every = plans.joined(scene.expert).until(HORIZON)
     centres = ego_centres(every)
     arcs = _arcs(scene, every.positions_m)
     no_collision, touching = _collisions(scene, every, centres)
@@ -138,7 +141,7 @@ def _collisions(scene: SceneState, plans: Plans, centres: Array) -> tuple[Bools,
     Judged where a plan first meets somebody: who stands, and who is hit from behind, is not at fault.
     """
     touching = _touching(scene)
-    others = scene.others[:, 1:]
+    others = scene.others[:, 1 : plans.yaw_rad.shape[1] + 1]
     met = _meets(scene, centres, plans.yaw_rad, others)
     first = met.argmax(axis=2)  # [G, A]
     stands = np.take_along_axis(plans.speed_mps, first, axis=1) < STANDING_MPS
@@ -151,16 +154,13 @@ def _collisions(scene: SceneState, plans: Plans, centres: Array) -> tuple[Bools,
 
 def _time_to_collision(scene: SceneState, plans: Plans, centres: Array, touching: Bools) -> Bools:
     """Whether plans [G], held straight on at their speed from any time, meet nobody ahead within 0.75 s."""
-    steps = plans.yaw_rad.shape[1]
     heading = np.stack([np.cos(plans.yaw_rad), np.sin(plans.yaw_rad)], axis=-1)
     fine = np.ones(len(plans), bool)
     moves = plans.speed_mps > STANDING_MPS
     for ahead in range(1, _TTC_STEPS + 1):
-        span = slice(0, steps - ahead)
-        moved = (centres + (PLAN_DT_S * ahead) * plans.speed_mps[..., None] * heading)[:, span]
-        others = scene.others[:, 1 + ahead :]
-        met = _meets(scene, moved, plans.yaw_rad[:, span], others) & moves[:, None, span]
-        met &= ~touching[None, :, None]
+        others = scene.others[:, 1 + ahead : 1 + ahead + plans.yaw_rad.shape[1]]
+        moved = centres + (PLAN_DT_S * ahead) * plans.speed_mps[..., None] * heading
+        met = _meets(scene, moved, plans.yaw_rad, others) & moves[:, None] & ~touching[None, :, None]
         g, a, k = np.nonzero(met)
         seen = _bearing(centres[g, k], plans.yaw_rad[g, k], others[a, k])
         fine[g[seen < _AHEAD_RAD]] = False
@@ -202,9 +202,9 @@ def _arcs(scene: SceneState, positions_m: Array) -> Array:
 
 
 def _no_red(scene: SceneState, arcs: Array) -> Bools:
-    """Whether the front bumpers of plans, rear axles at `arcs` [G, T + 1], cross no line while it shows red."""
+    """Whether the front bumpers of plans, rear axles at `arcs` [G, K + 1], cross no line while it shows red."""
     front = arcs + vehicle.FRONT_M
-    line = scene.stop_m[1:] + _LINE_M
+    line = scene.stop_m[1 : arcs.shape[1]] + _LINE_M
     return np.asarray(~((front[:, :-1] < line) & (front[:, 1:] >= line)).any(axis=1))
 
 

@@ -52,6 +52,10 @@ class Plans:
             *(np.concatenate([mine, theirs]) for mine, theirs in zip(_parts(self), _parts(others), strict=True))
         )
 
+    def until(self, steps: int) -> Plans:
+        """Return the first `steps` steps."""
+        return Plans(*(part[:, :steps] for part in _parts(self)))
+
 
 def _parts(plans: Plans) -> tuple[Array, Array, Array, Array]:
     return plans.positions_m, plans.yaw_rad, plans.speed_mps, plans.curvature_per_m

@@ -40,9 +40,9 @@ class ReinforceConfig(PolicyConfig):
     start: str = ''
     samples: int = 16
     votes: float = 1.0
-    decoder: float = 0.1
+    decoder: float = 0.05
     imitation: float = 0.3
-    divergence: float = 0.05
+    divergence: float = 0.1
     temperature: float = 2.0
 
 
