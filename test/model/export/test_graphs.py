@@ -8,7 +8,6 @@ import dataclasses
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -301,6 +300,8 @@ def test_what_was_said_changes_the_plan_of_graphs(
 
 
 def test_sparse_attention_has_no_graphs_yet(tmp_path: Path) -> None:
-    make_small_model(language_config={**SMALL_LANGUAGE, 'attention': ['local_strided', 'full']}).save_pretrained(tmp_path)
+    make_small_model(language_config={**SMALL_LANGUAGE, 'attention': ['local_strided', 'full']}).save_pretrained(
+        tmp_path
+    )
     with pytest.raises(InvalidInput, match='no graphs are made yet; it runs in torch'):
         export_checkpoint(tmp_path)
