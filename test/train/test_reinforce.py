@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 import torch
 
 from vla_driver.data.clips import ClipDataset, find_episodes
+from vla_driver.model.config import VlaConfig
 from vla_driver.model.native.loading import load_model
 from vla_driver.model.native.vla import VlaModel
 from vla_driver.train.export import export_run
@@ -93,6 +95,23 @@ def test_nothing_diverges_before_the_first_step(tracked_episodes: Path, driver: 
     clips = JudgedClips(dataset)
     first, second = (trainer.train_step([clips.training_batch(0, 0, 1)])['divergence_loss'] for _ in range(2))
     assert first == pytest.approx(0.0, abs=1e-6) and second > 1e-6
+
+
+def test_a_model_with_every_part_learns_too(tracked_episodes: Path, small_model_file: Path) -> None:
+    """Experts, words, intents and forecasts of others: the group plans for the ego, and imitation holds the rest."""
+    torch.manual_seed(2)
+    settings = json.loads(small_model_file.read_text()) | {'intent': True, 'words_config': {'grammar': 1}}
+    settings['language_config'] |= {'num_experts': 4, 'expert_size': 16, 'shared_size': 16}
+    settings['action_config'] |= {'num_agents': 2}
+    model = VlaModel(VlaConfig(**settings))
+    with torch.no_grad():
+        model.flow.anchors.normal_()
+    before = copy.deepcopy(model)
+    dataset = ClipDataset(find_episodes([tracked_episodes]), model.config, ticks=2)
+    trainer = ReinforceTrainer(model, before, ReinforceConfig(steps=2, clips=1, ticks=2, samples=8))
+    figures = trainer.train_step([JudgedClips(dataset).training_batch(0, 0, 1)])
+    assert figures['divergence_loss'] == pytest.approx(0.0, abs=1e-5)
+    assert 0.0 <= figures['reward'] <= 1.0 and np.isfinite(figures['loss'])
 
 
 def test_a_difference_of_drives_is_given_with_how_sure_it_is() -> None:

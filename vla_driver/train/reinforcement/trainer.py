@@ -34,14 +34,14 @@ class ReinforceConfig(PolicyConfig):
     stage: str = 'policy'
     clips: int = 8
     ticks: int = 4
-    learning_rate: float = 1e-4
+    learning_rate: float = 3e-5
     weight_decay: float = 0.0
     ema_decay: float = 0.98
     start: str = ''
     samples: int = 16
     votes: float = 1.0
     decoder: float = 0.05
-    imitation: float = 0.3
+    imitation: float = 0.1
     divergence: float = 0.1
     temperature: float = 2.0
 
