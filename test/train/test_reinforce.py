@@ -75,6 +75,8 @@ def test_a_run_is_measured_resumed_exactly_and_exported(
     assert not torch.equal(after['flow.classifier.2.weight'], before['flow.classifier.2.weight'])
     export_run(whole, tmp_path / 'shipped')
     assert load_model(tmp_path / 'shipped').config.auxiliary is False
+    card = (tmp_path / 'shipped' / 'README.md').read_text()
+    assert '(`train reinforce`): whole.' in card and '| reward | ' in card
 
 
 def test_a_model_learns_to_stop_for_the_car_ahead(tracked_episodes: Path, driver: Path, tmp_path: Path) -> None:
