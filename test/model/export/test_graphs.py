@@ -8,7 +8,6 @@ import dataclasses
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -284,7 +283,9 @@ def test_a_model_of_all_parts_drives_by_graphs(
             assert one.kind is other.kind
         assert ours.uncertainty == pytest.approx(theirs.uncertainty, abs=1e-3)
         assert ours.wants_words == pytest.approx(theirs.wants_words, abs=1e-3)
-        assert list(graphs.last_load) == list(native.last_load) == list(read_manifest(whole_made / 'graphs').expert_layers)
+        assert (
+            list(graphs.last_load) == list(native.last_load) == list(read_manifest(whole_made / 'graphs').expert_layers)
+        )
         for layer, load in graphs.last_load.items():
             np.testing.assert_allclose(load, native.last_load[layer], atol=1e-5)
             assert load.shape == (4,) and load.mean() == pytest.approx(1.0)
@@ -305,6 +306,8 @@ def test_what_was_said_changes_the_plan_of_graphs(
 
 
 def test_sparse_attention_has_no_graphs_yet(tmp_path: Path) -> None:
-    make_small_model(language_config={**SMALL_LANGUAGE, 'attention': ['local_strided', 'full']}).save_pretrained(tmp_path)
+    make_small_model(language_config={**SMALL_LANGUAGE, 'attention': ['local_strided', 'full']}).save_pretrained(
+        tmp_path
+    )
     with pytest.raises(InvalidInput, match='no graphs are made yet; it runs in torch'):
         export_checkpoint(tmp_path)

@@ -26,7 +26,7 @@ Run = Callable[[Given], Given]
 _SCORES_OFF = {'float32': 1e-3, 'bfloat16': 0.1}
 #: Who reads a token may hang on the last digit of its scores: so many of the choices, at most, may be others.
 _LOAD = 'expert_load'
-_CHOICES_OFF = {'float32': 0.1, 'bfloat16': 0.3}
+_CHOICES_OFF = {'float32': 0.1, 'bfloat16': 0.5}
 #: Outputs that are plans.
 _PLANS = ('controls', 'first')
 #: What a decision may hold beside the plan.
@@ -162,13 +162,11 @@ def check_runs(manifest: Manifest, sample: Arrays, runs: Mapping[str, Run], prec
     return worst
 
 
-def _check_load(
-    graph: str, where: str, precision: str, load: npt.NDArray[Any], expected: npt.NDArray[Any]
-) -> None:
+def _check_load(graph: str, where: str, precision: str, load: npt.NDArray[Any], expected: npt.NDArray[Any]) -> None:
     """Raise `RefusedGraphs` where too many tokens are read by others than in torch; loads [1, layers, N]."""
     moved = 0.5 * float(np.abs(load - expected).mean())
     if not moved <= _CHOICES_OFF[precision]:
         raise RefusedGraphs(
-            f'graph {graph} on {where} in {precision}: {moved:.0%} of the tokens of the sample are read by other experts '
-            f'than in torch, allowed: {_CHOICES_OFF[precision]:.0%}'
+            f'graph {graph} on {where} in {precision}: {moved:.0%} of the tokens of the sample are read by other '
+            f'experts than in torch, allowed: {_CHOICES_OFF[precision]:.0%}'
         )

@@ -34,7 +34,7 @@ from torch import Tensor, nn
 from vla_driver.model.config import VlaConfig
 from vla_driver.model.layers.experts import overheard
 from vla_driver.model.layers.rays import RayFunction
-from vla_driver.model.layers.routing import Routing
+from vla_driver.model.layers.routing import Routing, load_of
 from vla_driver.model.native.intent import indecision
 from vla_driver.model.native.vla import VlaModel
 from vla_driver.model.pruning.base import KeptTokens
@@ -71,16 +71,6 @@ def decided_by(config: VlaConfig) -> tuple[str, ...]:
     words = ('wants_words',) if config.intent and config.words_config.grammar else ()
     load = ('expert_load',) if config.language_config.routed_layers else ()
     return ('controls', *agents, 'uncertainty', *words, *load)
-
-
-def load_of(routings: Sequence[Routing]) -> Tensor:
-    """Return the loads of layers one after another, [1, layers, N] float32, each as `Routing.load`.
-
-    Comparisons and a mean: every engine has these, unlike counting by adding into places.
-    """
-    experts = torch.arange(routings[0].num_experts)
-    shares = [(one.index.reshape(-1, 1) == experts).float().mean(dim=0) for one in routings]
-    return torch.stack(shares).unsqueeze(0) * len(experts)
 
 
 @dataclass(frozen=True)

@@ -55,8 +55,8 @@ class Manifest:
     by the name of their folder.  groups: cameras of equal size, ((width, height), names).  tolerance_m: precision ->
     how far positions of the sample may be from torch's in float32.  sizes: tokens, pooled, ticks, width ...
     intent, words: whether the model can be told an intent, and whether it has words; agent_existence: who is less
-    likely to be there is not forecast.  expert_layers: those of the language model that `expert_load` is of; graphs made
-    before there was such an output have none.
+    likely to be there is not forecast.  expert_layers: those of the language model that `expert_load` is of; graphs
+    made before there was such an output have none.
     """
 
     checkpoint: str
