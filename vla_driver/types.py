@@ -575,6 +575,15 @@ class PrunablePolicy(Policy, Protocol):
 
 
 @runtime_checkable
+class RoutedPolicy(Policy, Protocol):
+    """A policy whose tokens may be read by experts, some of many."""
+
+    @property
+    def last_load(self) -> dict[int, FloatArray]:
+        """Of the last tick: language layer -> load of each of its experts [N], 1 for an even one; {} without any."""
+
+
+@runtime_checkable
 class Reasoner(Protocol):
     """The slow path: words to a typed intent."""
 

@@ -13,6 +13,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from vla_driver.bag.loads import ReceivedLoad, load_figures
 from vla_driver.observation.reasons import beside, grouped
 from vla_driver.types import CameraRig, Intent, Plan, PlanSource
 
@@ -64,7 +65,8 @@ class Recording:
     sets: what became of the sets of pictures, by the planner's own counters (`sets` of them came); not_planned: why
     no plan of the policy's own came of them; not_matched: why front images became no set; standing: what was missing
     in the reports that came while the bag was played.  All of these: reason -> how often.  notes: what the planner used
-    in place of what was sent.  intents: what a reasoner said meanwhile.
+    in place of what was sent.  intents: what a reasoner said meanwhile.  loads: how much the model's experts read, as
+    often as the planner reported it.
     """
 
     plans: Sequence[ReceivedPlan]
@@ -78,6 +80,7 @@ class Recording:
     standing: Mapping[str, int] = field(default_factory=dict)
     notes: Sequence[str] = ()
     intents: Sequence[Intent] = ()
+    loads: Sequence[ReceivedLoad] = ()
 
     @property
     def own_plans(self) -> int:
@@ -131,6 +134,8 @@ def figures(recording: Recording) -> dict[str, Any]:
         'notes': list(recording.notes),
         'pruning': _pruning(recording),
         'words': _words(recording),
+        'others': _others(recording),
+        'experts': load_figures(recording.loads),
         'reasons': dict(Counter(p.plan.reason for p in plans if p.plan.reason).most_common(10)),
     }
 
@@ -192,6 +197,19 @@ def _words(recording: Recording) -> dict[str, Any] | None:
         'plans_told': len(heeded),
         'age_s': spread([one.age_s for one in heeded]),
         'agreement': float(np.mean([one.agreement for one in heeded])) if heeded else None,
+    }
+
+
+def _others(recording: Recording) -> dict[str, Any] | None:
+    """Return whom the plans forecast; None where they forecast nobody."""
+    forecasts = [received.plan.forecasts for received in recording.plans]
+    if not any(forecasts):
+        return None
+    return {
+        'plans': sum(bool(one) for one in forecasts),
+        'mean': float(np.mean([len(one) for one in forecasts])),
+        'most': max(len(one) for one in forecasts),
+        'kinds': dict(Counter(forecast.kind.value for one in forecasts for forecast in one)),
     }
 
 

@@ -13,6 +13,7 @@ from typing import Any, Final
 import numpy as np
 
 from vla_driver.bag.inventory import inventory_lines
+from vla_driver.bag.loads import nearest_load
 from vla_driver.bag.matching import Matching
 from vla_driver.bag.read import BagReader
 from vla_driver.bag.recording import ReceivedTokens, Recording, figures, what_became, write_plan_bag
@@ -94,6 +95,7 @@ def write_replay_report(
     folder.mkdir(parents=True, exist_ok=True)
     by_stamp = {round(received.plan.stamp_s, 4): received for received in recording.plans}
     to_show = _tokens_to_show(recording)
+    kept = {round(tokens.stamp_s, 4): tokens.kept for tokens in recording.tokens}
     with BagReader(bag_path, topics=topics, rig=rig, rectified=rectified) as bag:
         # Without a plan there is nothing to compare, and the odometry may be what was missing.
         truth = BagTruth.read(bag) if recording.plans else BagTruth.none()
@@ -106,7 +108,7 @@ def write_replay_report(
             ticks,
             tiles=_tiles(recording, result),
             tables=_tables(result, inputs),
-            notes=_notes(pruned=bool(to_show), told=bool(recording.intents)),
+            notes=_notes(result),
             latency_p99_ms=result['camera_to_path_ms'].get('p99'),
         )
         every = max(1, -(-len(by_stamp) // _MAX_PICTURES))
@@ -133,7 +135,12 @@ def write_replay_report(
             if in_page or in_film:
                 told = told_to(received.plan, observation, recording.intents)
                 picture = tick_picture(
-                    observation, received.plan, _scene(observation, truth, received.plan, told), _CELL
+                    observation,
+                    received.plan,
+                    _scene(observation, truth, received.plan, told),
+                    _CELL,
+                    kept=kept.get(round(observation.stamp_s, 4)),
+                    load=nearest_load(recording.loads, observation.stamp_s),
                 )
                 if in_page:
                     report.add_picture(observation.stamp_s, picture, _caption(received.plan, told))
@@ -278,6 +285,9 @@ def _tiles(recording: Recording, result: Mapping[str, Any]) -> list[tuple[str, s
         )
     if result['words'] is not None and result['words']['agreement'] is not None:
         tiles.append((f'{result["words"]["agreement"]:.2f}', 'agreement of plans and words'))
+    if result['experts'] is not None:
+        most = max(one['most'] for one in result['experts']['layers'].values())
+        tiles.append((f'{most:.2f} x', 'busiest expert, over an even load'))
     if result['open_loop'] is not None:
         tiles.append((f'{result["open_loop"]["UniAD"]["l2_m"]["3s"]:.2f} m', 'from the driven path after 3 s'))
     return tiles
@@ -294,6 +304,30 @@ def _tables(result: Mapping[str, Any], inputs: Mapping[str, Any] | None) -> dict
     if result['words'] is not None:
         said = ((f'{count} times', action) for action, count in result['words']['meta_actions'].items())
         tables['Words'] = [['said', 'what to do'], *map(list, said)]
+    if result['others'] is not None:
+        others = result['others']
+        kinds = [[f'{count}', f'forecasts of a {kind}'] for kind, count in others['kinds'].items()]
+        tables["Others' futures"] = [
+            ['how many', 'what'],
+            *kinds,
+            [f'{others["mean"]:.1f}', 'forecast by a plan, mean'],
+        ]
+    if result['experts'] is not None:
+        head = ['layer', 'experts', 'busiest', 'least asked', 'hardly asked', 'most in a tick']
+        tables[f'Load of experts over the drive, 1 is even, {result["experts"]["reports"]} ticks'] = [
+            head,
+            *(
+                [
+                    layer,
+                    f'{len(one["load"])}',
+                    f'{one["most"]:.2f}',
+                    f'{one["least"]:.2f}',
+                    f'{one["idle"]}',
+                    f'{one["most_at_once"]:.2f}',
+                ]
+                for layer, one in result['experts']['layers'].items()
+            ),
+        ]
     if inputs is not None:
         tables['Inputs'] = [['topics of the bag'], *([line] for line in inventory_lines(inputs))]
     stages = [['stage', 'median', '99 %', 'worst']]
@@ -310,13 +344,11 @@ def _tables(result: Mapping[str, Any], inputs: Mapping[str, Any] | None) -> dict
     return tables
 
 
-def _notes(*, pruned: bool, told: bool) -> list[str]:
+def _notes(result: Mapping[str, Any]) -> list[str]:
     notes = [
         'The carpet on the road, and the green band seen from above, is the planned path of the next 5 s: green is the '
         "policy's own plan, magenta its own path braked for somebody (`braked`), orange the previous plan moved on "
         "(`shifted_previous`), red a stop (the last three are the plan guard's).",
-        'Outlines with a line ahead of them are the others that the policy forecasts, and where it says they go; the '
-        'thinner, the less likely they are there.',
         'From above: white line: driven afterwards; yellow: the expert; blue: vehicles; pink: people; violet: the two '
         'target points that navigation gives (an arrow at the edge when they are farther away). The model sees the '
         'pictures, its own motion and these two points with the turn command; it sees neither agents nor map.',
@@ -326,15 +358,27 @@ def _notes(*, pruned: bool, told: bool) -> list[str]:
         'Stages are by the planner\'s own clock: "wait" is transport and matching, "total" from sending to the plan.',
         '`plan.mcap` holds the plans, paths and markers with the stamps of the images; RViz and Foxglove open it.',
     ]
-    if told:
+    if result['others'] is not None:
+        notes.append(
+            'Outlines with a line ahead of them are the others that the policy forecasts, and where it says they go; '
+            'the thinner, the less likely they are there.'
+        )
+    if result['words'] is not None:
         notes.append(
             'Words: what the reasoner said of earlier pictures, in a process of its own, as the plan was told it; an '
             'orange ring is where what it reacts to is by then, moved by odometry. Agreement: 1 where the plan does '
             'what was wanted, 0.5 where something near it, else 0.'
         )
-    if pruned:
+    if result['pruning'] is not None:
         notes.append(
             'Tokens: cells that the pruner dropped are dark and grey; what is bright is what the language model read. '
             '`kept/all` stands beside each camera.'
+        )
+    if result['experts'] is not None:
+        notes.append(
+            'Experts: the strip below the view from above has a row for each layer with experts and a cell for each of '
+            'these: dark where an expert read nothing, green at an even share of the tokens, red at twice of it and '
+            "more; the row's largest load stands behind it. The planner reports a tick's load a few times a second; "
+            'a strip is of the report nearest to its picture.'
         )
     return notes

@@ -26,8 +26,8 @@ import enum
 import math
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
@@ -41,6 +41,7 @@ from vla_driver.types import (
     CameraFrame,
     CameraRig,
     EgoState,
+    FloatArray,
     InputNeeds,
     Intent,
     MalformedAnswer,
@@ -49,6 +50,7 @@ from vla_driver.types import (
     Plan,
     Policy,
     PrunablePolicy,
+    RoutedPolicy,
     Selection,
     TurnCommand,
     VlaDriverError,
@@ -79,7 +81,7 @@ class TickResult:
     proposed: the policy's own plan, before the guard; proposed_ms: how long it took; error: what the policy raised
     instead of one.  observation: what the policy saw.  unseen: cameras that show nothing.  selection: what the policy's
     pruner kept, where it was asked for.  jumped: whether policy and guard were reset first, because time had jumped
-    back.  intent: what the policy was told, as it looked then.
+    back.  intent: what the policy was told, as it looked then.  expert_load: `RoutedPolicy.last_load` of this tick.
     """
 
     outcome: Outcome
@@ -93,6 +95,7 @@ class TickResult:
     selection: Selection | None = None
     jumped: bool = False
     intent: PresentIntent | None = None
+    expert_load: Mapping[int, FloatArray] = field(default_factory=dict)
 
     @property
     def problem(self) -> str:
@@ -210,6 +213,7 @@ class Planner:
                 took_ms = 1e3 * (time.perf_counter() - began_s)
                 if select and isinstance(self.policy, PrunablePolicy):
                     selection = self.policy.last_selection
+                load = self.policy.last_load if isinstance(self.policy, RoutedPolicy) else {}
         except VlaDriverError as error:
             return TickResult(Outcome.FAILED, (f'policy failed: {error}',), error=error)
         except Exception as error:
@@ -217,7 +221,7 @@ class Planner:
         if self.limits.plan_ttl_s is not None:
             proposed = dataclasses.replace(proposed, ttl_s=self.limits.plan_ttl_s)
         proposed = continued(proposed, self.guard.previous, self.limits.freeze_s)
-        return TickResult(Outcome.POLICY, proposed=proposed, proposed_ms=took_ms, selection=selection)
+        return TickResult(Outcome.POLICY, proposed=proposed, proposed_ms=took_ms, selection=selection, expert_load=load)
 
     def _defect(self, where: str, error: Exception) -> TickResult:
         """Return what a defect leaves of a tick; raise the error where nobody wants to hear of it."""

@@ -23,7 +23,17 @@ from vla_driver.policies.graph_ways import RECON, OwnPruner, Way, Whole, way_of
 from vla_driver.policies.native_intents import intent_arrays
 from vla_driver.policies.native_plans import forecasts_of, plan_of, refuse_intent
 from vla_driver.policies.stopwatch import Stopwatch
-from vla_driver.types import EngineReport, Forecast, InputNeeds, Intent, InvalidInput, Observation, Plan, Selection
+from vla_driver.types import (
+    EngineReport,
+    FloatArray,
+    Forecast,
+    InputNeeds,
+    Intent,
+    InvalidInput,
+    Observation,
+    Plan,
+    Selection,
+)
 
 if TYPE_CHECKING:
     from vla_driver.policies.native import NativePolicy
@@ -68,6 +78,13 @@ def decided_plan(
     return dataclasses.replace(plan, uncertainty=float(made['uncertainty'][0]), wants_words=wants)
 
 
+def load_in(manifest: Manifest, made: Mapping[str, Array]) -> dict[int, FloatArray]:
+    """Return the load of the experts of what graphs have made: language layer -> [N]; {} where they give none."""
+    if 'expert_load' not in made:
+        return {}
+    return dict(zip(manifest.expert_layers, made['expert_load'][0].astype(np.float64), strict=True))
+
+
 class OnnxPolicy:
     """Drives with the graphs of a checkpoint that sees.  Deterministic, and not for use from two threads at once."""
 
@@ -86,6 +103,7 @@ class OnnxPolicy:
         self._pruning: tuple[Any, TokenBudget | None] = (None, None)
         self._rays: Array | None = None  # of the rig whose constants the way has
         self._seen_s = 0.0
+        self._load: dict[int, FloatArray] = {}
 
     @property
     def needs(self) -> InputNeeds:
@@ -98,6 +116,11 @@ class OnnxPolicy:
         if self._in_torch is not None:
             return self._in_torch.engine.noting(self._why_torch)
         return self._opened.engine
+
+    @property
+    def last_load(self) -> dict[int, FloatArray]:
+        """Of the last tick: language layer -> load of each of its experts [N], 1 for an even one; {} without any."""
+        return self._load if self._in_torch is None else self._in_torch.last_load
 
     def reset(self) -> None:
         """Forget earlier ticks."""
@@ -124,6 +147,7 @@ class OnnxPolicy:
         watch.mark('preprocess')
         made = self._way.run(tick, watch)
         self._memory.write(made['pooled'][0], observation.ego, stamp_s)
+        self._load = load_in(self._manifest, made)
         return decided_plan(self._manifest, observation, made, told, self.name, watch.timing_ms)
 
     def _feeds(self, arrays: ObservationArrays, recalled: Recalled[Array]) -> dict[str, Array]:

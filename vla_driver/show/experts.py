@@ -24,6 +24,8 @@ _FONT: Final = cv2.FONT_HERSHEY_SIMPLEX
 #: Loads of this much and more have the last colour.
 _FULL: Final = 2.0
 _MARGIN: Final = 12
+_STRIP_HEAD: Final = 19
+_STRIP_ROW: Final = 15
 _HEAD: Final = 26
 
 
@@ -83,6 +85,27 @@ def draw_tick_loads(loads: Mapping[str, FloatArray], width: int = 420, height: i
     return np.vstack(bands)
 
 
+def load_strip(loads: Mapping[int, FloatArray], width: int) -> Image:
+    """Return a strip [H, width, 3] of one tick, to stand beside a path: a row of cells for each layer, one an expert.
+
+    loads: language layer -> [N], each cell as bright as `load_colours` says.  The number behind a row is its largest.
+    Raises InvalidInput where there are none.
+    """
+    if not loads:
+        raise InvalidInput('no loads of experts: nothing to draw')
+    strip = np.full((_STRIP_HEAD + _STRIP_ROW * len(loads) + 4, width, 3), _BACKGROUND, np.uint8)
+    _write(strip, 'experts asked, by layer', (6, _STRIP_HEAD - 6), 0.38)
+    left, right = 26, width - 36
+    for row, (layer, load) in enumerate(sorted(loads.items())):
+        top, bottom = _STRIP_HEAD + _STRIP_ROW * row, _STRIP_HEAD + _STRIP_ROW * (row + 1) - 3
+        edges = np.linspace(left, right, len(load) + 1).round().astype(int)
+        for start, end, colour in zip(edges, edges[1:], load_colours(load), strict=False):
+            strip[top:bottom, start : max(start + 1, end - 1)] = colour
+        _write(strip, f'{layer}', (8, bottom - 2), 0.38)
+        _write(strip, f'{load.max():.1f}', (right + 6, bottom - 2), 0.38)
+    return strip
+
+
 def save_png(file: Path, image: Image) -> None:
     """Write a picture [H, W, 3] as a PNG; raise InvalidInput for a name of another kind, OSError where it cannot be."""
     if file.suffix.lower() != '.png':
@@ -93,5 +116,5 @@ def save_png(file: Path, image: Image) -> None:
     file.write_bytes(data.tobytes())
 
 
-def _write(image: Image, text: str, at: tuple[int, int]) -> None:
-    cv2.putText(image, text, at, _FONT, 0.42, _TEXT, 1, cv2.LINE_AA)
+def _write(image: Image, text: str, at: tuple[int, int], scale: float = 0.42) -> None:
+    cv2.putText(image, text, at, _FONT, scale, _TEXT, 1, cv2.LINE_AA)

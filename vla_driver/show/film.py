@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
@@ -12,19 +13,44 @@ import cv2
 import numpy as np
 
 from vla_driver.show.drawing import Scene, beside, birds_eye, mosaic
-from vla_driver.types import Image, InvalidInput, Observation, Plan
+from vla_driver.show.experts import load_strip
+from vla_driver.show.tokens import Cells, draw_kept
+from vla_driver.types import FloatArray, Image, InvalidInput, Observation, Plan
 
 SUFFIXES: Final = ('.mp4', '.webp', '.gif')
 #: Animated pictures are kept in memory until they are written: about 1.5 MB a frame.
 _MAX_ANIMATION_FRAMES: Final = 1500
+#: So bright are cells whose tokens were dropped: the road, and the plan on it, must still be seen there.
+_DIMMED: Final = 0.45
 
 
-def tick_picture(observation: Observation, plan: Plan, scene: Scene, cell: tuple[int, int] = (640, 384)) -> Image:
-    """Return the six cameras with the plan in them and the bird's-eye view beside them."""
+def tick_picture(
+    observation: Observation,
+    plan: Plan,
+    scene: Scene,
+    cell: tuple[int, int] = (640, 384),
+    *,
+    kept: Mapping[str, Cells] | None = None,
+    load: Mapping[int, FloatArray] | None = None,
+) -> Image:
+    """Return the six cameras with the plan in them and the bird's-eye view beside them.
+
+    kept: camera -> cells [rows, columns] of the tokens that were read, the others are dimmed; None: all were.  load:
+    language layer -> load of its experts [N], a strip below the bird's-eye view; None or {}: no strip, of the same size
+    is the picture all the same.
+    """
     images = {name: frame.image for name, frame in observation.frames.items()}
+    if kept is not None:
+        images = {
+            name: draw_kept(image, kept[name], _DIMMED) if name in kept else image for name, image in images.items()
+        }
     cameras = mosaic(images, observation.rig, plan, cell)
     height = cameras.shape[0]
-    return beside(cameras, birds_eye(plan, scene, (round(height * 0.66), height)))
+    width = round(height * 0.66)
+    if not load:
+        return beside(cameras, birds_eye(plan, scene, (width, height)))
+    strip = load_strip(load, width)
+    return beside(cameras, np.vstack([birds_eye(plan, scene, (width, height - len(strip))), strip]))
 
 
 class FilmWriter:

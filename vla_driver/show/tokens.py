@@ -38,12 +38,15 @@ def _outline(image: Image, mask: Cells, colour: Colour) -> None:
     image[edge] = (0.35 * image[edge] + 0.65 * np.array(colour)).astype(np.uint8)
 
 
-def draw_kept(image: Image, kept: Cells) -> Image:
-    """Return the picture [H, W, 3] with the cells that are not in kept [rows, columns] darkened and without colour."""
+def draw_kept(image: Image, kept: Cells, dropped: float = _DROPPED) -> Image:
+    """Return the picture [H, W, 3] with the cells that are not in kept [rows, columns] darkened and without colour.
+
+    dropped: how bright these remain, 0 to 1.
+    """
     height, width = image.shape[:2]
     mask = _cell_map(kept, width, height)
     grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[..., None].repeat(3, axis=2)
-    shown = np.where(mask[..., None], image, (_DROPPED * grey).astype(np.uint8))
+    shown = np.where(mask[..., None], image, (dropped * grey).astype(np.uint8))
     _outline(shown, mask, _EDGE)
     return shown
 

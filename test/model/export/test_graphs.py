@@ -264,7 +264,7 @@ def test_a_model_of_all_parts_drives_by_graphs(
 ) -> None:
     outputs = read_manifest(whole_made / 'graphs').graphs['rest'].outputs
     # What it remembers is what was kept, and so is known behind the cut.
-    assert outputs == ('controls', 'agents', 'agent_controls', 'uncertainty', 'wants_words', 'pooled')
+    assert outputs == ('controls', 'agents', 'agent_controls', 'uncertainty', 'wants_words', 'expert_load', 'pooled')
     graphs, native = _policies(whole_made, OPENVINO, monkeypatch)
     assert graphs.needs.intents and native.needs.intents
     if spec != 'none':
@@ -283,6 +283,12 @@ def test_a_model_of_all_parts_drives_by_graphs(
             assert one.kind is other.kind
         assert ours.uncertainty == pytest.approx(theirs.uncertainty, abs=1e-3)
         assert ours.wants_words == pytest.approx(theirs.wants_words, abs=1e-3)
+        assert (
+            list(graphs.last_load) == list(native.last_load) == list(read_manifest(whole_made / 'graphs').expert_layers)
+        )
+        for layer, load in graphs.last_load.items():
+            np.testing.assert_allclose(load, native.last_load[layer], atol=1e-5)
+            assert load.shape == (4,) and load.mean() == pytest.approx(1.0)
         plans.append(ours)
     assert [plan.wants_words == 1.0 for plan in plans] == [True, True, False, False, True]
 

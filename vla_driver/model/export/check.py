@@ -24,10 +24,13 @@ Run = Callable[[Given], Given]
 
 #: What is no plan: how far it may be off, as a share of its length.  Scores order tokens and are no distances.
 _SCORES_OFF = {'float32': 1e-3, 'bfloat16': 0.1}
+#: Who reads a token may hang on the last digit of its scores: so many of the choices, at most, may be others.
+_LOAD = 'expert_load'
+_CHOICES_OFF = {'float32': 0.1, 'bfloat16': 0.5}
 #: Outputs that are plans.
 _PLANS = ('controls', 'first')
 #: What a decision may hold beside the plan.
-_BESIDE = ('agents', 'agent_controls', 'uncertainty', 'wants_words')
+_BESIDE = ('agents', 'agent_controls', 'uncertainty', 'wants_words', _LOAD)
 
 
 def run_paths(runs: Mapping[str, Run], sample: Arrays) -> Arrays:
@@ -146,6 +149,9 @@ def check_runs(manifest: Manifest, sample: Arrays, runs: Mapping[str, Run], prec
         if output in _PLANS:
             continue
         expected = sample[f'expected.{name}']
+        if output == _LOAD:
+            _check_load(graph, where, precision, scores, expected)
+            continue
         least = 1e-9 if output == 'scores' else 1.0
         share = float(np.linalg.norm(scores - expected) / max(least, float(np.linalg.norm(expected))))
         if not share <= _SCORES_OFF[precision]:
@@ -154,3 +160,13 @@ def check_runs(manifest: Manifest, sample: Arrays, runs: Mapping[str, Run], prec
                 f'length, allowed: {_SCORES_OFF[precision]:.1%}'
             )
     return worst
+
+
+def _check_load(graph: str, where: str, precision: str, load: npt.NDArray[Any], expected: npt.NDArray[Any]) -> None:
+    """Raise `RefusedGraphs` where too many tokens are read by others than in torch; loads [1, layers, N]."""
+    moved = 0.5 * float(np.abs(load - expected).mean())
+    if not moved <= _CHOICES_OFF[precision]:
+        raise RefusedGraphs(
+            f'graph {graph} on {where} in {precision}: {moved:.0%} of the tokens of the sample are read by other '
+            f'experts than in torch, allowed: {_CHOICES_OFF[precision]:.0%}'
+        )

@@ -295,6 +295,7 @@ def _manifest(model: VlaModel, folder: Path, graphs: Mapping[str, Graph], pruner
         sizes=sizes,
         tolerance_m=TOLERANCE_M,
         graphs={name: GraphEntry(graph.inputs, graph.outputs, 0) for name, graph in graphs.items()},
+        expert_layers=tuple(sorted(config.language_config.routed_layers)),
     )
 
 

@@ -25,14 +25,16 @@ from __future__ import annotations
 
 import abc
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from vla_driver.model.config import VlaConfig
+from vla_driver.model.layers.experts import overheard
 from vla_driver.model.layers.rays import RayFunction
+from vla_driver.model.layers.routing import Routing, load_of
 from vla_driver.model.native.intent import indecision
 from vla_driver.model.native.vla import VlaModel
 from vla_driver.model.pruning.base import KeptTokens
@@ -62,11 +64,13 @@ def decided_by(config: VlaConfig) -> tuple[str, ...]:
 
     agents [1, A, 8] (`AgentStates.table`), agent_controls [1, A, T, 2]: of models that forecast others; uncertainty
     [1]: of the choice among courses of speed, 0 to 1; wants_words [1]: the chance that what was said no longer holds,
-    of models with words that can be told.
+    of models with words that can be told; expert_load [1, layers, N]: how much each expert read of this tick, over an
+    even share, in those layers of the language model that have experts (`LanguageConfig.routed_layers`).
     """
     agents = ('agents', 'agent_controls') if config.action_config.num_agents else ()
     words = ('wants_words',) if config.intent and config.words_config.grammar else ()
-    return ('controls', *agents, 'uncertainty', *words)
+    load = ('expert_load',) if config.language_config.routed_layers else ()
+    return ('controls', *agents, 'uncertainty', *words, *load)
 
 
 @dataclass(frozen=True)
@@ -193,14 +197,18 @@ class Graph(nn.Module, abc.ABC):
     ) -> tuple[Tensor, ...]:
         """Return what is decided (`decided_by`) from tokens that were seen; None: the blind control."""
         model = self.model
-        if tokens is None:
-            return self.decide(given, model.prefill(ego, None, None), ego)
-        with answered(model.position, given['token_position']), answered(model.view.spread, given['spread']):
-            prefix = model.prefill(ego, tokens, self.remembered_of(given), kept)
-        return self.decide(given, prefix, ego)
+        with overheard(model.language) as routings:
+            if tokens is None:
+                prefix = model.prefill(ego, None, None)
+            else:
+                with answered(model.position, given['token_position']), answered(model.view.spread, given['spread']):
+                    prefix = model.prefill(ego, tokens, self.remembered_of(given), kept)
+        return self.decide(given, prefix, ego, routings)
 
-    def decide(self, given: Mapping[str, Tensor], prefix: Prefix, ego: Tensor) -> tuple[Tensor, ...]:
-        """Return what is decided from what was read, and from what the slow half said."""
+    def decide(
+        self, given: Mapping[str, Tensor], prefix: Prefix, ego: Tensor, routings: Sequence[Routing]
+    ) -> tuple[Tensor, ...]:
+        """Return what is decided from what was read, by which experts, and from what the slow half said."""
         model, config = self.model, self.model.config
         intent = IntentInputs(given['intent_kinds'], given['intent_numbers']) if config.intent else None
         hidden, reflex = model.act(*model.tell(prefix, ego, intent)), model.reflex(prefix, ego)
@@ -210,6 +218,8 @@ class Graph(nn.Module, abc.ABC):
             made |= {'agents': decoded.agents.table(), 'agent_controls': decoded.agent_controls}
         if intent is not None and config.words_config.grammar:
             made['wants_words'] = model.words.gate.outdated(prefix.scene, intent)
+        if routings:
+            made['expert_load'] = load_of(routings)
         return tuple(made[name] for name in decided_by(config))
 
 

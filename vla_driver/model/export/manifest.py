@@ -55,7 +55,8 @@ class Manifest:
     by the name of their folder.  groups: cameras of equal size, ((width, height), names).  tolerance_m: precision ->
     how far positions of the sample may be from torch's in float32.  sizes: tokens, pooled, ticks, width ...
     intent, words: whether the model can be told an intent, and whether it has words; agent_existence: who is less
-    likely to be there is not forecast.
+    likely to be there is not forecast.  expert_layers: those of the language model that `expert_load` is of; graphs
+    made before there was such an output have none.
     """
 
     checkpoint: str
@@ -75,6 +76,7 @@ class Manifest:
     sizes: Mapping[str, int]
     tolerance_m: Mapping[str, float]
     graphs: Mapping[str, GraphEntry]
+    expert_layers: tuple[int, ...] = ()
 
     @property
     def camera_groups(self) -> tuple[tuple[tuple[int, int], tuple[str, ...]], ...]:
@@ -119,7 +121,8 @@ def read_manifest(folder: Path) -> Manifest:
         }
         groups = tuple(((int(w), int(h)), tuple(names)) for (w, h), names in entries.pop('groups'))
         ages_s = tuple(float(age) for age in entries.pop('ages_s'))
-        manifest = Manifest(graphs=graphs, groups=groups, ages_s=ages_s, **entries)
+        experts = tuple(int(number) for number in entries.pop('expert_layers', ()))
+        manifest = Manifest(graphs=graphs, groups=groups, ages_s=ages_s, expert_layers=experts, **entries)
         sizes = () if 'blind' in graphs else _SIZES
         if not isinstance(manifest.checkpoint, str) or any(int(manifest.sizes[name]) < 1 for name in sizes):
             raise ValueError(f'checkpoint {manifest.checkpoint!r}, sizes {dict(manifest.sizes)}')

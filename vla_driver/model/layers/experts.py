@@ -155,6 +155,7 @@ class ExpertsFeedForward(nn.Module):
         self.counting = True
         self._losses: list[Tensor] = []
         self._last: Routing | None = None
+        self._listening: list[Routing] | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, L, D] -> [B, L, D]."""
@@ -165,6 +166,8 @@ class ExpertsFeedForward(nn.Module):
             out = out + self.shared(x)
         if not torch.compiler.is_compiling():  # an exporter must not see what is remembered
             self._remember(routing, x.shape[:-1])
+        if self._listening is not None:
+            self._listening.append(routing)
         return out
 
     def _remember(self, routing: Routing, shape: torch.Size) -> None:
@@ -205,6 +208,23 @@ def uncounted(module: nn.Module) -> Iterator[None]:
     finally:
         for layer in layers:
             layer.counting = True
+
+
+@contextlib.contextmanager
+def overheard(module: nn.Module) -> Iterator[list[Routing]]:
+    """Within it, what is routed in a module's mixtures is put into the list, in the order in which it comes.
+
+    Unlike `last_routing`, an exporter can follow this.
+    """
+    heard: list[Routing] = []
+    layers = list(expert_layers(module).values())
+    for layer in layers:
+        layer._listening = heard
+    try:
+        yield heard
+    finally:
+        for layer in layers:
+            layer._listening = None
 
 
 def expert_layers(module: nn.Module) -> dict[str, ExpertsFeedForward]:

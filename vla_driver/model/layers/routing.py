@@ -9,7 +9,7 @@ fights the task: arXiv 2408.15664.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -48,6 +48,16 @@ class Routing:
         """Return how much each expert reads, over an even share: [N] float64, 1 on average."""
         counts = self.counts().double()
         return counts / counts.mean()
+
+
+def load_of(routings: Sequence[Routing]) -> Tensor:
+    """Return the loads of layers one after another, [1, layers, N] float32, each as `Routing.load`.
+
+    Comparisons and a mean: every engine has these, unlike counting by adding into places.
+    """
+    experts = torch.arange(routings[0].num_experts)
+    shares = [(one.index.reshape(-1, 1) == experts).float().mean(dim=0) for one in routings]
+    return torch.stack(shares).unsqueeze(0) * len(experts)
 
 
 class Router(nn.Module):

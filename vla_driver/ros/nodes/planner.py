@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from functools import partial
 from typing import Any, Final
@@ -38,12 +38,13 @@ from vla_driver.ros.nodes.pruning_control import PruningControl
 from vla_driver.ros.wire import qos
 from vla_driver.ros.wire.conversions import BASE_FRAME, from_nanoseconds, to_driving_plan, to_path
 from vla_driver.ros.wire.diagnostics import Level, RateMeter, Status
+from vla_driver.ros.wire.expert_load import load_status
 from vla_driver.ros.wire.forecasts import to_agent_forecasts
 from vla_driver.ros.wire.intents import from_driving_intent
 from vla_driver.ros.wire.markers import intent_markers, no_plan_markers, plan_markers, token_markers
 from vla_driver.ros.wire.selection import to_token_selection
 from vla_driver.settings.planner import PlannerParameters
-from vla_driver.types import CameraRig, InvalidInput, Plan, PlanSource, Selection
+from vla_driver.types import CameraRig, FloatArray, InvalidInput, Plan, PlanSource, Selection
 
 #: What the diagnostics call the outcomes of ticks.
 _COUNTED: Final = {
@@ -67,6 +68,7 @@ class PlannerNode(ObservingNode[PlannerParameters]):
         self._reasons = ReasonCounter()  # why sets gave no plan of the policy's own
         self._plan_times = RateMeter()
         self._last_plan: Plan | None = None
+        self._last_load: tuple[float, Mapping[int, FloatArray]] | None = None  # of whose pictures, and what
         self._last_problem = ''
         self._refused_intents = 0
         self._own_threads: int | None = None  # torch's own choice, once the parameter has overruled it
@@ -169,7 +171,7 @@ class PlannerNode(ObservingNode[PlannerParameters]):
 
     def teardown(self) -> None:
         """Give the model up: the next one may need its room."""
-        self._last_plan = None
+        self._last_plan = self._last_load = None
         for name in ('_planner', '_pruning'):
             if hasattr(self, name):
                 delattr(self, name)
@@ -199,6 +201,8 @@ class PlannerNode(ObservingNode[PlannerParameters]):
             self.warn(f'no plan of the policy: {"; ".join(grouped(dict.fromkeys(result.problems, 1)))}')
         if result.outcome in (Outcome.FAILED, Outcome.NOT_READY, Outcome.STALE):
             self._last_problem = result.problem
+        if result.expert_load:
+            self._last_load = (ready.stamp_s, result.expert_load)
         if result.plan is not None:
             self._publish(result.plan, ready, result)
 
@@ -246,6 +250,9 @@ class PlannerNode(ObservingNode[PlannerParameters]):
         yield self._plan_status()
         if self._planner.policy.needs.intents:
             yield self._intent_status()
+        last_load = self._last_load
+        if last_load is not None:
+            yield load_status(*last_load)
 
     @property
     def _counters(self) -> dict[str, int]:

@@ -30,6 +30,7 @@ from rclpy.signals import SignalHandlerOptions
 from std_msgs.msg import String
 from visualization_msgs.msg import MarkerArray
 
+from vla_driver.bag.loads import ReceivedLoad
 from vla_driver.bag.recording import RawMessage, ReceivedPlan, ReceivedTokens, Recording
 from vla_driver.bag.schema import PICTURES
 from vla_driver.msg import AgentForecasts, DrivingIntent, DrivingPlan, TokenSelection
@@ -40,10 +41,11 @@ from vla_driver.ros.nodes.lifecycle import StampWatch
 from vla_driver.ros.wire import qos
 from vla_driver.ros.wire.conversions import from_driving_plan
 from vla_driver.ros.wire.domain import domain_id
+from vla_driver.ros.wire.expert_load import STATUS, from_load_values
 from vla_driver.ros.wire.intents import from_driving_intent
 from vla_driver.ros.wire.selection import from_token_selection
 from vla_driver.ros.wire.transports import picture_class
-from vla_driver.types import Intent, VlaDriverError
+from vla_driver.types import Intent, InvalidInput, VlaDriverError
 
 #: Plans kept of a replay that loops on and on: an hour at 10 Hz.
 _KEPT: Final = 36_000
@@ -57,7 +59,7 @@ _CLASSES: Final = {
     'reasoning': String,
 }
 #: What a planner's diagnostics are called, and the counters that they hold.
-_PLAN_STATUS, _INPUTS_STATUS = 'planner: plan', 'planner: inputs'
+_PLAN_STATUS, _INPUTS_STATUS, _LOAD_STATUS = 'planner: plan', 'planner: inputs', f'planner: {STATUS}'
 _COUNTERS: Final = (
     *('sets', 'policy', 'refused_by_guard', 'not_ready', 'failed', 'stale', 'overtaken_by_jump', 'replaced_by_newer'),
 )
@@ -102,6 +104,7 @@ class PlanRecorder:
         self._raw: deque[RawMessage] = deque(maxlen=4 * _KEPT)
         self._tokens: deque[ReceivedTokens] = deque(maxlen=_KEPT)
         self._intents: deque[Intent] = deque(maxlen=_KEPT)
+        self._loads: deque[ReceivedLoad] = deque(maxlen=_KEPT)
         self._count = 0
         self._diagnostics: dict[str, tuple[int, str]] = {}
         self._notes, self._said = Notes(), list[str]()
@@ -273,6 +276,18 @@ class PlanRecorder:
                 if status.name == _INPUTS_STATUS and self._playing and self._sent_s:
                     self._standing.update(json.loads(values.get('problems', '[]')))
                     self._said += self._notes.new(json.loads(values.get('notes', '[]')))
+                if status.name == _LOAD_STATUS:
+                    self._add_load(values)
+
+    def _add_load(self, values: Mapping[str, str]) -> None:
+        try:
+            load = from_load_values(values)
+        except InvalidInput as error:  # somebody else's status of this name: said, and what else comes is recorded
+            self._said += self._notes.new([f'{error}'])
+            return
+        # A report between two ticks says the same once more.
+        if not self._loads or self._loads[-1].stamp_s != load.stamp_s:
+            self._loads.append(load)
 
     # What was recorded.
 
@@ -317,7 +332,7 @@ class PlanRecorder:
             received, raw, tokens = list(self._plans), list(self._raw), list(self._tokens)
             paths, sent, diagnostics = dict(self._paths), dict(self._sent_s), dict(self._diagnostics)
             values, standing = dict(self._values.get(_PLAN_STATUS, {})), self._standing.counts()
-            notes, intents = tuple(self._said), tuple(self._intents)
+            notes, intents, loads = tuple(self._said), tuple(self._intents), tuple(self._loads)
         plans = []
         for key, message, plan_s in received:
             path_s = paths.get(key, plan_s)
@@ -336,6 +351,7 @@ class PlanRecorder:
             standing=standing,
             notes=notes,
             intents=intents,
+            loads=loads,
         )
 
 
