@@ -48,3 +48,18 @@ def test_no_parameter_is_a_single_number_without_a_dimension() -> None:
         intent=True,
     )
     assert [name for name, one in whole.named_parameters() if one.ndim == 0] == []
+
+
+def test_what_is_grown_drives_by_the_reflex_until_it_is_trained(
+    small_model: Callable[..., VlaModel], capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = small_model()
+    grown_view = grown(model, {'view_config': {'coverage': True, 'reads': 'kept'}})
+    torch.testing.assert_close(grown_view.flow.hidden.weight, model.flow.hidden.weight)
+    assert 'reflex alone' not in capsys.readouterr().err
+    deeper = grown(model, {'language_config': {'num_experts': 4, 'expert_size': 16, 'shared_size': 16}})
+    assert 'by the reflex alone until stage policy or all has run' in capsys.readouterr().err
+    hidden = torch.randn(2, model.config.action_config.horizon, model.config.action_config.hidden_size)
+    reflex = deeper.reflexes(torch.randn(2, deeper.config.view_config.hidden_size), torch.randn(2, 4, 32))
+    torch.testing.assert_close(deeper.flow.classify(hidden, reflex), reflex.votes)
+    torch.testing.assert_close(deeper.flow.condition(hidden, reflex)[:, :1], deeper.flow.condition(None, reflex))

@@ -7,11 +7,14 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from vla_driver.model.config import VlaConfig
 from vla_driver.model.native.vla import VlaModel
 from vla_driver.types import InvalidInput
+
+#: What hidden states are made from; words and the reflex are not.
+_DEEP: Final = ('language.', 'action.', 'memory.', 'memory_pool.', 'position.', 'ego.', 'kinds')
 
 
 def read_architecture(path: Path) -> dict[str, Any]:
@@ -28,7 +31,9 @@ def read_architecture(path: Path) -> dict[str, Any]:
 def grown(model: VlaModel, entries: dict[str, Any]) -> VlaModel:
     """Return a model with `entries` changed in its configuration, whose weights are those of `model` where they fit.
 
-    What is new, or of another shape, starts afresh, and a line on stderr says so.
+    What is new, or of another shape, starts afresh, and a line on stderr says so.  Where that is part of what hidden
+    states are made from, these begin silent: flow and votes learnt to heed what they said before, and a stage that
+    trains the reflex alone would leave the model to drive by noise.
     """
     settings = model.config.to_dict()
     for name, value in entries.items():
@@ -45,6 +50,9 @@ def grown(model: VlaModel, entries: dict[str, Any]) -> VlaModel:
             f'{len(gone)} left behind ({_few(gone)})',
             file=sys.stderr,
         )
+    if any(name.startswith(_DEEP) for name in fresh):
+        result.flow.silence_hidden()
+        print('grown: the model drives by the reflex alone until stage policy or all has run', file=sys.stderr)
     return result
 
 

@@ -144,6 +144,14 @@ class FlowDecoder(nn.Module):
             raise InvalidInput(f'{steps} steps of the solver, expected at least 1')
         self.solver, self.steps = solver, steps
 
+    @torch.no_grad()
+    def silence_hidden(self) -> None:
+        """Let hidden states say nothing until they have been trained: what they say is added to what the reflex says."""
+        for layer in (self.hidden, self.classifier[-1]):
+            assert isinstance(layer, nn.Linear)
+            layer.weight.zero_()
+            layer.bias.zero_()
+
     def denormalise(self, controls: Tensor) -> Tensor:
         """Normalised controls [..., 2] to (m/s^2, 1/m), within the vehicle's limits."""
         mean, std = self._statistics(controls)
