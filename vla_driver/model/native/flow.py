@@ -146,7 +146,7 @@ class FlowDecoder(nn.Module):
 
     @torch.no_grad()
     def silence_hidden(self) -> None:
-        """Let hidden states say nothing until they have been trained: what they say is added to what the reflex says."""
+        """Let hidden states say nothing until they have been trained; what they say is added to the reflex."""
         for layer in (self.hidden, self.classifier[-1]):
             assert isinstance(layer, nn.Linear)
             layer.weight.zero_()
