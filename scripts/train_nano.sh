@@ -49,10 +49,10 @@ train() { # NAME MINUTES OPTION...
 }
 
 data=$work/data
-frozen=(--freeze-vision --features "$work/features" --processes 2 --threads 1)
+frozen=(--freeze-vision --features "$work/features" --threads 2)
 # 1. The expert drives, with disturbances; the whole model imitates it.  This is what the encoder learns from.
 collect expert 300 0 90
-train whole 60 --processes 2 --threads 1 --data "$data/expert" --seed 1 --learning-rate 8e-4
+train whole 60 --threads 2 --data "$data/expert" --seed 1 --learning-rate 8e-4
 # 2. The encoder is frozen, its features are kept on disk, and the panorama is learned: 8 times as many ticks a second.
 train reflex1 7 "${frozen[@]}" --stage reflex --data "$data/expert" --init "$work/whole" --batch 32 --ticks 1 \
   --seed 2 --learning-rate 8e-4

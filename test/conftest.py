@@ -31,6 +31,7 @@ pytest_plugins = [
     'fixtures.nuscenes',
     'fixtures.observations',
     'fixtures.qwen',
+    'fixtures.scenes',
     'fixtures.segmenters',
     'fixtures.tokens',
     'fixtures.training',

@@ -62,6 +62,7 @@ COMMANDS: Final = (
     Command(('train', 'collect'), 'collect labelled episodes in the simulator'),
     Command(('train', 'export'), 'turn a run into a checkpoint that ships'),
     Command(('train', 'policy'), 'train the driving policy by imitation'),
+    Command(('train', 'reinforce'), 'fine-tune the driving policy by rewards'),
     Command(('train', 'pruner'), 'train ReconPruner, which selects visual tokens'),
     Command(('train', 'plan-pruner'), 'measure a pruner that keeps what the plan needs'),
     Command(('train', 'usual-view'), 'what the panorama shows for dropped tokens'),

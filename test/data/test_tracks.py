@@ -17,6 +17,7 @@ from vla_driver.data.others import OtherTracks, agent_labels, other_tracks
 from vla_driver.data.reasons import META_ACTIONS, reason_at, reason_labels
 from vla_driver.data.tracks import has_tracks
 from vla_driver.model.config import VlaConfig
+from vla_driver.sim.expert import Cause
 from vla_driver.sim.world.scenario import Scenario
 from vla_driver.types import CAMERA_NAMES, HazardKind, MetaAction
 
@@ -132,3 +133,16 @@ def test_the_reason_is_what_the_expert_stops_for(drive: Path) -> None:
     stopping = [r for r in reasons if r.meta_action in (MetaAction.STOP, MetaAction.WAIT)]
     assert stopping and all(r.hazard is not HazardKind.NONE for r in stopping)
     assert any(r.camera for r in stopping)
+
+
+def test_somebody_beyond_the_tracks_reach_is_a_vehicle() -> None:
+    """The expert yields to a crossing car from further away than tracks go; of it nothing is recorded."""
+    episode = {
+        **_episode({0: [(7, 12.0, 0.0)]}),
+        'expert_speed': np.full((1, 20), 2.0),
+        'speed': np.array([5.0]),
+        'reaction_cause': np.full((1, 20), int(Cause.CROSSING), np.uint8),
+        'reaction_actor': np.full((1, 20), 34, np.uint16),
+    }
+    reason = reason_at(episode, OtherTracks(episode), 0)
+    assert (reason.hazard, reason.camera, reason.distance_m) == (HazardKind.VEHICLE_CROSSING, '', np.inf)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from fixtures.models import SMALL_ACTION, SMALL_LANGUAGE, make_small_model
 
 from vla_driver.model.native.vla import VlaModel
 from vla_driver.train.architecture import grown, read_architecture
@@ -36,3 +37,14 @@ def test_what_is_no_architecture_is_refused(tmp_path: Path) -> None:
             read_architecture(path)
     with pytest.raises(InvalidInput, match=r'a\.json'):
         read_architecture(tmp_path / 'none' / 'a.json')
+
+
+def test_no_parameter_is_a_single_number_without_a_dimension() -> None:
+    """DeepSpeed cannot send one from process to process (findings/deepspeed_broadcasts_no_0d_parameter.sh)."""
+    whole = make_small_model(
+        language_config={**SMALL_LANGUAGE, 'num_experts': 4, 'expert_size': 16, 'shared_size': 16},
+        action_config={**SMALL_ACTION, 'num_agents': 2},
+        words_config={'grammar': 1},
+        intent=True,
+    )
+    assert [name for name, one in whole.named_parameters() if one.ndim == 0] == []

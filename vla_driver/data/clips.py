@@ -193,15 +193,23 @@ class ClipDataset:
     def training_batch(self, seed: int, step: int, clips: int) -> ClipBatch:
         """Return batch number `step` of the endless sequence `seed`."""
         rng = np.random.default_rng([seed, step])
+        return self.batch(self.draw(clips, rng), rng)
+
+    def draw(self, clips: int, rng: np.random.Generator) -> list[tuple[int, int]]:
+        """Return clips (episode index, first tick) drawn by weight."""
         chosen = np.searchsorted(self._cumulative, rng.random(clips)).clip(max=len(self.clips) - 1)
-        return self.batch([(int(index), int(start)) for index, start in self.clips[chosen]], rng)
+        return [(int(index), int(start)) for index, start in self.clips[chosen]]
 
     def validation_batches(self, clips: int, limit: int) -> Iterator[ClipBatch]:
-        """Yield at most `limit` clips, evenly spread over all and not overlapping, in batches of `clips`."""
-        stride = max(self.ticks, len(self.clips) // limit)
-        chosen = [(int(index), int(start)) for index, start in self.clips[::stride]]
+        """Yield the clips of `spread`, in batches of `clips`."""
+        chosen = self.spread(limit)
         for first in range(0, len(chosen), clips):
             yield self.batch(chosen[first : first + clips], None)
+
+    def spread(self, limit: int) -> list[tuple[int, int]]:
+        """Return about `limit` clips (episode index, first tick), evenly spread over all and not overlapping."""
+        stride = max(self.ticks, len(self.clips) // limit)
+        return [(int(index), int(start)) for index, start in self.clips[::stride]]
 
     def batch(self, clips: Sequence[tuple[int, int]], rng: np.random.Generator | None) -> ClipBatch:
         """Decode clips (episode index, first tick); rng: for augmentation, None for none."""

@@ -98,13 +98,13 @@ class OtherTracks:
                 largest[actor] = (camera, pixels)
         return largest
 
-    def at(self, tick: int) -> Others:
-        """Return the others at a tick."""
+    def at(self, tick: int, count: int = MAX_OTHERS) -> Others:
+        """Return the others at a tick, at most `count`."""
         step, ego = self.step(tick), np.asarray(self._episode['pose'][tick], np.float64)
         rows = slice(*self._offsets[step : step + 2].tolist())
         actors, states = self._actor[rows], self._state[rows]
         away = np.hypot(states[:, 0] - ego[0], states[:, 1] - ego[1])
-        near = np.argsort(away, kind='stable')[:MAX_OTHERS]
+        near = np.argsort(away, kind='stable')[:count]
         near = near[away[near] <= REACH_M]
         actors, states = actors[near], states[near]
         seen = self.seen(tick)

@@ -89,12 +89,19 @@ def model_card(source: Path, name: str, model: VlaModel, scores: Sequence[Path])
             f'{last["seconds"] / 60:.0f} | {settings["clips"]} clips of {settings["ticks"]} ticks | '
             f'{settings["learning_rate"]} | {Path(init).name if init else "random"} |'
         )
+    rewarded = [folder.name for folder, log in runs if 'samples' in log[0]['settings']]
+    if rewarded:
+        lines += [
+            '',
+            f'Then by rewards of its own plans, with imitation beside (`train reinforce`): {", ".join(rewarded)}.',
+        ]
     _, log = runs[-1]
     validation = [entry for entry in log if entry['kind'] == 'validation']
     lines += ['', f'Device: {log[0].get("device")}, {log[0].get("threads")} threads.', '']
     if validation:
         lines += ['## Held-out episodes of the training towns (open loop, against the expert)', '', *_TABLE]
-        shown = ('ade_1s', 'ade_2s', 'ade_3s', 'anchor_accuracy', 'go_accuracy', 'light_accuracy', 'light_error_m')
+        shown: tuple[str, ...] = ('reward', 'no_collision', 'on_road', 'no_red', 'progress')
+        shown += ('ade_1s', 'ade_2s', 'ade_3s', 'anchor_accuracy', 'go_accuracy', 'light_accuracy', 'light_error_m')
         lines += [f'| {key} | {validation[-1][key]:.3f} |' for key in shown if key in validation[-1]]
     for path in scores:
         figures = json.loads(path.read_text(encoding='utf-8'))

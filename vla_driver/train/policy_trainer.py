@@ -63,6 +63,8 @@ class PolicyConfig:
 class PolicyTrainer:
     """One training run.  `train_step` advances it; `save` and `load` keep it."""
 
+    warm_up = WARM_UP
+
     def __init__(
         self,
         model: VlaModel,
@@ -121,9 +123,9 @@ class PolicyTrainer:
         batches = [on_cpu] if isinstance(on_cpu, ClipBatch) else on_cpu
         self._agree(batches)
         self.engine.begin(lambda: self._forward(batches[0], self.mine[0]).loss)
-        rate = self.config.learning_rate * stable_factor(self.progress, self.step, warmup=WARM_UP)
+        rate = self.config.learning_rate * stable_factor(self.progress, self.step, warmup=self.warm_up)
         # Loads are uneven from the first step on: biases do not wait for the rate to rise.
-        self.balance.factor = stable_factor(self.progress, WARM_UP, warmup=WARM_UP)
+        self.balance.factor = stable_factor(self.progress, self.warm_up, warmup=self.warm_up)
         rows = []
         for share, batch in zip(self.mine, batches, strict=True):
             out = self._forward(batch, share)
@@ -169,7 +171,7 @@ class PolicyTrainer:
     def _forward(self, on_cpu: ClipBatch, share: int) -> VlaOutput:
         batch = to_device(on_cpu, self.device)
         # Chance is a function of step and share, as the data is: nothing has to be restored to resume exactly.
-        torch.manual_seed(_step_seed(self.config.seed, self.step, share))
+        torch.manual_seed(step_seed(self.config.seed, self.step, share))
         with autocast(self.device):
             out: VlaOutput = self.model(batch, stage=self.config.stage)
         return out
@@ -213,5 +215,6 @@ class PolicyTrainer:
         self.step, self.elapsed_s = state.step, state.elapsed_s
 
 
-def _step_seed(seed: int, step: int, share: int) -> int:
+def step_seed(seed: int, step: int, share: int) -> int:
+    """Return the seed of what is drawn in one share of a step."""
     return int(np.random.SeedSequence([seed, step, share]).generate_state(1, np.uint64)[0] >> np.uint64(1))

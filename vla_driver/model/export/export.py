@@ -86,8 +86,8 @@ def export_checkpoint(
     if 'local_strided' in model.config.language_config.attention:
         # Its reshaping depends on how many tokens there are, in ways of which torch's exporter makes no ONNX.
         raise InvalidInput(
-            f'checkpoint {folder} has sparse attention (local_strided), of which no graphs are made yet; it runs in '
-            'torch'
+            f'checkpoint {folder} has sparse attention (local_strided), of which no graphs are made yet; '
+            'it runs in torch'
         )
     try:
         target.parent.mkdir(parents=True, exist_ok=True)

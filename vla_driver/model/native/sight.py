@@ -43,7 +43,7 @@ class AgentSight(nn.Module):
         super().__init__()
         action, width = config.action_config, config.language_config.hidden_size
         self.places = nn.Parameter(spread_places(action.num_agents))
-        self.nearness = nn.Parameter(torch.tensor(math.log(10.0)))
+        self.nearness = nn.Parameter(torch.tensor([math.log(10.0)]))
         if not config.blind:
             self.query = nn.Linear(action.hidden_size, _KEY_WIDTH)
             self.key = nn.Linear(width, _KEY_WIDTH)
