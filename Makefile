@@ -53,7 +53,7 @@ $(GRAPHS): | $(ENVIRONMENT) $(BUILD)
 
 .PHONY: demo
 demo: setup ## replay the sample bag through the nodes; results in out/demo
-	@.venv/bin/vla_driver demo --out out/demo
+	@.venv/bin/vla_driver demo --all-parts --out out/demo
 
 .PHONY: test
 test: setup ## run the tests (ARGS='...' goes to pytest)

@@ -59,7 +59,7 @@ MEANINGS: Final[Mapping[str, str]] = {
     'vehicle_control_cmd': "the same for CARLA's bridge; only where `carla_msgs` is installed",
     'ground_truth/agents': 'the other road users',
     '/clock': 'simulated time, or that of the recording; the bag player sends it where `clock_hz` is above 0',
-    '/diagnostics': 'state of the node, every missing input by name, rates, latency',
+    '/diagnostics': 'state of the node, every missing input by name, rates, latency, the load of experts',
 }
 
 #: Parameters with which a node shows all topics that it can have.

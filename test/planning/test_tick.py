@@ -266,6 +266,21 @@ def test_what_was_kept_is_told_where_it_is_asked_for(observation_at: Observe) ->
     assert Planner(StraightOn()).answer(Observed(observation_at(3.0)), select=True).selection is None
 
 
+def test_the_load_of_experts_is_told_of_a_policy_that_has_any(observation_at: Observe) -> None:
+    class Routed(StraightOn):
+        @property
+        def last_load(self) -> dict[int, np.ndarray]:
+            return {2: np.array([2.0, float(self.plans)])}
+
+    planner = Planner(Routed())
+    for tick in (1, 2):
+        load = planner.answer(Observed(observation_at(float(tick)))).expert_load
+        assert load[2].tolist() == [2.0, tick]
+    failing = Planner(Routed(InvalidInput('no')))
+    assert failing.answer(Observed(observation_at(1.0))).expert_load == {}
+    assert Planner(StraightOn()).answer(Observed(observation_at(1.0))).expert_load == {}
+
+
 def test_the_policy_may_be_changed_between_two_ticks(observation_at: Observe) -> None:
     policy = StraightOn()
     planner = Planner(policy)

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
-from vla_driver.show.experts import draw_tick_loads, draw_training_loads, load_colours, save_png
+from vla_driver.show.experts import draw_tick_loads, draw_training_loads, load_colours, load_strip, save_png
 from vla_driver.types import InvalidInput
 
 
@@ -39,6 +39,19 @@ def test_bars_of_a_tick_grow_with_the_load() -> None:
     sheet = draw_tick_loads({'layer 1': np.array([0.0, 0.5, 1.0, 2.0])}, width=424, height=110)
     lit = [(sheet[27:104, 12 + 100 * expert + 50].max(axis=1) > 100).sum() for expert in range(4)]
     assert lit[0] < lit[1] < lit[2] < lit[3]
+
+
+def test_a_strip_has_a_row_for_each_layer_and_a_cell_for_each_expert() -> None:
+    loads = {3: np.array([0.0, 1.0, 3.0, 0.0]), 2: np.array([1.0, 1.0, 1.0, 1.0])}
+    strip = load_strip(loads, 262)  # 26 px of the layer's number, 36 of the largest load: 50 px a cell
+    assert strip.shape == (19 + 2 * 15 + 4, 262, 3)
+    above, below = (strip[row, 26 + 25 :: 50][:4].astype(int) for row in (19 + 5, 19 + 15 + 5))
+    assert (above[:, 1] > above[:, 0] + 100).all()  # layer 2 comes first, and is even
+    assert below[1, 1] > below[1, 0] + 100
+    assert below[2, 0] > below[2, 1] + 100
+    assert below[0].max() < 60 and below[3].max() < 60
+    with pytest.raises(InvalidInput, match='nothing to draw'):
+        load_strip({}, 262)
 
 
 def test_a_png_keeps_colours(tmp_path: Path) -> None:

@@ -11,14 +11,20 @@ from __future__ import annotations
 import argparse
 import os
 from pathlib import Path
+from typing import Final
 
 from vla_driver.commands.common import add_json_argument, add_policy_arguments, provenance, write_json
 from vla_driver.commands.pruning_arguments import add_pruning_arguments, pruning_json, pruning_settings
 from vla_driver.commands.reasoner_arguments import add_reasoner_arguments, reasoner_checkpoint
 from vla_driver.commands.replaying import ReplayRequest, exit_status, replay, report_replay
+from vla_driver.model.checkpoint import PRUNER_FOLDER, inspect_checkpoint, resolve_checkpoint
 from vla_driver.policies.registry import checkpoint_of, merged_adapter
 from vla_driver.settings.bag_player import BagPlayerParameters
 from vla_driver.settings.options import add_options
+from vla_driver.settings.pruning import NO_PRUNER, PruningParameters
+
+#: A checkpoint's own pruners, the ones that graphs run first: what they are called, and the folder of each.
+_PRUNERS: Final = {'recon': PRUNER_FOLDER, 'plan': 'plan'}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,6 +35,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_policy_arguments(parser)
     add_pruning_arguments(parser)
     add_reasoner_arguments(parser)
+    parser.add_argument(
+        '--all-parts',
+        action='store_true',
+        help='where the checkpoint has both words and a pruner, let its own words be heard and half of its tokens be '
+        'pruned; any other is driven as without this. --reasoner, --reasoner-checkpoint and --pruner come first',
+    )
     add_options(parser, BagPlayerParameters, 'bag', 'rate', instead={'bag': 'the sample that comes along'})
     parser.add_argument('--verbose', action='store_true', help="show the nodes' own output")
     add_json_argument(parser)
@@ -43,10 +55,38 @@ def private_domain() -> dict[str, str]:
     return {'ROS_DOMAIN_ID': domain, 'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST'}
 
 
+def switch_parts_on(args: argparse.Namespace) -> list[str]:
+    """Change the arguments so that words are said and tokens pruned, as `--all-parts` says; return what was added.
+
+    Nothing is changed where the checkpoint lacks words that it can be told, or a pruner.  Raises InvalidInput for a
+    checkpoint that is not there.
+    """
+    checkpoint = checkpoint_of(args.policy, args.model)
+    if args.policy != 'model' or checkpoint is None:
+        return []
+    folder = resolve_checkpoint(checkpoint)
+    config = inspect_checkpoint(folder).config
+    pruner = next((name for name, place in _PRUNERS.items() if (folder / place).is_dir()), None)
+    if not (config.get('intent') and (config.get('words_config') or {}).get('grammar') and pruner):
+        return []
+    added = []
+    if not (args.reasoner or args.reasoner_checkpoint):
+        args.reasoner = True
+        added.append('--reasoner')
+    if args.pruner == NO_PRUNER:
+        args.pruner = pruner
+        if args.prune_ratio is None and not args.prune_count:
+            args.prune_ratio = PruningParameters.prune_ratio
+        added.append(f'--pruner {pruner}')
+    return added
+
+
 def run(args: argparse.Namespace) -> int:
     """Run the command."""
     from vla_driver.bag.sample import sample_bag_path
 
+    if args.all_parts and (added := switch_parts_on(args)):
+        print(f'with all parts of the model: {" ".join(added)}')
     request = ReplayRequest(
         bag=Path(args.bag) if args.bag is not None else sample_bag_path(),
         policy=args.policy,

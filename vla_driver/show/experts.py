@@ -99,6 +99,7 @@ def load_strip(loads: Mapping[int, FloatArray], width: int) -> Image:
     for row, (layer, load) in enumerate(sorted(loads.items())):
         top, bottom = _STRIP_HEAD + _STRIP_ROW * row, _STRIP_HEAD + _STRIP_ROW * (row + 1) - 3
         edges = np.linspace(left, right, len(load) + 1).round().astype(int)
+        strip[top:bottom, left - 1 : right] = _GRID  # between the cells: idle ones are as dark as what is around
         for start, end, colour in zip(edges, edges[1:], load_colours(load), strict=False):
             strip[top:bottom, start : max(start + 1, end - 1)] = colour
         _write(strip, f'{layer}', (8, bottom - 2), 0.38)
