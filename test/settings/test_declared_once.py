@@ -44,6 +44,7 @@ OTHERS = {
         '--rate': 'of the source of pictures',
         '--seconds': 'of measuring',
     },
+    'vla_driver/commands/train/reinforce.py': {'--model': 'that is fine-tuned, and must be given'},
     'vla_driver/commands/evaluate/tick_time.py': {
         '--bag': 'whose pictures are seen',
         '--threads': 'several, each in processes of its own',
