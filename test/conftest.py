@@ -24,6 +24,7 @@ pytest_plugins = [
     'fixtures.agents',
     'fixtures.checkpoints',
     'fixtures.commands',
+    'fixtures.drives',
     'fixtures.episodes',
     'fixtures.labelled',
     'fixtures.launching',

@@ -11,28 +11,13 @@ import pytest
 import torch
 
 from vla_driver.data.clips import ClipDataset
-from vla_driver.data.collection import Recipe, collect_episode
 from vla_driver.data.episode import Episode, open_episode
 from vla_driver.data.others import OtherTracks, agent_labels, other_tracks
 from vla_driver.data.reasons import META_ACTIONS, reason_at, reason_labels
 from vla_driver.data.tracks import has_tracks
 from vla_driver.model.config import VlaConfig
 from vla_driver.sim.expert import Cause
-from vla_driver.sim.world.scenario import Scenario
 from vla_driver.types import CAMERA_NAMES, HazardKind, MetaAction
-
-
-@pytest.fixture(scope='module')
-def drive(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A drive of the expert in dense traffic."""
-    out = tmp_path_factory.mktemp('drive') / 'drive.npz'
-    try:
-        collect_episode(Recipe(Scenario('train_blocks', 5, density_per_km=14.0, people_per_km=15.0), out, seconds=14.0))
-    except Exception as error:
-        if type(error).__name__ == 'GraphicsUnavailableError':
-            pytest.skip(str(error))
-        raise
-    return out
 
 
 def _episode(steps: dict[int, list[tuple[int, float, float]]], ticks: int = 1) -> Episode:
@@ -80,8 +65,8 @@ def test_rows_without_tracks_are_marked_unknown() -> None:
 
 
 @pytest.mark.gl
-def test_a_drive_tells_where_everybody_went(drive: Path) -> None:
-    episode = open_episode(drive)
+def test_a_drive_tells_where_everybody_went(dense_drive: Path) -> None:
+    episode = open_episode(dense_drive)
     assert has_tracks(episode) and int(episode['version']) == 2
     tracks = other_tracks(episode)
     assert tracks is not None
@@ -107,8 +92,8 @@ def test_a_drive_tells_where_everybody_went(drive: Path) -> None:
 
 
 @pytest.mark.gl
-def test_labels_of_a_drive_reach_the_batch(drive: Path) -> None:
-    dataset = ClipDataset([drive], VlaConfig(), ticks=2, augment=False)
+def test_labels_of_a_drive_reach_the_batch(dense_drive: Path) -> None:
+    dataset = ClipDataset([dense_drive], VlaConfig(), ticks=2, augment=False)
     batch = dataset.batch([(0, 0), (0, 6)], None)
     agents, reason = batch.labels.agents, batch.labels.reason
     assert agents is not None and reason is not None
@@ -125,8 +110,8 @@ def test_labels_of_a_drive_reach_the_batch(drive: Path) -> None:
 
 
 @pytest.mark.gl
-def test_the_reason_is_what_the_expert_stops_for(drive: Path) -> None:
-    episode = open_episode(drive)
+def test_the_reason_is_what_the_expert_stops_for(dense_drive: Path) -> None:
+    episode = open_episode(dense_drive)
     tracks = other_tracks(episode)
     assert tracks is not None
     reasons = [reason_at(episode, tracks, k) for k in range(len(episode['stamp']))]

@@ -54,8 +54,9 @@ def test_what_is_grown_drives_by_the_reflex_until_it_is_trained(
     small_model: Callable[..., VlaModel], capsys: pytest.CaptureFixture[str]
 ) -> None:
     model = small_model()
-    grown_view = grown(model, {'view_config': {'coverage': True, 'reads': 'kept'}})
-    torch.testing.assert_close(grown_view.flow.hidden.weight, model.flow.hidden.weight)
+    # What is added leaves what is there at work.
+    for added in ({'view_config': {'coverage': True, 'reads': 'kept'}}, {'action_config': {'num_agents': 2}}):
+        torch.testing.assert_close(grown(model, added).flow.hidden.weight, model.flow.hidden.weight)
     assert 'reflex alone' not in capsys.readouterr().err
     deeper = grown(model, {'language_config': {'num_experts': 4, 'expert_size': 16, 'shared_size': 16}})
     assert 'by the reflex alone until stage policy or all has run' in capsys.readouterr().err

@@ -19,12 +19,12 @@ from typing import Any, Final
 import numpy as np
 
 from vla_driver.evaluate.fast_slow.arms import SlowArm
-from vla_driver.evaluate.statistics import mean_ci, ratio_ci, wilson_ci
 from vla_driver.policies.pruning_settings import PruningSettings
 from vla_driver.policies.registry import make_policy, require_checkpoint
 from vla_driver.settings.guarding import GuardingParameters
 from vla_driver.sim.rollout import drive_route, ticks_per_plan
 from vla_driver.sim.workers import run_isolated, share_cores
+from vla_driver.statistics import mean_ci, ratio_ci, wilson_ci
 from vla_driver.types import EngineReport, InvalidInput, Policy
 
 Row = dict[str, Any]

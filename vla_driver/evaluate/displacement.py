@@ -22,9 +22,9 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from vla_driver.evaluate.statistics import ratio_ci
 from vla_driver.geometry import se2
 from vla_driver.sim.world.vehicle import ego_rectangle, rectangle, rectangles_overlap
+from vla_driver.statistics import ratio_ci
 from vla_driver.types import FloatArray, InvalidInput, Plan
 
 STEP_S: Final = 0.5

@@ -18,10 +18,10 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from vla_driver.evaluate.statistics import mean_ci
 from vla_driver.model.native.agent_motion import drive
 from vla_driver.model.native.agents import AgentStates
 from vla_driver.model.tokens import AgentLabels
+from vla_driver.statistics import mean_ci
 
 #: Who is nearer than this is counted once more apart: range is hard to see, and grows harder with distance.
 NEAR_M: Final = 20.0

@@ -28,7 +28,6 @@ from torch import nn
 
 from vla_driver.data.clips import ClipDataset, batches_ahead, find_episodes, split_episodes
 from vla_driver.data.encoding import encode_episodes
-from vla_driver.evaluate.statistics import mean_ci, median_ci
 from vla_driver.model.config import VlaConfig
 from vla_driver.model.layers.experts import ExpertsFeedForward
 from vla_driver.model.native.loading import load_model
@@ -36,6 +35,7 @@ from vla_driver.model.native.training import LOSS_WEIGHTS
 from vla_driver.model.native.vla import VlaModel
 from vla_driver.model.tokens import ClipBatch
 from vla_driver.policies.loading import load_policy
+from vla_driver.statistics import mean_ci, median_ci
 from vla_driver.train.anchors import fit_anchors
 from vla_driver.train.experts import LoadMeter, layer_number, load_report
 from vla_driver.train.policy_trainer import PolicyConfig, PolicyTrainer

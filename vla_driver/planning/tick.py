@@ -134,6 +134,8 @@ class Planner:
         intents: IntentHolder | None = None,
     ) -> None:
         self.policy = policy
+        # Asked once: to ask is to compute what it is asked for.
+        self._routed = policy if isinstance(policy, RoutedPolicy) else None
         self.intents = intents or IntentHolder()
         self._on_defect = on_defect
         self.guard = guard or PlanGuard()
@@ -213,7 +215,7 @@ class Planner:
                 took_ms = 1e3 * (time.perf_counter() - began_s)
                 if select and isinstance(self.policy, PrunablePolicy):
                     selection = self.policy.last_selection
-                load = self.policy.last_load if isinstance(self.policy, RoutedPolicy) else {}
+                load = {} if self._routed is None else self._routed.last_load
         except VlaDriverError as error:
             return TickResult(Outcome.FAILED, (f'policy failed: {error}',), error=error)
         except Exception as error:

@@ -31,8 +31,8 @@ def read_architecture(path: Path) -> dict[str, Any]:
 def grown(model: VlaModel, entries: dict[str, Any]) -> VlaModel:
     """Return a model with `entries` changed in its configuration, whose weights are those of `model` where they fit.
 
-    What is new, or of another shape, starts afresh, and a line on stderr says so.  Where that is part of what hidden
-    states are made from, these begin silent: flow and votes learnt to heed what they said before, and a stage that
+    What is new, or of another shape, starts afresh, and a line on stderr says so.  Where weights that hidden states are
+    made from are left behind, these begin silent: flow and votes learnt to heed what they said before, and a stage that
     trains the reflex alone would leave the model to drive by noise.
     """
     settings = model.config.to_dict()
@@ -50,7 +50,7 @@ def grown(model: VlaModel, entries: dict[str, Any]) -> VlaModel:
             f'{len(gone)} left behind ({_few(gone)})',
             file=sys.stderr,
         )
-    if any(name.startswith(_DEEP) for name in fresh):
+    if any(name.startswith(_DEEP) for name in gone):
         result.flow.silence_hidden()
         print('grown: the model drives by the reflex alone until stage policy or all has run', file=sys.stderr)
     return result

@@ -14,11 +14,12 @@ import pytest
 import torch
 from fixtures.models import SMALL_ACTION, SMALL_LANGUAGE, make_small_model
 
+from vla_driver.model.export.check import check_runs
 from vla_driver.model.export.export import export_checkpoint
 from vla_driver.model.export.graphs import EarlyGraph
-from vla_driver.model.export.manifest import read_manifest
+from vla_driver.model.export.manifest import SAMPLE, RefusedGraphs, read_manifest
 from vla_driver.model.export.opened import OpenedGraphs
-from vla_driver.model.export.session import CPU_EP, OPENVINO, Wanted
+from vla_driver.model.export.session import CPU_EP, OPENVINO, Wanted, open_graph
 from vla_driver.model.native.vla import VlaModel
 from vla_driver.model.pruning.budget import TokenBudget
 from vla_driver.model.pruning.registry import make_pruner
@@ -303,6 +304,20 @@ def test_what_was_said_changes_the_plan_of_graphs(
         graphs.reset()
         ends.append(graphs.plan(observe(2), said).trajectory.positions_m)
     assert np.abs(ends[0] - ends[1]).max() > 1e-4 and np.abs(ends[1] - ends[2]).max() > 1e-4
+
+
+def test_experts_that_read_other_tokens_are_refused(whole_made: Path) -> None:
+    folder = whole_made / 'graphs'
+    manifest = read_manifest(folder)
+    with np.load(folder / SAMPLE) as stored:
+        sample = dict(stored)
+    runs = {name: open_graph(folder / f'{name}.onnx', CPU_EP, Wanted()).run for name in ('rig', 'tick')}
+    check_runs(manifest, sample, runs, 'float32', CPU_EP)
+    load = sample['expected.tick.expert_load']
+    elsewhere = np.zeros_like(load)
+    np.put_along_axis(elsewhere, load.argmin(axis=-1, keepdims=True), float(load.shape[-1]), axis=-1)
+    with pytest.raises(RefusedGraphs, match=r'% of the tokens of the sample are read by other experts.*allowed: 10%'):
+        check_runs(manifest, sample | {'expected.tick.expert_load': elsewhere}, runs, 'float32', CPU_EP)
 
 
 def test_sparse_attention_has_no_graphs_yet(tmp_path: Path) -> None:

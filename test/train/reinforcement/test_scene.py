@@ -11,9 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from vla_driver.data.collection import Recipe, collect_episode
 from vla_driver.data.episode import open_episode
-from vla_driver.sim.world.scenario import Scenario
 from vla_driver.train.reinforcement.rewards import judge
 from vla_driver.train.reinforcement.scene import Plans, SceneReader
 
@@ -53,15 +51,8 @@ def test_a_red_line_is_known_while_it_is_red(episode: dict[str, Any]) -> None:
 
 
 @pytest.mark.gl
-def test_the_expert_scores_well_and_a_ram_does_not(tmp_path: Path, plan: Callable[..., Plans]) -> None:
-    out = tmp_path / 'drive.npz'
-    try:
-        collect_episode(Recipe(Scenario('train_blocks', 5, density_per_km=14.0, people_per_km=15.0), out, seconds=14.0))
-    except Exception as error:
-        if type(error).__name__ == 'GraphicsUnavailableError':
-            pytest.skip(str(error))
-        raise
-    drive = open_episode(out)
+def test_the_expert_scores_well_and_a_ram_does_not(dense_drive: Path, plan: Callable[..., Plans]) -> None:
+    drive = open_episode(dense_drive)
     scenes = [SceneReader(drive).at(tick) for tick in range(len(drive['stamp']))]
     assert np.mean([judge(scene, scene.expert).reward[0] for scene in scenes]) > 0.9
     assert np.mean([judge(scene, plan(scene.speed_mps, 3.0)).reward[0] for scene in scenes]) < 0.5

@@ -20,13 +20,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vla_driver.evaluate.statistics import median_ci
 from vla_driver.model.attention_pattern import LocalStrided
 from vla_driver.model.config import LanguageConfig
 from vla_driver.model.layers.attention import attention
 from vla_driver.model.layers.decoder import LanguageLayer
 from vla_driver.model.layers.flex_attention import sparse_attention
 from vla_driver.model.layers.sparse_attention import cached_local_strided
+from vla_driver.statistics import median_ci
 from vla_driver.types import FloatArray, InvalidInput
 
 PRODUCTS_MB: Final = 256.0

@@ -30,8 +30,8 @@ from vla_driver.evaluate.cost.worker_process import (
     own_python,
     write_observation,
 )
-from vla_driver.evaluate.statistics import median_ci
 from vla_driver.settings.pruning import NO_PRUNER
+from vla_driver.statistics import median_ci
 from vla_driver.types import FloatArray, InvalidInput, Observation
 
 ENGINES: Final = ('torch', 'onnx')

@@ -12,8 +12,8 @@ import numpy as np
 
 from vla_driver.evaluate.closed_loop import Job, Row, run_jobs
 from vla_driver.evaluate.fast_slow.arms import SlowArm
-from vla_driver.evaluate.statistics import mean_ci
 from vla_driver.sim.rollout import ticks_per_plan
+from vla_driver.statistics import mean_ci
 
 #: What is compared: key -> value of a route's row.
 _FIGURES: Final[Mapping[str, Callable[[Row], float]]] = {

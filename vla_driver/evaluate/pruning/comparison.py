@@ -19,9 +19,9 @@ import numpy as np
 from vla_driver.evaluate.displacement import HORIZONS_S, PROTOCOLS, SEGMENT_S, at_horizons
 from vla_driver.evaluate.pruning.open_loop import OpenLoopJob, OpenLoopResult, ShownTick, TickScores, run_open_loop
 from vla_driver.evaluate.pruning.truth import KINDS
-from vla_driver.evaluate.statistics import mean_ci, ratio_ci
 from vla_driver.policies.pruning_settings import NO_PRUNER, PruningSettings, apply_pruning
 from vla_driver.sim.workers import run_isolated
+from vla_driver.statistics import mean_ci, ratio_ci
 from vla_driver.types import FloatArray, InvalidInput
 
 Row = dict[str, Any]

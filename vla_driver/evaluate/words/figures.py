@@ -12,9 +12,9 @@ from typing import Any, Final
 
 import numpy as np
 
-from vla_driver.evaluate.statistics import ratio_ci
 from vla_driver.evaluate.words.ticks import TickWords
 from vla_driver.model.words.grammar import Statement
+from vla_driver.statistics import ratio_ci
 from vla_driver.types import HazardKind, MetaAction
 
 _BINS: Final = 10

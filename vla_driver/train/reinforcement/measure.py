@@ -15,10 +15,9 @@ import torch
 from vla_driver.model.native.vla import VlaModel
 from vla_driver.model.precision import autocast
 from vla_driver.model.tokens import to_device
+from vla_driver.statistics import ratio_ci
 from vla_driver.train.reinforcement.judged import JudgedBatch, judge_controls
 from vla_driver.train.reinforcement.rewards import NAMES
-
-_RESAMPLES = 2000
 
 
 @dataclass(frozen=True)
@@ -58,25 +57,21 @@ def measure(model: VlaModel, batches: Iterable[JudgedBatch]) -> Measured:
     return Measured({name: np.concatenate(values) for name, values in rows.items()}, np.array(episodes, np.int64))
 
 
-def compare(before: Measured, after: Measured, seed: int = 0) -> dict[str, Any]:
+def compare(before: Measured, after: Measured) -> dict[str, Any]:
     """Return before, after and their difference of each figure, with a 95 % interval of the difference.
 
     Both of the same ticks.  The interval is a percentile bootstrap over whole drives: ticks of one are alike.
     """
     drives, place = np.unique(before.episode, return_inverse=True)
-    drawn = np.random.default_rng(seed).integers(0, len(drives), (_RESAMPLES, len(drives)))
-    counts = np.bincount(place).astype(np.float64)
+    counts = np.bincount(place)
     report: dict[str, Any] = {'ticks': len(before.episode), 'drives': len(drives)}
     for name, earlier in before.figures.items():
         gain = after.figures[name] - earlier
-        sums = np.bincount(place, gain)
-        resampled = sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
-        low, high = np.quantile(resampled, [0.025, 0.975])
         report[name] = {
             'before': float(earlier.mean()),
             'after': float(after.figures[name].mean()),
             'difference': float(gain.mean()),
-            'interval': [float(low), float(high)],
+            'interval': list(ratio_ci(np.bincount(place, gain), counts)),
         }
     return report
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from vla_driver.evaluate.statistics import mean_ci, ratio_ci, wilson_ci
+from vla_driver.statistics import mean_ci, ratio_ci, wilson_ci
 from vla_driver.types import InvalidInput
 
 
