@@ -25,6 +25,8 @@ Run = Callable[[Given], Given]
 #: What is no plan: how far it may be off, as a share of its length.  Scores order tokens and are no distances.
 _SCORES_OFF = {'float32': 1e-3, 'bfloat16': 0.1}
 #: Who reads a token may hang on the last digit of its scores: so many of the choices, at most, may be others.
+#: Of two layers with experts, one choice of the last, which has six, is 8 %.  Of a trained model with twice 26 experts
+#: no choice moved in float32, and 1.2 % in bfloat16.
 _LOAD = 'expert_load'
 _CHOICES_OFF = {'float32': 0.1, 'bfloat16': 0.5}
 #: Outputs that are plans.
