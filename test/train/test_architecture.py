@@ -11,8 +11,10 @@ import pytest
 import torch
 from fixtures.models import SMALL_ACTION, SMALL_LANGUAGE, make_small_model
 
+from vla_driver.model.layers.experts import ExpertsFeedForward
+from vla_driver.model.layers.feed_forward import SwiGlu
 from vla_driver.model.native.vla import VlaModel
-from vla_driver.train.architecture import grown, read_architecture
+from vla_driver.train.architecture import grown, read_architecture, upcycle
 from vla_driver.types import InvalidInput
 
 
@@ -64,3 +66,56 @@ def test_what_is_grown_drives_by_the_reflex_until_it_is_trained(
     reflex = deeper.reflexes(torch.randn(2, deeper.config.view_config.hidden_size), torch.randn(2, 4, 32))
     torch.testing.assert_close(deeper.flow.classify(hidden, reflex), reflex.votes)
     torch.testing.assert_close(deeper.flow.condition(hidden, reflex)[:, :1], deeper.flow.condition(None, reflex))
+
+
+@pytest.mark.parametrize('scale', [1.0, 2.5])
+def test_experts_cut_out_of_a_network_are_the_whole_where_all_are_asked(scale: float) -> None:
+    """Shared half and two lots: with a router that weighs both alike, the answer is that of the network."""
+    torch.manual_seed(0)
+    network = SwiGlu(12, 64)
+    experts = ExpertsFeedForward(12, 2, 2, 16, 32, route_scale=scale)
+    experts.router.weight.data.zero_()
+    upcycle(network, experts)
+    x = torch.randn(2, 5, 12)
+    torch.testing.assert_close(experts(x), network(x))
+    # The shared network has the channels that weigh most.
+    assert experts.shared is not None
+    assert experts.shared.down.weight.norm() > 1.05 * experts.experts.down.norm() / (2 / scale)
+
+
+def test_of_many_experts_a_random_choice_is_the_whole_in_the_mean() -> None:
+    torch.manual_seed(1)
+    network, x = SwiGlu(12, 64), torch.randn(1, 40, 12)
+    answers = []
+    for _ in range(200):
+        experts = ExpertsFeedForward(12, 8, 2, 16, 32)
+        experts.router.weight.data *= 1e-3
+        experts.router.bias = torch.randn(8)
+        upcycle(network, experts)
+        answers.append(experts(x))
+    whole = network(x)
+    far = torch.stack([(answer - whole).norm() for answer in answers]).mean()
+    assert (torch.stack(answers).mean(0) - whole).norm() < 0.15 * far
+    fresh = torch.stack([(ExpertsFeedForward(12, 8, 2, 16, 32)(x) - whole).norm() for _ in range(20)]).mean()
+    assert far < 0.9 * fresh
+
+
+def test_a_shared_network_wider_than_what_it_replaces_is_all_of_it() -> None:
+    network, experts = SwiGlu(12, 24), ExpertsFeedForward(12, 4, 2, 16, 32)
+    upcycle(network, experts)
+    assert experts.shared is not None
+    x = torch.randn(3, 12)
+    torch.testing.assert_close(experts.shared(x), network(x))
+
+
+def test_growing_says_what_experts_are_cut_from(
+    small_model: Callable[..., VlaModel], capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = small_model()
+    layers = {'num_experts': 4, 'experts_per_token': 2, 'expert_size': 8, 'shared_size': 16, 'expert_layers': [0]}
+    result = grown(model, {'language_config': layers})
+    assert 'experts of language.layers.0.mlp begin as parts of the networks' in capsys.readouterr().err
+    down = result.language.layers[0].mlp.experts.down
+    theirs = model.language.layers[0].mlp.down.weight
+    towards = torch.nn.functional.normalize(theirs.T, dim=-1) @ torch.nn.functional.normalize(down[0], dim=0)
+    torch.testing.assert_close(towards.amax(dim=0), torch.ones(8))

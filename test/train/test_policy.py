@@ -223,6 +223,34 @@ def test_freezing_without_a_trained_encoder_is_refused(
         train(tmp_path / 'out', steps=1, freeze_vision=True, small=False, **settings)
 
 
+@pytest.mark.parametrize(
+    ('settings', 'message'),
+    [
+        ({}, 'give --init CKPT of a model that has one'),
+        ({'stage': 'reflex', 'init': 'x'}, 'for --stage policy or all, .* not for reflex'),
+        ({'stage': 'policy', 'init': 'x', 'refit_anchors': True}, 'drop one of them'),
+    ],
+)
+def test_freezing_the_reflex_where_it_makes_no_sense_is_refused(
+    train: Any, settings: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(InvalidInput, match=message):
+        train(tmp_path / 'out', steps=1, freeze_reflex=True, small=False, **settings)
+
+
+def test_a_frozen_reflex_answers_as_before(train: Any, tmp_path: Path) -> None:
+    """All that the first answers are made of stays bit by bit; the rest learns."""
+    first, second = tmp_path / 'first', tmp_path / 'second'
+    train(first, steps=1)
+    train(second, steps=2, stage='policy', init=str(first), freeze_reflex=True, freeze_vision=True, small=False)
+    before, after = load_model(first).state_dict(), load_model(second).state_dict()
+    for name in before:
+        if name.startswith(('ego.', 'view.', 'reflexes.', 'vision.')):
+            assert torch.equal(before[name], after[name]), name
+    assert not torch.equal(after['language.layers.0.q.weight'], before['language.layers.0.q.weight'])
+    assert not torch.equal(after['flow.hidden.weight'], before['flow.hidden.weight'])
+
+
 def test_a_run_of_minutes_goes_by_the_clock(train: Any, tmp_path: Path) -> None:
     train(tmp_path / 'run', minutes=0.02)
     (start,) = read_log(tmp_path / 'run', 'start')

@@ -62,12 +62,12 @@ _SHOWN = (
 class PolicyRun:
     """One run of imitation, from the episodes under the folders `data` to the checkpoint `out`.
 
-    resume: continue the run in `out`; init: the checkpoint whose weights it starts from; refit_anchors: fit the anchors
-    of `init` anew; blind: train the control that sees no images; freeze_vision: keep the encoder of `init` and train
-    the rest on its features, kept in `features` (default: out/features); architecture: a JSON file of VlaConfig
-    entries that differ from nano, or from `init` (what it has not starts afresh); recon: the folder that the pruner
-    'recon' stands for; validate_clips: how many held-out clips are validated on, after each save; processes: how many
-    share the work, on this machine; sharing: how they do.
+    resume: continue the run in `out`; init: the checkpoint whose weights it starts from; refit_anchors: fit the
+    anchors of `init` anew; blind: train the control that sees no images; freeze_vision: keep the encoder of `init`
+    and train the rest on its features, kept in `features` (default: out/features); freeze_reflex: keep the reflex
+    of `init`; architecture: a JSON file of VlaConfig entries that differ from nano, or from `init` (what it has not
+    starts afresh); recon: the folder that the pruner 'recon' stands for; validate_clips: how many held-out clips
+    are validated on, after each save; processes: how many share the work, on this machine; sharing: how they do.
     """
 
     data: Sequence[Path]
@@ -78,6 +78,7 @@ class PolicyRun:
     refit_anchors: bool = False
     blind: bool = False
     freeze_vision: bool = False
+    freeze_reflex: bool = False
     features: Path | None = None
     architecture: Path | None = None
     recon: Path | None = None
@@ -156,6 +157,14 @@ def _check(run: PolicyRun) -> None:
         raise InvalidInput('--refit-anchors changes the anchors of a trained model: give --init CKPT, or drop it')
     if run.refit_anchors and config.stage == 'words':
         raise InvalidInput('--stage words leaves driving as it is, and --refit-anchors does not; drop one of them')
+    if run.freeze_reflex and not (run.init or run.resume):
+        raise InvalidInput('--freeze-reflex keeps a trained reflex: give --init CKPT of a model that has one')
+    if run.freeze_reflex and config.stage not in ('policy', 'all'):
+        raise InvalidInput(
+            f'--freeze-reflex is for --stage policy or all, which train more than the reflex, not for {config.stage}'
+        )
+    if run.freeze_reflex and run.refit_anchors:
+        raise InvalidInput('--refit-anchors teaches the reflex what --freeze-reflex keeps; drop one of them')
     if run.freeze_vision and config.stage == 'vision':
         raise InvalidInput('--freeze-vision keeps what --stage vision trains; drop one of them')
     if config.stage == 'words' and not (run.init or run.resume):
@@ -195,6 +204,8 @@ def _train(run: PolicyRun, crew: Crew) -> dict[str, float]:
     model.pruning = _pruning(run, model)
     if config.stage == 'words':
         _only_words(model)
+    if run.freeze_reflex:
+        _keep_reflex(model)
     train_paths, held_out = split_episodes(find_episodes(run.data))
     if run.resume:
         # New episodes would change the order of the old ones, and the run would no longer be the same.
@@ -296,6 +307,16 @@ def _only_words(model: VlaModel) -> None:
         raise InvalidInput('--stage words: this model has none; give --config with {"words_config": {"grammar": 1}}')
     model.requires_grad_(False)
     model.words.requires_grad_(True)
+
+
+def _keep_reflex(model: VlaModel) -> None:
+    """Freeze the way from tokens to the first answer; hidden states then add to an answer that stays as good as it is.
+
+    Small steps of few ticks would spoil what the reflex stage learnt from ten times as many.
+    """
+    parts = [model.ego, model.reflexes] if model.config.blind else [model.ego, model.view, model.reflexes]
+    for part in parts:
+        part.requires_grad_(False)
 
 
 def _features(run: PolicyRun, model: VlaModel, paths: list[Path], device: str, crew: Crew) -> Path:

@@ -80,11 +80,13 @@ def test_it_says_what_it_sees_and_the_planner_heeds_it(probe, nodes, vehicle, ch
     assert heeding.intent_agreement in (0.0, 0.5, 1.0) and 0.0 <= heeding.uncertainty <= 1.0
     assert any(not plan.intent and math.isnan(plan.intent_age_s) for plan in plans) or stamps[0] in heard
     assert convert.from_driving_plan(heeding).heeded.meta_action is MetaAction.SLOW_DOWN
-    probe.until(lambda: (report('planner: intent') or {}).get('meta_action') == 'slow_down')
+    # Pictures go on: a reasoner that gets none says nothing, and warns of it.
+    probe.until(lambda: (report('planner: intent') or {}).get('meta_action') == 'slow_down', act=drive)
+    probe.until(lambda: (report('reasoner: reasoning') or {}).get('level') == Level.OK, timeout_s=60.0, act=drive)
     assert niceness_of(slow.pid) == {7}
     assert niceness_of(fast.pid) == {os.getpriority(os.PRIO_PROCESS, 0)}
     status = report('reasoner: reasoning')
-    assert status['level'] == Level.OK and status['meta_action'] == 'slow_down' and int(status['said']) >= 1
+    assert status['meta_action'] == 'slow_down' and int(status['said']) >= 1
     # The slow half dies: the fast one goes on, at first with what was said, then alone.
     slow.stop()
     count = len(plans)
