@@ -123,6 +123,8 @@ class MemoryConfig(PretrainedConfig):
     other_window: Sequence[int] = (3, 2)
     #: An odometry stamp this far back, or a gap this long, empties the memory.
     reset_gap_s: float = 5.0
+    #: Whether the reflex, too, knows what is remembered (model/native/recall.py).
+    recall: bool = False
 
 
 class ViewConfig(PretrainedConfig):
@@ -333,6 +335,11 @@ class VlaConfig(PretrainedConfig):
     def reads_kept(self) -> bool:
         """Whether nothing but the tokens that a pruner keeps reaches the plan."""
         return bool(self.view_config.reads != 'all')
+
+    @property
+    def recalls(self) -> bool:
+        """Whether the reflex knows what is remembered; the blind control remembers nothing."""
+        return bool(self.memory_config.recall) and not self.blind
 
     @property
     def camera_groups(self) -> tuple[tuple[tuple[int, int], tuple[str, ...]], ...]:

@@ -115,7 +115,8 @@ class Remembered:
     """Tokens of S earlier ticks, and how the vehicle has moved since.
 
     features [B, S, M, D]; rays, origins [B, M, 3] in base_link *of that tick*; motion [B, S, 3]: that
-    tick's pose (x, y, yaw) seen from now; age_s [B, S] seconds; valid [B, S] bool.
+    tick's pose (x, y, yaw) seen from now; age_s [B, S] seconds; valid [B, S] bool; places [M] int64: which of a tick's
+    tokens these are, where some were selected; None: all.
     """
 
     features: Tensor
@@ -124,11 +125,13 @@ class Remembered:
     motion: Tensor
     age_s: Tensor
     valid: Tensor
+    places: Tensor | None = None
 
     def select(self, index: Tensor) -> Remembered:
         """Return what is remembered at the M positions index [K] int64 alone."""
         return dataclasses.replace(
             self,
+            places=index if self.places is None else self.places[index],
             features=self.features[:, :, index],
             rays=self.rays[:, index],
             origins=self.origins[:, index],

@@ -315,6 +315,9 @@ def _keep_reflex(model: VlaModel) -> None:
     Small steps of few ticks would spoil what the reflex stage learnt from ten times as many.
     """
     parts = [model.ego, model.reflexes] if model.config.blind else [model.ego, model.view, model.reflexes]
+    if model.config.recalls:
+        # It reads what the memory pools, which therefore stays, too.
+        parts += [model.recall, model.memory_pool]
     for part in parts:
         part.requires_grad_(False)
 

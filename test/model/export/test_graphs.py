@@ -250,8 +250,10 @@ def whole_made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         },
         action_config={**SMALL_ACTION, 'num_agents': 4, 'agent_existence': 0.01},
         words_config={'grammar': 1},
+        memory_config={'recall': True},
         intent=True,
     )
+    torch.nn.init.normal_(model.recall.out.weight, std=0.2)  # it says nothing before it is trained
     model.save_pretrained(folder)
     ReconPruner(layer_spec(model.config)).save_pretrained(folder / 'pruner')
     export_checkpoint(folder)

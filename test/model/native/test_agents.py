@@ -93,15 +93,19 @@ def test_one_pass_gives_a_plan_and_the_others(
     assert torch.equal(again.agent_controls, decoded.agent_controls)
 
 
-def test_ego_and_others_attend_to_one_another(model: VlaModel) -> None:
+def test_others_read_the_ego_and_it_plans_the_same_whoever_asks_for_them(model: VlaModel) -> None:
     flow, h, anchor = model.flow, torch.randn(1, 26, 24), torch.tensor([0])
     moved_ego, moved_other = h.clone(), h.clone()
     moved_ego[:, :20] += 1.0
     moved_other[:, 25] += 1.0
     with torch.no_grad():
         own, _, others = flow.sample_all(h, anchor)
-        assert not torch.allclose(flow.sample_all(moved_other, anchor)[0], own, atol=1e-5)
+        same, _, moved = flow.sample_all(moved_other, anchor)
+        torch.testing.assert_close(same, own)
+        assert not torch.allclose(moved, others, atol=1e-5)
         assert not torch.allclose(flow.sample_all(moved_ego, anchor)[2], others, atol=1e-5)
+        flow.others = None
+        torch.testing.assert_close(flow.sample(h[:, :20], anchor), own)
 
 
 def test_every_sample_can_be_driven(model: VlaModel) -> None:

@@ -3,8 +3,8 @@
 """Everybody else: who is there, and their part of the flow that plans everybody's future at once.
 
 Queries beside those of the waypoints read the prefix in the action expert's one pass; a head says of each whether
-somebody is there, who, where and how fast.  In the flow, each takes a few tokens beside the ego's, so that the ego's
-plan and the others' futures attend to one another (as the joint decoder of Diffusion-Planner, arXiv 2501.15564).  An
+somebody is there, who, where and how fast.  In the flow, each takes a few tokens behind the ego's, in the same blocks
+(a joint decoder, as that of Diffusion-Planner, arXiv 2501.15564), but the ego's tokens read one another alone.  An
 other's flow starts at its own motion held on: no acceleration, no curvature.  With a start so near, few steps do.
 """
 

@@ -97,11 +97,19 @@ class FlowBlock(nn.Module):
         self.fc2 = nn.Linear(4 * dim, dim)
         self.modulation = nn.Linear(dim, 6 * dim)
 
-    def forward(self, x: Tensor, time: Tensor) -> Tensor:
-        """Transform x [B, T, d] at time embedding [B, d]."""
+    def forward(self, x: Tensor, time: Tensor, own: int | None = None) -> Tensor:
+        """Transform x [B, T, d] at time embedding [B, d].
+
+        own: so many tokens, the first, read one another alone; the rest read all.  None: all read all.
+        """
         shift1, scale1, gate1, shift2, scale2, gate2 = self.modulation(F.silu(time)).unsqueeze(1).chunk(6, dim=-1)
         q, k, v = self.qkv(self.norm1(x) * (1 + scale1) + shift1).unflatten(-1, (3, self.heads, -1)).unbind(dim=2)
-        mixed = attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2))
+        q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
+        if own is None:
+            mixed = attention(q, k, v)
+        else:
+            alone = attention(q[:, :, :own], k[:, :, :own], v[:, :, :own])
+            mixed = torch.cat([alone, attention(q[:, :, own:], k, v)], dim=1)
         x = x + gate1 * self.proj(mixed)
         out: Tensor = x + gate2 * self.fc2(F.gelu(self.fc1(self.norm2(x) * (1 + scale2) + shift2)))
         return out
@@ -204,6 +212,9 @@ class FlowDecoder(nn.Module):
         """Predict v at x, both [B, T, 2], at t [B]; hidden [B, T or 1, d]: from `condition`.
 
         others [B, A * tokens, d], from `AgentDecoder.condition`: x and v are then [B, 1 + A, T, 2], the ego's first.
+        Others read what the ego is about to do, but not the ego them: its plan is the same whether anybody asks for
+        their futures, and in training it does not see the truth shine through theirs.  What they mean for it, hidden
+        states say.
         """
         angles = torch.pi * t.unsqueeze(-1) * 2.0 ** torch.arange(4, device=t.device)
         time = self.time(torch.cat([t.unsqueeze(-1), angles.sin(), angles.cos()], dim=-1))
@@ -212,7 +223,7 @@ class FlowDecoder(nn.Module):
         if joint is not None and others is not None:
             tokens = torch.cat([tokens, joint.enter(x[:, 1:]) + others], dim=1)
         for block in self.blocks:
-            tokens = block(tokens, time.to(tokens.dtype))
+            tokens = block(tokens, time.to(tokens.dtype), None if joint is None else x.shape[2])
         tokens = self.norm(tokens)
         if joint is None:
             out: Tensor = self.output(tokens)

@@ -90,10 +90,11 @@ def _as_driven(*modules: nn.Module) -> Iterator[None]:
 
 
 @torch.no_grad()
-def whole_reading(model: VlaStages, tokens: VisualTokens, ego: Tensor) -> Reading:
-    """Return what the model reads off all tokens when it drives."""
+def whole_reading(model: VlaStages, tokens: VisualTokens, ego: Tensor, recalled: Tensor | None = None) -> Reading:
+    """Return what the model reads off all tokens when it drives; recalled [B, H]: as in `VlaStages.recalled`."""
     with _as_driven(model.view, model.reflexes):
         read = read_panorama(model, tokens, None)
+        read = read if recalled is None else read + recalled
         return Reading(read, model.reflexes(read, ego))
 
 
@@ -121,13 +122,18 @@ def _share(value: Tensor, wanted: Tensor) -> Tensor:
 
 
 def teach_itself(
-    model: VlaStages, tokens: VisualTokens, ego: Tensor, read: Tensor | None, reflex: Reflex
+    model: VlaStages,
+    tokens: VisualTokens,
+    ego: Tensor,
+    read: Tensor | None,
+    reflex: Reflex,
+    recalled: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """Return the loss 'itself': how far what was read off the kept tokens is from what all tokens would have given.
 
-    read [B, H], reflex: of the pruned pass.
+    read [B, H], reflex: of the pruned pass; recalled [B, H]: what of `read` is of earlier ticks, the same for both.
     """
     if read is None:
         return {}
-    apart = difference(Reading(read, reflex), whole_reading(model, tokens, ego))
+    apart = difference(Reading(read, reflex), whole_reading(model, tokens, ego, recalled))
     return {'itself': apart['read'] + apart['votes'] + apart['bend'].clamp(max=10.0)}

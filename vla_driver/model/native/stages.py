@@ -33,6 +33,7 @@ from vla_driver.model.native.flow import Decoded, FlowBlock, FlowDecoder
 from vla_driver.model.native.intent import IntentEncoder, null_inputs, read_behind
 from vla_driver.model.native.language import LanguageModel
 from vla_driver.model.native.memory import MemoryPool, MemoryReader, PooledTokens
+from vla_driver.model.native.recall import Recall
 from vla_driver.model.native.reflex import Reflex, ReflexHead
 from vla_driver.model.native.view import ViewReader
 from vla_driver.model.native.vision import VisionEncoder, VisionOutput
@@ -61,6 +62,8 @@ class VlaStages(PreTrainedModel):
             self.memory = MemoryReader(config)
             self.position = RayEmbedding(width, config.vision_config.ray_octaves)
             self.view = ViewReader(config)
+            if config.recalls:
+                self.recall = Recall(config, len(self.memory_pool.camera))
         self.ego = EgoEncoder(config)
         self.kinds = nn.Parameter(torch.zeros(3, width))  # what a token is: visual, remembered, ego and navigation
         self.scene_queries = nn.Parameter(torch.randn(SCENE_QUERIES, width) * config.initializer_range)
@@ -102,6 +105,8 @@ class VlaStages(PreTrainedModel):
             nn.init.zeros_(module.bias)
         if not self.config.blind and self.view.coverage and module is self.view.seen:
             nn.init.zeros_(self.view.seen.weight)  # a checkpoint that did not know of holes reads as before
+        if self.config.recalls and module is self.recall.out:
+            nn.init.zeros_(module.weight)  # a checkpoint that knew of the present alone drives as before
         if isinstance(module, DraftHead):
             nn.init.zeros_(module.up.weight)
         if isinstance(module, FlowDecoder):
@@ -181,6 +186,11 @@ class VlaStages(PreTrainedModel):
                 if self.config.view_config.reads == 'usual':
                     whole = (spread * tokens.valid.unsqueeze(-1)).sum(dim=1)
             read, said = self.view(*shown, whole)
+            recalled = self.recalled(remembered)
+            if recalled is not None:
+                # Not `read + recalled`: OpenVINO 2026.4 joins such a sum with the product in front of it, and compiling
+                # in float32 ends the process (docs/decisions.md).
+                read = torch.stack([read, recalled]).sum(dim=0)
             view = said.sum(dim=1)
             # A missing camera has no position: a rig that never had it and one that lost it look the same.
             position = position.to(features.dtype) * valid.unsqueeze(-1).to(features.dtype)
@@ -188,6 +198,13 @@ class VlaStages(PreTrainedModel):
             parts.insert(0, features + position + kinds[0])
         parts.append(self.scene_queries.to(ego.dtype).expand(len(ego), -1, -1))
         return torch.cat(parts, dim=1), read, view
+
+    def recalled(self, remembered: Remembered | None) -> Tensor | None:
+        """Return what the reflex knows of earlier ticks [B, H], part of `Prefix.read`; None where it knows nothing."""
+        if remembered is None or not self.config.recalls:
+            return None
+        out: Tensor = self.recall(remembered)
+        return out
 
     def tell(self, prefix: Prefix, ego: Tensor, intent: IntentInputs | None = None) -> tuple[Prefix, Tensor]:
         """Return prefix and ego tokens as the action expert gets them: behind them what the slow half said.

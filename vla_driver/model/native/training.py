@@ -23,7 +23,7 @@ from vla_driver.model.native.stages import VlaStages
 from vla_driver.model.native.telling import told_in_training
 from vla_driver.model.native.vision import VisionOutput
 from vla_driver.model.pruning.base import KeptTokens
-from vla_driver.model.tokens import ClipBatch, IntentInputs, ModelInputs, Prefix, Remembered
+from vla_driver.model.tokens import ClipBatch, IntentInputs, ModelInputs, Prefix, Remembered, VisualTokens
 from vla_driver.model.words.labels import shown_cameras
 from vla_driver.model.words.losses import word_losses
 
@@ -138,7 +138,7 @@ def losses_of(
     prefix = model.prefill(ego, seen.tokens if seen is not None else None, memory, kept)
     reflex = model.reflex(prefix, ego)
     if kept is not None and seen is not None:
-        losses |= teach_itself(model, seen.tokens, ego, prefix.read, reflex)
+        losses |= teach_itself(model, seen.tokens, ego, prefix.read, reflex, model.recalled(memory))
     if model.config.auxiliary:
         losses |= model.scene_head.losses(prefix.scene, reflex.trunk, batch.labels)
     if model.config.words_config.grammar and stage != 'vision':
@@ -171,20 +171,34 @@ def _reflex_losses(model: VlaStages, dropouts: Dropouts, batch: ClipBatch, pruni
     """Return the losses of reflex and flow alone: an eighth of the work, for the language model is not asked."""
     inputs, labels = batch.inputs, batch.labels
     ego, read = model.ego(inputs, _speed_known(model, dropouts, inputs)), None
-    tokens, kept = None, None
+    tokens, kept, recalled = None, None, None
     if not model.config.blind:
         tokens = _look(model, dropouts, inputs).tokens
         kept = None if pruning is None else pruning.draw(tokens, ego)
         read = read_panorama(model, tokens, kept)
+        recalled = _recalled_alone(model, dropouts, batch, tokens, kept)
+        read = read if recalled is None else read + recalled
     reflex: Reflex = model.reflexes(read, ego)
     losses = model.reflexes.losses(reflex, model.flow.normalise(labels.controls)[..., 1])
     losses |= model.flow.losses(None, labels.controls, inputs.speed_mps, reflex)
     if kept is not None and tokens is not None:
-        losses |= teach_itself(model, tokens, ego, read, reflex)
+        losses |= teach_itself(model, tokens, ego, read, reflex, recalled)
     scene = ego.new_zeros(len(ego), SCENE_QUERIES, ego.shape[-1])
     if model.config.auxiliary:
         losses |= model.scene_head.losses(scene, reflex.trunk, labels)
     return _weigh(losses, ego.new_zeros(0), reflex, scene)
+
+
+def _recalled_alone(
+    model: VlaStages, dropouts: Dropouts, batch: ClipBatch, tokens: VisualTokens, kept: KeptTokens | None
+) -> Tensor | None:
+    """Return what the reflex recalls [B, H]; the memory gets no gradient, for the language model reads it too."""
+    if not model.config.recalls:
+        return None
+    with torch.no_grad():
+        pooled = model.pool(tokens, kept)
+    drop = dropouts.memory if model.training else 0.0
+    return model.recalled(clip_memory(pooled, batch.pose, batch.stamp_s, batch.ticks, model.config.memory_config, drop))
 
 
 def _word_losses(
