@@ -229,6 +229,7 @@ def test_freezing_without_a_trained_encoder_is_refused(
         ({}, 'give --init CKPT of a model that has one'),
         ({'stage': 'reflex', 'init': 'x'}, 'for --stage policy or all, .* not for reflex'),
         ({'stage': 'policy', 'init': 'x', 'refit_anchors': True}, 'drop one of them'),
+        ({'stage': 'policy', 'init': 'x'}, 'encoder that must stay, too: give --freeze-vision'),
     ],
 )
 def test_freezing_the_reflex_where_it_makes_no_sense_is_refused(

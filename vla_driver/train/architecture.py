@@ -35,9 +35,9 @@ def read_architecture(path: Path) -> dict[str, Any]:
 def grown(model: VlaModel, entries: dict[str, Any]) -> VlaModel:
     """Return a model with `entries` changed in its configuration, whose weights are those of `model` where they fit.
 
-    What is new, or of another shape, starts afresh, and a line on stderr says so; experts in the place of a feed-
-    forward network are cut out of it (`upcycle`).  Where weights that hidden states are made from are left behind,
-    these begin silent: flow and votes learnt to heed what they said before, and a stage that trains the reflex
+    What is new, or of another shape, starts afresh, and a line on stderr says so; experts in the place of a
+    feed-forward network are cut out of it (`upcycle`).  Where weights that hidden states are made from are left
+    behind, these begin silent: flow and votes learnt to heed what they said before, and a stage that trains the reflex
     alone would leave the model to drive by noise.
     """
     settings = model.config.to_dict()
