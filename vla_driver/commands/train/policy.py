@@ -50,8 +50,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--freeze-reflex',
         action='store_true',
-        help='keep the first answers, read off the panorama, as they are (needs --init and --freeze-vision): a short stage '
-        'policy, of small steps, adds to them and spoils nothing',
+        help='keep the first answers, read off the panorama, as they are (needs --init and --freeze-vision): a short '
+        'stage policy, of small steps, adds to them and spoils nothing',
     )
     parser.add_argument(
         '--features', type=Path, metavar='DIR', help='where encoded features are kept (default: OUT/features)'
