@@ -166,9 +166,7 @@ def _check(run: PolicyRun) -> None:
     if run.freeze_reflex and run.refit_anchors:
         raise InvalidInput('--refit-anchors teaches the reflex what --freeze-reflex keeps; drop one of them')
     if run.freeze_reflex and not (run.freeze_vision or run.blind):
-        raise InvalidInput(
-            '--freeze-reflex reads off an encoder that must stay, too: give --freeze-vision'
-        )
+        raise InvalidInput('--freeze-reflex reads off an encoder that must stay, too: give --freeze-vision')
     if run.freeze_vision and config.stage == 'vision':
         raise InvalidInput('--freeze-vision keeps what --stage vision trains; drop one of them')
     if config.stage == 'words' and not (run.init or run.resume):
