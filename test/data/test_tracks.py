@@ -14,7 +14,7 @@ from vla_driver.data.clips import ClipDataset
 from vla_driver.data.episode import Episode, open_episode
 from vla_driver.data.others import OtherTracks, agent_labels, other_tracks
 from vla_driver.data.reasons import META_ACTIONS, reason_at, reason_labels
-from vla_driver.data.tracks import has_tracks
+from vla_driver.data.tracks import has_tracks, off_route_m
 from vla_driver.model.config import VlaConfig
 from vla_driver.sim.expert import Cause
 from vla_driver.types import CAMERA_NAMES, HazardKind, MetaAction
@@ -53,6 +53,11 @@ def test_others_are_seen_from_the_ego_and_followed_until_they_leave() -> None:
     assert others.valid[1].all()
     assert others.valid[0].tolist() == [True] * 4 + [False] * 16
     assert others.pixels.tolist() == [0.0, 8.0]
+
+
+def test_a_drive_on_an_empty_road_has_no_others() -> None:
+    alone = OtherTracks({**_episode({0: [], 1: []}), 'seen_offsets': np.zeros(2, int)}).at(0)
+    assert alone.future.shape == (0, 20, 3) and alone.pixels.shape == (0,)
 
 
 def test_rows_without_tracks_are_marked_unknown() -> None:
@@ -131,3 +136,13 @@ def test_somebody_beyond_the_tracks_reach_is_a_vehicle() -> None:
     }
     reason = reason_at(episode, OtherTracks(episode), 0)
     assert (reason.hazard, reason.camera, reason.distance_m) == (HazardKind.VEHICLE_CROSSING, '', np.inf)
+
+
+def test_off_the_route_is_how_far_the_line_is() -> None:
+    corner = np.array([[0, 0], [1, 0], [2, 0], [3, 0], [3, 1], [3, 2], [3, 3]], np.float32)
+    episode = {
+        'route': corner,
+        'pose': np.array([[1.5, 0.4, 0.0], [3.7, 1.5, 1.6], [3.3, -0.4, 0.8], [3.0, 3.5, 1.6]]),
+        'route_progress': np.array([1.5, 4.5, 3.0, 6.5]),
+    }
+    assert off_route_m(episode) == pytest.approx([0.4, 0.7, 0.5, 0.5])

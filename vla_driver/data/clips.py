@@ -34,12 +34,15 @@ from vla_driver.data.others import agent_labels, other_tracks
 from vla_driver.data.prefetch import prepared_ahead
 from vla_driver.data.reasons import reason_at, reason_labels
 from vla_driver.data.told import SILENCE, USUAL_AGE_S, Told, told_at, told_inputs
+from vla_driver.data.tracks import has_tracks, off_route_m
 from vla_driver.model.config import VlaConfig
 from vla_driver.model.native.arrays import rig_geometry
 from vla_driver.model.tokens import ClipBatch, ClipLabels, IntentInputs, ModelInputs
 from vla_driver.sim.world.scene import SemanticClass
 from vla_driver.types import CAMERA_NAMES, Image, InvalidInput, TurnCommand
 
+#: Farther than this from its route's line, in metres, a turn is wide or cut, and the way back is worth learning.
+_OFF_ROUTE_M = 0.35
 #: Classes after those of SemanticClass: a traffic light that shows red (or amber), or green, to this camera.
 RED_LAMP, GREEN_LAMP = 17, 18
 
@@ -83,6 +86,9 @@ def tick_weights(episode: Episode) -> npt.NDArray[np.float64]:
     near_turn = ((command == TurnCommand.LEFT) | (command == TurnCommand.RIGHT)) & (episode['command_distance'] < 25.0)
     # Off its line on a straight road: the plan swerves back without turning in the end.
     recovering = ~turning & (np.abs(np.asarray(episode['expert_positions'])[:, :12, 1]).max(axis=1) > 0.25)
+    if has_tracks(episode):
+        # In turns, half a lane's play decides: DAgger drives that run wide there show the way back.
+        recovering = recovering | (turning & (off_route_m(episode) > _OFF_ROUTE_M))
     braking = np.asarray(episode['expert_acceleration'])[:, :8].min(axis=1) < -1.0
     starting = (speed < 1.0) & (plan_speed[:, 12] > 2.0)
     waiting = (speed < 0.3) & (plan_speed.max(axis=1) < 0.5)

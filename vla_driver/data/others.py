@@ -59,7 +59,7 @@ class OtherTracks:
         # Of each actor: at which steps it was near, and its states there.
         self._tracks = {
             int(name): (step_of[rows], state[rows])
-            for name, rows in zip(names, np.split(order, first[1:]), strict=True)
+            for name, rows in zip(names, np.split(order, first)[1:], strict=True)  # what is before the first is empty
         }
         self._offsets, self._actor, self._state = offsets, actor, state
         self._kind = dict(zip(episode['body_actor'].tolist(), episode['body_kind'].tolist(), strict=True))

@@ -138,3 +138,18 @@ class TrackRecorder:
 def has_tracks(episode: Episode) -> bool:
     """Whether an episode says who was where (version 2)."""
     return 'step_stamp' in episode
+
+
+#: Metres of the route before and behind a place in which its nearest point is looked for.
+_REACH_M: Final = 6
+
+
+def off_route_m(episode: Episode) -> npt.NDArray[np.float64]:
+    """Return [T]: how far the rear axle is from the route's line, m, to either side; the episode must have tracks."""
+    route, place = np.asarray(episode['route'], np.float64), np.asarray(episode['pose'], np.float64)[:, None, :2]
+    near = np.rint(np.asarray(episode['route_progress'])).astype(int)[:, None] + np.arange(-_REACH_M, _REACH_M)
+    start = route[near.clip(0, len(route) - 2)]
+    way = route[near.clip(0, len(route) - 2) + 1] - start
+    share = ((place - start) * way).sum(-1) / np.maximum((way * way).sum(-1), 1e-9)
+    nearest = start + share.clip(0.0, 1.0)[..., None] * way
+    return np.asarray(np.linalg.norm(place - nearest, axis=-1).min(axis=1))
