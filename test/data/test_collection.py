@@ -3,6 +3,11 @@
 """Collecting: a real drive becomes an episode with the expert's answers and dense labels."""
 
 import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -41,6 +46,30 @@ def test_a_learner_drives_with_its_graphs_and_the_summary_names_them(tmp_path):
     (line,) = (tmp_path / 'collected.jsonl').read_text().splitlines()
     engine = json.loads(line)['engine']
     assert (engine['engine'], engine['threads']) == ('onnx', 1)
+
+
+def _wait_for(condition, seconds=60.0):
+    until = time.monotonic() + seconds
+    while not condition() and time.monotonic() < until:
+        time.sleep(0.1)
+    assert condition()
+
+
+@pytest.mark.gl
+def test_workers_do_not_outlive_a_killed_collection(tmp_path):
+    program = (
+        'from pathlib import Path; from vla_driver.data.collection import CollectionRun, collect\n'
+        f'run = CollectionRun(Path({str(tmp_path)!r}), episodes=500, seconds=1.0, jobs=1)\n'
+        "if __name__ == '__main__': collect(run)\n"
+    )
+    with subprocess.Popen([sys.executable, '-c', program], stderr=subprocess.DEVNULL) as process:
+        try:
+            _wait_for(lambda: any(tmp_path.glob('*.npz')) or process.poll() is not None)
+            children = Path(f'/proc/{process.pid}/task/{process.pid}/children').read_text().split()
+        finally:
+            process.kill()
+    assert children
+    _wait_for(lambda: not any(os.path.exists(f'/proc/{child}') for child in children))
 
 
 def test_disturbances_push_the_ego_and_can_be_repeated():

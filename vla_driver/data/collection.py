@@ -173,13 +173,16 @@ def collect_episode(recipe: Recipe, policy: Policy | None = None) -> dict[str, A
 
 
 def _work(recipes: list[Recipe], counter: Any) -> None:
-    """Drive a list of episodes in this process, one after the other."""
+    """Drive a list of episodes in this process, one after the other, while the process that started it lives."""
+    starter = multiprocessing.parent_process()
     policy: Policy | None = None
     if recipes and recipes[0].model:
         from vla_driver.policies.loading import load_policy
 
         policy = load_policy(recipes[0].model, engine=recipes[0].engine, threads=1)
     for recipe in recipes:
+        if starter is not None and not starter.is_alive():  # it was killed, and could not end us
+            return
         if not recipe.out.exists():
             summary = collect_episode(recipe, policy)
             with counter.get_lock():
