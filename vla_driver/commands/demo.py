@@ -23,8 +23,8 @@ from vla_driver.settings.bag_player import BagPlayerParameters
 from vla_driver.settings.options import add_options
 from vla_driver.settings.pruning import NO_PRUNER, PruningParameters
 
-#: A checkpoint's own pruners, the ones that graphs run first: what they are called, and the folder of each.
-_PRUNERS: Final = {'recon': PRUNER_FOLDER, 'plan': 'plan'}
+#: A checkpoint's own pruners, the one that drives best first: what they are called, and the folder of each.
+_PRUNERS: Final = {'plan': 'plan', 'recon': PRUNER_FOLDER}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

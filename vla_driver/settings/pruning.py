@@ -21,7 +21,7 @@ class PruningParameters:
 
     pruner: str = parameter(
         NO_PRUNER,
-        "prunes visual tokens: none, recon (the checkpoint's own), recon:50, a folder of ReconPruner weights, or a "
+        "prunes visual tokens: none, plan or recon (the checkpoint's own), recon:50, a pruner's folder, or a "
         'baseline such as uniform, random:1, divprune, vispruner, visionzip, cdpruner, prune2drive, fastv:2, '
         'sparsevlm; early:1-head prunes inside the encoder',
         live=True,
