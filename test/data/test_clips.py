@@ -133,7 +133,7 @@ def test_rare_moments_weigh_more() -> None:
     episode['expert_positions'][5, 4:, 1] = 0.5  # back to the lane
     cruise, turn, wait, start, brake, recover = tick_weights(episode)
     assert wait < cruise < min(turn, start, brake, recover)
-    route = {'step_stamp': np.arange(ticks), 'route': np.stack([np.arange(9.0), np.zeros(9)], axis=1)}
+    route = {'route': np.stack([np.arange(9.0), np.zeros(9)], axis=1)}
     place = {'route_progress': np.full(ticks, 4.0), 'pose': np.tile([4.0, 0.8, 0.0], (ticks, 1))}
     wide = tick_weights({**episode, **route, **place})
     assert wide[1] > turn  # back to the line of a turn

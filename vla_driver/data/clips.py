@@ -34,7 +34,7 @@ from vla_driver.data.others import agent_labels, other_tracks
 from vla_driver.data.prefetch import prepared_ahead
 from vla_driver.data.reasons import reason_at, reason_labels
 from vla_driver.data.told import SILENCE, USUAL_AGE_S, Told, told_at, told_inputs
-from vla_driver.data.tracks import has_tracks, off_route_m
+from vla_driver.data.tracks import off_route_m
 from vla_driver.model.config import VlaConfig
 from vla_driver.model.native.arrays import rig_geometry
 from vla_driver.model.tokens import ClipBatch, ClipLabels, IntentInputs, ModelInputs
@@ -86,7 +86,7 @@ def tick_weights(episode: Episode) -> npt.NDArray[np.float64]:
     near_turn = ((command == TurnCommand.LEFT) | (command == TurnCommand.RIGHT)) & (episode['command_distance'] < 25.0)
     # Off its line on a straight road: the plan swerves back without turning in the end.
     recovering = ~turning & (np.abs(np.asarray(episode['expert_positions'])[:, :12, 1]).max(axis=1) > 0.25)
-    if has_tracks(episode):
+    if 'route' in episode:  # version 2
         # In turns, half a lane's play decides: DAgger drives that run wide there show the way back.
         recovering = recovering | (turning & (off_route_m(episode) > _OFF_ROUTE_M))
     braking = np.asarray(episode['expert_acceleration'])[:, :8].min(axis=1) < -1.0
