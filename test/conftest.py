@@ -9,6 +9,7 @@ the fixtures `float32`, `bfloat16` and `each_precision`.  ATEN_CPU_CAPABILITY=de
 
 from __future__ import annotations
 
+import functools
 import os
 import zlib
 from typing import Any
@@ -70,6 +71,25 @@ def each_precision(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPat
 def pytest_fixture_setup(fixturedef: Any) -> None:
     """Give every fixture numbers of its own."""
     torch.manual_seed(SEED + zlib.crc32(fixturedef.argname.encode()))
+
+
+@functools.cache
+def _graphics_fault() -> str:
+    """Return why nothing can be drawn on this machine, '' where it can."""
+    from vla_driver.sim.render.renderer import GraphicsUnavailableError, _create_context
+
+    try:
+        _create_context().release()
+    except GraphicsUnavailableError as error:
+        return str(error)
+    return ''
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip what is marked `gl`, saying why, where nothing can be drawn."""
+    if item.get_closest_marker('gl') and (fault := _graphics_fault()):
+        pytest.skip(fault)
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -15,7 +15,6 @@ import pytest
 from vla_driver.data.collection import CollectionRun, Disturbance, Recipe, collect, collect_episode
 from vla_driver.data.episode import decode_picture, open_episode
 from vla_driver.planning.control import ControlCommand
-from vla_driver.sim.render.renderer import GraphicsUnavailableError
 from vla_driver.sim.simulation import Simulation
 from vla_driver.sim.world.scenario import Scenario
 from vla_driver.types import InvalidInput
@@ -23,10 +22,7 @@ from vla_driver.types import InvalidInput
 
 @pytest.mark.gl
 def test_an_episode_holds_pictures_labels_and_answers(tmp_path):
-    try:
-        summary = collect_episode(Recipe(Scenario('train_grid', 8), tmp_path / 'episode.npz', seconds=6.0))
-    except GraphicsUnavailableError as error:
-        pytest.skip(str(error))
+    summary = collect_episode(Recipe(Scenario('train_grid', 8), tmp_path / 'episode.npz', seconds=6.0))
     episode = open_episode(tmp_path / 'episode.npz')
     assert summary['ticks'] == len(episode['stamp']) >= 8
     np.testing.assert_allclose(np.diff(episode['stamp']), 0.5, atol=1e-6)
