@@ -575,6 +575,14 @@ class PrunablePolicy(Policy, Protocol):
 
 
 @runtime_checkable
+class ForecastingPolicy(Policy, Protocol):
+    """A policy that says where others will be (`Plan.forecasts`), where somebody wants to know."""
+
+    #: Whether somebody does, from the next tick on.  What is planned for the ego is the same without.
+    forecasting: bool
+
+
+@runtime_checkable
 class RoutedPolicy(Policy, Protocol):
     """A policy whose tokens may be read by experts, some of many."""
 

@@ -13,6 +13,7 @@ import pytest
 
 from vla_driver.geometry import unicycle
 from vla_driver.observation.ready import NotReady, Observed
+from vla_driver.planning.collision import CollisionLimits
 from vla_driver.planning.tick import Outcome, Planner, TickLimits
 from vla_driver.types import (
     NO_ENGINE,
@@ -279,6 +280,25 @@ def test_the_load_of_experts_is_told_of_a_policy_that_has_any(observation_at: Ob
     failing = Planner(Routed(InvalidInput('no')))
     assert failing.answer(Observed(observation_at(1.0))).expert_load == {}
     assert Planner(StraightOn()).answer(Observed(observation_at(1.0))).expert_load == {}
+
+
+def test_others_are_forecast_where_somebody_asks(observation_at: Observe) -> None:
+    class Foreseeing(StraightOn):
+        def __init__(self) -> None:
+            super().__init__()
+            self.forecasting, self.asked = True, list[bool]()
+
+        def plan(self, observation: Observation, intent: Intent | None = None) -> Plan:
+            self.asked.append(self.forecasting)
+            return super().plan(observation, intent)
+
+    policy = Foreseeing()
+    planner = Planner(policy)
+    for tick, wanted in enumerate((True, False, True, False)):
+        planner.answer(Observed(observation_at(float(tick))), forecast=wanted)
+    planner.guard.collision = CollisionLimits(horizon_s=2.0)
+    planner.answer(Observed(observation_at(9.0)), forecast=False)
+    assert policy.asked == [True, False, True, False, True]
 
 
 def test_the_policy_may_be_changed_between_two_ticks(observation_at: Observe) -> None:

@@ -109,6 +109,7 @@ def run_job(job: Job) -> Row:
             max_seconds=job.max_seconds,
             slow=slow,
             guarding=job.guarding,
+            forecast=False,
         )
     return {
         'index': job.index,

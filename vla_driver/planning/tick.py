@@ -42,6 +42,7 @@ from vla_driver.types import (
     CameraRig,
     EgoState,
     FloatArray,
+    ForecastingPolicy,
     InputNeeds,
     Intent,
     MalformedAnswer,
@@ -136,6 +137,7 @@ class Planner:
         self.policy = policy
         # Asked once: to ask is to compute what it is asked for.
         self._routed = policy if isinstance(policy, RoutedPolicy) else None
+        self._forecaster = policy if isinstance(policy, ForecastingPolicy) else None
         self.intents = intents or IntentHolder()
         self._on_defect = on_defect
         self.guard = guard or PlanGuard()
@@ -163,13 +165,16 @@ class Planner:
         now: Callable[[], float] | None = None,
         *,
         select: bool = False,
+        forecast: bool = True,
     ) -> TickResult:
         """Return what one set of inputs gives.
 
         now: the present time by the clock of the images' stamps, asked before and after planning; None where the world
-        waits for the plan, and nothing grows old.  select: whether `TickResult.selection` is wanted.
+        waits for the plan, and nothing grows old.  select: whether `TickResult.selection` is wanted; forecast: whether
+        `Plan.forecasts` are, for which a guard that brakes on them asks in any case.
         """
         tick = _Tick(ready, now)
+        forecast = forecast or self.guard.collision.horizon_s > 0.0
         jumped = self._begin(ready)
         if ready.overtaken:  # known already: no work for what is dropped
             return TickResult(Outcome.OVERTAKEN, (_OVERTAKEN,), jumped=jumped)
@@ -189,7 +194,7 @@ class Planner:
             result = TickResult(Outcome.NOT_READY, observation.problems, unseen=ready.missing, jumped=jumped)
         else:
             told = self.intents.at(observation) if self.policy.needs.intents else None
-            result = self._plan(observation, None if told is None else told.intent, select)
+            result = self._plan(observation, None if told is None else told.intent, select, forecast)
             result = dataclasses.replace(result, jumped=jumped, unseen=observation.unseen, observation=observation)
             result = dataclasses.replace(result, intent=told)
         return self._guarded(result, tick)
@@ -206,10 +211,12 @@ class Planner:
         self._epoch = ready.epoch
         return jumped
 
-    def _plan(self, observation: Observation, intent: Intent | None, select: bool) -> TickResult:
+    def _plan(self, observation: Observation, intent: Intent | None, select: bool, forecast: bool) -> TickResult:
         selection = None
         try:
             with self.between_ticks:
+                if self._forecaster is not None:
+                    self._forecaster.forecasting = forecast
                 began_s = time.perf_counter()
                 proposed = self.policy.plan(observation, intent)
                 took_ms = 1e3 * (time.perf_counter() - began_s)

@@ -29,6 +29,8 @@ class BlindPolicy:
     engine_note = ''
     #: How strongly an intent is heeded; see `drive`.
     guidance = 1.0
+    #: As `NativePolicy.forecasting`.
+    forecasting = True
 
     def __init__(self, model: VlaModel, device: str | torch.device = 'cpu') -> None:
         """The model is taken over, as by `NativePolicy`.  Raises `InvalidInput` for one that sees."""
@@ -63,10 +65,10 @@ class BlindPolicy:
         watch.mark('preprocess')
         with autocast(self.device):
             ego = model.ego(inputs)
-            prefix = model.prefill(ego, None, None)
-            watch.mark('prefix')
             told = told_inputs(self.config, intent, observation, self.device)
-            driven = drive(model, prefix, ego, watch, told, self.guidance)
+            read = model.read(ego, None, None, intent=told)
+            watch.mark('prefix')
+            driven = drive(model, *read, ego, watch, told, self.guidance, self.forecasting)
         dt_s = model.config.action_config.dt_s
         plan = plan_of(observation, driven.controls, dt_s, self.name, watch.timing_ms, driven.forecasts)
         return dataclasses.replace(plan, uncertainty=driven.uncertainty, wants_words=driven.wants_words)

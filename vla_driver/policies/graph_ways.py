@@ -16,8 +16,10 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from vla_driver.model.export.check import OTHERS
 from vla_driver.model.export.opened import OpenedGraphs
 from vla_driver.model.export.sample import Arrays, of_camera
+from vla_driver.model.export.session import Session
 from vla_driver.model.pruning.budget import TokenBudget
 from vla_driver.model.pruning.choosing import Chooser, selection_of
 from vla_driver.policies.stopwatch import Stopwatch
@@ -56,7 +58,7 @@ class Way(abc.ABC):
     graphs: tuple[str, ...]
 
     def __init__(self, opened: OpenedGraphs) -> None:
-        self.sessions = dict(opened.open(*self.graphs))
+        self.sessions = open_with_others(opened, *self.graphs)
         self.manifest = opened.manifest
         self.rig: Arrays = {}
 
@@ -68,9 +70,28 @@ class Way(abc.ABC):
     def run(self, tick: Mapping[str, Any], watch: Stopwatch) -> Arrays:
         """Return a decision and `pooled`; tick: all that is of this tick alone, by the graphs' names."""
 
+    def foresee(self, made: Arrays, watch: Stopwatch) -> Arrays:
+        """Return a decision with where others will be, of models that say so."""
+        return foreseen(self.sessions, made, watch)
+
     def selection(self, stamp_s: float) -> Selection | None:
         """Return what stayed at the latest tick."""
         return None
+
+
+def open_with_others(opened: OpenedGraphs, *graphs: str) -> dict[str, Session]:
+    """Return sessions of graphs that decide, and of the one that says where others will be, if there is one."""
+    others = (OTHERS,) if OTHERS in opened.manifest.graphs else ()
+    return dict(opened.open(*others, *graphs))
+
+
+def foreseen(sessions: Mapping[str, Session], made: Arrays, watch: Stopwatch) -> Arrays:
+    """Return a decision with where others will be, of models that say so."""
+    if OTHERS not in sessions:
+        return made
+    made = {**made, **sessions[OTHERS].run(made)}
+    watch.mark('others')
+    return made
 
 
 def constants(arrays: Arrays) -> Arrays:

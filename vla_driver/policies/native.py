@@ -40,6 +40,8 @@ class NativePolicy(Prunable):
     engine_note = ''
     #: How strongly an intent is heeded; see `drive`.
     guidance = 1.0
+    #: Whether plans say where others will be, as far as the model does; without, they take less time.
+    forecasting = True
 
     def __init__(
         self,
@@ -119,10 +121,10 @@ class NativePolicy(Prunable):
             pooled = model.pool(seen.tokens, kept)
             remembered = self._memory.read(observation.ego, observation.stamp_s, pooled)
             self._memory.write(pooled, observation.ego, observation.stamp_s)
-            prefix = model.prefill(ego, seen.tokens, remembered, kept, stage)
-            watch.mark('prefix')
             told = told_inputs(self.config, intent, observation, self.device)
-            driven = drive(model, prefix, ego, watch, told, self.guidance)
+            read = model.read(ego, seen.tokens, remembered, kept, stage, told)
+            watch.mark('prefix')
+            driven = drive(model, *read, ego, watch, told, self.guidance, self.forecasting)
         timing_ms = stage.share_of(watch.timing_ms, 'prefix')
         dt_s = model.config.action_config.dt_s
         plan = plan_of(observation, driven.controls, dt_s, self.name, timing_ms, driven.forecasts)
@@ -146,22 +148,26 @@ class Driven:
 def drive(
     model: VlaModel,
     prefix: Prefix,
+    told: tuple[Prefix, Tensor],
     ego: Tensor,
     watch: Stopwatch,
     intent: IntentInputs | None = None,
     guidance: float = 1.0,
+    others: bool = True,
 ) -> Driven:
-    """Return what follows from what was read, and from what the slow half said.
+    """Return what follows from what was read (`VlaStages.read`), and from what the slow half said.
 
     guidance: how strongly an intent is heeded, 1 as in training; any other needs the action expert a second time.
+    others: whether they are forecast, where the model does so.
     """
-    hidden = model.act(*model.tell(prefix, ego, intent))
+    hidden = model.act(*told)
     guided = intent is not None and guidance != 1.0
     unguided = model.act(*model.tell(prefix, ego)) if guided else None
     watch.mark('action')
     reflex = model.reflex(prefix, ego)
-    decoded = model.decode_all(hidden, reflex, unguided=unguided, guidance=guidance)
-    uncertainty = float(indecision(model.flow.classify(hidden, reflex))[0])
+    decoded = model.decode_all(hidden, reflex, unguided=unguided, guidance=guidance, others=others)
+    assert decoded.votes is not None
+    uncertainty = float(indecision(decoded.votes)[0])
     controls: FloatArray = decoded.controls[0].double().cpu().numpy()
     forecasts: tuple[Forecast, ...] = ()
     if decoded.agents is not None and decoded.agent_controls is not None:

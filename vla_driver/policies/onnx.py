@@ -19,7 +19,7 @@ from vla_driver.model.export.opened import OpenedGraphs
 from vla_driver.model.native.arrays import ArrayBuilder, ObservationArrays
 from vla_driver.model.native.remembering import MemoryState, Recalled
 from vla_driver.model.pruning.budget import TokenBudget
-from vla_driver.policies.graph_ways import RECON, OwnPruner, Way, Whole, way_of
+from vla_driver.policies.graph_ways import RECON, OwnPruner, Way, Whole, foreseen, open_with_others, way_of
 from vla_driver.policies.native_intents import intent_arrays
 from vla_driver.policies.native_plans import forecasts_of, plan_of, refuse_intent
 from vla_driver.policies.stopwatch import Stopwatch
@@ -104,6 +104,8 @@ class OnnxPolicy:
         self._rays: Array | None = None  # of the rig whose constants the way has
         self._seen_s = 0.0
         self._load: dict[int, FloatArray] = {}
+        #: Whether plans say where others will be, as far as the model does; without, they take less time.
+        self.forecasting = True
 
     @property
     def needs(self) -> InputNeeds:
@@ -134,6 +136,7 @@ class OnnxPolicy:
         Raises InvalidInput for an intent where the model cannot be told one, and for unknown cameras.
         """
         if self._in_torch is not None:
+            self._in_torch.forecasting = self.forecasting
             return self._in_torch.plan(observation, intent)
         told = told_arrays(self._manifest, intent, observation)
         watch, stamp_s = Stopwatch(), observation.stamp_s
@@ -146,6 +149,8 @@ class OnnxPolicy:
         tick = self._feeds(arrays, self._memory.read(observation.ego, stamp_s)) | told
         watch.mark('preprocess')
         made = self._way.run(tick, watch)
+        if self.forecasting:
+            made = self._way.foresee(made, watch)
         self._memory.write(made['pooled'][0], observation.ego, stamp_s)
         self._load = load_in(self._manifest, made)
         return decided_plan(self._manifest, observation, made, told, self.name, watch.timing_ms)
@@ -263,7 +268,9 @@ class OnnxBlindPolicy:
     def __init__(self, opened: OpenedGraphs) -> None:
         """Raises `RefusedGraphs` where no provider of this machine gives what torch does."""
         self._opened, self._manifest = opened, opened.manifest
-        self._graph = opened.open('blind')['blind']
+        self._sessions = open_with_others(opened, 'blind')
+        #: As `OnnxPolicy.forecasting`.
+        self.forecasting = True
         self._inputs = ArrayBuilder(opened.manifest, looks=False)
 
     @property
@@ -284,8 +291,10 @@ class OnnxBlindPolicy:
         watch, arrays = Stopwatch(), self._inputs(observation)
         told = told_arrays(self._manifest, intent, observation)
         watch.mark('preprocess')
-        made = self._graph.run({**vars(arrays), **told})
+        made = self._sessions['blind'].run({**vars(arrays), **told})
         watch.mark('model')
+        if self.forecasting:
+            made = foreseen(self._sessions, made, watch)
         return decided_plan(self._manifest, observation, made, told, self.name, watch.timing_ms)
 
 

@@ -13,6 +13,9 @@ from vla_driver.settings.knob import parameter
 from vla_driver.settings.policy import PolicyParameters
 from vla_driver.settings.pruning import PruningParameters
 
+#: When others are forecast.
+ASKED, ALWAYS = 'asked', 'always'
+FORECAST: Final = (ASKED, ALWAYS)
 #: Whoever starts a planner gives it this long to load its checkpoint.
 START_S: Final = 120.0
 
@@ -31,6 +34,14 @@ class PlannerParameters(PruningParameters, GuardingParameters, InputParameters, 
         'value than 1 costs the action expert twice',
         low=0.0,
         high=5.0,
+        live=True,
+        launch=True,
+    )
+    forecast: str = parameter(
+        'asked',
+        'when plans say where others will be: asked (while somebody listens to agents or markers, or plans are braked '
+        'for others) or always; at other times it would only take time',
+        choices=FORECAST,
         live=True,
         launch=True,
     )

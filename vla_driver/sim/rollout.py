@@ -139,12 +139,14 @@ def drive_route(
     on_tick: Callable[[Tick], None] | None = None,
     slow: SlowHalf | None = None,
     guarding: GuardingParameters | None = None,
+    forecast: bool = True,
 ) -> tuple[RouteResult, RolloutStatistics]:
     """Drive `simulation` until it is done and return the route's result with the planner's statistics.
 
     max_seconds: of simulated time, after which the drive ends undecided.  The policy is put behind the plan guard and
     reset first.  `on_tick` is called before each step.  slow: a reasoner that speaks to it at its own pace.  guarding:
-    what is done to its plans before they are driven, by default nothing.
+    what is done to its plans before they are driven, by default nothing.  forecast: whether plans are to say where
+    others will be; where they are braked for others they do in any case.
     """
     every = ticks_per_plan(plan_hz)
     guarding = guarding or GuardingParameters()
@@ -169,7 +171,7 @@ def drive_route(
                 for intent in slow.hear(observation):
                     planner.intents.put(intent)
                 clock = _Clock()  # it would think in a process of its own
-            answered = planner.answer(Observed(observation))
+            answered = planner.answer(Observed(observation), forecast=forecast)
             plan, told = answered.plan, answered.intent
             assert plan is not None  # an observation has odometry, and the world waits
             clock.lap(seen.plan_ms)

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -161,6 +162,7 @@ def route(seed: int, score: float) -> dict[str, Any]:
     return {
         'index': seed, 'town': 't', 'seed': seed, 'driving_score': score, 'success': score > 99.0,
         'route_completion': 1.0, 'collisions': {'vehicle': int(score < 99.0)}, 'off_road_events': 0, 'red_lights': 0,
+        'engine': {'engine': 'torch', 'provider': 'torch-cpu', 'precision': 'float32', 'threads': 1, 'note': ''},
     }  # fmt: skip
 
 
@@ -174,6 +176,7 @@ def test_routes_are_paired_and_seeds_averaged() -> None:
     assert low == pytest.approx(-5.0)
     assert high == pytest.approx(20.0)
     assert (row['routes'], row['drives'], row['collisions']) == (3, 6, 3)
+    assert row['engine'] == 'torch on torch-cpu, float32, 1 thread'
 
 
 @dataclass(frozen=True)
@@ -207,6 +210,20 @@ def test_driven_routes_are_not_driven_again(
     cache.drive([Scenario(1)], PruningSettings('uniform', 0.75), **how)
     cache.drive([Scenario(1)], settings, **{**how, 'plan_hz': 10.0})
     assert driven == [1, 2, 3, 1, 1]
+    cache.drive([Scenario(1)], settings, engine='torch', **how)
+    assert driven == [1, 2, 3, 1, 1, 1]
+
+
+def test_another_plan_pruner_drives_anew(small_checkpoint: Path, tmp_path: Path) -> None:
+    checkpoint = tmp_path / 'checkpoint'
+    shutil.copytree(small_checkpoint, checkpoint)
+    settings, prints = PruningSettings('plan', 0.5), set()
+    for content in (b'one', b'two'):
+        (checkpoint / 'plan').mkdir(exist_ok=True)
+        (checkpoint / 'plan' / 'model.safetensors').write_bytes(content)
+        prints.add(route_cache.fingerprint(str(checkpoint), settings))
+    assert len(prints) == 2
+    assert route_cache.fingerprint(str(checkpoint), settings, 'torch') not in prints
 
 
 def test_camera_weights_are_parsed() -> None:

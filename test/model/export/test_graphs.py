@@ -267,7 +267,8 @@ def test_a_model_of_all_parts_drives_by_graphs(
 ) -> None:
     outputs = read_manifest(whole_made / 'graphs').graphs['rest'].outputs
     # What it remembers is what was kept, and so is known behind the cut.
-    assert outputs == ('controls', 'agents', 'agent_controls', 'uncertainty', 'wants_words', 'expert_load', 'pooled')
+    beside = ('uncertainty', 'wants_words', 'expert_load', 'pooled')
+    assert outputs == ('controls', 'hidden', 'trunk', 'bend', 'votes', *beside)
     graphs, native = _policies(whole_made, OPENVINO, monkeypatch)
     assert graphs.needs.intents and native.needs.intents
     if spec != 'none':
@@ -294,6 +295,20 @@ def test_a_model_of_all_parts_drives_by_graphs(
             assert load.shape == (4,) and load.mean() == pytest.approx(1.0)
         plans.append(ours)
     assert [plan.wants_words == 1.0 for plan in plans] == [True, True, False, False, True]
+    # Where nobody asks for the others, the plan is the same.
+    seen, intent = observe(5), dataclasses.replace(intent, stamp_s=0.9)
+    for policy in (graphs, native):
+        before = policy.plan(seen, intent)
+        policy.reset()
+        policy.forecasting = False
+        alone = policy.plan(seen, intent)
+        policy.reset()
+        policy.forecasting = True
+        asked = policy.plan(seen, intent)
+        assert not alone.forecasts and asked.forecasts and before.forecasts
+        np.testing.assert_allclose(alone.trajectory.positions_m, asked.trajectory.positions_m, atol=1e-5)
+        assert 'others' not in alone.timing_ms
+        policy.reset()
 
 
 @pytest.mark.usefixtures('float32')

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from fixtures.models import SMALL_LANGUAGE
 from torch import Tensor
 
 from vla_driver.model.layers.attention import split_heads
@@ -18,6 +19,7 @@ from vla_driver.model.native.inputs import InputBuilder
 from vla_driver.model.native.intent import IntentEncoder, indecision, null_inputs, read_behind
 from vla_driver.model.native.telling import told_in_training
 from vla_driver.model.native.vla import VlaModel
+from vla_driver.model.pruning.base import KeptTokens
 from vla_driver.model.tokens import CONFIDENCE, WEIGHT, ClipBatch, IntentInputs, Prefix
 from vla_driver.policies.blind import BlindPolicy
 from vla_driver.policies.native import NativePolicy
@@ -79,6 +81,29 @@ def test_intents_read_the_prefix_which_does_not_read_them(small_model: Make, obs
         both = both + layer.mlp(layer.norm2(both))
     assert torch.equal(told.scene, prefix.scene)
     assert all(torch.equal(after[:, :, :9], before) for after, before in zip(told.keys, prefix.keys, strict=True))
+
+
+@pytest.mark.usefixtures('float32')
+@pytest.mark.parametrize('attention', [[], ['local_strided', 'full']])
+@torch.no_grad()
+def test_reading_and_telling_in_one_pass(small_model: Make, observe: Observe, attention: list[str]) -> None:
+    language = {**SMALL_LANGUAGE, 'attention': attention, 'expert_layers': [1], 'num_experts': 4, 'expert_size': 16}
+    model = small_model(intent=True, language_config=language)
+    inputs = InputBuilder(model.config)(observe(0))
+    ego, tokens = model.ego(inputs), model.encode(inputs).tokens
+    kept = KeptTokens(torch.arange(0, len(tokens.camera), 3).unsqueeze(0))
+    for what, said in ((None, say()), (kept, None)):
+        prefix = model.prefill(ego, tokens, None, what)
+        (told, ego_told), (same, (once, ego_once)) = (
+            model.tell(prefix, ego, said),
+            model.read(ego, tokens, None, what, intent=said),
+        )
+        assert torch.equal(ego_told, ego_once)
+        for one, other in ((prefix, same), (told, once)):
+            torch.testing.assert_close(one.keys, other.keys, atol=1e-5, rtol=1e-5)
+            torch.testing.assert_close(one.values, other.values, atol=1e-5, rtol=1e-5)
+            torch.testing.assert_close(one.scene, other.scene, atol=1e-5, rtol=1e-5)
+        assert once.keys[0].shape[2] == same.keys[0].shape[2] + 2
 
 
 @torch.no_grad()

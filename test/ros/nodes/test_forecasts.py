@@ -26,6 +26,21 @@ def forecaster(tmp_path, tiny_settings):
     return tmp_path / 'forecaster'
 
 
+@pytest.mark.parametrize(('forecast', 'expected'), [('asked', 0), ('always', 4)])
+def test_nobody_asks_for_forecasts(probe, nodes, vehicle, forecaster, forecast, expected):
+    plans = probe.listen(DrivingPlan, 'plan')
+    parameters = {'policy': 'model', 'model': str(forecaster), 'engine': 'torch', 'threads': 1, 'max_age_s': 10.0}
+    planner = nodes.start('planner', parameters | {'forecast': forecast})
+    nodes.wait_active(planner, timeout_s=120.0)
+    vehicle.wait_for_listener()
+    vehicle.publish_route()
+    probe.spin(0.2)
+    vehicle.tick()
+    probe.until(lambda: plans, timeout_s=60.0)
+    assert len(plans[-1].forecasts) == expected
+    assert 'others' not in plans[-1].timing_names
+
+
 def test_forecasts_go_out_with_every_plan(probe, nodes, vehicle, forecaster):
     plans, agents = probe.listen(DrivingPlan, 'plan'), probe.listen(AgentForecasts, 'agents')
     markers = probe.listen(MarkerArray, 'markers')

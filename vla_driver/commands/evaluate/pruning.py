@@ -5,6 +5,7 @@
 Every pruner sees the same ticks and drives the same routes. The ticks are the expert's drives through the split's
 towns, recorded once into --work; the routes are those of `evaluate closed-loop`. What was driven stays in --work, so
 an interrupted evaluation goes on where it was. The controls none, random (several seeds) and uniform belong to it.
+Recorded ticks are planned by torch, routes are driven by --engine; `engine` of a row says what it came to.
 
   vla_driver evaluate pruning --split test --ratios 0.25 0.5 0.75 --json out/pruning.json --report out/pruning
   vla_driver evaluate pruning --bags my_bag --rig nuscenes --pruners uniform recon --ratios 0.5 --json F
@@ -56,7 +57,7 @@ _SHOWN: Final = 4
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
-    add_options(parser, PolicyParameters, 'model')
+    add_options(parser, PolicyParameters, 'model', 'engine')
     add_options(parser, ScenarioParameters, 'split', 'seed')
     parser.add_argument(
         '--pruners', nargs='+', metavar='NAME', help='names or folders (default: every pruner that the model can run)'
@@ -248,6 +249,7 @@ def _closed_loop(
                     model=model,
                     plan_hz=args.plan_hz,
                     jobs=args.jobs,
+                    engine=args.engine,
                     on_row=lambda row: bar.update(),
                 )
                 drives.append(rows)

@@ -65,6 +65,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='shares of the tokens that are pruned (default: 0.75)',
     )
     parser.add_argument(
+        '--forecasts',
+        action='store_true',
+        help='others are forecast at every tick, as while somebody listens (default: nobody asks)',
+    )
+    parser.add_argument(
         '--against', type=Path, metavar='DIR', help='another checkout of this package, whose torch is timed as well'
     )
     parser.add_argument('--rounds', type=positive_int, default=200, help='ticks of each combination (default: 200)')
@@ -99,7 +104,7 @@ def run(args: argparse.Namespace) -> int:
     with BagReader(path) as bag:
         observation = next(iter(bag.observations()))
     wait_briefly()  # as in the planner; the workers inherit it
-    bench = Bench(model, observation, args.rounds, args.device, args.against)
+    bench = Bench(model, observation, args.rounds, args.device, args.against, forecasts=args.forecasts)
     with progress(args.rounds * len(cases), 'tick', f'{len(cases)} combinations') as bar:
         rows = tick_times(bench, cases, on_tick=bar.update, tell=lambda text: bar.write(f'note: {text}'))
     _print(rows)
@@ -112,6 +117,7 @@ def run(args: argparse.Namespace) -> int:
             'model': model,
             'bag': path.name,
             'rounds': args.rounds,
+            'forecasts': args.forecasts,
             'builds': builds,
             'rows': rows,
             'provenance': provenance(),

@@ -74,7 +74,8 @@ class Case:
 class Bench:
     """What all cases share.  against: another checkout; device: as in `choose_device`.
 
-    environment: of every worker, beside its precision and threads.
+    environment: of every worker, beside its precision and threads.  forecasts: whether somebody asks where others will
+    be.
     """
 
     model: str
@@ -83,6 +84,7 @@ class Bench:
     device: str = 'auto'
     against: Path | None = None
     environment: Mapping[str, str] | None = None
+    forecasts: bool = False
 
 
 def cases_of(
@@ -173,6 +175,7 @@ def _start(bench: Bench, case: Case, observation: Path, other: Path | None) -> W
         'pruner': case.pruner,
         'prune_ratio': case.prune_ratio,
         'warm_up': _WARM_UP,
+        'forecasts': bench.forecasts,
     }
     environment: dict[str, str | None] = dict(bench.environment or {})
     if case.precision != 'auto':

@@ -43,6 +43,8 @@ def main() -> int:
     try:
         observation = read_observation(job['observation'])
         policy, note = make(job)
+        if hasattr(policy, 'forecasting'):
+            policy.forecasting = job['forecasts']
         seen = ticking(observation)
         policy.plan(next(seen))
         started = {'first_plan_s': time.monotonic(), 'resident_mb': resident_mb()}

@@ -16,6 +16,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from vla_driver.evaluate.closed_loop import engine_of
 from vla_driver.evaluate.displacement import HORIZONS_S, PROTOCOLS, SEGMENT_S, at_horizons
 from vla_driver.evaluate.pruning.open_loop import OpenLoopJob, OpenLoopResult, ShownTick, TickScores, run_open_loop
 from vla_driver.evaluate.pruning.truth import KINDS
@@ -212,6 +213,7 @@ def closed_loop_figures(drives: Sequence[Sequence[Row]], unpruned: Sequence[Row]
     row['collisions'] = sum(sum(route['collisions'].values()) for route in flat)
     row['off_road_events'] = sum(route['off_road_events'] for route in flat)
     row['red_lights'] = sum(route['red_lights'] for route in flat)
+    row['engine'] = engine_of(flat).describe()
     return row
 
 

@@ -17,18 +17,23 @@ from vla_driver.policies.pruning_settings import PruningSettings
 Row = dict[str, Any]
 
 
-def fingerprint(model: str, settings: PruningSettings) -> str:
-    """Return a hash of all that a drive depends on beside the scenario: weights, pruner, budget, precision, version."""
+def fingerprint(model: str, settings: PruningSettings, engine: str = 'auto') -> str:
+    """Return a hash of all that a drive depends on beside the scenario.
+
+    Weights, pruner, budget, engine, precision, version.
+    """
     from vla_driver.model.checkpoint import PRUNER_FOLDER, resolve_checkpoint
     from vla_driver.model.device import choose_device
     from vla_driver.model.precision import precision
-    from vla_driver.model.pruning.registry import early_folder
+    from vla_driver.model.pruning.registry import PLAN_FOLDER, early_folder
 
     digest = hashlib.sha256()
     checkpoint = resolve_checkpoint(model)
     folders = [checkpoint]
     if settings.pruner.partition(':')[0] == 'recon':
         folders.append(checkpoint / PRUNER_FOLDER)
+    elif settings.pruner == PLAN_FOLDER:
+        folders.append(checkpoint / PLAN_FOLDER)
     elif settings.active and Path(settings.pruner).is_dir():
         folders.append(Path(settings.pruner))
     elif (block := settings.pruner.removeprefix('early:').removesuffix('-head')).isdigit():
@@ -38,7 +43,7 @@ def fingerprint(model: str, settings: PruningSettings) -> str:
             digest.update(file.name.encode() + hashlib.sha256(file.read_bytes()).digest())
     budget = [settings.ratio, settings.count, settings.scope, settings.floor, sorted(settings.weights.items())]
     computed = precision(choose_device('auto'))  # as the workers choose it
-    about = [__version__, computed, settings.pruner, budget if settings.active else None]
+    about = [__version__, engine, computed, settings.pruner, budget if settings.active else None]
     digest.update(json.dumps(about).encode())
     return digest.hexdigest()[:20]
 
@@ -57,10 +62,11 @@ class RouteCache:
         model: str,
         plan_hz: float,
         jobs: int,
+        engine: str = 'auto',
         on_row: Callable[[Row], None] | None = None,
     ) -> list[Row]:
         """Return the rows of all scenarios in order, driving only those that are not there yet."""
-        path = self._folder / f'{fingerprint(model, settings)}.jsonl'
+        path = self._folder / f'{fingerprint(model, settings, engine)}.jsonl'
         there = {line['key']: line['row'] for line in _lines(path)}
         keys = [json.dumps([repr(scenario), plan_hz]) for scenario in scenarios]
         todo = [k for k, key in enumerate(keys) if key not in there]
@@ -86,7 +92,7 @@ class RouteCache:
                 plan_hz=plan_hz,
                 jobs=jobs,
                 pruning=settings,
-                engine='torch',  # the reference, in which the open-loop figures beside these are computed
+                engine=engine,
                 on_row=store,
             )
         return [there[key] for key in keys]

@@ -9,7 +9,7 @@ to drive, so that all three did the same.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +29,8 @@ _SCORES_OFF = {'float32': 1e-3, 'bfloat16': 0.1}
 #: no choice moved in float32, and 1.2 % in bfloat16.
 _LOAD = 'expert_load'
 _CHOICES_OFF = {'float32': 0.1, 'bfloat16': 0.5}
+#: The graph that says where others will be, from what any deciding graph puts out.
+OTHERS: Final = 'others'
 #: Outputs that are plans.
 _PLANS = ('controls', 'first')
 #: What a decision may hold beside the plan.
@@ -45,8 +47,15 @@ def run_paths(runs: Mapping[str, Run], sample: Arrays) -> Arrays:
         for tick in ('first', 'second')
     )
     made: Arrays = {}
+
+    def decision(way: str, given: Given) -> Arrays:
+        """Return what a way gives, the plan and what is beside it, under the way's name."""
+        if OTHERS in runs:
+            given = {**given, **runs[OTHERS](given)}
+        return {f'{way}.{name}': given[name] for name in ('controls', *_BESIDE) if name in given}
+
     if 'blind' in runs:
-        return _decision('blind', runs['blind'](second))
+        return decision('blind', runs['blind'](second))
     rig = runs['rig']({'rays': sample['rays'], 'origins': sample['origins']})
     first, second = {**first, **rig}, {**second, **rig}
     index = sample['kept_index']
@@ -59,7 +68,7 @@ def run_paths(runs: Mapping[str, Run], sample: Arrays) -> Arrays:
     if 'tick' in runs:
         before = runs['tick'](first)
         made['tick.first'] = before['controls']
-        made |= _decision('tick', runs['tick'](remembering(before['pooled'])))
+        made |= decision('tick', runs['tick'](remembering(before['pooled'])))
     if 'recon' in runs:
         position = runs['recon_rig'](rig)
         first, second = {**first, **position}, {**second, **position}
@@ -68,7 +77,7 @@ def run_paths(runs: Mapping[str, Run], sample: Arrays) -> Arrays:
             continue
         before = _behind(runs[encode], runs['rest'], first, index)
         seen = _behind(runs[encode], runs['rest'], remembering(before['pooled']), index)
-        made |= _decision(encode, seen)
+        made |= decision(encode, seen)
         for scores in ('attention', 'scores'):
             if scores in seen:
                 made[f'{encode}.scores'] = seen[scores]
@@ -82,15 +91,10 @@ def run_paths(runs: Mapping[str, Run], sample: Arrays) -> Arrays:
                 continue
             before = _early(runs[way], late, first, sample)
             after = _early(runs[way], late, remembering(before['pooled']), sample)
-            made |= _decision(way, after)
+            made |= decision(way, after)
             if 'scores' in after:
                 made[f'{way}.scores'] = after['scores']
     return made
-
-
-def _decision(way: str, made: Given) -> Arrays:
-    """Return what a way gives, the plan and what is beside it, under the way's name."""
-    return {f'{way}.{name}': made[name] for name in ('controls', *_BESIDE) if name in made}
 
 
 def _behind(encode: Run, rest: Run, given: Given, index: npt.NDArray[Any]) -> Arrays:

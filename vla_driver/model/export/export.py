@@ -26,7 +26,7 @@ import torch
 
 from vla_driver.model.checkpoint import PRUNER_FOLDER, checkpoint_kind, resolve_checkpoint
 from vla_driver.model.config import VlaConfig
-from vla_driver.model.export.check import Run, plan_error_m, run_paths
+from vla_driver.model.export.check import OTHERS, Run, plan_error_m, run_paths
 from vla_driver.model.export.experts import translations
 from vla_driver.model.export.graphs import (
     BlindGraph,
@@ -35,6 +35,7 @@ from vla_driver.model.export.graphs import (
     Graph,
     HeadGraph,
     LateGraph,
+    OthersGraph,
     ReconGraph,
     ReconRigGraph,
     RestGraph,
@@ -165,9 +166,11 @@ def _write(model: VlaModel, folder: Path, work: Path, on_graph: Callable[[str, i
 
 def graphs_of(model: VlaModel, folder: Path) -> tuple[dict[str, Graph], dict[str, str]]:
     """Return all graphs of a model with the pruners in its checkpoint's folder, and the digests of these."""
+    others: dict[str, Graph] = {OTHERS: OthersGraph(model)} if model.config.action_config.num_agents else {}
     if model.config.blind:
-        return {'blind': BlindGraph(model)}, {}
+        return {'blind': BlindGraph(model), **others}, {}
     graphs: dict[str, Graph] = {
+        **others,
         'rig': RigGraph(model),
         'tick': TickGraph(model),
         'encode': EncodeGraph(model),

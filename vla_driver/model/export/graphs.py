@@ -14,6 +14,7 @@ model/tokens.py, and K: how many tokens stay.
     early{b} pictures, rig                                  -> states of units before block b, tokens as they leave
     head{b}  as early{b}                                    -> as early{b}, scores of the checkpoint's head, completed
     late{b}  states, index, camera, remembered, ego, rig    -> decision, pooled
+    others   what a decision holds of it (`OF_OTHERS`)      -> agents, agent_controls          where somebody asks
     patches  pictures, rig                                  -> patches as they leave the encoder; for features on disk
 
 A decision is controls, and what else `decided_by` names; models that can be told an intent take it, too (`TOLD`).
@@ -36,6 +37,7 @@ from vla_driver.model.layers.experts import overheard
 from vla_driver.model.layers.rays import RayFunction
 from vla_driver.model.layers.routing import Routing, load_of
 from vla_driver.model.native.intent import indecision
+from vla_driver.model.native.reflex import Reflex
 from vla_driver.model.native.vla import VlaModel
 from vla_driver.model.pruning.base import KeptTokens
 from vla_driver.model.pruning.trained.early import EarlyHead
@@ -47,6 +49,9 @@ from vla_driver.types import InvalidInput
 EGO = ('speed_mps', 'yaw_rate_rps', 'command', 'command_distance_m', 'targets_m')
 #: What the slow half said; all zeros: nothing.
 TOLD = ('intent_kinds', 'intent_numbers')
+#: What the others' futures follow from, of models that forecast them: hidden [1, T + A, D] of all queries, and of the
+#: ego's own plan the reflex's trunk [1, H] and curvatures bend [1, T], and all votes for its anchor [1, anchors].
+OF_OTHERS = ('hidden', 'trunk', 'bend', 'votes')
 REMEMBERED = ('remembered_features', 'remembered_valid', 'motion', 'age_s')
 #: What the graph `rig` gives the others, and which of it is of every token.
 OF_TOKENS = ('token_rays', 'token_origins', 'token_position', 'spread')
@@ -62,15 +67,15 @@ def told_to(config: VlaConfig) -> tuple[str, ...]:
 def decided_by(config: VlaConfig) -> tuple[str, ...]:
     """Return what a decision consists of, the controls first.
 
-    agents [1, A, 8] (`AgentStates.table`), agent_controls [1, A, T, 2]: of models that forecast others; uncertainty
-    [1]: of the choice among courses of speed, 0 to 1; wants_words [1]: the chance that what was said no longer holds,
-    of models with words that can be told; expert_load [1, layers, N]: how much each expert read of this tick, over an
-    even share, in those layers of the language model that have experts (`LanguageConfig.routed_layers`).
+    `OF_OTHERS`: of models that forecast others, for a graph of its own (`OthersGraph`); uncertainty [1]: of the choice
+    among courses of speed, 0 to 1; wants_words [1]: the chance that what was said no longer holds, of models with words
+    that can be told; expert_load [1, layers, N]: how much each expert read of this tick, over an even share, in those
+    layers of the language model that have experts (`LanguageConfig.routed_layers`).
     """
-    agents = ('agents', 'agent_controls') if config.action_config.num_agents else ()
+    others = OF_OTHERS if config.action_config.num_agents else ()
     words = ('wants_words',) if config.intent and config.words_config.grammar else ()
     load = ('expert_load',) if config.language_config.routed_layers else ()
-    return ('controls', *agents, 'uncertainty', *words, *load)
+    return ('controls', *others, 'uncertainty', *words, *load)
 
 
 @dataclass(frozen=True)
@@ -197,25 +202,37 @@ class Graph(nn.Module, abc.ABC):
     ) -> tuple[Tensor, ...]:
         """Return what is decided (`decided_by`) from tokens that were seen; None: the blind control."""
         model = self.model
+        intent = IntentInputs(given['intent_kinds'], given['intent_numbers']) if model.config.intent else None
         with overheard(model.language) as routings:
             if tokens is None:
-                prefix = model.prefill(ego, None, None)
+                prefix, told = model.read(ego, None, None, intent=intent)
             else:
+                remembered = self.remembered_of(given)
                 with answered(model.position, given['token_position']), answered(model.view.spread, given['spread']):
-                    prefix = model.prefill(ego, tokens, self.remembered_of(given), kept)
-        return self.decide(given, prefix, ego, routings)
+                    prefix, told = model.read(ego, tokens, remembered, kept, intent=intent)
+        return self._decide(prefix, told, ego, intent, routings)
 
-    def decide(
-        self, given: Mapping[str, Tensor], prefix: Prefix, ego: Tensor, routings: Sequence[Routing]
+    def _decide(
+        self,
+        prefix: Prefix,
+        told: tuple[Prefix, Tensor],
+        ego: Tensor,
+        intent: IntentInputs | None,
+        routings: Sequence[Routing],
     ) -> tuple[Tensor, ...]:
         """Return what is decided from what was read, by which experts, and from what the slow half said."""
         model, config = self.model, self.model.config
-        intent = IntentInputs(given['intent_kinds'], given['intent_numbers']) if config.intent else None
-        hidden, reflex = model.act(*model.tell(prefix, ego, intent)), model.reflex(prefix, ego)
-        decoded = model.decode_all(hidden, reflex)
-        made = {'controls': decoded.controls, 'uncertainty': indecision(model.flow.classify(hidden, reflex))}
-        if decoded.agents is not None and decoded.agent_controls is not None:
-            made |= {'agents': decoded.agents.table(), 'agent_controls': decoded.agent_controls}
+        hidden, reflex = model.act(*told), model.reflex(prefix, ego)
+        decoded = model.decode_all(hidden, reflex, others=False)
+        assert decoded.votes is not None
+        made = {
+            'controls': decoded.controls,
+            'uncertainty': indecision(decoded.votes),
+            'hidden': hidden,
+            'trunk': reflex.trunk,
+            'bend': reflex.bend,
+            'votes': decoded.votes,
+        }
         if intent is not None and config.words_config.grammar:
             made['wants_words'] = model.words.gate.outdated(prefix.scene, intent)
         if routings:
@@ -245,7 +262,7 @@ def _examples(model: VlaModel) -> dict[str, Tensor]:
         'command': torch.zeros(1, dtype=torch.int64),
         'command_distance_m': one,
         'targets_m': torch.zeros(1, 2, 2),
-    }
+    } | _examples_of_others(model.config)
     if model.config.blind:
         return ego
     s = shapes_of(model)
@@ -273,6 +290,16 @@ def _examples(model: VlaModel) -> dict[str, Tensor]:
         'unit_states': torch.zeros(1, s.tokens, s.unit, s.patch_width),
         'kept_states': torch.zeros(1, kept, s.unit, s.patch_width),
         'of_camera': torch.zeros(1, kept, dtype=torch.int64),
+    }
+
+
+def _examples_of_others(config: VlaConfig) -> dict[str, Tensor]:
+    action = config.action_config
+    return {
+        'hidden': torch.zeros(1, action.horizon + action.num_agents, action.hidden_size),
+        'trunk': torch.zeros(1, config.view_config.hidden_size),
+        'bend': torch.zeros(1, action.horizon),
+        'votes': torch.zeros(1, action.num_anchors),
     }
 
 
@@ -337,6 +364,26 @@ class TickGraph(Graph):
         tokens = self.tokens_of(given, model.vision.merged(x, given['present'][:, self.camera]))
         ego = model.ego(self.model_inputs(given))
         return *self.read_and_decide(given, tokens, None, ego), model.pool(tokens).features
+
+
+class OthersGraph(Graph):
+    """Everybody else's future, behind any graph that decides: agents [1, A, 8] (`AgentStates.table`) and
+    agent_controls [1, A, T, 2].
+
+    The ego's own few tokens run through the flow again, for the others read them.
+    """  # fmt: skip
+
+    inputs = OF_OTHERS
+    outputs = ('agents', 'agent_controls')
+
+    def compute(self, given: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
+        """See `Graph`."""
+        flow = self.model.flow
+        reflex = Reflex(given['bend'], given['votes'], given['trunk'])  # of which the flow reads no votes
+        decoded = flow.decode(given['hidden'], given['votes'].argmax(dim=-1), None, reflex)
+        assert decoded.agents is not None
+        assert decoded.agent_controls is not None
+        return decoded.agents.table(), decoded.agent_controls
 
 
 class PatchesGraph(Graph):

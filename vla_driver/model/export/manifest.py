@@ -20,7 +20,7 @@ from typing import Any, Final
 
 from vla_driver.types import InvalidInput
 
-FORMAT: Final = 2
+FORMAT: Final = 3
 FOLDER: Final = 'graphs'
 MANIFEST, WEIGHTS, SAMPLE = 'manifest.json', 'weights.bin', 'sample.npz'
 #: Sizes that a policy needs.

@@ -49,25 +49,32 @@ class LanguageLayer(nn.Module):
         else:
             self.mlp = SwiGlu(d, config.intermediate_size)
 
-    def forward(self, x: Tensor, last: int | None = None) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, x: Tensor, last: int | None = None, behind: int = 0) -> tuple[Tensor, Tensor, Tensor]:
         """Transform x [B, L, D]; return it with its keys and values [B, Hkv, L, head_dim].
 
-        last: transform the last so many tokens alone, and return those; keys and values are of all.
+        last: transform the last so many tokens alone, and return those; keys and values are of all.  behind: so many
+        more tokens stand behind those L, in x, keys and values: they read all, but these do not read them; with `last`
+        they are not transformed.
         """
-        x, keys, values = self.attend(x, last)
+        x, keys, values = self.attend(x, last, behind)
         return x + self.mlp(self.norm2(x)), keys, values
 
-    def attend(self, x: Tensor, last: int | None = None) -> tuple[Tensor, Tensor, Tensor]:
+    def attend(self, x: Tensor, last: int | None = None, behind: int = 0) -> tuple[Tensor, Tensor, Tensor]:
         """Return the first half of `forward`, before the feed-forward network."""
         normed = self.norm1(x)
         keys, values = (split_heads(part, self.kv_heads) for part in self.kv(normed).chunk(2, dim=-1))
+        end = x.shape[1] - behind
         if last is not None:
-            x, normed = x[:, -last:], normed[:, -last:]
+            x, normed, behind = x[:, end - last : end], normed[:, end - last : end], 0
         queries = split_heads(self.q(normed), self.heads)
+        own = queries[:, :, : x.shape[1] - behind], keys[:, :, :end], values[:, :, :end]
         if self.sparse and last is None:
-            pattern = LocalStrided.of(x.shape[1], self.window, self.unit)
-            return x + self.out(sparse_attention(queries, keys, values, pattern)), keys, values
-        return x + self.out(attention(queries, keys, values)), keys, values
+            mixed = sparse_attention(*own, LocalStrided.of(end, self.window, self.unit))
+        else:
+            mixed = attention(*own)
+        if behind:
+            mixed = torch.cat([mixed, attention(queries[:, :, end:], keys, values)], dim=1)
+        return x + self.out(mixed), keys, values
 
     def extend(self, x: Tensor, keys: Tensor, values: Tensor, apart: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Transform tokens x [B, W, D] that follow others; return them with their own keys and values.

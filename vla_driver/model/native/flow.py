@@ -76,11 +76,13 @@ class Decoded:
     """What the flow answers: controls [B, T, 2] of the ego in m/s^2 and 1/m.
 
     agents, agent_controls [B, A, T, 2] (m/s^2, 1/m): the others' states and motion; None where none are forecast.
+    votes [B, anchors]: the logits by which the flow's start was chosen; None where it was given.
     """
 
     controls: Tensor
     agents: AgentStates | None = None
     agent_controls: Tensor | None = None
+    votes: Tensor | None = None
 
 
 class FlowBlock(nn.Module):
@@ -258,22 +260,24 @@ class FlowDecoder(nn.Module):
         reflex: Reflex | None = None,
         unguided: Tensor | None = None,
         guidance: float = 1.0,
+        others: bool = True,
     ) -> tuple[Tensor, AgentStates | None, Tensor | None]:
         """Return `sample`, the others' states, and their normalised controls [B, A, T, 2]; None without others.
 
+        others: whether they are asked for; the ego's plan is the same without.
         noise: [B, T, 2], of the ego alone, or [B, 1 + A, T, 2].  unguided: hidden states without what h was told;
         the difference that it makes to the velocity is then taken `guidance` times (classifier-free guidance, arXiv
         2207.12598).
         """
         ego_noise = noise if noise is None or noise.dim() == 3 else noise[:, 0]
         x = self.starts(anchor, None if reflex is None else reflex.bend, ego_noise)
-        states, toward = self._toward(h, reflex)
+        states, toward = self._toward(h, reflex, others)
         if states is not None and self.others is not None:
             starts = self.others.starts(x, noise[:, 1:] if noise is not None and noise.dim() == 4 else None)
             x = torch.cat([x.unsqueeze(1), starts], dim=1)
         velocity = toward
         if unguided is not None:
-            _, plainly = self._toward(unguided, reflex)
+            _, plainly = self._toward(unguided, reflex, others)
 
             def velocity(x: Tensor, t: float) -> Tensor:
                 without = plainly(x, t)
@@ -283,12 +287,12 @@ class FlowDecoder(nn.Module):
         return (x, None, None) if states is None else (x[:, 0], states, x[:, 1:])
 
     def _toward(
-        self, h: Tensor | None, reflex: Reflex | None
+        self, h: Tensor | None, reflex: Reflex | None, others: bool
     ) -> tuple[AgentStates | None, Callable[[Tensor, float], Tensor]]:
         """Return the others' states, if any, and the velocity at x [B, ...] and a time, told by hidden states."""
         hidden = self.condition(h, reflex)
         states, told = None, None
-        if self.others is not None and h is not None:
+        if others and self.others is not None and h is not None:
             asked = self.split(h)[1]
             assert asked is not None
             states = self.others.states(asked, None if reflex is None else reflex.trunk)
@@ -303,13 +307,14 @@ class FlowDecoder(nn.Module):
         reflex: Reflex | None,
         unguided: Tensor | None = None,
         guidance: float = 1.0,
+        others: bool = True,
     ) -> Decoded:
         """Return `sample_all` in units of the road."""
-        own, states, others = self.sample_all(h, anchor, noise, reflex, unguided, guidance)
+        own, states, motion = self.sample_all(h, anchor, noise, reflex, unguided, guidance, others)
         controls = self.denormalise(own)
-        if states is None or others is None or self.others is None:
+        if states is None or motion is None or self.others is None:
             return Decoded(controls)
-        return Decoded(controls, states, self.others.denormalise(others, states.person > 0))
+        return Decoded(controls, states, self.others.denormalise(motion, states.person > 0))
 
     def nearest_anchors(self, controls: Tensor, speed_mps: Tensor) -> Tensor:
         """Distances [B, anchors] between normalised controls [B, T, 2] and the anchors, all driven from speed_mps [B].

@@ -38,17 +38,23 @@ class LanguageModel(nn.Module):
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.routings: dict[int, Routing] = {}
 
-    def prefill(self, embeddings: Tensor, scene_queries: int, run: PrefillRun = NOTHING_LEAVES) -> Prefix:
+    def prefill(
+        self, embeddings: Tensor, scene_queries: int, run: PrefillRun = NOTHING_LEAVES, behind: Tensor | None = None
+    ) -> Prefix:
         """Read embeddings [B, L, D], the last `scene_queries` of which are the scene queries.
 
-        run: drops visual tokens between layers; the layers after hold fewer keys and values.
+        run: drops visual tokens between layers; the layers after hold fewer keys and values.  behind [B, W, D]: tokens
+        that read these and one another, and are read by none of these; their keys and values come last.  Not both.
         """
         x, keys, values = embeddings, [], []
+        more = 0 if behind is None else behind.shape[1]
+        if behind is not None:
+            x = torch.cat([x, behind.to(x.dtype)], dim=1)
         for number, layer in enumerate(self.layers):
             before = x
             # Of the last layer, others read keys and values; what it makes of the tokens matters for the queries alone.
             final = number == len(self.layers) - 1 and not run.due(number)
-            x, k, v = layer(x, scene_queries if final else None)
+            x, k, v = layer(x, scene_queries if final else None, more)
             keys.append(k)
             values.append(v)
             if run.due(number):

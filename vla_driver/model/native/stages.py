@@ -152,6 +152,40 @@ class VlaStages(PreTrainedModel):
         kept: what a stage has left of the tokens; each keeps the position of its own ray.  stage: may let more of them
         leave between the layers.
         """
+        return self._prefill(ego, tokens, remembered, kept, stage, None)
+
+    def read(
+        self,
+        ego: Tensor,
+        tokens: VisualTokens | None,
+        remembered: Remembered | None,
+        kept: KeptTokens | None = None,
+        stage: TokenStage = KEEP_ALL,
+        intent: IntentInputs | None = None,
+    ) -> tuple[Prefix, tuple[Prefix, Tensor]]:
+        """Return `prefill`, and what `tell` makes of it: in one pass, where no token leaves between the layers.
+
+        What was said takes two tokens; a pass of their own through every layer and its experts would cost as many
+        operations as the whole sequence does, if small ones.
+        """
+        if not self.config.intent or stage.leaves_within:
+            prefix = self.prefill(ego, tokens, remembered, kept, stage)
+            return prefix, self.tell(prefix, ego, intent)
+        said = self.intents(null_inputs(len(ego), ego.device) if intent is None else intent)
+        told = self._prefill(ego, tokens, remembered, kept, stage, said)
+        more = said.shape[1]
+        keys, values = (tuple(part[:, :, :-more] for part in parts) for parts in (told.keys, told.values))
+        return dataclasses.replace(told, keys=keys, values=values), (told, torch.cat([ego, said], dim=1))
+
+    def _prefill(
+        self,
+        ego: Tensor,
+        tokens: VisualTokens | None,
+        remembered: Remembered | None,
+        kept: KeptTokens | None,
+        stage: TokenStage,
+        behind: Tensor | None,
+    ) -> Prefix:
         x, read, view = self._sequence(ego, tokens, remembered, kept)
         run = NOTHING_LEAVES
         if tokens is not None:
@@ -160,7 +194,8 @@ class VlaStages(PreTrainedModel):
         sight = None
         if tokens is not None and self.config.action_config.num_agents:
             sight = _sight(tokens, kept, x)
-        return dataclasses.replace(self.language.prefill(x, SCENE_QUERIES, run), read=read, view=view, sight=sight)
+        prefix = self.language.prefill(x, SCENE_QUERIES, run, behind)
+        return dataclasses.replace(prefix, read=read, view=view, sight=sight)
 
     def _sequence(
         self, ego: Tensor, tokens: VisualTokens | None, remembered: Remembered | None, kept: KeptTokens | None
@@ -243,8 +278,9 @@ class VlaStages(PreTrainedModel):
         noise: Tensor | None = None,
         unguided: Tensor | None = None,
         guidance: float = 1.0,
+        others: bool = True,
     ) -> Decoded:
-        """Return `decode`, and what the others will do where the model forecasts them.
+        """Return `decode`, and what the others will do where the model forecasts them and they are asked for.
 
         unguided: hidden states told the null intent; what the intent changes is then taken `guidance` times.
         """
@@ -252,7 +288,8 @@ class VlaStages(PreTrainedModel):
         if unguided is not None:
             untold = self.flow.classify(unguided, reflex)
             votes = untold + guidance * (votes - untold)
-        return self.flow.decode(hidden, votes.argmax(dim=-1), noise, reflex, unguided, guidance)
+        decoded = self.flow.decode(hidden, votes.argmax(dim=-1), noise, reflex, unguided, guidance, others)
+        return dataclasses.replace(decoded, votes=votes)
 
 
 def _sight(tokens: VisualTokens, kept: KeptTokens | None, x: Tensor) -> Sight:

@@ -89,12 +89,14 @@ class TokenStage:
     """Keeps every token.  What a subclass keeps of the tick under way is in `kept` and `selection`.
 
     name: the pruner's; needs_attention: whether the encoder must give the tokens the attention they receive;
-    needs_pictures: whether the encoder must run (features that were computed before will not do).
+    needs_pictures: whether the encoder must run (features that were computed before will not do); leaves_within:
+    whether tokens leave between layers of the language model.
     """
 
     name = 'none'
     needs_attention = False
     needs_pictures = False
+    leaves_within = False
 
     def __init__(self) -> None:
         self._tokens: VisualTokens | None = None
@@ -252,6 +254,8 @@ class BehindEncoder(TokenStage):
 
 class WithinPrefill(TokenStage):
     """Tokens leave between two layers of the language model, by its own attention (in_model.py)."""
+
+    leaves_within = True
 
     def __init__(self, pruner: InModelPruner, budget: TokenBudget) -> None:
         super().__init__()

@@ -43,7 +43,7 @@ from vla_driver.ros.wire.forecasts import to_agent_forecasts
 from vla_driver.ros.wire.intents import from_driving_intent
 from vla_driver.ros.wire.markers import intent_markers, no_plan_markers, plan_markers, token_markers
 from vla_driver.ros.wire.selection import to_token_selection
-from vla_driver.settings.planner import PlannerParameters
+from vla_driver.settings.planner import ALWAYS, PlannerParameters
 from vla_driver.types import CameraRig, FloatArray, InvalidInput, Plan, PlanSource, Selection
 
 #: What the diagnostics call the outcomes of ticks.
@@ -190,8 +190,11 @@ class PlannerNode(ObservingNode[PlannerParameters]):
 
     def answer(self, ready: ReadySet) -> None:
         """Take one answer of the planner, tell about it, publish it."""
-        watched = self._token_outlet.get_subscription_count() or self._marker_outlet.get_subscription_count()
-        result = self._planner.answer(ready, partial(self.now_s, ready, time.monotonic()), select=bool(watched))
+        drawn = self._marker_outlet.get_subscription_count()
+        watched = self._token_outlet.get_subscription_count() or drawn
+        foreseen = self.parameters.forecast == ALWAYS or self._agent_outlet.get_subscription_count() or drawn
+        now = partial(self.now_s, ready, time.monotonic())
+        result = self._planner.answer(ready, now, select=bool(watched), forecast=bool(foreseen))
         if result.jumped:
             self.tell_jump(ready)
         self._last_answer = (ready.epoch, ready.stamp_s)
