@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The ways through a checkpoint's graphs: whole, cut behind the encoder, cut in front of one of its blocks.
 
-At a cut, a pruner says which tokens stay.  The checkpoint's own (ReconPruner, early heads) have graphs and choose in
-numpy; every other one is handed tensors, and torch is imported for it.
+At a cut, a pruner says which tokens stay.  The checkpoint's own (ReconPruner, PlanPruner, early heads) have graphs and
+choose in numpy; every other one is handed tensors, and torch is imported for it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from vla_driver.model.export.opened import OpenedGraphs
 from vla_driver.model.export.sample import Arrays, of_camera
 from vla_driver.model.export.session import Session
 from vla_driver.model.pruning.budget import TokenBudget
-from vla_driver.model.pruning.choosing import Chooser, selection_of
+from vla_driver.model.pruning.choosing import Chooser, camera_sizes, nearest_set, selection_of
 from vla_driver.policies.stopwatch import Stopwatch
 from vla_driver.types import InvalidInput, Selection
 
@@ -33,11 +33,12 @@ Index = npt.NDArray[np.int64]
 Scores = npt.NDArray[np.float32]
 
 RECON: Final = 'recon'
+PLAN: Final = 'plan'
 
 
 @dataclass(frozen=True)
 class OwnPruner:
-    """A pruner of the checkpoint's own that has graphs: 'recon', or the head in front of vision block `block`."""
+    """A pruner of the checkpoint's own that has graphs: 'recon', 'plan', or the head before vision block `block`."""
 
     name: str
     block: int = 0
@@ -203,6 +204,24 @@ class BehindByRecon(Behind):
         return index, seen['features'][:, index[0]]
 
 
+class BehindByPlan(Behind):
+    """By the checkpoint's own PlanPruner."""
+
+    graphs = ('rig', 'plan', 'encode', 'rest')
+    pruner_name = PLAN
+
+    def __init__(self, opened: OpenedGraphs, budget: TokenBudget) -> None:
+        super().__init__(opened, budget)
+        self._least = budget.least(camera_sizes(self.camera, len(self.names)), self.names)
+
+    def choose(self, given: Mapping[str, Any], seen: Mapping[str, Any]) -> tuple[Index, npt.NDArray[Any]]:
+        """See `Behind`."""
+        parts = self.sessions['plan'].run({**given, **seen})['contributions'][0]
+        index = nearest_set(parts @ parts.T, self.camera, self._least, self.budget.total(len(self.camera)))[None]
+        self._chosen = index, np.square(parts).sum(axis=-1)
+        return index, seen['features'][:, index[0]]
+
+
 class BehindInTorch(Behind):
     """By any other pruner with `select`."""
 
@@ -305,6 +324,8 @@ def way_of(opened: OpenedGraphs, pruner: OwnPruner, budget: TokenBudget) -> Way:
     """Return the way with a pruner of the checkpoint's own; raises as `TokenBudget.least` does."""
     if pruner.name == RECON:
         return BehindByRecon(opened, budget)
+    if pruner.name == PLAN:
+        return BehindByPlan(opened, budget)
     if not pruner.block:
         raise InvalidInput(f'pruner {pruner.name!r}: in front of which block?')
     return EarlyByHead(opened, pruner.block, budget)

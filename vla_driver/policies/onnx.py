@@ -19,7 +19,7 @@ from vla_driver.model.export.opened import OpenedGraphs
 from vla_driver.model.native.arrays import ArrayBuilder, ObservationArrays
 from vla_driver.model.native.remembering import MemoryState, Recalled
 from vla_driver.model.pruning.budget import TokenBudget
-from vla_driver.policies.graph_ways import RECON, OwnPruner, Way, Whole, foreseen, open_with_others, way_of
+from vla_driver.policies.graph_ways import PLAN, RECON, OwnPruner, Way, Whole, foreseen, open_with_others, way_of
 from vla_driver.policies.native_intents import intent_arrays
 from vla_driver.policies.native_plans import forecasts_of, plan_of, refuse_intent
 from vla_driver.policies.stopwatch import Stopwatch
@@ -178,6 +178,8 @@ class OnnxPolicy:
         name, _, argument = spec.partition(':')
         if spec == RECON and self._opened.has_pruner('pruner'):
             return OwnPruner(RECON)
+        if spec == PLAN and self._opened.has_pruner('plan'):
+            return OwnPruner(PLAN)
         block, _, source = argument.partition('-')
         if name == 'early' and source == 'head' and block.isdigit() and self._opened.has_pruner(f'early{block}'):
             return OwnPruner('early-head', int(block))

@@ -156,3 +156,32 @@ def test_the_shipped_graphs_beside_torch(tmp_path: Path, capsys: pytest.CaptureF
     assert onnx['ratio_to_torch'] > 0 and len(onnx['ratio_to_torch_ci']) == 2
     assert 'to torch: against torch with the same precision' in capsys.readouterr().out
     assert main(['evaluate', 'tick-time', '--threads', '-1']) == 2
+
+
+def test_another_model_has_its_ticks_in_the_same_rounds(small_checkpoint: Path, seen: Observation) -> None:
+    cases = cases_of(['torch'], ['float32'], [1], [], against=False, other=True)
+    assert [case.other for case in cases] == [False, True]
+    missing = Bench(str(small_checkpoint), seen, 3, other_model=str(small_checkpoint / 'nowhere'))
+    with pytest.raises(InvalidInput, match=r'the other model, torch, float32, 1 threads: .*nowhere'):
+        tick_times(missing, cases)
+    ours, theirs = tick_times(dataclasses.replace(missing, other_model=str(small_checkpoint)), cases)
+    assert (ours['other_model'], theirs['other_model']) == (False, True)
+    assert ours['ratio_to_other'] > 0 and theirs['ratio_to_other'] is None
+    assert ours['ratio_to_torch'] is None
+
+
+def test_ratios_to_another_model_are_of_the_same_engine_and_pruner() -> None:
+    cases = cases_of(['onnx'], ['float32'], [2], [('recon', 0.75)], against=True, other=True)
+    assert not any(case.other for case in cases if case.build == AGAINST)
+    report = {'engine': 'torch', 'provider': 'torch-cpu', 'precision': 'float32', 'threads': 2, 'note': ''}
+    reports = [{**report, 'engine': case.engine, 'start_to_first_plan_s': 1.0, 'resident_mb': 1.0} for case in cases]
+    own = np.array([(20.0 if case.engine == 'onnx' else 50.0) * (0.8 if case.other else 1.0) for case in cases])
+    answers = [[{'ms': 0.0, 'stages_ms': {}, 'tokens': None}]] * len(cases)
+    rows = rows_of(cases, reports, own * np.array([[1.0], [3.0], [0.7]]), answers)
+    for case, row in zip(cases, rows, strict=True):
+        if case.build == THIS and not case.other:
+            assert row['ratio_to_other'] == pytest.approx(0.8)
+        else:
+            assert row['ratio_to_other'] is None
+        if case.build == THIS and case.engine == 'onnx':
+            assert row['ratio_to_torch'] == pytest.approx(2.5)  # each to the torch of its own model

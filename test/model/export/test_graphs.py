@@ -23,8 +23,10 @@ from vla_driver.model.export.session import CPU_EP, OPENVINO, Wanted, open_graph
 from vla_driver.model.native.vla import VlaModel
 from vla_driver.model.pruning.budget import TokenBudget
 from vla_driver.model.pruning.registry import make_pruner
+from vla_driver.model.pruning.trained.plan import PlanPruner
 from vla_driver.model.pruning.trained.recon import ReconPruner
 from vla_driver.model.pruning.trained.recon_layers import layer_spec
+from vla_driver.policies.graph_ways import OwnPruner
 from vla_driver.policies.in_torch import load_native
 from vla_driver.policies.native import NativePolicy
 from vla_driver.policies.onnx import OnnxPolicy
@@ -256,8 +258,39 @@ def whole_made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.nn.init.normal_(model.recall.out.weight, std=0.2)  # it says nothing before it is trained
     model.save_pretrained(folder)
     ReconPruner(layer_spec(model.config)).save_pretrained(folder / 'pruner')
+    plan = PlanPruner(model.config.view_config, model.config.language_config.hidden_size, directions=3)
+    with torch.no_grad():
+        for parameter in (plan.reads, plan.seen):
+            parameter.normal_()
+    plan.save_pretrained(folder / 'plan')
     export_checkpoint(folder)
     return folder
+
+
+@pytest.mark.usefixtures('float32')
+def test_plan_pruner_chooses_without_torch_what_it_chooses_in_torch(
+    whole_made: Path, observe: Observe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    graphs, native = _policies(whole_made, OPENVINO, monkeypatch)
+    for count in (7, 12):
+        budget = TokenBudget(count=count, floor=1)
+        own = graphs.own_pruner('plan')
+        assert isinstance(own, OwnPruner)
+        graphs.set_pruning(own, budget)
+        native.set_pruning(make_pruner('plan', whole_made / 'pruner'), budget)
+        for index in range(2):
+            seen = observe(index, missing=('front_left',) if index else ())
+            np.testing.assert_allclose(
+                graphs.plan(seen).trajectory.positions_m, native.plan(seen).trajectory.positions_m, atol=1e-4
+            )
+            kept, other = graphs.last_selection, native.last_selection
+            assert kept is not None and other is not None
+            assert kept.pruner == other.pruner == 'plan' and kept.kept == count
+            for camera, one in kept.cameras.items():
+                np.testing.assert_array_equal(one.kept, other.cameras[camera].kept)
+        graphs.reset()
+        native.reset()
+    assert graphs.engine.engine == 'onnx' and not graphs.engine.note
 
 
 @pytest.mark.usefixtures('float32')

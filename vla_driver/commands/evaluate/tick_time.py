@@ -9,6 +9,7 @@ are medians of the ratios within a round, above 1 where it is faster.  A pruner'
   vla_driver evaluate tick-time --engines torch onnx --threads 1 2 --precisions float32 bfloat16 --json tick.json
   vla_driver evaluate tick-time --pruners recon early:1-head --ratios 0.5 0.75 --rounds 300
   vla_driver evaluate tick-time --engines torch onnx --against ../before    # another checkout, with its own .venv
+  vla_driver evaluate tick-time --engines onnx --other-model MY_CHECKPOINT
 """
 
 from __future__ import annotations
@@ -72,6 +73,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--against', type=Path, metavar='DIR', help='another checkout of this package, whose torch is timed as well'
     )
+    parser.add_argument(
+        '--other-model', default='', metavar='CKPT', help='another checkpoint, timed in the same rounds and engines'
+    )
     parser.add_argument('--rounds', type=positive_int, default=200, help='ticks of each combination (default: 200)')
     parser.add_argument(
         '--bag', type=Path, metavar='BAG', help='bag whose first pictures are seen (default: the sample bag)'
@@ -99,12 +103,15 @@ def run(args: argparse.Namespace) -> int:
         if not 0 <= count <= 256:
             raise InvalidInput(f'--threads {count}: expected 0 (the engine chooses) to 256')
     prunings = [(pruner, ratio) for pruner in args.pruners for ratio in args.ratios]
-    cases = cases_of(args.engines, args.precisions, args.threads, prunings, against=args.against is not None)
+    against, other = args.against is not None, require_checkpoint('model', args.other_model or None)
+    cases = cases_of(
+        args.engines, args.precisions, args.threads, prunings, against=against, other=bool(args.other_model)
+    )
     path = args.bag if args.bag is not None else sample_bag_path()
     with BagReader(path) as bag:
         observation = next(iter(bag.observations()))
     wait_briefly()  # as in the planner; the workers inherit it
-    bench = Bench(model, observation, args.rounds, args.device, args.against, forecasts=args.forecasts)
+    bench = Bench(model, observation, args.rounds, args.device, args.against, None, args.forecasts, other or '')
     with progress(args.rounds * len(cases), 'tick', f'{len(cases)} combinations') as bar:
         rows = tick_times(bench, cases, on_tick=bar.update, tell=lambda text: bar.write(f'note: {text}'))
     _print(rows)
@@ -118,6 +125,7 @@ def run(args: argparse.Namespace) -> int:
             'bag': path.name,
             'rounds': args.rounds,
             'forecasts': args.forecasts,
+            'other_model': args.other_model,
             'builds': builds,
             'rows': rows,
             'provenance': provenance(),
@@ -128,16 +136,17 @@ def run(args: argparse.Namespace) -> int:
 
 def _print(rows: Sequence[Mapping[str, Any]]) -> None:
     print(
-        f'{"engine":<18}{"precision":<10}{"threads":>7}  {"pruner":<14}{"pruned":>6}{"tokens":>7}{"median":>10}'
-        f'{"p99":>10}{"to torch":>10}{"to build":>10}{"unpruned":>10}{"start":>8}{"memory":>8}'
+        f'{"engine":<20}{"precision":<10}{"threads":>7}  {"pruner":<14}{"pruned":>6}{"tokens":>7}{"median":>10}'
+        f'{"p99":>10}{"to torch":>10}{"to build":>10}{"unpruned":>10}{"to other":>10}{"start":>8}{"memory":>8}'
     )
     told: set[str] = set()
     for row in rows:
-        engine = row['engine'] + (' (other)' if row['build'] == 'against' else '')
+        other = ' (other)' if row['build'] == 'against' else ' (other model)' if row['other_model'] else ''
+        engine = row['engine'] + other
         tokens = 'all' if row['tokens'] is None else str(row['tokens'])
-        ratios = (row[f'ratio_to_{name}'] for name in ('torch', 'build', 'unpruned'))
+        ratios = (row[f'ratio_to_{name}'] for name in ('torch', 'build', 'unpruned', 'other'))
         print(
-            f'{engine:<18}{row["precision"]:<10}{row["threads"]:>7}  {Path(row["pruner"]).name:<14}'
+            f'{engine:<20}{row["precision"]:<10}{row["threads"]:>7}  {Path(row["pruner"]).name:<14}'
             f'{row["prune_ratio"]:>6.0%}{tokens:>7}{row["median_ms"]:>7.1f} ms{row["p99_ms"]:>7.1f} ms'
             + ''.join(f'{"":>10}' if ratio is None else f'{"x" + format(ratio, ".2f"):>10}' for ratio in ratios)
             + f'{row["start_to_first_plan_s"]:>6.1f} s{row["resident_mb"]:>5.0f} MB'
@@ -150,6 +159,7 @@ def _print(rows: Sequence[Mapping[str, Any]]) -> None:
         ('torch', 'torch with the same precision, threads and pruner'),
         ('build', "the other build's torch, likewise"),
         ('unpruned', 'the same without a pruner'),
+        ('other', 'the other model in the same engine, likewise'),
     ):
         compared = [row for row in rows if row[f'ratio_to_{name}'] is not None]
         if compared:

@@ -9,6 +9,7 @@ belong to a process; every case has one of its own, and only one of them compute
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import os
 import subprocess
@@ -48,7 +49,10 @@ _SHARE: Final = 0.8
 
 @dataclass(frozen=True)
 class Case:
-    """What one process runs.  threads: 0 for the engine's own choice; prune_ratio: 0 without a pruner."""
+    """What one process runs.
+
+    threads: 0 for the engine's own choice; prune_ratio: 0 without a pruner; other: of the other model, not the bench's.
+    """
 
     build: str
     engine: str
@@ -56,6 +60,7 @@ class Case:
     threads: int
     pruner: str = NO_PRUNER
     prune_ratio: float = 0.0
+    other: bool = False
 
     @property
     def group(self) -> tuple[str, int]:
@@ -64,7 +69,7 @@ class Case:
 
     def describe(self) -> str:
         """Return a few words for errors."""
-        build = 'the other build, ' if self.build == AGAINST else ''
+        build = ('the other build, ' if self.build == AGAINST else '') + ('the other model, ' if self.other else '')
         pruned = '' if self.pruner == NO_PRUNER else f', {self.pruner} {self.prune_ratio:.0%}'
         threads = f'{self.threads} threads' if self.threads else 'threads of its own choice'
         return f'{build}{self.engine}, {self.precision}, {threads}{pruned}'
@@ -72,7 +77,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Bench:
-    """What all cases share.  against: another checkout; device: as in `choose_device`.
+    """What all cases share.  against: another checkout; device: as in `choose_device`; other_model: a checkpoint.
 
     environment: of every worker, beside its precision and threads.  forecasts: whether somebody asks where others will
     be.
@@ -85,6 +90,7 @@ class Bench:
     against: Path | None = None
     environment: Mapping[str, str] | None = None
     forecasts: bool = False
+    other_model: str = ''
 
 
 def cases_of(
@@ -94,10 +100,12 @@ def cases_of(
     prunings: Sequence[tuple[str, float]],
     *,
     against: bool,
+    other: bool = False,
 ) -> list[Case]:
     """Return every combination, those that are compared beside each other; torch and no pruner are always there.
 
-    prunings: (pruner, ratio).  Raises InvalidInput for an unknown engine or precision.
+    prunings: (pruner, ratio); other: each combination of this build with the other model as well.
+    Raises InvalidInput for an unknown engine or precision.
     """
     for what, given, known in (('engine', engines, ENGINES), ('precision', precisions, PRECISIONS)):
         for name in given:
@@ -107,10 +115,11 @@ def cases_of(
     builds += [(THIS, engine) for engine in dict.fromkeys(('torch', *engines))]
     pruned = dict.fromkeys([(NO_PRUNER, 0.0), *((name, ratio) for name, ratio in prunings if name != NO_PRUNER)])
     return [
-        Case(build, engine, precision, count, pruner, ratio)
+        Case(build, engine, precision, count, pruner, ratio, of_other)
         for precision, count in itertools.product(dict.fromkeys(precisions), dict.fromkeys(threads))
         for pruner, ratio in pruned
         for build, engine in builds
+        for of_other in ((False, True) if other and build == THIS else (False,))
     ]
 
 
@@ -160,7 +169,7 @@ def _with_first(cases: Sequence[Case]) -> Iterator[tuple[Case, bool]]:
     """Yield each case, and whether it is the first one of its build, engine and precision."""
     seen = set()
     for case in cases:
-        kind = (case.build, case.engine, case.precision)
+        kind = (case.build, case.engine, case.precision, case.other)
         yield case, kind not in seen
         seen.add(kind)
 
@@ -168,7 +177,7 @@ def _with_first(cases: Sequence[Case]) -> Iterator[tuple[Case, bool]]:
 def _start(bench: Bench, case: Case, observation: Path, other: Path | None) -> WorkerProcess:
     job = {
         'observation': str(observation),
-        'model': bench.model,
+        'model': bench.other_model if case.other else bench.model,
         'device': bench.device,
         'engine': case.engine,
         'threads': case.threads,
@@ -236,7 +245,8 @@ def rows_of(
     ticks: milliseconds [rounds, cases].  engine, provider, precision, threads: what ran; `asked` and `note` say what
     was asked for and why something else ran.  All ratios are medians of ratios within a round, above 1 where this case
     is faster: `ratio_to_torch` to torch of the same build with the same precision, threads and pruner; `ratio_to_build`
-    to torch of the other build, likewise; `ratio_to_unpruned` to the same case without a pruner.  Each has a 95 %
+    to torch of the other build, likewise; `ratio_to_unpruned` to the same case without a pruner; `ratio_to_other` to
+    the other model in the same engine, likewise.  other_model: whether this row is of that one.  Each ratio has a 95 %
     interval (`..._ci`); None where there is nothing to compare with.  tokens: that the language model reads.
     """
     places = {case: index for index, case in enumerate(cases)}
@@ -245,9 +255,10 @@ def rows_of(
         of = (case.precision, case.threads)
         pruning = (case.pruner, case.prune_ratio)
         others = {
-            'torch': Case(case.build, 'torch', *of, *pruning),
-            'build': Case(AGAINST, 'torch', *of, *pruning) if case.build == THIS else None,
-            'unpruned': Case(case.build, case.engine, *of),
+            'torch': Case(case.build, 'torch', *of, *pruning, case.other),
+            'build': Case(AGAINST, 'torch', *of, *pruning) if case.build == THIS and not case.other else None,
+            'unpruned': Case(case.build, case.engine, *of, other=case.other),
+            'other': None if case.other else dataclasses.replace(case, other=True),
         }
         stages: dict[str, list[float]] = {}
         for answer in answers[index]:
@@ -256,6 +267,7 @@ def rows_of(
         times = spread(list(ticks[:, index]))
         row = {
             'build': case.build,
+            'other_model': case.other,
             'engine': report['engine'],
             'provider': report['provider'],
             'precision': report['precision'],

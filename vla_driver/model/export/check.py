@@ -81,6 +81,8 @@ def run_paths(runs: Mapping[str, Run], sample: Arrays) -> Arrays:
         for scores in ('attention', 'scores'):
             if scores in seen:
                 made[f'{encode}.scores'] = seen[scores]
+        if encode == 'encode' and 'plan' in runs:
+            made['plan.contributions'] = runs['plan']({**second, **seen})['contributions']
     for name, late in runs.items():
         if not name.startswith('late'):
             continue
@@ -158,7 +160,7 @@ def check_runs(manifest: Manifest, sample: Arrays, runs: Mapping[str, Run], prec
         if output == _LOAD:
             _check_load(graph, where, precision, scores, expected)
             continue
-        least = 1e-9 if output == 'scores' else 1.0
+        least = 1e-9 if output in ('scores', 'contributions') else 1.0
         share = float(np.linalg.norm(scores - expected) / max(least, float(np.linalg.norm(expected))))
         if not share <= _SCORES_OFF[precision]:
             raise RefusedGraphs(

@@ -36,6 +36,7 @@ from vla_driver.model.export.graphs import (
     HeadGraph,
     LateGraph,
     OthersGraph,
+    PlanGraph,
     ReconGraph,
     ReconRigGraph,
     RestGraph,
@@ -51,8 +52,9 @@ from vla_driver.model.export.sample import Arrays, sample_index, sample_rays, sa
 from vla_driver.model.export.session import COMPILED, CPU_EP, Wanted, open_graph
 from vla_driver.model.native.loading import load_model
 from vla_driver.model.native.vla import VlaModel
-from vla_driver.model.pruning.registry import early_folder
+from vla_driver.model.pruning.registry import PLAN_FOLDER, early_folder
 from vla_driver.model.pruning.trained.early import load_early_pruner
+from vla_driver.model.pruning.trained.plan import load_plan_pruner
 from vla_driver.model.pruning.trained.recon import load_recon_pruner
 from vla_driver.types import InvalidInput
 
@@ -182,6 +184,10 @@ def graphs_of(model: VlaModel, folder: Path) -> tuple[dict[str, Graph], dict[str
         recon = load_recon_pruner(own, model.config).requires_grad_(False)
         graphs |= {'recon_rig': ReconRigGraph(model, recon), 'recon': ReconGraph(model, recon)}
         pruners[PRUNER_FOLDER] = digest_of(own)
+    if (own := folder / PLAN_FOLDER).is_dir():
+        plan = load_plan_pruner(own, model.config)
+        graphs['plan'] = PlanGraph(model, plan)
+        pruners[PLAN_FOLDER] = digest_of(own)
     for block in range(1, len(model.vision.blocks)):
         graphs[f'early{block}'] = EarlyGraph(model, block)
         if (own := folder / early_folder(block)).is_dir():

@@ -11,6 +11,7 @@ model/tokens.py, and K: how many tokens stay.
     rest     features, index, kept, remembered, ego, rig    -> decision                       stands between these two;
                                                       `pooled` is of `rest` where the model reads kept tokens alone
     recon    as encode                                      -> as encode, and scores of ReconPruner
+    plan     features, present, spread                      -> contributions, from which PlanPruner chooses
     early{b} pictures, rig                                  -> states of units before block b, tokens as they leave
     head{b}  as early{b}                                    -> as early{b}, scores of the checkpoint's head, completed
     late{b}  states, index, camera, remembered, ego, rig    -> decision, pooled
@@ -41,6 +42,7 @@ from vla_driver.model.native.reflex import Reflex
 from vla_driver.model.native.vla import VlaModel
 from vla_driver.model.pruning.base import KeptTokens
 from vla_driver.model.pruning.trained.early import EarlyHead
+from vla_driver.model.pruning.trained.plan import PlanPruner
 from vla_driver.model.pruning.trained.recon import ReconPruner
 from vla_driver.model.pruning.trained.recon_layers import NativeStack
 from vla_driver.model.tokens import IntentInputs, ModelInputs, Prefix, Remembered, VisualTokens
@@ -464,6 +466,21 @@ class ReconGraph(Graph):
         assert isinstance(self.pruner.stack, NativeStack)
         with answered(self.pruner.stack.position, given['recon_position']):
             return (self.pruner.score(self.tokens_of(given, given['features'])),)
+
+
+class PlanGraph(Graph):
+    """What each token contributes to the plan [1, N, R], as a PlanPruner measures it; behind `encode`."""
+
+    inputs = ('features', 'present', 'spread')
+    outputs = ('contributions',)
+
+    def __init__(self, model: VlaModel, pruner: PlanPruner) -> None:
+        super().__init__(model)
+        self.pruner = pruner
+
+    def compute(self, given: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
+        """See `Graph`."""
+        return (self.pruner.contributed(given['features'], given['spread'], given['present'][:, self.camera]),)
 
 
 class ReconRigGraph(Graph):

@@ -31,8 +31,9 @@ from vla_driver.model.export.session import CPU_EP, NoProvider, Session, Wanted,
 from vla_driver.resources import find_cache
 from vla_driver.types import EngineReport
 
-#: Computed once for a rig, and best exactly: in float32, on the processor, whatever the others run on.
-OF_RIG: Final = ('rig', 'recon_rig')
+#: Best computed exactly: in float32, on the processor, whatever the others run on.  What is computed once for a rig,
+#: and PlanPruner, with whom small differences of large numbers decide.
+EXACT: Final = ('rig', 'recon_rig', 'plan')
 #: Inputs whose second axis is K, how many tokens stay.
 OF_KEPT: Final = ('kept_index', 'kept_features', 'kept_states', 'of_camera')
 
@@ -110,7 +111,7 @@ class OpenedGraphs:
     def _open_on(self, provider: str, names: Sequence[str]) -> dict[str, Session]:
         opened = {}
         for name in names:
-            where = (CPU_EP, Wanted(threads=self.wanted.threads)) if name in OF_RIG else (provider, self.wanted)
+            where = (CPU_EP, Wanted(threads=self.wanted.threads)) if name in EXACT else (provider, self.wanted)
             opened[name] = self._sessions.get(name) or open_graph(self.folder / f'{name}.onnx', *where)
         precision = opened[names[-1]].precision
         sample = self._sample_of_folder()

@@ -62,18 +62,25 @@ class PlanPruner(nn.Module):
         self.seen = nn.Parameter(torch.zeros(places, directions))
 
     def contributions(self, tokens: VisualTokens) -> Tensor:
-        """Return J [B, N, R] of tokens [B, N, D], float32; 0 for tokens that are not valid."""
+        """Return J [B, N, R] of tokens [B, N, D], float32; 0 for tokens that are not valid.
+
+        Raises `InvalidInput` for tokens of another width than it was measured for.
+        """
         width = self.squeeze.in_features
         if tokens.features.shape[-1] != width:
             raise InvalidInput(
                 f'tokens of width {tokens.features.shape[-1]}, but this PlanPruner was measured for width {width}: '
                 'use one of this checkpoint (vla_driver train plan-pruner)'
             )
-        spread = self.spread(tokens.rays, tokens.origins) * tokens.valid.unsqueeze(-1)
-        dtype = self.squeeze.weight.dtype
         with torch.autocast(tokens.features.device.type, enabled=False):
-            said = (self.squeeze(tokens.features.to(dtype)) @ self.reads).unflatten(-1, self.seen.shape) + self.seen
-            return (spread.to(dtype).unsqueeze(2) @ said).squeeze(2).float()
+            return self.contributed(tokens.features, self.spread(tokens.rays, tokens.origins), tokens.valid)
+
+    def contributed(self, features: Tensor, spread: Tensor, valid: Tensor) -> Tensor:
+        """Return `contributions` of features [B, N, D] that spread [B, N, G] over the panorama's places."""
+        dtype = self.squeeze.weight.dtype
+        spread = spread.to(dtype) * valid.unsqueeze(-1).to(dtype)
+        said = (self.squeeze(features.to(dtype)) @ self.reads).unflatten(-1, self.seen.shape) + self.seen
+        return (spread.unsqueeze(2) @ said).squeeze(2).float()
 
     @torch.no_grad()
     def select(self, tokens: VisualTokens, budget: TokenBudget, text: Tensor | None = None) -> KeptTokens:
