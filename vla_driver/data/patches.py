@@ -16,7 +16,8 @@ import numpy.typing as npt
 import torch
 
 from vla_driver.model.export.export import export_graph
-from vla_driver.model.export.graphs import Graph, PatchesGraph
+from vla_driver.model.export.graph import Graph
+from vla_driver.model.export.graphs import PatchesGraph
 from vla_driver.model.export.manifest import RefusedGraphs
 from vla_driver.model.export.session import CPU_EP, NoProvider, Session, Wanted, open_graph, providers_for
 from vla_driver.model.native.vla import VlaModel

@@ -50,7 +50,7 @@ class OwnPruner:
 
 
 class Way(abc.ABC):
-    """From one tick's arrays to a decision (`graphs.decided_by`) and pooled tokens [1, M, D].
+    """From one tick's arrays to a decision (`graph.decided_by`) and pooled tokens [1, M, D].
 
     rig: the constants of the calibration, kept up to date by `use_rig`.
     """

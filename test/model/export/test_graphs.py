@@ -15,8 +15,8 @@ import torch
 from fixtures.models import SMALL_ACTION, SMALL_LANGUAGE, make_small_model
 
 from vla_driver.model.export.check import check_runs
+from vla_driver.model.export.cuts import EarlyGraph
 from vla_driver.model.export.export import export_checkpoint
-from vla_driver.model.export.graphs import EarlyGraph
 from vla_driver.model.export.manifest import SAMPLE, RefusedGraphs, read_manifest
 from vla_driver.model.export.opened import OpenedGraphs
 from vla_driver.model.export.session import CPU_EP, OPENVINO, Wanted, open_graph

@@ -27,24 +27,19 @@ import torch
 from vla_driver.model.checkpoint import PRUNER_FOLDER, checkpoint_kind, resolve_checkpoint
 from vla_driver.model.config import VlaConfig
 from vla_driver.model.export.check import OTHERS, Run, plan_error_m, run_paths
-from vla_driver.model.export.experts import translations
-from vla_driver.model.export.graphs import (
-    BlindGraph,
+from vla_driver.model.export.cuts import (
     EarlyGraph,
     EncodeGraph,
-    Graph,
     HeadGraph,
     LateGraph,
-    OthersGraph,
     PlanGraph,
     ReconGraph,
     ReconRigGraph,
     RestGraph,
-    RigGraph,
-    TickGraph,
-    cells_of,
-    shapes_of,
 )
+from vla_driver.model.export.experts import translations
+from vla_driver.model.export.graph import Graph, cells_of, shapes_of
+from vla_driver.model.export.graphs import BlindGraph, OthersGraph, RigGraph, TickGraph
 from vla_driver.model.export.joining import joined
 from vla_driver.model.export.manifest import MANIFEST, SAMPLE, WEIGHTS, GraphEntry, Manifest, digest_of
 from vla_driver.model.export.opened import OF_KEPT

@@ -15,7 +15,7 @@ class RayFunction(nn.Module, abc.ABC):
 
     def __init__(self) -> None:
         super().__init__()
-        #: The answer for rays of its own shape, where somebody has computed it before (model/export/graphs.py).
+        #: The answer for rays of its own shape, where somebody has computed it before (model/export/graph.py).
         self.given: Tensor | None = None
         self._known: dict[torch.Size, tuple[Tensor, Tensor, Tensor]] | None = None
 
