@@ -26,7 +26,7 @@ from torch import Tensor
 from vla_driver.types import InvalidInput
 
 #: Windows are multiples of this: products of such sizes waste no lane of vector and matrix units.
-_GRAIN: Final = 16
+GRAIN: Final = 16
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class LocalStrided:
     def of(tokens: int, window: int = 0, unit: int = 1) -> LocalStrided:
         """Return the pattern for so many tokens; window 0: the least one >= sqrt(tokens * unit) that computes well."""
         if window == 0 and unit >= 1:
-            grain = math.lcm(_GRAIN, unit)
+            grain = math.lcm(GRAIN, unit)
             window = grain * max(1, math.ceil(math.sqrt(tokens * unit) / grain))
         return LocalStrided(window, unit)
 

@@ -370,9 +370,18 @@ def test_experts_that_read_other_tokens_are_refused(whole_made: Path) -> None:
         check_runs(manifest, sample | {'expected.tick.expert_load': elsewhere}, runs, 'float32', CPU_EP)
 
 
-def test_sparse_attention_has_no_graphs_yet(tmp_path: Path) -> None:
-    make_small_model(language_config={**SMALL_LANGUAGE, 'attention': ['local_strided', 'full']}).save_pretrained(
-        tmp_path
-    )
-    with pytest.raises(InvalidInput, match='no graphs are made yet; it runs in torch'):
-        export_checkpoint(tmp_path)
+@pytest.mark.usefixtures('float32')
+def test_sparse_attention_drives_by_graphs(tmp_path: Path, observe: Observe, monkeypatch: pytest.MonkeyPatch) -> None:
+    language = {**SMALL_LANGUAGE, 'attention': ['local_strided', 'full'], 'attention_window': 4}
+    make_small_model(language_config=language, intent=True).save_pretrained(tmp_path)
+    export_checkpoint(tmp_path)
+    graphs, native = _policies(tmp_path, OPENVINO, monkeypatch)
+    for spec in ('none', 'divprune'):
+        _prune(graphs, native, spec, tmp_path)
+        for tick in range(2):
+            seen = observe(tick)
+            ours, theirs = graphs.plan(seen), native.plan(seen)
+            np.testing.assert_allclose(ours.trajectory.positions_m, theirs.trajectory.positions_m, atol=1e-4)
+        graphs.reset()
+        native.reset()
+    assert graphs.engine.engine == 'onnx'

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from vla_driver.model.attention_pattern import LocalStrided
 from vla_driver.model.layers.flex_attention import block_mask, flex_local_strided
-from vla_driver.model.layers.sparse_attention import cached_local_strided, local_strided_attention
+from vla_driver.model.layers.sparse_attention import cached_local_strided, local_strided_attention, masked_local_strided
 from vla_driver.types import InvalidInput
 
 #: (tokens, window, unit): whole windows, a rest, fewer tokens than a window, units, a rest within a unit.
@@ -48,6 +48,14 @@ def test_equals_the_dense_mask(tokens: int, window: int, unit: int, causal: bool
     ones, others = (torch.autograd.grad((out * weight).sum(), inputs) for out in (got, want))
     for one, other in zip(ones, others, strict=True):
         torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize(('tokens', 'window', 'unit'), [*_SIZES, (1, 0, 1), (256, 0, 1), (257, 0, 1), (300, 0, 12)])
+def test_equals_what_graphs_compute(tokens: int, window: int, unit: int) -> None:
+    inputs = _drawn(tokens)
+    got = masked_local_strided(*inputs, window, unit)
+    want = local_strided_attention(*inputs, LocalStrided.of(tokens, window, unit))
+    torch.testing.assert_close(got, want, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize('causal', [False, True])

@@ -81,12 +81,6 @@ def export_checkpoint(
     target = Path(out) if out is not None else folder / 'graphs'
     _refuse_other_folders(target)
     model = load_model(folder, auxiliary=False).requires_grad_(False)
-    if 'local_strided' in model.config.language_config.attention:
-        # Its reshaping depends on how many tokens there are, in ways of which torch's exporter makes no ONNX.
-        raise InvalidInput(
-            f'checkpoint {folder} has sparse attention (local_strided), of which no graphs are made yet; '
-            'it runs in torch'
-        )
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         _sweep(target.parent)

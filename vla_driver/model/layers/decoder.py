@@ -14,6 +14,7 @@ from vla_driver.model.layers.experts import ExpertsFeedForward
 from vla_driver.model.layers.feed_forward import SwiGlu
 from vla_driver.model.layers.flex_attention import sparse_attention
 from vla_driver.model.layers.norms import RMSNorm
+from vla_driver.model.layers.sparse_attention import masked_local_strided
 
 
 class LanguageLayer(nn.Module):
@@ -68,7 +69,9 @@ class LanguageLayer(nn.Module):
             x, normed, behind = x[:, end - last : end], normed[:, end - last : end], 0
         queries = split_heads(self.q(normed), self.heads)
         own = queries[:, :, : x.shape[1] - behind], keys[:, :, :end], values[:, :, :end]
-        if self.sparse and last is None:
+        if self.sparse and last is None and torch.compiler.is_exporting():
+            mixed = masked_local_strided(*own, self.window, self.unit)
+        elif self.sparse and last is None:
             mixed = sparse_attention(*own, LocalStrided.of(end, self.window, self.unit))
         else:
             mixed = attention(*own)

@@ -2,19 +2,25 @@
 # SPDX-License-Identifier: Apache-2.0
 """Local and strided attention (model/attention_pattern.py), by reshaping into dense attention.
 
-Both parts are dense attention over a view of the tokens, so they run wherever that runs, with gradients, and as graphs.
-`flex_attention.py` computes the same as one kernel on CUDA.
+Both parts are dense attention over a view of the tokens, so they run wherever that runs, with gradients.
+`flex_attention.py` computes the same as one kernel on CUDA, `masked_local_strided` by masks, for graphs.
 """
 
 from __future__ import annotations
+
+import math
+from typing import Final
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vla_driver.model.attention_pattern import LocalStrided
+from vla_driver.model.attention_pattern import GRAIN, LocalStrided
 from vla_driver.model.layers.attention import attention
 from vla_driver.types import InvalidInput
+
+#: The widest window that a graph chooses by itself, in `GRAIN`s or units; enough for a million tokens.
+_MOST_GRAINS: Final = 64
 
 
 def local_strided_attention(
@@ -38,6 +44,27 @@ def local_strided_attention(
     local = (_causal_local if causal else _local)(*near, window=window, valid=valid)
     strided = _strided(*far, pattern=pattern, causal=causal, valid=valid)
     return torch.cat([local, strided], dim=-1)[:, :tokens]
+
+
+def masked_local_strided(q: Tensor, k: Tensor, v: Tensor, window: int = 0, unit: int = 1) -> Tensor:
+    """Return `local_strided_attention`, not causal, by masks over all pairs of tokens; window, unit: of the pattern.
+
+    For graphs, which learn only when they run how many tokens there are: how these are cut into windows then has no
+    ONNX.  Of the few hundred tokens of a tick, all pairs cost no more than the cutting does.
+    """
+    at = torch.arange(q.shape[2], device=q.device)
+    width = _width_for(at, unit) if window == 0 else window
+    places = at // width, (at // unit) % (width // unit)
+    apart = [(place.unsqueeze(1) != place.unsqueeze(0)).expand(len(q), -1, -1) for place in places]
+    near, far = halves(q, k, v)
+    return torch.cat([attention(*near, apart[0]), attention(*far, apart[1])], dim=-1)
+
+
+def _width_for(at: Tensor, unit: int) -> Tensor:
+    """Return the window of `LocalStrided.of` for tokens at [N], in whole numbers throughout: a root may be rounded."""
+    grain = math.lcm(GRAIN, unit)
+    least = (grain * torch.arange(1, _MOST_GRAINS, device=at.device)).square()
+    return grain * (1 + (least < (at[-1] + 1) * unit).sum())
 
 
 def cached_local_strided(q: Tensor, k: Tensor, v: Tensor, pattern: LocalStrided) -> Tensor:
