@@ -249,6 +249,8 @@ def whole_made(tmp_path_factory: pytest.TempPathFactory) -> Path:
             'experts_per_token': 2,
             'expert_size': 16,
             'shared_size': 16,
+            'attention': ['local_strided', 'full'],
+            'attention_window': 4,
         },
         action_config={**SMALL_ACTION, 'num_agents': 4, 'agent_existence': 0.01},
         words_config={'grammar': 1},
@@ -368,20 +370,3 @@ def test_experts_that_read_other_tokens_are_refused(whole_made: Path) -> None:
     np.put_along_axis(elsewhere, load.argmin(axis=-1, keepdims=True), float(load.shape[-1]), axis=-1)
     with pytest.raises(RefusedGraphs, match=r'% of the tokens of the sample are read by other experts.*allowed: 10%'):
         check_runs(manifest, sample | {'expected.tick.expert_load': elsewhere}, runs, 'float32', CPU_EP)
-
-
-@pytest.mark.usefixtures('float32')
-def test_sparse_attention_drives_by_graphs(tmp_path: Path, observe: Observe, monkeypatch: pytest.MonkeyPatch) -> None:
-    language = {**SMALL_LANGUAGE, 'attention': ['local_strided', 'full'], 'attention_window': 4}
-    make_small_model(language_config=language, intent=True).save_pretrained(tmp_path)
-    export_checkpoint(tmp_path)
-    graphs, native = _policies(tmp_path, OPENVINO, monkeypatch)
-    for spec in ('none', 'divprune'):
-        _prune(graphs, native, spec, tmp_path)
-        for tick in range(2):
-            seen = observe(tick)
-            ours, theirs = graphs.plan(seen), native.plan(seen)
-            np.testing.assert_allclose(ours.trajectory.positions_m, theirs.trajectory.positions_m, atol=1e-4)
-        graphs.reset()
-        native.reset()
-    assert graphs.engine.engine == 'onnx'
