@@ -44,7 +44,8 @@ class ReasonerParameters(InputParameters):
     )
     nice: int = parameter(
         10,
-        'by how much the priority of its process is lowered (0 to 19), so that the planner does not wait for it',
+        'by how much the priority of its process is lowered (0 to 19), so that the planner does not wait for it; at '
+        '19 it computes only while nobody else wants to',
         low=0,
         high=19,
         launch='reasoner_nice',
