@@ -22,7 +22,6 @@ done.set()
 """
 
 
-@pytest.mark.skipif(not hasattr(os, 'SCHED_IDLE'), reason='Linux alone knows this priority')
 @pytest.mark.parametrize(('nice', 'scheduler'), [(18, os.SCHED_OTHER), (19, os.SCHED_IDLE)])
 def test_at_the_lowest_priority_it_computes_only_while_nobody_else_does(nice: int, scheduler: int) -> None:
     done = subprocess.run([sys.executable, '-c', _PROGRAM, str(nice)], capture_output=True, text=True, check=True)

@@ -165,7 +165,7 @@ def evaluate_bag(
         )
         notes, said = Notes(), list[str]()
         for ready in sets:
-            tick = planner.answer(ready)
+            tick = planner.answer(ready, forecast=False)
             said += notes.new(bag.notes)  # at the end, what has passed by then is no longer said
             if tick.proposed is not None:
                 result.without_camera.update(camera for camera in tick.unseen if camera in inputs.cameras)

@@ -21,7 +21,7 @@ from vla_driver.model.export.opened import OpenedGraphs
 from vla_driver.model.export.sample import Arrays, of_camera
 from vla_driver.model.export.session import Session
 from vla_driver.model.pruning.budget import TokenBudget
-from vla_driver.model.pruning.choosing import Chooser, camera_sizes, nearest_set, selection_of
+from vla_driver.model.pruning.choosing import Chooser, nearest_set, selection_of
 from vla_driver.policies.stopwatch import Stopwatch
 from vla_driver.types import InvalidInput, Selection
 
@@ -210,14 +210,10 @@ class BehindByPlan(Behind):
     graphs = ('rig', 'plan', 'encode', 'rest')
     pruner_name = PLAN
 
-    def __init__(self, opened: OpenedGraphs, budget: TokenBudget) -> None:
-        super().__init__(opened, budget)
-        self._least = budget.least(camera_sizes(self.camera, len(self.names)), self.names)
-
     def choose(self, given: Mapping[str, Any], seen: Mapping[str, Any]) -> tuple[Index, npt.NDArray[Any]]:
         """See `Behind`."""
         parts = self.sessions['plan'].run({**given, **seen})['contributions'][0]
-        index = nearest_set(parts @ parts.T, self.camera, self._least, self.budget.total(len(self.camera)))[None]
+        index = nearest_set(parts @ parts.T, self.camera, self._choose.quotas, self._choose.total)[None]
         self._chosen = index, np.square(parts).sum(axis=-1)
         return index, seen['features'][:, index[0]]
 

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 from typing import Final
@@ -26,7 +27,8 @@ def give_way(nice: int) -> int:
             if os.getpriority(os.PRIO_PROCESS, thread) < nice:
                 os.setpriority(os.PRIO_PROCESS, thread, nice)
             if nice >= LEAST and hasattr(os, 'SCHED_IDLE'):
-                os.sched_setscheduler(thread, os.SCHED_IDLE, os.sched_param(0))
+                with contextlib.suppress(PermissionError):  # some containers forbid it; the niceness is there
+                    os.sched_setscheduler(thread, os.SCHED_IDLE, os.sched_param(0))
         except ProcessLookupError:
             continue  # it ended meanwhile
     return os.getpriority(os.PRIO_PROCESS, 0)

@@ -120,7 +120,7 @@ def run_open_loop(job: OpenLoopJob) -> OpenLoopResult:
         planner.reset()
         figures = TickScores()
         for number, tick in enumerate(ticks):
-            answer = planner.answer(Observed(tick.observation), select=True)
+            answer = planner.answer(Observed(tick.observation), select=True, forecast=False)
             if answer.proposed is None:
                 raise answer.error or InvalidInput(f'bag {job.bag}: {answer.problem}')
             selection = answer.selection

@@ -146,13 +146,23 @@ class VlaStages(PreTrainedModel):
         remembered: Remembered | None,
         kept: KeptTokens | None = None,
         stage: TokenStage = KEEP_ALL,
+        behind: Tensor | None = None,
     ) -> Prefix:
         """Read ego tokens [B, 3, D] with everything seen and remembered (None for the blind control).
 
         kept: what a stage has left of the tokens; each keeps the position of its own ray.  stage: may let more of them
-        leave between the layers.
+        leave between the layers.  behind: as in `LanguageModel.prefill`.
         """
-        return self._prefill(ego, tokens, remembered, kept, stage, None)
+        x, read, view = self._sequence(ego, tokens, remembered, kept)
+        run = NOTHING_LEAVES
+        if tokens is not None:
+            asking = ego.shape[1] + SCENE_QUERIES
+            run = stage.within_prefill(tokens, partial(_layout, tokens, x, asking), x, len(self.language.layers))
+        sight = None
+        if tokens is not None and self.config.action_config.num_agents:
+            sight = _sight(tokens, kept, x)
+        prefix = self.language.prefill(x, SCENE_QUERIES, run, behind)
+        return dataclasses.replace(prefix, read=read, view=view, sight=sight)
 
     def read(
         self,
@@ -172,30 +182,10 @@ class VlaStages(PreTrainedModel):
             prefix = self.prefill(ego, tokens, remembered, kept, stage)
             return prefix, self.tell(prefix, ego, intent)
         said = self.intents(null_inputs(len(ego), ego.device) if intent is None else intent)
-        told = self._prefill(ego, tokens, remembered, kept, stage, said)
+        told = self.prefill(ego, tokens, remembered, kept, stage, said)
         more = said.shape[1]
         keys, values = (tuple(part[:, :, :-more] for part in parts) for parts in (told.keys, told.values))
         return dataclasses.replace(told, keys=keys, values=values), (told, torch.cat([ego, said], dim=1))
-
-    def _prefill(
-        self,
-        ego: Tensor,
-        tokens: VisualTokens | None,
-        remembered: Remembered | None,
-        kept: KeptTokens | None,
-        stage: TokenStage,
-        behind: Tensor | None,
-    ) -> Prefix:
-        x, read, view = self._sequence(ego, tokens, remembered, kept)
-        run = NOTHING_LEAVES
-        if tokens is not None:
-            asking = ego.shape[1] + SCENE_QUERIES
-            run = stage.within_prefill(tokens, partial(_layout, tokens, x, asking), x, len(self.language.layers))
-        sight = None
-        if tokens is not None and self.config.action_config.num_agents:
-            sight = _sight(tokens, kept, x)
-        prefix = self.language.prefill(x, SCENE_QUERIES, run, behind)
-        return dataclasses.replace(prefix, read=read, view=view, sight=sight)
 
     def _sequence(
         self, ego: Tensor, tokens: VisualTokens | None, remembered: Remembered | None, kept: KeptTokens | None

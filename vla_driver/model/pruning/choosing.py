@@ -55,12 +55,13 @@ class Chooser:
 
     def __init__(self, camera: npt.NDArray[np.integer], names: Sequence[str], budget: TokenBudget) -> None:
         self._camera = camera
-        self._quotas = budget.least(camera_sizes(camera, len(names)), names)
+        #: The least number of tokens that each camera keeps.
+        self.quotas = budget.least(camera_sizes(camera, len(names)), names)
         self.total = budget.total(len(camera))
 
     def __call__(self, scores: npt.NDArray[np.float32], valid: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
         """Return the indices [K], ascending, of the tokens of highest score [N] that stay; see `keep_best`."""
-        return _best_of_row(ranked(scores, valid), self._camera, self._quotas, self.total)
+        return _best_of_row(ranked(scores, valid), self._camera, self.quotas, self.total)
 
 
 def keep_best(
