@@ -19,7 +19,7 @@ endif
 ENVIRONMENT := .stamps/environment-$(DISTRIBUTION)
 BUILD := .stamps/build-$(DISTRIBUTION)-$(FILES)
 # The graphs of the shipped models are of these weights, by this exporter.
-EXPORTED := models/*/model.safetensors models/*/*/model.safetensors vla_driver/model/export/{graphs,export,joining,manifest,sample}.py
+EXPORTED := models/*/model.safetensors models/*/*/model.safetensors vla_driver/model/export/{graph,graphs,cuts,experts,following,export,joining,manifest,sample}.py
 GRAPHS := .stamps/graphs-$(shell cat $(EXPORTED) 2>/dev/null | cksum | cut -d' ' -f1)
 
 # Arguments for pytest, e.g.  make test ARGS='test/geometry -x'
@@ -57,9 +57,8 @@ demo: setup ## replay the sample bag through the nodes; results in out/demo
 
 .PHONY: test
 test: setup ## run the tests (ARGS='...' goes to pytest)
-	@$(PYTHON_OF_VENV) -m pytest $(ARGS)
+	@scripts/run_tests.sh $(ARGS)
 
-.PHONY: docs
 .PHONY: docs
 docs: setup ## write what is made from the code: docs/reference, config/driver.yaml
 	@$(PYTHON_OF_VENV) -m vla_driver.settings.parameter_file config/driver.yaml

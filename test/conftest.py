@@ -12,6 +12,7 @@ from __future__ import annotations
 import functools
 import os
 import zlib
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -39,6 +40,22 @@ pytest_plugins = [
     'fixtures.training',
     'fixtures.words',
 ]
+
+#: Whose tests run one by one where others run side by side (scripts/run_tests.sh): real nodes, clocks, many processes.
+ALONE = (
+    'commands/test_demo.py',
+    'evaluate/cost/',
+    'evaluate/fast_slow/',
+    'evaluate/test_closed_loop.py',
+    'observation/pictures/test_video.py',
+    'package/test_transport.py',
+    'ros/',
+    'test_cli.py',
+    'test_demo.py',
+    'test_replay_words.py',
+    'test_workers.py',
+    'train/distributed/',
+)
 
 SEED = int(os.environ.get('VLA_DRIVER_TEST_SEED', '0'))
 
@@ -71,6 +88,14 @@ def each_precision(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPat
 def pytest_fixture_setup(fixturedef: Any) -> None:
     """Give every fixture numbers of its own."""
     torch.manual_seed(SEED + zlib.crc32(fixturedef.argname.encode()))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what nothing else computes beside."""
+    here = Path(__file__).parent
+    for item in items:
+        if item.path.relative_to(here).as_posix().startswith(ALONE):
+            item.add_marker(pytest.mark.alone)
 
 
 @functools.cache

@@ -29,8 +29,8 @@ from vla_driver.settings.knob import as_parameters
 from vla_driver.settings.planner import START_S
 from vla_driver.settings.simulator import PATIENT_CONTROLLER, PATIENT_PLANNER
 from vla_driver.sim.rollout import ticks_per_plan
-from vla_driver.sim.workers import environment_variables
 from vla_driver.types import InvalidInput, VlaDriverError
+from vla_driver.workers import environment_variables
 
 if TYPE_CHECKING:
     from vla_driver.sim.world.scenario import Scenario

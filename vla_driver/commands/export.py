@@ -15,7 +15,7 @@ import argparse
 import time
 from pathlib import Path
 
-from vla_driver.commands.common import progress
+from vla_driver.commands.common import positive_int, progress
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,11 +24,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--out', type=Path, metavar='DIR', help="folder of the graphs (default: `graphs` in the checkpoint's)"
     )
+    parser.add_argument(
+        '--jobs', type=positive_int, metavar='N', help='processes that follow graphs (default: one a core, up to 4)'
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     """Run the command; raises InvalidInput for a checkpoint that is no native one, and for other graphs than torch."""
     from vla_driver.model.export.export import export_checkpoint
+    from vla_driver.model.export.following import usual_jobs
     from vla_driver.model.export.manifest import read_manifest
 
     began_s = time.monotonic()
@@ -39,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
             bar.set_postfix_str(name, refresh=True)
             bar.update()
 
-        folder = export_checkpoint(args.checkpoint, args.out, on_graph)
+        folder = export_checkpoint(args.checkpoint, args.out, on_graph, args.jobs or usual_jobs())
     manifest = read_manifest(folder)
     print(f'{folder}: {len(manifest.graphs)} graphs of opset {manifest.opset}, by {manifest.made_with}')
     print(f'  checkpoint {manifest.checkpoint[:12]}, {time.monotonic() - began_s:.0f} s')

@@ -29,8 +29,8 @@ from vla_driver.policies.registry import require_checkpoint
 from vla_driver.settings.bag_player import BagPlayerParameters
 from vla_driver.settings.planner import START_S
 from vla_driver.settings.policy import PolicyParameters
-from vla_driver.sim.workers import environment_variables
 from vla_driver.types import CameraRig, InvalidInput, VlaDriverError
+from vla_driver.workers import environment_variables
 
 #: After the last image, plans that are under way get this long.
 _TAIL_S = 1.0

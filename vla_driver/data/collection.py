@@ -23,10 +23,10 @@ from vla_driver.data.tracks import TrackRecorder
 from vla_driver.planning.control import ControlCommand, TrajectoryController
 from vla_driver.settings.policy import PolicyParameters
 from vla_driver.sim.simulation import Simulation
-from vla_driver.sim.workers import environment_variables, share_cores
 from vla_driver.sim.world.scenario import Scenario, scenarios, with_traffic
 from vla_driver.sim.world.traffic import STEP_S
 from vla_driver.types import NO_ENGINE, InvalidInput, Policy
+from vla_driver.workers import environment_variables, share_cores
 
 #: A tick is recorded every TICK_STEPS steps of the simulator (0.5 s).
 TICK_STEPS = 5

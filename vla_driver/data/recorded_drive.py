@@ -17,8 +17,8 @@ from vla_driver.bag.write import BagWriter
 from vla_driver.observation.ready import Observed
 from vla_driver.planning.control import TrajectoryController
 from vla_driver.planning.tick import Planner
-from vla_driver.sim.workers import run_isolated, share_cores
 from vla_driver.types import Navigation, Plan
+from vla_driver.workers import run_isolated, share_cores
 
 if TYPE_CHECKING:  # needs SUMO and GL
     from vla_driver.sim.scoring import RouteResult

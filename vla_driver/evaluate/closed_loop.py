@@ -23,9 +23,9 @@ from vla_driver.policies.pruning_settings import PruningSettings
 from vla_driver.policies.registry import make_policy, require_checkpoint
 from vla_driver.settings.guarding import GuardingParameters
 from vla_driver.sim.rollout import drive_route, ticks_per_plan
-from vla_driver.sim.workers import run_isolated, share_cores
 from vla_driver.statistics import mean_ci, ratio_ci, wilson_ci
 from vla_driver.types import EngineReport, InvalidInput, Policy
+from vla_driver.workers import run_isolated, share_cores
 
 Row = dict[str, Any]
 

@@ -24,8 +24,8 @@ from vla_driver.bag.read import BagReader
 from vla_driver.evaluate.cost.tick_worker import make, report_of
 from vla_driver.policies.pruning_settings import PruningSettings, apply_pruning
 from vla_driver.settings.pruning import NO_PRUNER
-from vla_driver.sim.workers import run_isolated
 from vla_driver.types import FloatArray, InvalidInput, Observation, PrunablePolicy, Selection
+from vla_driver.workers import run_isolated
 
 #: Farthest that plans may lie from those of torch in float32, in metres anywhere within their 5 s.
 LIMITS_M: Final = {'float32': 1e-3, 'bfloat16': 0.06}

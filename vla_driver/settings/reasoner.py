@@ -43,9 +43,9 @@ class ReasonerParameters(InputParameters):
         metavar='N',
     )
     nice: int = parameter(
-        10,
-        'by how much the priority of its process is lowered (0 to 19), so that the planner does not wait for it; at '
-        '19 it computes only while nobody else wants to',
+        19,
+        'by how much the priority of its thoughts is lowered (0 to 19), so that the planner does not wait for them; at '
+        '19 it thinks only while nobody else wants the cores',
         low=0,
         high=19,
         launch='reasoner_nice',

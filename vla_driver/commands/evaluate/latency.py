@@ -48,8 +48,8 @@ from vla_driver.settings.knob import knobs
 from vla_driver.settings.options import add_options
 from vla_driver.settings.planner import START_S, PlannerParameters
 from vla_driver.settings.policy import PolicyParameters
-from vla_driver.sim.workers import environment_variables
 from vla_driver.types import CAMERA_NAMES, CameraRig, Image, InvalidInput, VlaDriverError
+from vla_driver.workers import environment_variables
 
 if TYPE_CHECKING:
     from vla_driver.evaluate.cost.latency import Condition

@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import Any, Final
 
 from vla_driver.evaluate.cost.tick_worker import read_observation
-from vla_driver.policies.priority import give_way
+from vla_driver.policies.priority import give_way, give_way_here
 from vla_driver.types import Intent, MalformedAnswer, VlaDriverError
 
 #: Loading a checkpoint, and one thought, on a machine that is busy.
@@ -43,6 +43,7 @@ def _serve(job: SlowJob, connection: Connection) -> None:
     """Say what the first thought is; then obey: think on, or wait, and say how long the thoughts took."""
     try:
         give_way(job.nice)
+        niceness = give_way_here(job.nice)  # this thread thinks
         from vla_driver.policies.reasoners import load_reasoner
 
         observation = read_observation(job.observation)
@@ -52,7 +53,7 @@ def _serve(job: SlowJob, connection: Connection) -> None:
         intent: Intent | None = None
         with contextlib.suppress(MalformedAnswer):  # it computes all the same, which is what is measured here
             intent = reasoner.reason(observation)
-        connection.send(('ready', intent, give_way(job.nice)))
+        connection.send(('ready', intent, niceness))
         beat_s, thoughts_ms = 1.0 / job.rate_hz, list[float]()
         thinking, stamp_s = False, observation.stamp_s
         while True:

@@ -21,9 +21,9 @@ from vla_driver.evaluate.displacement import HORIZONS_S, PROTOCOLS, SEGMENT_S, a
 from vla_driver.evaluate.pruning.open_loop import OpenLoopJob, OpenLoopResult, ShownTick, TickScores, run_open_loop
 from vla_driver.evaluate.pruning.truth import KINDS
 from vla_driver.policies.pruning_settings import NO_PRUNER, PruningSettings, apply_pruning
-from vla_driver.sim.workers import run_isolated
 from vla_driver.statistics import mean_ci, ratio_ci
 from vla_driver.types import FloatArray, InvalidInput
+from vla_driver.workers import run_isolated
 
 Row = dict[str, Any]
 

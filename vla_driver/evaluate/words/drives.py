@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vla_driver import __version__
-from vla_driver.sim.workers import run_isolated, share_cores
+from vla_driver.workers import run_isolated, share_cores
 
 if TYPE_CHECKING:  # needs SUMO and GL
     from vla_driver.data.collection import Recipe

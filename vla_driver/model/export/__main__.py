@@ -7,6 +7,7 @@ from __future__ import annotations
 import sys
 
 from vla_driver.model.export.export import export_checkpoint
+from vla_driver.model.export.following import usual_jobs
 from vla_driver.types import InvalidInput
 
 
@@ -14,7 +15,9 @@ def main(arguments: list[str]) -> int:
     """Export; say what is being made."""
     try:
         checkpoint, folder = arguments
-        export_checkpoint(checkpoint, folder, lambda name, count: print(f'{name} (of {count})', flush=True))
+        export_checkpoint(
+            checkpoint, folder, lambda name, count: print(f'{name} (of {count})', flush=True), usual_jobs()
+        )
     except InvalidInput as error:
         print(error, file=sys.stderr)
         return 1

@@ -10,51 +10,30 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import io
-import logging
 import os
 import shutil
 import tempfile
 import time
-import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import torch
 
-from vla_driver.model.checkpoint import PRUNER_FOLDER, checkpoint_kind, resolve_checkpoint
+from vla_driver.model.checkpoint import checkpoint_kind, resolve_checkpoint
 from vla_driver.model.config import VlaConfig
-from vla_driver.model.export.check import OTHERS, Run, plan_error_m, run_paths
-from vla_driver.model.export.cuts import (
-    EarlyGraph,
-    EncodeGraph,
-    HeadGraph,
-    LateGraph,
-    PlanGraph,
-    ReconGraph,
-    ReconRigGraph,
-    RestGraph,
-)
-from vla_driver.model.export.experts import translations
+from vla_driver.model.export.check import Run, plan_error_m, run_paths
+from vla_driver.model.export.following import OPSET, follow, followed, graphs_of
 from vla_driver.model.export.graph import Graph, cells_of, shapes_of
-from vla_driver.model.export.graphs import BlindGraph, OthersGraph, RigGraph, TickGraph
 from vla_driver.model.export.joining import joined
 from vla_driver.model.export.manifest import MANIFEST, SAMPLE, WEIGHTS, GraphEntry, Manifest, digest_of
-from vla_driver.model.export.opened import OF_KEPT
 from vla_driver.model.export.sample import Arrays, sample_index, sample_rays, sample_ticks
 from vla_driver.model.export.session import COMPILED, CPU_EP, Wanted, open_graph
 from vla_driver.model.native.loading import load_model
 from vla_driver.model.native.vla import VlaModel
-from vla_driver.model.pruning.registry import PLAN_FOLDER, early_folder
-from vla_driver.model.pruning.trained.early import load_early_pruner
-from vla_driver.model.pruning.trained.plan import load_plan_pruner
-from vla_driver.model.pruning.trained.recon import load_recon_pruner
 from vla_driver.types import InvalidInput
 
-#: OpenVINO takes 18 to 20 whole; at 23 norms and attention would stay behind.
-OPSET: Final = 20
 #: Smaller tensors stay in the graphs' own files, where shapes can be worked out from them.
 _SHARED_BYTES: Final = 1024
 #: Folders of exports under way.
@@ -67,11 +46,13 @@ def export_checkpoint(
     name_or_path: str | os.PathLike[str],
     out: str | os.PathLike[str] | None = None,
     on_graph: Callable[[str, int], object] | None = None,
+    jobs: int = 1,
 ) -> Path:
     """Write the graphs of a native checkpoint; return their folder.
 
     out: the folder, by default `graphs` in the checkpoint's; it is replaced as a whole, once all is there.
-    on_graph: told each graph's name before it is made, and how many there will be.
+    on_graph: told each graph's name when torch has followed it, and how many there will be.
+    jobs: how many processes follow graphs, each with a model of its own; 1: this one.
     Raises InvalidInput for a checkpoint that is no native one, for a folder that cannot be written, and where a graph
     does not give what torch does.
     """
@@ -88,7 +69,7 @@ def export_checkpoint(
             work = Path(made) / 'graphs'
             work.mkdir()
             (Path(made) / 'old').mkdir()
-            _write(model, folder, work, on_graph or (lambda name, count: None))
+            _write(model, folder, work, on_graph or (lambda name, count: None), jobs)
             _replace(target, work, Path(made) / 'old')
     except OSError as error:
         raise InvalidInput(f'graphs cannot be written to {target}: {error}; name another folder') from error
@@ -129,13 +110,14 @@ def _sweep(folder: Path) -> None:
             shutil.rmtree(left, ignore_errors=True)
 
 
-def _write(model: VlaModel, folder: Path, work: Path, on_graph: Callable[[str, int], object]) -> None:
+def _write(model: VlaModel, folder: Path, work: Path, on_graph: Callable[[str, int], object], jobs: int) -> None:
     graphs, pruners = graphs_of(model, folder)
     weights = _Weights(work / WEIGHTS)
     made: dict[str, Any] = {}
-    for name, graph in graphs.items():
+    for name, one in followed(graphs, model, folder, jobs):
+        made[name] = one
         on_graph(name, len(graphs))
-        made[name] = _to_onnx(graph, model)
+    made = {name: made[name] for name in graphs}
     # What scores tokens runs in one go with what makes them: a call less, and nothing is copied between.
     for name, graph in graphs.items():
         if graph.behind:
@@ -155,80 +137,13 @@ def _write(model: VlaModel, folder: Path, work: Path, on_graph: Callable[[str, i
     Manifest(**{**vars(manifest), 'graphs': entries, 'tolerance_m': tolerance}).write(work)
 
 
-def graphs_of(model: VlaModel, folder: Path) -> tuple[dict[str, Graph], dict[str, str]]:
-    """Return all graphs of a model with the pruners in its checkpoint's folder, and the digests of these."""
-    others: dict[str, Graph] = {OTHERS: OthersGraph(model)} if model.config.action_config.num_agents else {}
-    if model.config.blind:
-        return {'blind': BlindGraph(model), **others}, {}
-    graphs: dict[str, Graph] = {
-        **others,
-        'rig': RigGraph(model),
-        'tick': TickGraph(model),
-        'encode': EncodeGraph(model),
-        'encode_attention': EncodeGraph(model, attention=True),
-        'rest': RestGraph(model),
-    }
-    pruners = {}
-    if (own := folder / PRUNER_FOLDER).is_dir():
-        recon = load_recon_pruner(own, model.config).requires_grad_(False)
-        graphs |= {'recon_rig': ReconRigGraph(model, recon), 'recon': ReconGraph(model, recon)}
-        pruners[PRUNER_FOLDER] = digest_of(own)
-    if (own := folder / PLAN_FOLDER).is_dir():
-        plan = load_plan_pruner(own, model.config)
-        graphs['plan'] = PlanGraph(model, plan)
-        pruners[PLAN_FOLDER] = digest_of(own)
-    for block in range(1, len(model.vision.blocks)):
-        graphs[f'early{block}'] = EarlyGraph(model, block)
-        if (own := folder / early_folder(block)).is_dir():
-            head = load_early_pruner(own).head
-            assert head is not None
-            graphs[f'head{block}'] = HeadGraph(model, head, f'early{block}')
-            pruners[early_folder(block)] = digest_of(own)
-        graphs[f'late{block}'] = LateGraph(model, block)
-    return graphs, pruners
-
-
 def export_graph(graph: Graph, model: VlaModel, path: Path) -> None:
     """Write one graph of a model in memory to `path`, its weights beside it; it is not compared with torch."""
     weights = _Weights(path.with_name(WEIGHTS))
     try:
-        weights.share(_to_onnx(graph, model), path)
+        weights.share(follow(graph, model), path)
     finally:
         weights.close()
-
-
-def _to_onnx(graph: Graph, model: VlaModel) -> Any:
-    """Return the ONNX model of a graph (an onnx.ModelProto)."""
-    dimension = torch.export.Dim('K', min=2, max=None if model.config.blind else shapes_of(model).tokens)
-    shapes = tuple({1: dimension} if name in OF_KEPT else None for name in graph.inputs)
-    with _quiet(), torch.no_grad():
-        program = torch.onnx.export(
-            graph.eval(),
-            tuple(graph.example(name) for name in graph.inputs),
-            dynamo=True,
-            opset_version=OPSET,
-            input_names=list(graph.inputs),
-            output_names=list(graph.outputs),
-            dynamic_shapes=(shapes,) if any(shapes) else None,
-            external_data=False,
-            verbose=False,
-            custom_translation_table=translations(),
-            optimize=False,  # a third of the time; runtimes do it again, and no slower
-        )
-        assert program is not None
-        return program.model_proto
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep the exporter's remarks about its own insides from the user."""
-    logging.disable(logging.WARNING)
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-        warnings.simplefilter('ignore')
-        try:
-            yield
-        finally:
-            logging.disable(logging.NOTSET)
 
 
 class _Weights:

@@ -1,6 +1,6 @@
 # Copyright 2026 The vla_driver authors
 # SPDX-License-Identifier: Apache-2.0
-"""Arithmetic away from the thread of the callbacks, and loading that can be given up.
+"""Arithmetic away from the thread of the callbacks, and work that can be given up.
 
 Every thread that computes with torch keeps an OpenMP team of its own for as long as it lives.  Once two teams are
 more threads than the machine has cores, libgomp lets waiting threads sleep instead of spin, and each of the hundreds
@@ -14,6 +14,7 @@ and must end the process without it (`unfinished`).
 
 from __future__ import annotations
 
+import queue
 import threading
 from collections.abc import Callable
 from typing import Final, TypeVar
@@ -30,34 +31,64 @@ class Stopped(VlaDriverError):  # noqa: N818 - says what happened
     """Work was given up because the process was told to stop."""
 
 
+class OwnThread:
+    """A thread that does one piece of work after another, until it is closed."""
+
+    def __init__(self) -> None:
+        self._given: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        # A daemon, so that the interpreter's end does not wait for it either.
+        self._thread = threading.Thread(target=self._serve, name='own', daemon=True)
+        self._thread.start()
+
+    def do(self, work: Callable[[], _Result], stop: threading.Event | None = None) -> _Result:
+        """Let the thread run `work`; return its result or raise its error.
+
+        stop: once it is set, nobody waits for the result any longer; then raises Stopped.
+        """
+        results: list[_Result] = []
+        errors: list[BaseException] = []
+        done = threading.Event()
+
+        def run() -> None:
+            try:
+                results.append(work())
+            except BaseException as error:  # raised again below, in the thread that asked
+                errors.append(error)
+            finally:
+                done.set()
+
+        self._given.put(run)
+        while not done.wait(_LOOK_S):
+            if stop is not None and stop.is_set():
+                give_up(self._thread)
+                raise Stopped('told to stop')
+        if errors:
+            raise errors[0]
+        return results[0]
+
+    def close(self, timeout_s: float | None = None) -> None:
+        """Let the thread end, and wait for that unless it was given up; after `timeout_s` it is."""
+        self._given.put(None)
+        if self._thread not in _given_up:
+            self._thread.join(timeout_s)
+            if self._thread.is_alive():
+                give_up(self._thread)
+
+    def _serve(self) -> None:
+        while (run := self._given.get()) is not None:
+            run()
+
+
 def in_own_thread(work: Callable[[], _Result], stop: threading.Event | None = None) -> _Result:
     """Run `work` in a thread that ends with it; return its result or raise its error.
 
     stop: once it is set, nobody waits for the result any longer; then raises Stopped.
     """
-    results: list[_Result] = []
-    errors: list[BaseException] = []
-    done = threading.Event()
-
-    def run() -> None:
-        try:
-            results.append(work())
-        except BaseException as error:  # raised again below, in the thread that asked
-            errors.append(error)
-        finally:
-            done.set()
-
-    # A daemon, so that the interpreter's end does not wait for it either.
-    thread = threading.Thread(target=run, name='own', daemon=True)
-    thread.start()
-    while not done.wait(_LOOK_S):
-        if stop is not None and stop.is_set():
-            give_up(thread)
-            raise Stopped('told to stop')
-    thread.join()
-    if errors:
-        raise errors[0]
-    return results[0]
+    thread = OwnThread()
+    try:
+        return thread.do(work, stop)
+    finally:
+        thread.close()
 
 
 def give_up(thread: threading.Thread) -> None:

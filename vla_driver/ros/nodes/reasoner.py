@@ -27,13 +27,13 @@ from vla_driver.msg import DrivingIntent, DrivingPlan
 from vla_driver.observation.ready import NotReady, ReadySet
 from vla_driver.observation.reasons import ReasonCounter, grouped, in_words
 from vla_driver.planning.tick import black_observation
-from vla_driver.policies.priority import give_way
+from vla_driver.policies.priority import give_way, give_way_here
 from vla_driver.policies.reasoners import load_reasoner
 from vla_driver.policies.registry import DEFAULT_CHECKPOINTS
 from vla_driver.ros.nodes.mailbox import Mailbox
 from vla_driver.ros.nodes.observing import ObservingNode
 from vla_driver.ros.nodes.openmp import wait_briefly
-from vla_driver.ros.nodes.own_thread import in_own_thread
+from vla_driver.ros.nodes.own_thread import OwnThread, Stopped
 from vla_driver.ros.nodes.process import run
 from vla_driver.ros.wire import qos
 from vla_driver.ros.wire.conversions import from_nanoseconds
@@ -72,8 +72,9 @@ class ReasonerNode(ObservingNode[ReasonerParameters]):
     def setup(self) -> None:
         """Load the reasoner and try it, make assembler and publishers."""
         rig = load_rig(self.parameters.rig)
-        self._niceness = give_way(self.parameters.nice)
-        in_own_thread(partial(self._load, rig), self.exit_requested)
+        give_way(self.parameters.nice)
+        self._mind = OwnThread()
+        self._mind.do(partial(self._load, rig), self.exit_requested)
         self.get_logger().info(f'reasoner: {self._reasoner.name}, niceness {self._niceness}')
         self.observe(rig, self._reasoner.needs)
         self._intent_outlet = self.advertise(DrivingIntent, 'intent', qos.RELIABLE)
@@ -81,6 +82,7 @@ class ReasonerNode(ObservingNode[ReasonerParameters]):
 
     def _load(self, rig: CameraRig) -> None:
         p = self.parameters
+        self._niceness = give_way_here(p.nice)
         self._reasoner = load_reasoner(p.checkpoint or DEFAULT_CHECKPOINTS['model'], p.prompt or None, p.device)
         torch = sys.modules.get('torch')
         if p.threads and torch is not None:
@@ -116,6 +118,9 @@ class ReasonerNode(ObservingNode[ReasonerParameters]):
     def teardown(self) -> None:
         """Give the model up."""
         self._last_intent = None
+        if hasattr(self, '_mind'):
+            self._mind.close(timeout_s=1.0)
+            del self._mind
         if hasattr(self, '_reasoner'):
             del self._reasoner
 
@@ -172,7 +177,9 @@ class ReasonerNode(ObservingNode[ReasonerParameters]):
             return
         began_s = time.perf_counter()
         try:
-            intent = self._reasoner.reason(observation)
+            intent = self._mind.do(partial(self._reasoner.reason, observation), self.exit_requested)
+        except Stopped:
+            return
         except VlaDriverError as error:
             self._outcomes['nothing_said'] += 1
             self._note(f'{error}')

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from vla_driver.sim.workers import WorkerError, run_isolated, share_cores
 from vla_driver.types import InvalidInput
+from vla_driver.workers import WorkerError, run_isolated, share_cores
 
 
 def test_results_come_with_their_index_from_separate_processes() -> None:
