@@ -41,13 +41,11 @@ pytest_plugins = [
     'fixtures.words',
 ]
 
-#: Whose tests run one by one where others run side by side (scripts/run_tests.sh): real nodes, clocks, many processes.
-ALONE = (
+#: Tests run side by side (scripts/run_tests.sh), these beside others of their kind: real nodes, several processes.
+PROCESSES = (
     'commands/test_demo.py',
-    'evaluate/cost/',
-    'evaluate/fast_slow/',
     'evaluate/test_closed_loop.py',
-    'observation/pictures/test_video.py',
+    'package/test_messages.py',
     'package/test_transport.py',
     'ros/',
     'test_cli.py',
@@ -55,6 +53,16 @@ ALONE = (
     'test_replay_words.py',
     'test_workers.py',
     'train/distributed/',
+)
+#: And these beside nothing, for they look at the clock.
+CLOCK = (
+    'evaluate/cost/test_attention.py',
+    'evaluate/cost/test_busy.py',
+    'evaluate/cost/test_latency.py',
+    'evaluate/cost/test_tick_time.py',
+    'evaluate/fast_slow/',
+    'observation/pictures/test_video.py',
+    'ros/runs/test_latency_command.py',
 )
 
 SEED = int(os.environ.get('VLA_DRIVER_TEST_SEED', '0'))
@@ -91,11 +99,14 @@ def pytest_fixture_setup(fixturedef: Any) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what nothing else computes beside."""
+    """Mark who must not run beside whom."""
     here = Path(__file__).parent
     for item in items:
-        if item.path.relative_to(here).as_posix().startswith(ALONE):
-            item.add_marker(pytest.mark.alone)
+        place = item.path.relative_to(here).as_posix()
+        if place.startswith(CLOCK):
+            item.add_marker(pytest.mark.clock)
+        elif place.startswith(PROCESSES):
+            item.add_marker(pytest.mark.processes)
 
 
 @functools.cache

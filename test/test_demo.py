@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import os
 import re
@@ -15,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fixtures.domains import next_domain
 
 from vla_driver.bag import schema
 from vla_driver.bag.read import BagReader
@@ -47,13 +47,10 @@ def short_bag(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-_domains = itertools.count(os.getpid() + 50)
-
-
 @pytest.fixture(autouse=True)
 def own_domain(monkeypatch: pytest.MonkeyPatch) -> None:
     # One for each test: what a failed test leaves running must not answer the next one.
-    monkeypatch.setenv('ROS_DOMAIN_ID', str(1 + next(_domains) % 100))
+    monkeypatch.setenv('ROS_DOMAIN_ID', str(next_domain()))
 
 
 def test_the_demo_writes_everything(short_bag: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

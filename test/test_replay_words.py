@@ -4,10 +4,8 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import math
-import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from fixtures.domains import next_domain
 
 from vla_driver.bag import schema
 from vla_driver.bag.read import BagReader
@@ -28,13 +27,12 @@ if TYPE_CHECKING:
 
 RIG = load_rig('sim')
 TICKS, DT_S, START_S = 24, 0.1, 100.0
-_domains = itertools.count(os.getpid() + 80)
 
 
 @pytest.fixture(autouse=True)
 def own_domain(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip('rclpy')
-    monkeypatch.setenv('ROS_DOMAIN_ID', str(1 + next(_domains) % 100))
+    monkeypatch.setenv('ROS_DOMAIN_ID', str(next_domain()))
 
 
 def write(path: Path, *, ego: Callable[[EgoState], None] = id, stop: int = TICKS, torn: bool = False) -> Path:

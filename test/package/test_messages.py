@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from fixtures.domains import next_domain
 
 from vla_driver.types import AgentKind, PlanSource
 from vla_driver.types import TurnCommand as TurnCommandType
@@ -79,7 +80,7 @@ def test_every_message_file_was_built_as_it_is(name: str) -> None:
 
 
 def test_a_plan_travels_between_two_processes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv('ROS_DOMAIN_ID', str(1 + os.getpid() % 100))
+    monkeypatch.setenv('ROS_DOMAIN_ID', str(next_domain()))
     received: list[object] = []
     context = rclpy.Context()
     rclpy.init(context=context)

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 from xml.etree import ElementTree
 
 import pytest
+from fixtures.domains import next_domain
 
 from vla_driver.resources import resource
 from vla_driver.ros.wire import transport
@@ -128,7 +129,7 @@ def test_a_machine_without_shared_memory_is_told(tmp_path: Path) -> None:
 def test_large_images_travel_through_the_profiles_shared_memory(small: bool) -> None:
     pytest.importorskip('rclpy', reason='needs ROS 2')
     environment = {k: v for k, v in os.environ.items() if k not in transport.PROFILE_VARIABLES}
-    environment['ROS_DOMAIN_ID'] = str(1 + (os.getpid() + 50) % 100)
+    environment['ROS_DOMAIN_ID'] = str(next_domain())
     viewer = subprocess.Popen(
         [sys.executable, '-c', f'SMALL = {small}\n{VIEWER}'], env=environment, stdout=subprocess.PIPE, text=True
     )

@@ -4,8 +4,6 @@
 
 from __future__ import annotations
 
-import itertools
-import os
 import time
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
@@ -13,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fixtures.domains import next_domain
 
 if find_spec('rclpy') is None:
     collect_ignore_glob = ['test_*.py']
@@ -37,10 +36,6 @@ else:
 def pytest_report_header() -> str | None:
     """Say so when the node tests are left out."""
     return 'test/ros is left out: ROS 2 is not installed' if find_spec('rclpy') is None else None
-
-
-#: Domains 1 to 100 are usable with default port numbers; other test runs on this machine pick by their own pid.
-_domains = itertools.count(os.getpid())
 
 
 class Probe:
@@ -189,7 +184,7 @@ class Vehicle:
 @pytest.fixture
 def domain(monkeypatch: pytest.MonkeyPatch) -> int:
     """A DDS domain no other test uses at the same time; also set for child processes."""
-    number = 1 + next(_domains) % 100
+    number = next_domain()
     monkeypatch.setenv('ROS_DOMAIN_ID', str(number))
     # Discovery on this machine only: a test must not meet somebody else's robot.
     monkeypatch.setenv('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
