@@ -12,6 +12,8 @@ jobs=${VLA_DRIVER_TEST_JOBS:-$(nproc)}
 if [ "$jobs" -lt 2 ]; then
   exec .venv/bin/python -m pytest "$@"
 fi
+VLA_DRIVER_TEST_SHARED=$(mktemp -d) && export VLA_DRIVER_TEST_SHARED
+trap 'rm -rf "$VLA_DRIVER_TEST_SHARED"' EXIT
 status=5 # nothing was run, as where an argument names files of another part
 part() { # PYTEST_OPTION...
   .venv/bin/python -m pytest "$@"

@@ -49,7 +49,6 @@ PROCESSES = (
     'package/test_transport.py',
     'ros/',
     'test_cli.py',
-    'test_demo.py',
     'test_replay_words.py',
     'test_workers.py',
     'train/distributed/',
@@ -63,6 +62,7 @@ CLOCK = (
     'evaluate/fast_slow/',
     'observation/pictures/test_video.py',
     'ros/runs/test_latency_command.py',
+    'test_demo.py',
 )
 
 SEED = int(os.environ.get('VLA_DRIVER_TEST_SEED', '0'))
