@@ -1,6 +1,6 @@
 # Copyright 2026 The vla_driver authors
 # SPDX-License-Identifier: Apache-2.0
-"""The built messages: importable with nothing sourced, consistent with types.py, and able to travel."""
+"""The built messages: importable with nothing sourced, consistent with `vla_driver.types`, and able to travel."""
 
 import os
 import subprocess
