@@ -56,6 +56,20 @@ def test_both_start_alike_but_for_the_experts(moe_run: Callable[..., MoeRun]) ->
     assert sizes[EXPERTS]['active'] == one + 3 * 32 * (32 + 2 * 16) + 8 * 32
 
 
+def test_layers_with_experts_are_those_asked_for_not_the_encoders(moe_run: Callable[..., MoeRun]) -> None:
+    run = moe_run(steps=1)
+    encoder = load_model(run.encoder)
+    encoder.config.language_config.expert_layers = [0]
+    controls = ClipDataset(find_episodes(run.data), encoder.config, ticks=3).controls()
+
+    def layers(**changes: Any) -> tuple[int, ...]:
+        model = make_models(moe_run(steps=1, changes=changes), controls, encoder)[EXPERTS]
+        return model.config.language_config.routed_layers
+
+    assert layers() == (1,)  # all but the first
+    assert layers(language_config={'expert_layers': [0, 1]}) == (0, 1)
+
+
 def test_the_report_holds_what_was_measured(
     moe_run: Callable[..., MoeRun], observe: Callable[..., Observation]
 ) -> None:

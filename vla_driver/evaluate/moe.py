@@ -121,6 +121,8 @@ def make_models(run: MoeRun, controls: tuple[Any, Any], encoder: VlaModel) -> di
 def _config(base: VlaConfig, changes: Mapping[str, Any], experts: Mapping[str, Any]) -> VlaConfig:
     """Return the encoder's configuration with the changes, and a language model with these experts."""
     entries = base.to_dict()
+    # Which layers the encoder's own model has them in is not what was asked for.
+    entries['language_config'] = {**entries['language_config'], 'expert_layers': None}
     for name, value in changes.items():
         entries[name] = {**entries[name], **value} if isinstance(value, Mapping) else value
     entries['language_config'] = {**entries['language_config'], **experts}
