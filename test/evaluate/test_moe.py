@@ -13,7 +13,9 @@ import pytest
 
 from vla_driver.commands.evaluate.moe import aims_of
 from vla_driver.data.clips import ClipDataset, find_episodes
-from vla_driver.evaluate.moe import DENSE, EQUAL_TIME, EXPERTS, MoeRun, compare, count_parameters, make_models
+from vla_driver.evaluate.moe.comparison import compare
+from vla_driver.evaluate.moe.models import count_parameters, make_models
+from vla_driver.evaluate.moe.run import DENSE, EQUAL_TIME, EXPERTS, MoeRun
 from vla_driver.model.native.loading import load_model
 from vla_driver.types import InvalidInput, Observation
 
@@ -97,6 +99,25 @@ def test_the_report_holds_what_was_measured(
     assert at == [1, 2]
     assert loads['layer 1'].shape == (2, 8)
     assert any('at equal time' in line for line in words)
+
+
+def test_what_was_trained_is_not_trained_again(
+    moe_run: Callable[..., MoeRun], observe: Callable[..., Observation]
+) -> None:
+    steps: list[None] = []
+
+    def again(**changes: Any) -> tuple[dict[str, Any], int]:
+        steps.clear()
+        report, _ = compare(
+            moe_run(**changes), [observe(0)], tell=lambda line: None, on_step=lambda: steps.append(None)
+        )
+        return report, len(steps)
+
+    (first, trained), (second, none) = again(steps=2), again(steps=2)
+    assert trained == sum(first['steps'].values()) and none == 0
+    for name in ('loss_moe', 'loss_dense', 'step_ratio', 'seconds', 'load_entropy', 'loss_moe_less_dense_ci'):
+        assert first[name] == second[name], name
+    assert again(steps=2, seed=1)[1] > 0
 
 
 @pytest.mark.parametrize('length', [{}, {'steps': 1, 'minutes': 1.0}])

@@ -5,7 +5,8 @@
 Both are trained on the same clips, in the same order, from the same weights wherever both have the same part; the
 encoder is a trained one and stays as it is. "Equal operations" is equally many steps, "equal time" as many fewer as
 a step with experts takes longer (measured in turn, before). Losses are of held-out episodes. Then both drive through
-the sample bag, tick by tick in turn, in torch and as graphs (tick_ratio).
+the sample bag, tick by tick in turn, in torch and as graphs (tick_ratio). What was trained stays in --work: the same
+command goes on where it was interrupted.
 
 Exit status 1: an aim is missed (four times the parameters of the feed-forward networks, at most 1.15 x the dense tick,
 a lower loss at equal operations, no expert read by more than twice its share of the tokens).
@@ -100,7 +101,8 @@ def run(args: argparse.Namespace) -> int:
 
     from vla_driver.bag.read import BagReader
     from vla_driver.bag.sample import sample_bag_path
-    from vla_driver.evaluate.moe import EXPERTS, MoeRun, compare
+    from vla_driver.evaluate.moe.comparison import compare
+    from vla_driver.evaluate.moe.run import EXPERTS, MoeRun
 
     if not args.data:
         raise InvalidInput(
