@@ -33,7 +33,7 @@ from vla_driver.policies.registry import DEFAULT_CHECKPOINTS
 from vla_driver.ros.nodes.mailbox import Mailbox
 from vla_driver.ros.nodes.observing import ObservingNode
 from vla_driver.ros.nodes.openmp import wait_briefly
-from vla_driver.ros.nodes.own_thread import OwnThread, Stopped
+from vla_driver.ros.nodes.own_thread import OwnThread, Stopped, in_own_thread
 from vla_driver.ros.nodes.process import run
 from vla_driver.ros.wire import qos
 from vla_driver.ros.wire.conversions import from_nanoseconds
@@ -73,8 +73,9 @@ class ReasonerNode(ObservingNode[ReasonerParameters]):
         """Load the reasoner and try it, make assembler and publishers."""
         rig = load_rig(self.parameters.rig)
         give_way(self.parameters.nice)
+        in_own_thread(partial(self._load, rig), self.exit_requested)  # not where it thinks: that may take for ever
         self._mind = OwnThread()
-        self._mind.do(partial(self._load, rig), self.exit_requested)
+        self._niceness = self._mind.do(partial(give_way_here, self.parameters.nice))
         self.get_logger().info(f'reasoner: {self._reasoner.name}, niceness {self._niceness}')
         self.observe(rig, self._reasoner.needs)
         self._intent_outlet = self.advertise(DrivingIntent, 'intent', qos.RELIABLE)
@@ -82,7 +83,6 @@ class ReasonerNode(ObservingNode[ReasonerParameters]):
 
     def _load(self, rig: CameraRig) -> None:
         p = self.parameters
-        self._niceness = give_way_here(p.nice)
         self._reasoner = load_reasoner(p.checkpoint or DEFAULT_CHECKPOINTS['model'], p.prompt or None, p.device)
         torch = sys.modules.get('torch')
         if p.threads and torch is not None:
