@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import rclpy
-from fixtures.found_cases import CASES, Case
+from fixtures.found_cases import CASES, REPLAYED, Case
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.parameter import Parameter
 
@@ -241,7 +241,7 @@ def small_messages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures('small_messages')
-@pytest.mark.parametrize('case', CASES, ids=lambda case: case.name)
+@pytest.mark.parametrize('case', REPLAYED, ids=lambda case: case.name)
 def test_replay_and_open_loop_answer_alike(case: Case, found_bags, domain):
     path = found_bags(case)
     offline = open_loop(path, case, ConstantVelocityPolicy())
