@@ -53,7 +53,7 @@ PROCESSES = (
     'test_workers.py',
     'train/distributed/',
 )
-#: And these beside nothing, for they look at the clock.
+#: And these beside nothing, for they look at the clock; single tests elsewhere are marked `clock` themselves.
 CLOCK = (
     'evaluate/cost/test_attention.py',
     'evaluate/cost/test_busy.py',
@@ -103,7 +103,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     here = Path(__file__).parent
     for item in items:
         place = item.path.relative_to(here).as_posix()
-        if place.startswith(CLOCK):
+        if place.startswith(CLOCK) or item.get_closest_marker('clock'):
             item.add_marker(pytest.mark.clock)
         elif place.startswith(PROCESSES):
             item.add_marker(pytest.mark.processes)

@@ -210,6 +210,33 @@ def test_joined_graphs_know_the_shapes_within(graphs_made: Path, name: str) -> N
 
 
 @pytest.fixture(scope='module')
+def kept_made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small checkpoint that reads kept tokens alone, and its graphs."""
+    folder = tmp_path_factory.mktemp('kept') / 'small'
+    model = make_small_model(view_config={'reads': 'kept', 'coverage': True, 'hidden_size': 48})
+    model.save_pretrained(folder)
+    ReconPruner(layer_spec(model.config)).save_pretrained(folder / 'pruner')
+    export_checkpoint(folder)
+    return folder
+
+
+@pytest.mark.usefixtures('float32')
+@pytest.mark.parametrize('provider', [CPU_EP, OPENVINO])
+@pytest.mark.parametrize('spec', ['none', 'recon', 'divprune', 'early:1-norm'])
+def test_a_model_that_reads_kept_tokens_alone_remembers_these_alone(
+    spec: str, provider: str, kept_made: Path, observe: Observe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert 'pooled' in read_manifest(kept_made / 'graphs').graphs['rest'].outputs
+    graphs, native = _policies(kept_made, provider, monkeypatch)
+    _prune(graphs, native, spec, kept_made)
+    for tick in range(4):
+        seen = observe(tick)
+        ours, theirs = graphs.plan(seen), native.plan(seen)
+        np.testing.assert_allclose(ours.trajectory.positions_m, theirs.trajectory.positions_m, atol=1e-3)
+        assert ours.uncertainty == pytest.approx(theirs.uncertainty, abs=1e-3)
+
+
+@pytest.fixture(scope='module')
 def whole_made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small checkpoint of all parts that a model can have, and its graphs."""
     folder = tmp_path_factory.mktemp('whole') / 'small'

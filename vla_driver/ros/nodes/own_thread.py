@@ -58,10 +58,13 @@ class OwnThread:
                 done.set()
 
         self._given.put(run)
-        while not done.wait(_LOOK_S):
-            if stop is not None and stop.is_set():
-                give_up(self._thread)
-                raise Stopped('told to stop')
+        try:
+            while not done.wait(_LOOK_S):
+                if stop is not None and stop.is_set():
+                    raise Stopped('told to stop')
+        except BaseException:  # Ctrl-C as well: whoever stops waiting does not wait for the thread's end either
+            give_up(self._thread)
+            raise
         if errors:
             raise errors[0]
         return results[0]

@@ -75,7 +75,7 @@ class ReasonerNode(ObservingNode[ReasonerParameters]):
         give_way(self.parameters.nice)
         in_own_thread(partial(self._load, rig), self.exit_requested)  # not where it thinks: that may take for ever
         self._mind = OwnThread()
-        self._niceness = self._mind.do(partial(give_way_here, self.parameters.nice))
+        self._niceness = self._mind.do(partial(give_way_here, self.parameters.nice), self.exit_requested)
         self.get_logger().info(f'reasoner: {self._reasoner.name}, niceness {self._niceness}')
         self.observe(rig, self._reasoner.needs)
         self._intent_outlet = self.advertise(DrivingIntent, 'intent', qos.RELIABLE)
