@@ -96,7 +96,7 @@ say "installing the pinned packages (several minutes on a first run) ..."
 # Of pip's many lines those that tell how far it is: large downloads and the end.  Errors are not filtered.
 shown='^ +Downloading .*\(([0-9.]+ GB|[0-9]{2,}(\.[0-9])? MB)\)|^Installing collected|^Successfully'
 status=0
-$VENV/bin/python -m pip install --disable-pip-version-check --progress-bar off "${wanted[@]}" </dev/null |
+$VENV/bin/python -m pip install --disable-pip-version-check --progress-bar off --no-compile "${wanted[@]}" </dev/null |
   sed --unbuffered -n -E "/$shown/{s/^(.{100}).*/\\1 .../;p}" || status=$?
 [ $status -eq 0 ] || fail "pip could not install the requirements (see above); check the network and the free
        space of the disk (several GB are needed), then run it again"
@@ -105,4 +105,7 @@ if [ $system_ros = no ]; then
   $VENV/bin/python scripts/relocate_ros_wheels.py
   echo "${ROS:-jazzy}" >$VENV/ros_distro # scripts/ros_env.sh reads it
 fi
+# All cores at once; pip would do it one file after another.  Some packages ship templates, which are no Python.
+say "compiling Python files ..."
+$VENV/bin/python -m compileall -qq -j 0 $VENV/lib || true
 say "environment ready"

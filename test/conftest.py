@@ -44,6 +44,7 @@ pytest_plugins = [
 #: Tests run side by side (scripts/run_tests.sh), these beside others of their kind: real nodes, several processes.
 PROCESSES = (
     'commands/test_demo.py',
+    'evaluate/cost/test_tick_time.py',
     'evaluate/test_closed_loop.py',
     'package/test_messages.py',
     'package/test_transport.py',
@@ -58,8 +59,6 @@ CLOCK = (
     'evaluate/cost/test_attention.py',
     'evaluate/cost/test_busy.py',
     'evaluate/cost/test_latency.py',
-    'evaluate/cost/test_tick_time.py',
-    'evaluate/fast_slow/',
     'observation/pictures/test_video.py',
     'ros/runs/test_latency_command.py',
     'test_demo.py',

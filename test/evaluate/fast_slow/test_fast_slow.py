@@ -95,6 +95,7 @@ def test_arms_are_driven_alike_wherever_they_run(tmp_path: Path, small_model: Ca
     assert json.loads(json.dumps(found, allow_nan=False)) == found
 
 
+@pytest.mark.clock  # beside others at work it would hardly get to think
 def test_the_slow_half_thinks_beside_the_fast_one_and_gives_way(
     tmp_path: Path, small_model: Callable[..., VlaModel], observe: Callable[..., Observation]
 ) -> None:

@@ -133,7 +133,12 @@ def run(args: argparse.Namespace) -> int:
     with BagReader(sample_bag_path()) as bag:
         observations = list(itertools.islice(bag.observations(), 8))
     with progress(None, 'step', 'training') as bar:
-        report, trained = compare(task, observations, tell=bar.write, on_step=bar.update)
+
+        def step(of: int) -> None:
+            bar.total = of
+            bar.update()
+
+        report, trained = compare(task, observations, tell=bar.write, on_step=step)
     report['aims'] = aims_of(report)
     _print(report)
     if args.png is not None:

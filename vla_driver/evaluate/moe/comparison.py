@@ -34,11 +34,12 @@ def compare(
     observations: Sequence[Observation],
     *,
     tell: Callable[[str], object] = print,
-    on_step: Callable[[], object] | None = None,
+    on_step: Callable[[int], object] = lambda steps: None,
 ) -> tuple[dict[str, Any], dict[str, Trained]]:
     """Train and time both models; return the figures, and the trained ones.
 
     What was timed and trained stays in `run.work`: the same run goes on where it was interrupted.
+    on_step: called after every training step with how many there are in all.
     Raises InvalidInput for data that cannot be trained on, and for a run whose length is not given once.
     """
     if (run.steps is None) == (run.minutes is None):
@@ -63,11 +64,13 @@ def compare(
     step_ratio = float(np.median(pace[EXPERTS] / pace[DENSE]))
     shorter = max(1, round(steps / step_ratio))
     tell(f'{steps} steps each; a step with experts takes {step_ratio:.2f} x as long: {shorter} steps at equal time')
+    lengths = {DENSE: (DENSE, steps), EXPERTS: (EXPERTS, steps), EQUAL_TIME: (EXPERTS, shorter)}
+    to_go = sum(count for name, (_, count) in lengths.items() if not kept.has(name))
     trained = {}
-    for name, of, count in ((DENSE, DENSE, steps), (EXPERTS, EXPERTS, steps), (EQUAL_TIME, EXPERTS, shorter)):
+    for name, (of, count) in lengths.items():
         found = kept.find(name)
         if found is None:
-            kept.keep(name, train_for(models[of], run, count, dataset, held_out, on_step))
+            kept.keep(name, train_for(models[of], run, count, dataset, held_out, lambda: on_step(to_go)))
             found = kept.find(name)
             assert found is not None
         trained[name], figures = found, found.figures

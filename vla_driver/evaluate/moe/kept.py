@@ -40,10 +40,14 @@ class Kept:
         text = json.dumps({name: values.tolist() for name, values in seconds.items()})
         (self._folder / 'pace.json').write_text(text, encoding='utf-8')
 
+    def has(self, name: str) -> bool:
+        """Whether a model was trained."""
+        return (self._folder / name).is_dir()
+
     def find(self, name: str) -> Trained | None:
         """Return a model that was trained, None where it was not."""
         folder = self._folder / name
-        if not folder.is_dir():
+        if not self.has(name):
             return None
         found = json.loads((folder / _FIGURES).read_text(encoding='utf-8'))
         loads = {layer: np.array(values) for layer, values in found['loads'].items()}

@@ -9,7 +9,18 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from vla_driver.model.export.graph import EGO, REMEMBERED, RIG, Graph, answered, decided_by, told_to
+from vla_driver.model.export.graph import (
+    EGO,
+    OF_POOLED,
+    OF_TOKENS,
+    REMEMBERED,
+    RIG,
+    Graph,
+    answered,
+    decided_by,
+    told_to,
+)
+from vla_driver.model.layers.gather import take
 from vla_driver.model.native.vla import VlaModel
 from vla_driver.model.pruning.base import KeptTokens
 from vla_driver.model.pruning.trained.early import EarlyHead
@@ -28,6 +39,7 @@ class EncodeGraph(Graph):
     def __init__(self, model: VlaModel, attention: bool = False) -> None:
         super().__init__(model)
         self.attention = attention
+        self.parts = () if attention else ('encode_attention',)
         self.inputs = (*self.pictures, 'present', *EGO, *RIG)
         # A model that reads the kept tokens alone remembers these alone, and so does not know yet what.
         pooled = () if model.config.reads_kept else ('pooled',)
@@ -153,8 +165,12 @@ class HeadGraph(Graph):
         return self.head(states), torch.where(valid, self.head.complete(states, left), left)
 
 
-class LateGraph(Graph):
-    """Everything behind such a pruner.
+#: What the graphs behind the cut in front of a block are given of the units that stay.
+_CUT = ('kept_states', 'left_features', 'kept_index', 'of_camera', 'present')
+
+
+class UnitsGraph(Graph):
+    """From such a cut to the language model: all tokens [1, N, D], and the kept ones [1, K, D].
 
     kept_index [1, K]: which units stay; kept_states [1, K, patches, d]: theirs; of_camera [1, K]: whose they are.
     """
@@ -162,9 +178,32 @@ class LateGraph(Graph):
     def __init__(self, model: VlaModel, block: int) -> None:
         super().__init__(model)
         self.block = block
-        cut = ('kept_states', 'left_features', 'kept_index', 'of_camera', 'present')
-        self.inputs = (*cut, *REMEMBERED, *EGO, *RIG, *told_to(model.config))
+        # What is remembered of the kept tokens alone, `RestGraph` says.
+        pooled = () if model.config.reads_kept else ('pooled',)
+        self.inputs = (*_CUT, *OF_TOKENS, *OF_POOLED)
+        self.outputs = ('features', 'kept_features', *pooled)
+
+    def compute(self, given: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
+        """See `Graph`."""
+        model, index = self.model, given['kept_index']
+        tokens = self.tokens_of(given, given['left_features'])
+        tokens = model.vision.go_on_masked(self.block, given['kept_states'], given['of_camera'], tokens, index)
+        pooled = () if model.config.reads_kept else (model.pool(tokens).features,)
+        return tokens.features, take(tokens.features, index), *pooled
+
+
+class LateGraph(Graph):
+    """Everything behind such a pruner: `UnitsGraph`, whose inputs these are, and `RestGraph`."""
+
+    def __init__(self, model: VlaModel, block: int) -> None:
+        super().__init__(model)
+        self.block, self.parts = block, (f'units{block}', 'rest')
+        self.inputs = (*_CUT, *REMEMBERED, *EGO, *RIG, *told_to(model.config))
         self.outputs = (*decided_by(model.config), 'pooled')
+
+    def pieces(self) -> dict[str, Graph]:
+        """See `Graph`."""
+        return {self.parts[0]: UnitsGraph(self.model, self.block)}
 
     def compute(self, given: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
         """See `Graph`."""

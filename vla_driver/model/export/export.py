@@ -24,9 +24,9 @@ import torch
 from vla_driver.model.checkpoint import checkpoint_kind, resolve_checkpoint
 from vla_driver.model.config import VlaConfig
 from vla_driver.model.export.check import Run, plan_error_m, run_paths
-from vla_driver.model.export.following import OPSET, follow, followed, graphs_of
+from vla_driver.model.export.following import OPSET, follow, followed, graphs_of, to_follow
 from vla_driver.model.export.graph import Graph, cells_of, shapes_of
-from vla_driver.model.export.joining import joined
+from vla_driver.model.export.joining import joined, keeping_all, only
 from vla_driver.model.export.manifest import MANIFEST, SAMPLE, WEIGHTS, GraphEntry, Manifest, digest_of
 from vla_driver.model.export.sample import Arrays, sample_index, sample_rays, sample_ticks
 from vla_driver.model.export.session import COMPILED, CPU_EP, Wanted, open_graph
@@ -111,21 +111,19 @@ def _sweep(folder: Path) -> None:
 
 
 def _write(model: VlaModel, folder: Path, work: Path, on_graph: Callable[[str, int], object], jobs: int) -> None:
+    import onnx
+
     graphs, pruners = graphs_of(model, folder)
     weights = _Weights(work / WEIGHTS)
     made: dict[str, Any] = {}
-    for name, one in followed(graphs, model, folder, jobs):
+    wanted = to_follow(graphs)
+    for name, one in followed(wanted, model, folder, jobs):
+        weights.take(one)
         made[name] = one
-        on_graph(name, len(graphs))
-    made = {name: made[name] for name in graphs}
-    # What scores tokens runs in one go with what makes them: a call less, and nothing is copied between.
-    for name, graph in graphs.items():
-        if graph.behind:
-            # The text is for pruners of torch, which look at it; these do not.
-            made[name] = joined(made[graph.behind], made[name], without=('text',))
-    for name, one in made.items():
-        weights.share(one, work / f'{name}.onnx')
+        on_graph(name, len(wanted))
     weights.close()
+    for name in graphs:
+        onnx.save(_whole(name, graphs, made, model), work / f'{name}.onnx')
     manifest = _manifest(model, folder, graphs, pruners)
     sample = make_sample(model, graphs)
     np.savez_compressed(work / SAMPLE, allow_pickle=False, **sample)
@@ -137,13 +135,36 @@ def _write(model: VlaModel, folder: Path, work: Path, on_graph: Callable[[str, i
     Manifest(**{**vars(manifest), 'graphs': entries, 'tolerance_m': tolerance}).write(work)
 
 
+def _whole(name: str, graphs: Mapping[str, Graph], followed: Mapping[str, Any], model: VlaModel) -> Any:
+    """Return the ONNX model of a graph, joined where it is made of others."""
+    graph = graphs[name]
+    if graph.behind:
+        # What scores tokens runs in one go with what makes them: a call less, and nothing is copied between.
+        first = _whole(graph.behind, graphs, followed, model)
+        # The text is for pruners of torch, which look at it; these do not.
+        outputs = [one.name for one in first.graph.output if one.name != 'text']
+        return only(joined(first, followed[name]), (*outputs, *graph.outputs))
+    if not graph.parts:
+        return followed[name]
+    # What reads the tokens is followed once for all ways, for it is most of the work.
+    first, *more = (followed[part] for part in graph.parts)
+    for second in more:
+        if 'kept_index' not in graph.inputs:
+            second = keeping_all(second, shapes_of(model).tokens, {'kept_features': 'features'})
+        first = joined(first, second)
+    return only(first, graph.outputs)
+
+
 def export_graph(graph: Graph, model: VlaModel, path: Path) -> None:
     """Write one graph of a model in memory to `path`, its weights beside it; it is not compared with torch."""
-    weights = _Weights(path.with_name(WEIGHTS))
+    import onnx
+
+    one, weights = follow(graph, model), _Weights(path.with_name(WEIGHTS))
     try:
-        weights.share(follow(graph, model), path)
+        weights.take(one)
     finally:
         weights.close()
+    onnx.save(one, path)
 
 
 class _Weights:
@@ -154,8 +175,8 @@ class _Weights:
         self._file = path.open('wb')
         self._places: dict[bytes, tuple[int, int]] = {}
 
-    def share(self, model: Any, target: Path) -> None:
-        """Write a graph to its own file, without its large tensors."""
+    def take(self, model: Any) -> None:
+        """Move a graph's large tensors here; where it is saved beside this file, it finds them."""
         import onnx
 
         for tensor in model.graph.initializer:
@@ -167,7 +188,6 @@ class _Weights:
             tensor.data_location = onnx.TensorProto.EXTERNAL
             for key, value in (('location', self._path.name), ('offset', offset), ('length', length)):
                 tensor.external_data.add(key=key, value=str(value))
-        onnx.save(model, target)
 
     def _place(self, data: bytes) -> tuple[int, int]:
         digest = hashlib.sha256(data).digest()

@@ -3,7 +3,8 @@
 """The graphs of a model, each as torch follows it (torch.export) and as ONNX.
 
 Following is Python's work: it takes one core however many there are, and minutes for a dozen graphs.  So several
-processes can share it.
+processes can share it, and what several graphs have in common is followed once (`to_follow`; joining.py puts them
+together).
 """
 
 from __future__ import annotations
@@ -85,14 +86,21 @@ def graphs_of(model: VlaModel, folder: Path) -> tuple[dict[str, Graph], dict[str
     return graphs, pruners
 
 
+def to_follow(graphs: Mapping[str, Graph]) -> dict[str, Graph]:
+    """Return which graphs torch has to follow for these: those that are not made of others, and their pieces."""
+    pieces = {name: one for graph in graphs.values() for name, one in graph.pieces().items()}
+    return {name: graph for name, graph in graphs.items() if not graph.parts} | pieces
+
+
 def usual_jobs() -> int:
     """Return how many processes follow graphs where nobody says: one a core, up to four."""
     return min(_MOST_JOBS, len(os.sched_getaffinity(0)))
 
 
 def followed(graphs: Mapping[str, Graph], model: VlaModel, folder: Path, jobs: int = 1) -> Iterator[tuple[str, Any]]:
-    """Yield (name, onnx.ModelProto) of the graphs that `graphs_of(model, folder)` gave, as they are made.
+    """Yield (name, onnx.ModelProto) of the graphs to follow of those that `graphs_of(model, folder)` gave.
 
+    They come as they are made.
     jobs: how many processes; each loads the model from `folder` anew.
     """
     if jobs == 1 or len(graphs) == 1:
@@ -125,7 +133,7 @@ def _follow_into(item: tuple[Path, str, Path]) -> Path:
 @functools.lru_cache(maxsize=1)
 def _own_graphs(folder: Path) -> tuple[VlaModel, dict[str, Graph]]:
     model = load_model(folder, auxiliary=False).requires_grad_(False)
-    return model, graphs_of(model, folder)[0]
+    return model, to_follow(graphs_of(model, folder)[0])
 
 
 def follow(graph: Graph, model: VlaModel) -> Any:

@@ -108,6 +108,9 @@ class Graph(nn.Module, abc.ABC):
     outputs: tuple[str, ...]
     #: The graph that this one is joined to, and takes what it puts out.
     behind = ''
+    #: The graphs that are joined to make this one, of whose outputs it has its own alone; empty where torch follows it.
+    #: What its module computes is then what they are compared with.
+    parts: tuple[str, ...] = ()
 
     def __init__(self, model: VlaModel) -> None:
         super().__init__()
@@ -123,6 +126,10 @@ class Graph(nn.Module, abc.ABC):
     @abc.abstractmethod
     def compute(self, given: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
         """Return the outputs for inputs by name."""
+
+    def pieces(self) -> dict[str, Graph]:
+        """Return those of `parts` that are nothing but parts."""
+        return {}
 
     def example(self, name: str) -> Tensor:
         """Return an input of the right shape, to follow the graph with; its numbers do not matter."""

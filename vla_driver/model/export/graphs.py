@@ -17,6 +17,7 @@ model/tokens.py, and K: how many tokens stay.
     early{b} pictures, rig                                  -> states of units before block b, tokens as they leave
     head{b}  as early{b}                                    -> as early{b}, scores of the checkpoint's head, completed
     late{b}  states, index, camera, remembered, ego, rig    -> decision, pooled
+    units{b} states, index, camera, rig                     -> features, kept features           the first part of late
     others   what a decision holds of it (`OF_OTHERS`)      -> agents, agent_controls          where somebody asks
     patches  pictures, rig                                  -> patches as they leave the encoder; for features on disk
 
@@ -93,7 +94,9 @@ class RigGraph(Graph):
 
 
 class TickGraph(Graph):
-    """A whole tick in which nothing is pruned."""
+    """A whole tick in which nothing is pruned: the encoder, and `rest` with all tokens kept."""
+
+    parts = ('encode_attention', 'rest')
 
     def __init__(self, model: VlaModel) -> None:
         super().__init__(model)

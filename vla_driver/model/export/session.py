@@ -101,6 +101,12 @@ def _output_name(output: Any) -> str:
     return name if name in output.names else str(output.any_name)
 
 
+def _input_name(value: Any) -> str:
+    """Return what the graph calls an input; where operations on it do nothing, it has their names as well."""
+    name = str(value.node.friendly_name)
+    return name if name in value.names else str(value.any_name)
+
+
 class OpenVinoSession:
     """A session of OpenVINO, without ONNX Runtime between.
 
@@ -111,7 +117,7 @@ class OpenVinoSession:
     def __init__(self, compiled: Any, precision: str) -> None:
         self.provider, self.precision = OPENVINO, precision
         self._request, self._lock = compiled.create_infer_request(), threading.Lock()
-        self._inputs = [one.any_name for one in compiled.inputs]
+        self._inputs = [_input_name(one) for one in compiled.inputs]
         self._outputs = [_output_name(one) for one in compiled.outputs]
         self._places: dict[str, Array] = {}
         self._constant: dict[str, Array] = {}  # read-only arrays that lie in their places already
@@ -211,7 +217,7 @@ def _open_openvino(path: Path, wanted: Wanted) -> Session:
         model = core.read_model(path)
         model.reshape(
             {
-                one.any_name: [size.get_length() if size.is_static else wanted.kept for size in one.partial_shape]
+                _input_name(one): [size.get_length() if size.is_static else wanted.kept for size in one.partial_shape]
                 for one in model.inputs
                 if one.partial_shape.is_dynamic
             }
