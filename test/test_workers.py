@@ -8,7 +8,11 @@ import math
 import multiprocessing
 import operator
 import os
+import subprocess
+import sys
 import time
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -73,6 +77,30 @@ def test_the_others_are_ended_when_one_fails() -> None:
         list(run_isolated(time.sleep, [60.0, 'not a number'], jobs=2))
     assert time.monotonic() - started < 20.0
     assert not multiprocessing.active_children()
+
+
+def test_what_is_computed_ends_with_who_asked_for_it() -> None:
+    program = (
+        'import time; from vla_driver.workers import run_isolated\n'
+        "if __name__ == '__main__': list(run_isolated(time.sleep, [600.0, 600.0], jobs=2))\n"
+    )
+
+    def children(pid: int) -> list[str]:
+        return Path(f'/proc/{pid}/task/{pid}/children').read_text().split()
+
+    def wait_for(condition: Callable[[], bool]) -> None:
+        end = time.monotonic() + 60.0
+        while not condition():
+            assert time.monotonic() < end
+            time.sleep(0.1)
+
+    with subprocess.Popen([sys.executable, '-c', program]) as process:
+        try:
+            wait_for(lambda: len(children(process.pid)) == 3)  # two workers, and the tracker of their resources
+            working = children(process.pid)
+        finally:
+            process.kill()
+    wait_for(lambda: not any(os.path.exists(f'/proc/{pid}') for pid in working))
 
 
 def test_the_environment_is_the_workers_alone() -> None:

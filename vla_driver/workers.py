@@ -12,6 +12,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import threading
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -34,9 +35,23 @@ class WorkerError(VlaDriverError):
         self.details = details
 
 
+def end_with_starter() -> None:
+    """From now on, end this process when the one that started it is gone, killed without a chance to end it."""
+    starter = multiprocessing.parent_process()
+    if starter is None:
+        return
+
+    def watch() -> None:
+        wait([starter.sentinel])
+        os._exit(1)  # whatever it computes, nobody will ask for it
+
+    threading.Thread(target=watch, name='starter', daemon=True).start()
+
+
 def _serve(function: Callable[[Any], Any], connection: Connection) -> None:
     # Ctrl-C reaches the whole process group; the parent ends its workers in order.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    end_with_starter()
     while True:
         try:
             item = connection.recv()

@@ -26,7 +26,7 @@ from vla_driver.sim.simulation import Simulation
 from vla_driver.sim.world.scenario import Scenario, scenarios, with_traffic
 from vla_driver.sim.world.traffic import STEP_S
 from vla_driver.types import NO_ENGINE, InvalidInput, Policy
-from vla_driver.workers import environment_variables, share_cores
+from vla_driver.workers import end_with_starter, environment_variables, share_cores
 
 #: A tick is recorded every TICK_STEPS steps of the simulator (0.5 s).
 TICK_STEPS = 5
@@ -174,15 +174,13 @@ def collect_episode(recipe: Recipe, policy: Policy | None = None) -> dict[str, A
 
 def _work(recipes: list[Recipe], counter: Any) -> None:
     """Drive a list of episodes in this process, one after the other, while the process that started it lives."""
-    starter = multiprocessing.parent_process()
+    end_with_starter()
     policy: Policy | None = None
     if recipes and recipes[0].model:
         from vla_driver.policies.loading import load_policy
 
         policy = load_policy(recipes[0].model, engine=recipes[0].engine, threads=1)
     for recipe in recipes:
-        if starter is not None and not starter.is_alive():  # it was killed, and could not end us
-            return
         if not recipe.out.exists():
             summary = collect_episode(recipe, policy)
             with counter.get_lock():
