@@ -1,6 +1,6 @@
 # Copyright 2026 The vla_driver authors
 # SPDX-License-Identifier: Apache-2.0
-"""Graphs leave the thread that runs them free to go to any core: two processes must not meet on one."""
+"""Sessions: their thread may go to any core, so that two processes do not meet on one; inputs have their own names."""
 
 from __future__ import annotations
 
@@ -61,3 +61,20 @@ def test_the_thread_that_runs_a_graph_is_bound_to_no_core(graph: Path, provider:
         done.set()
         watcher.join()
     assert seen == {frozenset(allowed)}
+
+
+@pytest.mark.parametrize('provider', _providers())
+@pytest.mark.parametrize('kept', [None, 3])
+def test_inputs_keep_their_names_where_what_follows_does_nothing(
+    tmp_path: Path, provider: str, kept: int | None
+) -> None:
+    """OpenVINO gives an input the names of what it leaves out, and the first in the alphabet is not the input's."""
+    nodes = [helper.make_node('Identity', ['x'], ['a']), helper.make_node('Relu', ['a'], ['y'])]
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 'K']) for name in 'xy')
+    model = helper.make_model(
+        helper.make_graph(nodes, 'nothing', [x], [y]), opset_imports=[helper.make_opsetid('', 20)], ir_version=10
+    )
+    path = tmp_path / 'nothing.onnx'
+    onnx.save(model, path)
+    session = open_graph(path, provider, Wanted(threads=1, kept=kept))
+    np.testing.assert_array_equal(session.run({'x': np.float32([[-1, 0, 2]])})['y'], [[0, 0, 2]])
