@@ -27,6 +27,7 @@ from vla_driver.model.pruning.trained.early import EarlyHead
 from vla_driver.model.pruning.trained.plan import PlanPruner
 from vla_driver.model.pruning.trained.recon import ReconPruner
 from vla_driver.model.pruning.trained.recon_layers import NativeStack
+from vla_driver.model.tokens import VisualTokens
 from vla_driver.types import InvalidInput
 
 
@@ -169,6 +170,13 @@ class HeadGraph(Graph):
 _CUT = ('kept_states', 'left_features', 'kept_index', 'of_camera', 'present')
 
 
+def _gone_on(graph: Graph, block: int, given: Mapping[str, Tensor]) -> VisualTokens:
+    """Return all tokens after the blocks from `block` on have seen the kept ones alone."""
+    left = graph.tokens_of(given, given['left_features'])
+    states, of_camera, index = (given[name] for name in ('kept_states', 'of_camera', 'kept_index'))
+    return graph.model.vision.go_on_masked(block, states, of_camera, left, index)
+
+
 class UnitsGraph(Graph):
     """From such a cut to the language model: all tokens [1, N, D], and the kept ones [1, K, D].
 
@@ -185,11 +193,9 @@ class UnitsGraph(Graph):
 
     def compute(self, given: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
         """See `Graph`."""
-        model, index = self.model, given['kept_index']
-        tokens = self.tokens_of(given, given['left_features'])
-        tokens = model.vision.go_on_masked(self.block, given['kept_states'], given['of_camera'], tokens, index)
-        pooled = () if model.config.reads_kept else (model.pool(tokens).features,)
-        return tokens.features, take(tokens.features, index), *pooled
+        tokens = _gone_on(self, self.block, given)
+        pooled = () if self.model.config.reads_kept else (self.model.pool(tokens).features,)
+        return tokens.features, take(tokens.features, given['kept_index']), *pooled
 
 
 class LateGraph(Graph):
@@ -207,9 +213,6 @@ class LateGraph(Graph):
 
     def compute(self, given: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
         """See `Graph`."""
-        model, index = self.model, given['kept_index']
-        tokens = self.tokens_of(given, given['left_features'])
-        tokens = model.vision.go_on_masked(self.block, given['kept_states'], given['of_camera'], tokens, index)
-        ego = model.ego(self.model_inputs(given))
-        kept = KeptTokens(index)
-        return *self.read_and_decide(given, tokens, kept, ego), model.pool(tokens, kept).features
+        tokens, kept = _gone_on(self, self.block, given), KeptTokens(given['kept_index'])
+        ego = self.model.ego(self.model_inputs(given))
+        return *self.read_and_decide(given, tokens, kept, ego), self.model.pool(tokens, kept).features

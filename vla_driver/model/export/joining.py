@@ -149,6 +149,9 @@ def _size(expression: str, count: int) -> int:
                 return value(left) * value(right)
             case ast.BinOp(left=left, op=ast.FloorDiv(), right=right):
                 return value(left) // value(right)
-        raise InvalidInput(f'the size {expression!r} of a graph: expected sums and products of numbers and {KEPT}')
+        raise InvalidInput(
+            f'the size {expression!r} of a graph: expected sums and products of numbers and {KEPT}; '
+            'this checkpoint runs in torch alone'
+        )
 
     return value(ast.parse(expression, mode='eval'))
