@@ -59,6 +59,7 @@ COMMANDS: Final = (
     Command(('inspect',), 'say what the driver finds in a bag, and what it lacks'),
     Command(('record',), 'let the expert drive and write a bag'),
     Command(('replay',), 'replay a bag through the nodes over DDS'),
+    Command(('serve', 'egodriver'), 'drive for another simulator, over gRPC'),
     Command(('train', 'collect'), 'collect labelled episodes in the simulator'),
     Command(('train', 'export'), 'turn a run into a checkpoint that ships'),
     Command(('train', 'policy'), 'train the driving policy by imitation'),
@@ -71,6 +72,7 @@ COMMANDS: Final = (
 _GROUPS: Final = {
     'convert': 'convert data for training',
     'evaluate': 'measure a policy or the nodes',
+    'serve': 'drive for others that call',
     'train': 'train a model',
 }
 

@@ -20,6 +20,8 @@ ROOT = Path(__file__).parents[2]
 #: Import name -> (rosdep key, pip's name), where these are not `python3-<name>` and the name itself.
 NAMES = {
     'PIL': ('python3-pil', 'pillow'),
+    'carla_driver_interface': ('', 'carla-driver-interface'),
+    'grpc': ('', 'grpcio'),
     'onnxruntime_ep_openvino': ('', 'onnxruntime-ep-openvino'),
     'cv2': ('python3-opencv', 'opencv-python-headless'),
     'yaml': ('python3-yaml', 'pyyaml'),

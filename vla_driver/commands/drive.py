@@ -33,7 +33,7 @@ from vla_driver.commands.pruning_arguments import add_pruning_arguments, pruning
 from vla_driver.commands.reasoner_arguments import add_reasoner_arguments, reasoner_checkpoint
 from vla_driver.commands.scenario import add_scenario_arguments, scenario_of
 from vla_driver.policies.reasoners import load_reasoner
-from vla_driver.policies.registry import POLICY_NAMES, checkpoint_of, make_policy, merged_adapter
+from vla_driver.policies.registry import SIMULATED_POLICY_NAMES, checkpoint_of, make_policy, merged_adapter
 from vla_driver.settings.guarding import GUARDING, GuardingParameters
 from vla_driver.settings.options import add_options
 from vla_driver.settings.planner import PlannerParameters
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
-    add_policy_arguments(parser, POLICY_NAMES)
+    add_policy_arguments(parser, SIMULATED_POLICY_NAMES)
     add_options(parser, PolicyParameters, 'engine', 'threads')
     add_options(parser, PlannerParameters, 'guidance')
     add_options(parser, GuardingParameters, *GUARDING)
@@ -86,7 +86,7 @@ def run(args: argparse.Namespace) -> int:
     about = {
         'policy': args.policy,
         'model': checkpoint,
-        'adapter': merged_adapter(checkpoint),
+        'adapter': merged_adapter(checkpoint, args.policy),
         'pruning': pruning_json(pruning),
         'reasoner': reasoner,
     }
@@ -111,6 +111,7 @@ def _drive(args: argparse.Namespace, reasoner: str | None) -> dict[str, Any]:
             engine=args.engine,
             threads=args.threads,
             guidance=args.guidance,
+            route=simulation.route_ahead,
         )
         slow = None if reasoner is None else SlowHalf(load_reasoner(reasoner, device=args.device))
         if policy.needs.pictures or film is not None or slow is not None:
@@ -134,6 +135,7 @@ def _drive(args: argparse.Namespace, reasoner: str | None) -> dict[str, Any]:
                     guarding=GuardingParameters(**{name: getattr(args, name) for name in GUARDING}),
                 )
             finally:
+                policy.reset()  # whoever keeps something for this drive elsewhere lets it go
                 if film is not None:
                     film.close()
     if film is not None:

@@ -14,18 +14,21 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from vla_driver.evaluate.fast_slow.arms import SlowArm
 from vla_driver.policies.pruning_settings import PruningSettings
-from vla_driver.policies.registry import make_policy, require_checkpoint
+from vla_driver.policies.registry import REMOTE, make_policy, require_checkpoint
 from vla_driver.settings.guarding import GuardingParameters
 from vla_driver.sim.rollout import drive_route, ticks_per_plan
 from vla_driver.statistics import mean_ci, ratio_ci, wilson_ci
 from vla_driver.types import EngineReport, InvalidInput, Policy
 from vla_driver.workers import run_isolated, share_cores
+
+if TYPE_CHECKING:
+    from vla_driver.sim.simulation import Simulation
 
 Row = dict[str, Any]
 
@@ -68,7 +71,7 @@ class Job:
 _loaded: list[tuple[Job, Policy]] = []
 
 
-def _policy(job: Job, expert: Callable[[], Policy]) -> Policy:
+def _policy(job: Job, simulation: Simulation) -> Policy:
     """Return the job's policy, the one of this process's last job where a checkpoint would be loaded again."""
     same = replace(job, index=0, scenario=None, slow=None, guarding=None)
     if _loaded and _loaded[0][0] == same:
@@ -76,14 +79,16 @@ def _policy(job: Job, expert: Callable[[], Policy]) -> Policy:
     policy = make_policy(
         job.policy,
         job.model,
-        expert,
+        simulation.expert,
         job.pruning,
         device=job.device,
         engine=job.engine,
         threads=1,
         guidance=job.guidance,
+        route=simulation.route_ahead,
     )
-    _loaded[:] = [(same, policy)] if job.model is not None else []
+    # Experts and servers are asked from within one simulation.
+    _loaded[:] = [(same, policy)] if job.model is not None and job.policy != REMOTE else []
     return policy
 
 
@@ -93,7 +98,7 @@ def run_job(job: Job) -> Row:
 
     started = time.perf_counter()
     with Simulation(job.scenario, render=False) as simulation:
-        policy = _policy(job, simulation.expert)
+        policy = _policy(job, simulation)
         slow = None if job.slow is None else job.slow.make(simulation.expert_reasoner, job.scenario.seed)
         if policy.needs.pictures or (slow is not None and slow.reasoner.needs.pictures):
             simulation.start_rendering()
@@ -111,6 +116,7 @@ def run_job(job: Job) -> Row:
             guarding=job.guarding,
             forecast=False,
         )
+        policy.reset()  # whoever keeps something for this drive elsewhere lets it go
     return {
         'index': job.index,
         **result.as_dict(),

@@ -5,10 +5,12 @@
     plumb_bob             k1 k2 p1 p2 [k3]
     rational_polynomial   k1 k2 p1 p2 k3 k4 k5 k6 [s1 s2 s3 s4 [tau_x tau_y]]   thin prism, tilted sensor
     equidistant           k1 k2 k3 k4; all zero: an ideal fisheye, not a pinhole
+    ftheta                p0 p1 ... pn: the radius p0 + p1 theta + ... + pn theta^n (NVIDIA's f-theta, `ftheta_lens`)
 
 The formulas are those of OpenCV's calib3d and fisheye modules, which ROS's distortion models name (REP-104,
 sensor_msgs/distortion_models.hpp).  They are evaluated here because OpenCV's fisheye goes wrong for rays near and
-beyond 90 degrees, and because a polynomial that folds back on itself must not show a place twice.
+beyond 90 degrees, and because a polynomial that folds back on itself must not show a place twice.  ROS knows no f-theta
+lens, so no CameraInfo tells of one: simulators that are served do (`serve/cameras.py`).
 
 Pixel coordinates: the picture spans [0, width] x [0, height] (`geometry.rig`).
 """
@@ -16,7 +18,7 @@ Pixel coordinates: the picture spans [0, width] x [0, height] (`geometry.rig`).
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Final
 
@@ -28,6 +30,7 @@ from vla_driver.types import FloatArray, InvalidInput
 PLUMB_BOB: Final = 'plumb_bob'
 RATIONAL: Final = 'rational_polynomial'
 EQUIDISTANT: Final = 'equidistant'
+FTHETA: Final = 'ftheta'
 #: Model -> how many coefficients it may have; a longer list whose rest is zero is as good.
 MODELS: Final = {PLUMB_BOB: (4, 5), RATIONAL: (4, 5, 8, 12, 14), EQUIDISTANT: (4,)}
 #: Other names of the same formulas.
@@ -43,14 +46,18 @@ _PINHOLE_PX: Final = 0.1
 _LONGEST: Final = 3.0
 _STEEPEST: Final = math.radians(85.0)  # a pinhole lens sees nothing beyond
 _STEPS: Final = 2000
+#: An f-theta lens given by its inverse: degree of its own polynomial, and how far that may be off.
+_INVERSE_DEGREE: Final = 9
+_INVERSE_PX: Final = 0.25
 
 
 @dataclass(frozen=True, eq=False)
 class Lens:
     """How rays fall into the raw picture of width x height pixels.
 
-    model: a key of MODELS; matrix: [3, 3], the principal point in this package's pixel coordinates; coefficients: [14]
-    or, equidistant, [4].
+    model: a key of MODELS, or FTHETA; matrix: [3, 3], the principal point in this package's pixel coordinates;
+    coefficients: [14], or, equidistant, [4], or, ftheta, [n + 1] for a radius in units of the matrix' focal length.
+    max_angle_rad: from the optical axis; the lens sees nothing beyond.
     """
 
     model: str
@@ -58,21 +65,22 @@ class Lens:
     height: int
     matrix: FloatArray
     coefficients: FloatArray
+    max_angle_rad: float = math.pi
 
     @property
     def fisheye(self) -> bool:
         """Whether angles, not their tangents, are laid out on the picture."""
-        return self.model == EQUIDISTANT
+        return self.model in (EQUIDISTANT, FTHETA)
 
     def cropped(self, x: float, y: float, width: int, height: int) -> Lens:
         """Return the lens of a region of the picture."""
         shift = np.array([[1.0, 0.0, -x], [0.0, 1.0, -y], [0.0, 0.0, 1.0]])
-        return Lens(self.model, width, height, shift @ self.matrix, self.coefficients)
+        return replace(self, width=width, height=height, matrix=shift @ self.matrix)
 
     def resized(self, width: int, height: int) -> Lens:
         """Return the lens of the same picture at another resolution."""
         scale = np.diag([width / self.width, height / self.height, 1.0])
-        return Lens(self.model, width, height, scale @ self.matrix, self.coefficients)
+        return replace(self, width=width, height=height, matrix=scale @ self.matrix)
 
     def project(self, rays: npt.ArrayLike) -> tuple[FloatArray, npt.NDArray[np.bool_]]:
         """Return where rays [..., 3] of the optical frame fall, [..., 2] pixels, and which of them the lens sees.
@@ -84,7 +92,7 @@ class Lens:
         if self.fisheye:
             rho = np.hypot(x, y)
             theta = np.arctan2(rho, z)
-            scale = np.divide(_polynomial(theta, self.coefficients), rho, out=np.ones_like(rho), where=rho > 1e-12)
+            scale = np.divide(self._radius(theta), rho, out=np.ones_like(rho), where=rho > 1e-12)
             xd, yd, seen = x * scale, y * scale, theta < self._limit
         else:
             ahead = z > 1e-9
@@ -99,14 +107,20 @@ class Lens:
     def _limit(self) -> float:
         """The angle (fisheye) or its tangent at which the picture's radius stops growing."""
         if self.fisheye:
-            angle = np.linspace(0.0, math.pi, _STEPS)
-            radius = _polynomial(angle, self.coefficients)
+            angle = np.linspace(0.0, min(math.pi, self.max_angle_rad), _STEPS)
+            radius = self._radius(angle)
         else:
-            angle = np.tan(np.linspace(0.0, _STEEPEST, _STEPS))
+            angle = np.tan(np.linspace(0.0, min(_STEEPEST, self.max_angle_rad), _STEPS))
             radius = angle * _radial(angle**2, self.coefficients)
         # A pole of the rational polynomial shows as a fall, or as a jump to infinity.
         grows = np.isfinite(radius[1:]) & (np.diff(radius) > 0.0)
         return float(angle[-1] if grows.all() else angle[int(np.argmin(grows))])
+
+    def _radius(self, theta: FloatArray) -> FloatArray:
+        """Return how far from the middle a fisheye shows what is theta from its axis, in focal lengths."""
+        if self.model == FTHETA:
+            return np.asarray(np.polynomial.polynomial.polyval(theta, self.coefficients))
+        return _polynomial(theta, self.coefficients)
 
     def bends(self) -> bool:
         """Whether the picture differs visibly from a pinhole's of the same matrix."""
@@ -146,6 +160,73 @@ def read_model(name: str, values: npt.ArrayLike) -> tuple[str, FloatArray] | Non
     return model, coefficients
 
 
+def ftheta_lens(
+    width: int,
+    height: int,
+    centre_px: tuple[float, float],
+    radius_px: npt.ArrayLike,
+    angle_rad: npt.ArrayLike = (),
+    max_angle_rad: float = 0.0,
+    linear: tuple[float, float, float] = (1.0, 0.0, 0.0),
+) -> Lens:
+    """Return NVIDIA's f-theta lens: a pixel lies at `centre_px` + [[c, d], [e, 1]] (radius in the ray's direction).
+
+    radius_px: coefficients, lowest power first, of the radius in pixels as a polynomial of the angle in radians;
+    angle_rad: those of the inverse, which decides where it is given: then `radius_px` may be empty.  max_angle_rad: 0
+    where nobody says.  linear: c, d, e.
+
+    Source: the parameters' description in NVIDIA's NCore (`FThetaCameraModelParameters`) and in AlpaSim's
+    `sensorsim.proto`.  Raises InvalidInput for polynomials that no lens has.
+    """
+    radius, angle = _coefficients('radius', radius_px), _coefficients('angle', angle_rad)
+    c, d, e = (float(value) for value in linear)
+    if not all(map(math.isfinite, (c, d, e, max_angle_rad))) or abs(c - d * e) < 1e-6:
+        raise InvalidInput(f'f-theta lens: linear term {(c, d, e)}, largest angle {max_angle_rad}: expected a lens')
+    limit = max_angle_rad if 0.0 < max_angle_rad < math.pi else math.pi
+    if angle.size:
+        corner_px = math.hypot(*(max(at, size - at) for at, size in zip(centre_px, (width, height), strict=True)))
+        radius, reached = _inverse(angle, corner_px)
+        limit = min(limit, reached)
+    if radius.size < 2 or radius[1] <= 0.0 or abs(radius[0]) > 1.0:
+        raise InvalidInput(
+            f'f-theta lens: the radius is {radius.tolist()} by powers of the angle, expected 0 at an angle of 0 and '
+            'growing from there'
+        )
+    focal = float(radius[1])
+    matrix = np.array([[c * focal, d * focal, centre_px[0]], [e * focal, focal, centre_px[1]], [0.0, 0.0, 1.0]])
+    return Lens(FTHETA, width, height, matrix, radius / focal, limit)
+
+
+def _coefficients(what: str, values: npt.ArrayLike) -> FloatArray:
+    given = np.asarray(values, dtype=np.float64).ravel()
+    if not np.isfinite(given).all():
+        raise InvalidInput(f'f-theta lens: the polynomial of the {what} is {given.tolist()}, expected finite numbers')
+    return given if given.any() else np.zeros(0)
+
+
+def _inverse(angle: FloatArray, radius_px: float) -> tuple[FloatArray, float]:
+    """Return the polynomial of the radius by the angle whose inverse is `angle`, and the angle up to which it serves.
+
+    radius_px: farther out there is no picture.
+    """
+    radii = np.linspace(0.0, radius_px, _STEPS)
+    angles = np.polynomial.polynomial.polyval(radii, angle)
+    turns = np.flatnonzero(np.diff(angles) <= 0.0)
+    end = int(turns[0]) + 1 if turns.size else _STEPS
+    if end < _STEPS // 4:
+        raise InvalidInput(f'f-theta lens: the angle {angle.tolist()} by powers of the radius does not grow with it')
+    # Without a constant: at the axis the radius is 0.
+    powers = np.stack([angles[:end] ** power for power in range(1, _INVERSE_DEGREE + 1)], axis=-1)
+    found = np.linalg.lstsq(powers, radii[:end], rcond=None)[0]
+    error_px = float(np.abs(powers @ found - radii[:end]).max())
+    if error_px > _INVERSE_PX:
+        raise InvalidInput(
+            f'f-theta lens: the angle {angle.tolist()} by powers of the radius has no polynomial as its inverse '
+            f'({error_px:.2f} px off, limit {_INVERSE_PX})'
+        )
+    return np.concatenate([[0.0], found]), float(angles[end - 1])
+
+
 def undistorted_matrix(lens: Lens) -> FloatArray:
     """Return K [3, 3] of the pinhole picture, of the same size, that a lens' pictures are made into.
 
@@ -164,6 +245,7 @@ def undistorted_matrix(lens: Lens) -> FloatArray:
 
     def matrix(scale: float) -> FloatArray:
         k = lens.matrix.copy()
+        k[1, 0] = 0.0  # a sensor that is not square is the lens' own
         k[:2, :2] *= scale
         return k
 

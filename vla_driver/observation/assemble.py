@@ -25,6 +25,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from vla_driver.geometry.distortion import Lens
 from vla_driver.geometry.frames import FrameTree
 from vla_driver.observation.ahead import DecodeAhead
 from vla_driver.observation.calibration import Calibrator, CameraCalibration
@@ -81,7 +82,7 @@ class ObservationAssembler:
     rig: the cameras to match.  needs: what the policy looks at, for scaled decoding and for the ego's trail; None:
     everything as it comes.
     sync: with its own policies for missing cameras; by default all are required.  turn_command_required: if not,
-    TurnCommand.FOLLOW at 0 m stands in until a command arrives.  rectified, mounted, use_tf: see `Calibrator`.
+    TurnCommand.FOLLOW at 0 m stands in until a command arrives.  rectified, mounted, use_tf, lenses: see `Calibrator`.
     camera_time_offset_s: added to the pictures' stamps, where their clock is known to differ from the odometry's by so
     much.  odometry_mount, frames: where the odometry's frame is in base_link, in numbers or by a tf tree (`lever_of`).
 
@@ -102,8 +103,9 @@ class ObservationAssembler:
         camera_time_offset_s: float = 0.0,
         odometry_mount: Sequence[float] = NO_MOUNT,
         frames: FrameTree | None = None,
+        lenses: Mapping[str, Lens] | None = None,
     ) -> None:
-        self._calibrator = Calibrator(rig, rectified, mounted, use_tf)
+        self._calibrator = Calibrator(rig, rectified, mounted, use_tf, lenses)
         self._sync = sync if sync is not None else CameraSync(rig.names)
         if set(self._sync.names) != set(rig.names):
             raise InvalidInput(

@@ -16,6 +16,7 @@ from typing import Any, Final
 import numpy as np
 
 from vla_driver.geometry.camera_info import read_camera_info
+from vla_driver.geometry.distortion import Lens
 from vla_driver.geometry.frames import FrameTree, frame_name
 from vla_driver.geometry.mounting import mounting
 from vla_driver.observation.undistort import Undistorter
@@ -90,6 +91,7 @@ class Calibrator:
     rectified: the cameras whose pictures are, so that P holds their intrinsics; True: all.
     mounted: camera -> (what told where it is mounted, a note on that or ''), where it was not the rig itself.
     use_tf: whether transforms move cameras; `frames` has them in any case.
+    lenses: camera -> what pictures are undistorted from to the rig's pinhole, until a camera_info says otherwise.
 
     `rig`, `lenses` and `cameras` are replaced as wholes, never changed: whoever holds one has a consistent state.
     """
@@ -100,8 +102,10 @@ class Calibrator:
         rectified: bool | Collection[str] = False,
         mounted: Mapping[str, tuple[str, str]] | None = None,
         use_tf: bool = True,
+        lenses: Mapping[str, Lens] | None = None,
     ) -> None:
         self._base, self._use_tf = rig, use_tf
+        self._rig_lenses = dict(lenses or {})
         self._rectified = set(rig.names) if rectified is True else set(rectified or ())
         self._mounted = dict(mounted or {})
         self._tree = FrameTree()
@@ -204,7 +208,8 @@ class Calibrator:
                 note = found.note
             except InvalidInput:
                 mounted += f' (tf does not connect its frame {self._frames[name]!r})'
-        camera, lens, source = replace(base, base_from_camera=pose), None, f'rig {self._base.name}'
+        camera, lens = replace(base, base_from_camera=pose), self._rig_lenses.get(name)
+        source = f'rig {self._base.name}'
         message = self._infos.get(name)
         if message is not None:
             read = read_camera_info(message, name, pose, name in self._rectified)
@@ -213,7 +218,7 @@ class Calibrator:
         lenses, cameras = dict(self.lenses), dict(self.cameras)
         if lens is None:
             lenses.pop(name, None)
-        elif message is not None and not (name in lenses and _same_lens(lenses[name], lens, camera)):
+        elif not (name in lenses and _same_lens(lenses[name], lens, camera)):
             lenses[name] = Undistorter(lens, camera.intrinsics)
         model = lens.model if lens is not None else ''
         changed = 'its camera_info has changed while driving; the newest is in use' if name in self._changed else ''
@@ -223,7 +228,7 @@ class Calibrator:
         self.rig = CameraRig(self._base.name, tuple(camera if c.name == name else c for c in self.rig))
 
 
-def _same_lens(known: Undistorter, lens: Any, camera: CameraModel) -> bool:
+def _same_lens(known: Undistorter, lens: Lens, camera: CameraModel) -> bool:
     """Whether the tables that were made serve further (tf has moved the camera, say)."""
     return (
         (known.lens.model, known.lens.width, known.lens.height) == (lens.model, lens.width, lens.height)

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from vla_driver.sim.render.renderer import CameraRender, Renderer
 
 _START_M = 14.0
+#: How far the way ahead is handed out, and how densely.
+ROUTE_AHEAD_M, ROUTE_STEP_M = 100.0, 2.0
 
 
 @lru_cache(maxsize=8)
@@ -158,6 +160,15 @@ class Simulation:
         """The navigation's command for the next junction and the distance to it."""
         command, distance = self.path.next_manoeuvre(self._progress_m)
         return int(command), distance
+
+    def route_ahead(self, length_m: float = ROUTE_AHEAD_M) -> FloatArray:
+        """Return the middle of the lane ahead [N, 2] in the odometry frame: what other simulators hand to a driver.
+
+        Our own policies are never told it (`Navigation`).
+        """
+        end_m = min(self._progress_m + length_m, self.path.length_m)
+        at_m = np.arange(self._progress_m, max(end_m, self._progress_m + 1.0) + 1e-6, ROUTE_STEP_M)
+        return np.array([self.path.at(float(s))[:2] for s in at_m])
 
     def observe(self) -> Observation:
         """Return what a policy may see at this instant."""

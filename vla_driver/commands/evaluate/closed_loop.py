@@ -33,7 +33,7 @@ from vla_driver.commands.common import (
     read_json,
     write_json,
 )
-from vla_driver.policies.registry import POLICY_NAMES, merged_adapter, require_checkpoint
+from vla_driver.policies.registry import SIMULATED_POLICY_NAMES, merged_adapter, require_checkpoint
 from vla_driver.settings.guarding import GUARDING, GuardingParameters
 from vla_driver.settings.options import add_options
 from vla_driver.settings.policy import PolicyParameters
@@ -53,7 +53,7 @@ _SHOWN = (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
-    add_policy_arguments(parser, POLICY_NAMES)
+    add_policy_arguments(parser, SIMULATED_POLICY_NAMES)
     add_options(parser, PolicyParameters, 'engine')
     add_options(parser, ScenarioParameters, 'split', 'seed')
     parser.add_argument('--scenarios', type=positive_int, default=50, metavar='N', help='routes (default: 50)')
@@ -118,7 +118,7 @@ def run(args: argparse.Namespace) -> int:
     evaluation = {
         'policy': args.policy,
         'model': checkpoint,
-        'adapter': merged_adapter(checkpoint),
+        'adapter': merged_adapter(checkpoint, args.policy),
         'split': args.split,
         'seed': args.seed,
         'plan_hz': args.plan_hz,

@@ -1,0 +1,162 @@
+# Copyright 2026 The vla_driver authors
+# SPDX-License-Identifier: Apache-2.0
+"""What a navigation device would say, made from a dense route alone: sparse target points and the next turn.
+
+For simulators and stacks that hand over a line instead: egodriver's `submit_route`, CARLA's `waypoints`, the way that
+nuScenes' vehicle drove.  A line knows no junctions, so a turn is where it bends as it does in one: STRAIGHT is never
+said (what goes straight on is FOLLOW), and a sharp bend between junctions counts as a turn.
+
+A route may be told anew at every tick, from where the vehicle is to somewhere ahead.  What continues the one before is
+joined to it, so that target points stay where they are; what does not replaces it.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from vla_driver.geometry import se2
+from vla_driver.types import FloatArray, InvalidInput, TurnCommand
+
+#: Farther ahead nothing is said of a turn, as in the drives that policies are trained on.
+WITHIN_M: Final = 60.0
+#: Target points lie so far apart, about as in those drives (30 to 50 m).
+TARGET_SPACING_M: Final = 35.0
+
+_STEP_M: Final = 1.0
+#: Headings are compared over so much of the way, which lane markings' corners and noise do not survive.
+_WINDOW_M: Final = 6.0
+#: A bend is tighter than this radius, turns by so much in all, and goes on after at most so much straight way.
+_RADIUS_M: Final = 50.0
+_TURN_RAD: Final = math.radians(35.0)
+_GAP_M: Final = 5.0
+#: Points of another route that lie no farther from the one before continue it.
+_SAME_M: Final = 2.0
+#: So much of the way behind is kept: a turn that has begun goes on.
+_KEPT_M: Final = 60.0
+#: How far ahead of, and behind, the last known place the vehicle is looked for.
+_SEARCH_M: Final = 40.0
+
+
+@dataclass(frozen=True)
+class Turn:
+    """A bend of the route, from start_m to end_m along it: LEFT or RIGHT."""
+
+    start_m: float
+    end_m: float
+    command: TurnCommand
+
+
+def turns_of(points_m: npt.ArrayLike) -> tuple[Turn, ...]:
+    """Return the turns of a route [N, 2] (metres, driving order), in their order."""
+    line = _resampled(np.asarray(points_m, dtype=np.float64))
+    if len(line) < 3:
+        return ()
+    heading = np.unwrap(np.arctan2(*np.diff(line, axis=0).T[::-1]))
+    half = round(0.5 * _WINDOW_M / _STEP_M)
+    s_m = _STEP_M * np.arange(len(heading))
+    ahead, behind = (np.interp(s_m + shift, s_m, heading) for shift in (half * _STEP_M, -half * _STEP_M))
+    bend = (ahead - behind) / _WINDOW_M  # [1/m]
+    turns: list[Turn] = []
+    for side, command in ((1.0, TurnCommand.LEFT), (-1.0, TurnCommand.RIGHT)):
+        bends = np.flatnonzero(side * bend > 1.0 / _RADIUS_M)
+        for run in np.split(bends, np.flatnonzero(np.diff(bends) > _GAP_M / _STEP_M) + 1):
+            if len(run) and abs(heading[run[-1]] - heading[run[0]]) + 2.0 * half * _STEP_M / _RADIUS_M > _TURN_RAD:
+                turns.append(Turn(float(s_m[run[0]]), float(s_m[run[-1]]) + _STEP_M, command))
+    return tuple(sorted(turns, key=lambda turn: turn.start_m))
+
+
+class RouteGuide:
+    """Keeps a route that is told in pieces, and where the vehicle is on it; poses [3] and points in one fixed frame."""
+
+    def __init__(self) -> None:
+        self._line = np.empty((0, 2))
+        self._turns: tuple[Turn, ...] = ()
+        self._begun_m = self._at_m = 0.0  # where the first target is counted from, and where the vehicle is
+
+    def take(self, points_m: npt.ArrayLike, pose: npt.ArrayLike) -> None:
+        """Take a route [N, 2] as it is known at a pose of the vehicle; one without points withdraws it.
+
+        Raises InvalidInput for points that are none.
+        """
+        points, at = np.asarray(points_m, dtype=np.float64).reshape(-1, 2), np.asarray(pose, dtype=np.float64)
+        if not np.isfinite(points).all():
+            row = int(np.flatnonzero(~np.isfinite(points).all(axis=1))[0])
+            raise InvalidInput(f'route: point {row} is {points[row].tolist()}, expected finite numbers')
+        self._locate(at)
+        beyond = self._beyond(points)
+        if beyond is None:
+            self._line, self._at_m = _resampled(points), 0.0
+            self._locate(at)
+            self._begun_m = self._at_m
+        elif len(beyond):
+            self._line = np.concatenate([self._line, _resampled(np.vstack([self._line[-1:], beyond]))[1:]])
+        else:
+            return
+        first = max(0, int((self._at_m - _KEPT_M) / _STEP_M))
+        shift_m = first * _STEP_M
+        self._turns = tuple(
+            Turn(turn.start_m + shift_m, turn.end_m + shift_m, turn.command) for turn in turns_of(self._line[first:])
+        )
+
+    def targets_m(self) -> FloatArray:
+        """Return the target points ahead [M, 2]; the end of what is known stands in for those that are missing."""
+        if not len(self._line):
+            return np.empty((0, 2))
+        length_m = (len(self._line) - 1) * _STEP_M
+        passed = math.floor((self._at_m - self._begun_m) / TARGET_SPACING_M)
+        at_m = np.arange(self._begun_m + (passed + 1) * TARGET_SPACING_M, length_m + 1e-6, TARGET_SPACING_M)
+        points = self._line[np.round(at_m / _STEP_M).astype(int)]
+        return points if len(points) > 1 else np.vstack([points, self._line[-1:]])
+
+    def next_turn(self, pose: npt.ArrayLike) -> tuple[TurnCommand, float]:
+        """Return the next turn and the distance to it in metres, 0 within it; FOLLOW beyond `WITHIN_M`."""
+        gap_m = self._locate(np.asarray(pose, dtype=np.float64))
+        for turn in self._turns:
+            if self._at_m < turn.end_m:
+                distance_m = max(0.0, turn.start_m - self._at_m) + gap_m
+                if distance_m <= WITHIN_M:
+                    return turn.command, distance_m
+                break
+        return TurnCommand.FOLLOW, WITHIN_M
+
+    def _locate(self, pose: FloatArray) -> float:
+        """Find the vehicle, no farther back than it was; return how far ahead of it the route begins, if it does."""
+        if not len(self._line):
+            return 0.0
+        first = int(self._at_m / _STEP_M)
+        window = self._line[first : first + int(_SEARCH_M / _STEP_M)]
+        nearest = first + int(np.argmin(np.hypot(*(window - pose[:2]).T)))
+        self._at_m = nearest * _STEP_M
+        return max(0.0, float(se2.points_to_local(pose, self._line[0])[0])) if nearest == 0 else 0.0
+
+    def _beyond(self, points: FloatArray) -> FloatArray | None:
+        """Return those of `points` that lie beyond the end of the route, None where they do not continue it."""
+        if len(self._line) < 2 or not len(points):
+            return None
+        known = self._line[max(0, int((self._at_m - _SEARCH_M) / _STEP_M)) :]
+        away_m = np.hypot(*(points[:, None] - known[None]).transpose(2, 0, 1))
+        inside = away_m.min(axis=1) <= _SAME_M
+        if not inside[0]:
+            return None
+        at_end = away_m.argmin(axis=1) >= len(known) - 2
+        onward = self._line[-1] - self._line[max(0, len(self._line) - 4)]
+        past = (points - self._line[-1]) @ onward > 0.0
+        leaves = np.flatnonzero(~inside | (at_end & past))
+        if not len(leaves):
+            return points[:0]
+        return points[leaves[0] :] if at_end[leaves[0]] else None
+
+
+def _resampled(points: FloatArray) -> FloatArray:
+    """Return a line [M, 2] with a point every `_STEP_M`, from its first point on."""
+    points = points[np.concatenate([[True], np.hypot(*np.diff(points, axis=0).T) > 1e-6])] if len(points) else points
+    if len(points) < 2:
+        return points
+    way = np.concatenate([[0.0], np.cumsum(np.hypot(*np.diff(points, axis=0).T))])
+    at = np.arange(0.0, way[-1] + 0.5 * _STEP_M, _STEP_M)
+    return np.stack([np.interp(at, way, column) for column in points.T], axis=-1)
