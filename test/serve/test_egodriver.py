@@ -29,7 +29,16 @@ from vla_driver.policies.registry import make_policy
 from vla_driver.serve import egodriver
 from vla_driver.serve.egodriver import EgoDriver
 from vla_driver.settings.serving import ServingParameters
-from vla_driver.types import EgoState, InvalidInput, MalformedAnswer, Navigation, Observation, Policy, TurnCommand
+from vla_driver.types import (
+    CameraFrame,
+    EgoState,
+    InvalidInput,
+    MalformedAnswer,
+    Navigation,
+    Observation,
+    Policy,
+    TurnCommand,
+)
 
 SIX = [
     FakeCamera(f'cam_{name}', 320, 192, fov, x, y, 1.55, yaw_left_deg=yaw)
@@ -150,8 +159,6 @@ def request(session: str, camera: FakeCamera = SIX[0]) -> DriveSessionRequest:
 def observation(stamp_s: float = 0.0, speed_mps: float = 6.0) -> Observation:
     rig = load_rig('sim')
     frames = {}
-    from vla_driver.types import CameraFrame
-
     for camera in rig:
         picture = np.random.default_rng(1).integers(0, 255, (camera.height, camera.width, 3), np.uint8)
         frames[camera.name] = CameraFrame(camera.name, stamp_s, picture)
@@ -188,7 +195,7 @@ def test_reset_ends_the_session(served: Callable[..., object]) -> None:
 
 
 def test_nobody_there_is_said_with_what_to_start(tmp_path: Path) -> None:
-    with pytest.raises(InvalidInput, match='no egodriver answers at unix:.*: UNAVAILABLE.*serve egodriver --address'):
+    with pytest.raises(InvalidInput, match=r'no egodriver answers at unix:.*: UNAVAILABLE.*serve egodriver --address'):
         EgodriverPolicy(f'unix://{tmp_path}/nobody.sock', ahead)
 
 
@@ -197,7 +204,7 @@ def test_what_the_server_says_reaches_the_fallback(served: Callable[..., object]
     with served(driver) as address:
         first, second = EgodriverPolicy(address, ahead), EgodriverPolicy(address, ahead)
         first.plan(observation())
-        with pytest.raises(MalformedAnswer, match='FAILED_PRECONDITION.*sessions are open'):
+        with pytest.raises(MalformedAnswer, match=r'FAILED_PRECONDITION.*sessions are open'):
             second.plan(observation())
         first.close()
         second.close()
