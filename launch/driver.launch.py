@@ -3,11 +3,11 @@
 """The driver on a vehicle: planner and controller, fed by somebody else's cameras and odometry; reasoner:=true adds the
 slow half, which says in words what to do next.
 
-Topics are relative to `namespace`, or named by arguments, e.g. for CARLA's bridge (which tells no turns):
-    ros2 launch vla_driver driver.launch.py rig:=my_rig.yaml odom_topic:=/carla/hero/odometry \
-        route_topic:=/carla/hero/waypoints turn_command_required:=false \
-        camera_topics:="front=/carla/hero/front/image, front_left=/carla/hero/front_left/image, ..." \
-        vehicle_control_cmd_topic:=/carla/hero/vehicle_control_cmd
+Topics are relative to `namespace`, or named by arguments; carla.launch.py has those of CARLA's bridge. E.g. a stack
+whose route is a dense line, and which tells no turns:
+    ros2 launch vla_driver driver.launch.py rig:=my_rig.yaml odom_topic:=/localization/odometry \
+        route_topic:=/planning/path turns_from_route:=true \
+        camera_topics:="front=/sensing/front/image, front_left=/sensing/left/image, ..." \
 An argument that is not given leaves its parameter as `params_file` or the node itself has it.
 """
 
@@ -27,6 +27,8 @@ INPUTS = {
 OUTPUTS = {
     'control': 'vla_driver/ControlCommand, the output',
     'vehicle_control_cmd': "the same for CARLA's bridge",
+    'ackermann_cmd': 'the same as ackermann_msgs/AckermannDrive',
+    'trajectory': 'the plan as autoware_planning_msgs/Trajectory',
 }
 
 

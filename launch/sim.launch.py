@@ -5,7 +5,7 @@
 usage: ros2 launch vla_driver sim.launch.py split:=test scenario:=3
 """
 
-from launch.substitutions import LaunchConfiguration, PythonExpression
+from launch.substitutions import LaunchConfiguration
 
 from vla_driver.ros.runs import launching
 from vla_driver.settings.controller import ControllerParameters
@@ -15,16 +15,6 @@ from vla_driver.settings.simulator import PATIENT_CONTROLLER, PATIENT_PLANNER, S
 SYNCHRONOUS = LaunchConfiguration('synchronous')
 
 
-def patient(table, limits):
-    """Declare arguments that are `limits` in a synchronous world, else what the parameter file says."""
-    return [
-        launching.knob_argument(
-            table, name, PythonExpression(["'", str(limit), "' if '", SYNCHRONOUS, "' == 'true' else ''"])
-        )
-        for name, limit in limits.items()
-    ]
-
-
 def generate_launch_description():
     """Return simulator, planner and controller; the launch ends with the drive."""
     return launching.description(
@@ -32,8 +22,8 @@ def generate_launch_description():
         launching.arguments(SimulatorParameters, defaults={'synchronous': True, 'rig': SimulatorParameters.rig}),
         # A world that waits for its driver makes nothing stale: its own clock counts then, not the one on the wall.
         launching.argument('use_sim_time', SYNCHRONOUS, 'take time from /clock', ['true', 'false']),
-        patient(PlannerParameters, PATIENT_PLANNER),
-        patient(ControllerParameters, PATIENT_CONTROLLER),
+        launching.where_true('synchronous', PlannerParameters, PATIENT_PLANNER),
+        launching.where_true('synchronous', ControllerParameters, PATIENT_CONTROLLER),
         # `image_transport` is here how the simulator sends; the planner finds out by itself.
         launching.driver(image_transport=''),
         launching.node('simulator'),

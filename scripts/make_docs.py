@@ -68,6 +68,7 @@ _SETTINGS: Final[Mapping[str, Mapping[str, Any]]] = {
     'reasoner': {'device': 'cpu', 'nice': 0},
     'controller': {},
     'simulator': {'render': False, 'image_transport': 'both'},
+    'carla_bridge': {'render': False},
     'bag_player': {'clock_hz': 100.0},
 }
 #: What a ROS node publishes by itself.
@@ -80,6 +81,7 @@ _STANDARD: Final = ('/rosout', '/parameter_events', '/transition_event')
 def nodes() -> dict[str, type[Any]]:
     """Return executable -> class of the node."""
     from vla_driver.ros.nodes.bag_player import BagPlayerNode
+    from vla_driver.ros.nodes.carla_bridge import CarlaBridgeNode
     from vla_driver.ros.nodes.controller import ControllerNode
     from vla_driver.ros.nodes.planner import PlannerNode
     from vla_driver.ros.nodes.reasoner import ReasonerNode
@@ -90,6 +92,7 @@ def nodes() -> dict[str, type[Any]]:
         'reasoner': ReasonerNode,
         'controller': ControllerNode,
         'simulator': SimulatorNode,
+        'carla_bridge': CarlaBridgeNode,
         'bag_player': BagPlayerNode,
     }
 

@@ -136,3 +136,19 @@ def test_no_points_withdraw_the_route() -> None:
 def test_points_that_are_none_are_named() -> None:
     with pytest.raises(InvalidInput, match=r'point 1 is \[nan, 0.0\]'):
         RouteGuide().take([[0.0, 0.0], [np.nan, 0.0]], [0.0, 0.0, 0.0])
+
+
+def test_a_vehicle_amid_a_long_route_is_found() -> None:
+    whole = line((300.0, 0.0), (16.0, np.pi / 2), (60.0, 0.0))
+    guide = RouteGuide()
+    guide.take(whole, [*whole[280], 0.0])
+    command, distance_m = guide.next_turn([*whole[280], 0.0])
+    assert command is TurnCommand.LEFT
+    assert distance_m == pytest.approx(20.0, abs=4.0)
+
+
+def test_a_round_trip_begins_at_its_beginning() -> None:
+    around = line(*4 * [(100.0, 0.0), (16.0, np.pi / 2)])
+    guide = RouteGuide()
+    guide.take(around, [0.3, 0.2, 0.0])
+    assert guide.next_turn([0.3, 0.2, 0.0])[0] is TurnCommand.FOLLOW  # 100 m to the first corner, none behind

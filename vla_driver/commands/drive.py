@@ -4,7 +4,8 @@
 
 Without --ros the simulator waits for the policy, as in `evaluate closed-loop`, and the same scenario gives the same
 drive; a reasoner then looks twice a second of simulated time and is heard 0.3 s later. With --ros the nodes simulator,
-planner, controller and reasoner run as processes of their own and speak over DDS.
+planner, controller and reasoner run as processes of their own and speak over DDS, with --carla on the topics and in the
+manner of CARLA's ROS bridge.
 
   vla_driver drive --video out/drive.mp4
   vla_driver drive --town my.net.xml --routes my.rou.xml --policy expert
@@ -61,6 +62,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_options(parser, SimulatorParameters, 'max_seconds')
     parser.add_argument('--video', type=Path, metavar='FILE', help='film the drive (.mp4, .webp, .gif)')
     parser.add_argument('--ros', action='store_true', help='drive with the ROS 2 nodes, over DDS')
+    parser.add_argument(
+        '--carla', action='store_true', help="with --ros: on the topics of CARLA's bridge, which is emulated"
+    )
     parser.add_argument('--verbose', action='store_true', help="with --ros: show the nodes' own output")
     add_json_argument(parser)
 
@@ -68,6 +72,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the command."""
     ticks_per_plan(args.plan_hz)
+    if args.carla and not args.ros:
+        raise InvalidInput("--carla emulates CARLA's ROS bridge: give --ros as well")
     checkpoint = checkpoint_of(args.policy, args.model)
     pruning, reasoner = pruning_settings(args), reasoner_checkpoint(args)
     if args.ros:

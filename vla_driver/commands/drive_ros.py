@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import itertools
 import os
+import statistics
 import tempfile
 import time
 from collections.abc import Mapping
@@ -23,13 +25,16 @@ from vla_driver.commands.pruning_arguments import planner_parameters, pruning_se
 from vla_driver.commands.reasoner_arguments import reasoner_checkpoint, reasoner_parameters
 from vla_driver.commands.replaying import words_in_line
 from vla_driver.commands.scenario import scenario_of, scenario_settings
+from vla_driver.planning.continuity import jump_m
 from vla_driver.policies.registry import require_checkpoint
+from vla_driver.settings import carla_bridge
 from vla_driver.settings.guarding import GUARDING
-from vla_driver.settings.knob import as_parameters
+from vla_driver.settings.knob import as_lists, as_parameters
+from vla_driver.settings.launch_topics import camera_remappings
 from vla_driver.settings.planner import START_S
 from vla_driver.settings.simulator import PATIENT_CONTROLLER, PATIENT_PLANNER
-from vla_driver.sim.rollout import ticks_per_plan
-from vla_driver.types import InvalidInput, VlaDriverError
+from vla_driver.sim.rollout import JUMP_S, ticks_per_plan
+from vla_driver.types import CAMERA_NAMES, InvalidInput, PlanSource, VlaDriverError
 from vla_driver.workers import environment_variables
 
 if TYPE_CHECKING:
@@ -47,6 +52,8 @@ def drive_over_dds(args: argparse.Namespace) -> dict[str, Any]:
         raise InvalidInput('policy expert: it lives inside the simulator, not in a node; leave out --ros')
     if args.video is not None:
         raise InvalidInput("--video films the synchronous drive; leave out --ros (RViz shows the nodes' drive)")
+    if args.carla and ticks_per_plan(args.plan_hz) != 1:
+        raise InvalidInput(f'--carla answers every tick of 0.1 s: --plan-hz {args.plan_hz:g}, expected 10')
     scenario = scenario_of(args)  # says what is wrong before anything is started
     checkpoint = require_checkpoint(args.policy, args.model)
     environment = dict(os.environ)
@@ -76,12 +83,21 @@ def _drive(args: argparse.Namespace, scenario: Scenario, checkpoint: str | None)
                 **PATIENT_PLANNER,
                 **planner_parameters(pruning_settings(args)),
             }
-            started = [nodes.start('planner', planning), nodes.start('controller', PATIENT_CONTROLLER)]
+            controlling, topics, world = dict(PATIENT_CONTROLLER), {}, 'simulator'
+            if args.carla:
+                planning |= as_lists(carla_bridge.PLANNER) | {'image_transport': ['raw']}
+                controlling |= as_lists(carla_bridge.CONTROLLER | carla_bridge.WAITING_CONTROLLER)
+                topics, world = _carla_topics(), 'carla_bridge'
+            started = [
+                nodes.start('planner', planning, remappings=topics),
+                nodes.start('controller', controlling, remappings=topics),
+            ]
             if (thinks := reasoner_checkpoint(args)) is not None:
-                started.append(nodes.start('reasoner', reasoner_parameters(thinks, args.device, planning)))
+                thinking = reasoner_parameters(thinks, args.device, planning)
+                started.append(nodes.start('reasoner', thinking, remappings=topics))
             nodes.wait_active(*started, timeout_s=START_S)
             simulator = nodes.start(
-                'simulator',
+                world,
                 {
                     **_scenario_parameters(args),
                     'camera_every': ticks_per_plan(args.plan_hz),
@@ -113,13 +129,27 @@ def _drive(args: argparse.Namespace, scenario: Scenario, checkpoint: str | None)
         sources[received.plan.source.value] = sources.get(received.plan.source.value, 0) + 1
     if words is not None:
         print(words_in_line(words))
+    driven = [received.plan for received in plans]
+    jumps = [
+        jump_m(before, plan, JUMP_S)
+        for before, plan in itertools.pairwise(driven)
+        if before.source is plan.source is PlanSource.POLICY and 0.0 < plan.stamp_s - before.stamp_s < JUMP_S
+    ]
     return {
         **result,
         'plans': sources,
+        'plan_jump_m': statistics.fmean(jumps) if jumps else 0.0,
         'words': words,
         'engine': _engine(told),
         'wall_s': time.perf_counter() - started_s,
     }
+
+
+def _carla_topics() -> dict[str, str]:
+    """Return the remappings of the driver's topics to those of CARLA's bridge."""
+    vehicle = f'/carla/{carla_bridge.ROLE}'
+    pictures = {name: f'{vehicle}/{name}/image' for name in CAMERA_NAMES}
+    return camera_remappings(pictures) | {name: f'{vehicle}/{theirs}' for name, theirs in carla_bridge.TOPICS.items()}
 
 
 def _engine(told: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:

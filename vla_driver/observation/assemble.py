@@ -32,6 +32,7 @@ from vla_driver.observation.calibration import Calibrator, CameraCalibration
 from vla_driver.observation.clocks import ClockOffset
 from vla_driver.observation.decode import PictureDecoder
 from vla_driver.observation.driven import WayDriven
+from vla_driver.observation.guidance import RouteGuide
 from vla_driver.observation.history import History
 from vla_driver.observation.messages import (
     ego_at,
@@ -52,6 +53,7 @@ from vla_driver.types import (
     CameraFrame,
     CameraRig,
     EgoState,
+    FloatArray,
     InputNeeds,
     InvalidInput,
     Observation,
@@ -83,6 +85,7 @@ class ObservationAssembler:
     everything as it comes.
     sync: with its own policies for missing cameras; by default all are required.  turn_command_required: if not,
     TurnCommand.FOLLOW at 0 m stands in until a command arrives.  rectified, mounted, use_tf, lenses: see `Calibrator`.
+    turns_from_route: until then it is made of the route's bends (`RouteGuide`).
     camera_time_offset_s: added to the pictures' stamps, where their clock is known to differ from the odometry's by so
     much.  odometry_mount, frames: where the odometry's frame is in base_link, in numbers or by a tf tree (`lever_of`).
 
@@ -104,6 +107,7 @@ class ObservationAssembler:
         odometry_mount: Sequence[float] = NO_MOUNT,
         frames: FrameTree | None = None,
         lenses: Mapping[str, Lens] | None = None,
+        turns_from_route: bool = False,
     ) -> None:
         self._calibrator = Calibrator(rig, rectified, mounted, use_tf, lenses)
         self._sync = sync if sync is not None else CameraSync(rig.names)
@@ -114,7 +118,9 @@ class ObservationAssembler:
             )
         self._at_least = {} if needs is None else dict(needs.image_sizes)
         self._trail_s = TRAIL_S if needs is None else min(needs.trail_s, TRAIL_S)
-        self._command_required = turn_command_required
+        self._command_required = turn_command_required and not turns_from_route
+        self._guide = RouteGuide() if turns_from_route else None
+        self._guided: FloatArray | None = None  # the route that it has
         self._pictures = PictureDecoder()
         self._ahead = DecodeAhead(self._pictures, self._at_least, self._calibrator.seen_with, self._sync.anchor)
         self._offset_s = camera_time_offset_s
@@ -168,6 +174,11 @@ class ObservationAssembler:
     def epoch(self) -> int:
         """How often time has jumped back."""
         return self._epoch
+
+    @property
+    def odometry_frame(self) -> str:
+        """The frame that the newest odometry is in; '' before the first, and where nobody fills it in."""
+        return self._odometry_frame
 
     @property
     def rejected(self) -> Mapping[str, int]:
@@ -303,6 +314,8 @@ class ObservationAssembler:
         self._clocks.reset()
         if self._route is not None:
             self._route.reset()
+        if self._guide is not None:
+            self._guide, self._guided = RouteGuide(), None
         self._held = None
         self._ready.clear()
         self._epoch += 1
@@ -331,6 +344,11 @@ class ObservationAssembler:
         elif self._clocks.problem:
             problems.append(self._clocks.problem)
         command = self._commands.at(synced.stamp_s)
+        if command is None and self._guide is not None and ego is not None:
+            if self._guided is not self._route_points:
+                self._guided = self._route_points
+                self._guide.take(self._guided, ego.pose)
+            command = (synced.stamp_s, self._guide.next_turn(ego.pose))
         if command is None and not self._command_required:
             command = (synced.stamp_s, (TurnCommand.FOLLOW, 0.0))
         if command is None:

@@ -38,6 +38,8 @@ _GAP_M: Final = 5.0
 _SAME_M: Final = 2.0
 #: So much of the way behind is kept: a turn that has begun goes on.
 _KEPT_M: Final = 60.0
+#: Longer routes are not compared: they come as a whole.
+_MOST_PAIRS: Final = 1_000_000
 #: How far ahead of, and behind, the last known place the vehicle is looked for.
 _SEARCH_M: Final = 40.0
 
@@ -90,9 +92,8 @@ class RouteGuide:
         self._locate(at)
         beyond = self._beyond(points)
         if beyond is None:
-            self._line, self._at_m = _resampled(points), 0.0
-            self._locate(at)
-            self._begun_m = self._at_m
+            self._line = _resampled(points)
+            self._begun_m = self._at_m = self._nearest_m(at)
         elif len(beyond):
             self._line = np.concatenate([self._line, _resampled(np.vstack([self._line[-1:], beyond]))[1:]])
         else:
@@ -134,11 +135,18 @@ class RouteGuide:
         self._at_m = nearest * _STEP_M
         return max(0.0, float(se2.points_to_local(pose, self._line[0])[0])) if nearest == 0 else 0.0
 
+    def _nearest_m(self, pose: FloatArray) -> float:
+        """Return where a vehicle is of which nothing is known: at the first place that is about the nearest."""
+        if not len(self._line):
+            return 0.0
+        away_m = np.hypot(*(self._line - pose[:2]).T)
+        return float(np.argmax(away_m <= away_m.min() + _SAME_M)) * _STEP_M
+
     def _beyond(self, points: FloatArray) -> FloatArray | None:
         """Return those of `points` that lie beyond the end of the route, None where they do not continue it."""
-        if len(self._line) < 2 or not len(points):
-            return None
         known = self._line[max(0, int((self._at_m - _SEARCH_M) / _STEP_M)) :]
+        if len(known) < 2 or not len(points) or len(points) * len(known) > _MOST_PAIRS:
+            return None
         away_m = np.hypot(*(points[:, None] - known[None]).transpose(2, 0, 1))
         inside = away_m.min(axis=1) <= _SAME_M
         if not inside[0]:

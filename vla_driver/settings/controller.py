@@ -48,6 +48,14 @@ class ControllerParameters(ControlConfig, OdometryParameters, NodeParameters):
         high=math.pi / 2,
         launch=True,
     )
+    answer_once_s: float = parameter(
+        0.0,
+        'control goes out once for each odometry, when the plan of the same stamp is there, or after so long without '
+        "it, as CARLA's leaderboard demands; 0: at once, and again when the plan comes",
+        low=0.0,
+        high=10.0,
+        launch=True,
+    )
     odometry_timeout_s: float = parameter(
         0.5, 'the controller stops when odometry is silent for this long', low=0.05, high=10.0, launch=True
     )

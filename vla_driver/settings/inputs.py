@@ -60,6 +60,11 @@ class InputParameters(OdometryParameters, RigParameters, NodeParameters):
     wait_s: float = parameter(0.05, 'longest wait for inputs that are late', low=0.0, high=1.0)
     stale_s: float = parameter(0.5, 'diagnostics call an input missing after this silence', low=0.05, live=True)
     turn_command_required: bool = parameter(True, 'false: FOLLOW at 0 m stands in until one arrives', launch=True)
+    turns_from_route: bool = parameter(
+        False,
+        'no turn command is waited for: while none arrives, it is made of the bends of the route, which must be dense',
+        launch=True,
+    )
 
 
 def missing_policies(

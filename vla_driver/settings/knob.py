@@ -209,5 +209,9 @@ def check(table: type, name: str, value: Any, what: str = '') -> Any:
 
 def as_parameters(settings: Any) -> dict[str, Any]:
     """Return name -> value of an instance of a table, as ROS parameters take them (lists instead of tuples)."""
-    values: Mapping[str, Any] = {name: getattr(settings, name) for name in knobs(type(settings))}
+    return as_lists({name: getattr(settings, name) for name in knobs(type(settings))})
+
+
+def as_lists(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the same with lists instead of tuples, as ROS parameters take them."""
     return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from vla_driver.settings.bag_player import BagPlayerParameters
+from vla_driver.settings.carla_bridge import CarlaBridgeParameters
 from vla_driver.settings.controller import ControllerParameters
 from vla_driver.settings.knob import Knob, explained, knobs
 from vla_driver.settings.launch_arguments import as_text
@@ -25,6 +26,7 @@ TABLES: Final[dict[str, type]] = {
     'reasoner': ReasonerParameters,
     'controller': ControllerParameters,
     'simulator': SimulatorParameters,
+    'carla_bridge': CarlaBridgeParameters,
     'bag_player': BagPlayerParameters,
 }
 _HEAD: Final = """\

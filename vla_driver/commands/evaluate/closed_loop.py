@@ -8,6 +8,9 @@ Every policy drives the same routes (town and seed), so that two files can be co
   vla_driver evaluate closed-loop --split test --scenarios 50 --policy blind --json blind.json
   vla_driver evaluate closed-loop --compare model.json blind.json
 
+With --ros each route is driven by the nodes, as `drive --ros` does, one after the other; with --carla as well, on the
+topics and in the manner of CARLA's ROS bridge.
+
 success_rate: share of routes driven to their end without a collision, red light or time-out;
 driving_score (0-100): route completion x penalties (pedestrian 0.5, vehicle 0.6, static or off-road 0.65,
 red light 0.7); *_ci: 95 % bootstrap intervals over routes. ticks_per_s: simulated ticks of 0.1 s per second of the
@@ -18,7 +21,7 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -38,6 +41,7 @@ from vla_driver.settings.guarding import GUARDING, GuardingParameters
 from vla_driver.settings.options import add_options
 from vla_driver.settings.policy import PolicyParameters
 from vla_driver.settings.scenario import ScenarioParameters
+from vla_driver.types import InvalidInput
 
 _SHOWN = (
     ('success_rate', '', 3),
@@ -59,6 +63,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--scenarios', type=positive_int, default=50, metavar='N', help='routes (default: 50)')
     parser.add_argument('--plan-hz', type=positive_float, default=5.0, help='plans per second: 10, 5, 2 or 1')
     parser.add_argument('--jobs', type=positive_int, default=2, help='worker processes (default: 2)')
+    parser.add_argument('--ros', action='store_true', help='drive with the ROS 2 nodes, over DDS, route by route')
+    parser.add_argument(
+        '--carla', action='store_true', help="with --ros: on the topics of CARLA's bridge, which is emulated"
+    )
     add_options(parser, GuardingParameters, *GUARDING)
     parser.add_argument(
         '--compare',
@@ -84,6 +92,8 @@ def run(args: argparse.Namespace) -> int:
 
     from vla_driver.sim.world.scenario import scenarios
 
+    if args.carla and not args.ros:
+        raise InvalidInput("--carla emulates CARLA's ROS bridge: give --ros as well")
     checkpoint = require_checkpoint(args.policy, args.model)
     guarding = GuardingParameters(**{name: getattr(args, name) for name in GUARDING})
     chosen = scenarios(args.split, args.scenarios, seed=args.seed)
@@ -97,22 +107,27 @@ def run(args: argparse.Namespace) -> int:
             bar.update()
             bar.set_postfix_str(f'success {done["success"]}/{done["routes"]}', refresh=False)
 
-        rows = run_scenarios(
-            chosen,
-            args.policy,
-            model=args.model,
-            plan_hz=args.plan_hz,
-            jobs=args.jobs,
-            device=args.device,
-            engine=args.engine,
-            guarding=guarding,
-            on_row=show,
-        )
-    summary, speed = summarise(rows), throughput(rows, time.monotonic() - started_s)
+        if args.ros:
+            rows = _driven_by_nodes(args, show)
+        else:
+            rows = run_scenarios(
+                chosen,
+                args.policy,
+                model=args.model,
+                plan_hz=args.plan_hz,
+                jobs=args.jobs,
+                device=args.device,
+                engine=args.engine,
+                guarding=guarding,
+                on_row=show,
+            )
+    summary = summarise(rows)
+    speed = {} if args.ros else throughput(rows, time.monotonic() - started_s)
     print(f'{args.policy}: {len(rows)} routes, {summary["distance_km"]:.1f} km, split {args.split}')
     _print_table(summary)
-    stages = ', '.join(f'{name} {median:.1f}' for name, median in speed['stages_ms'].items())
-    print(f'  {speed["ticks_per_s"]:.1f} simulated ticks/s with {args.jobs} jobs; medians in ms: {stages}')
+    if speed:
+        stages = ', '.join(f'{name} {median:.1f}' for name, median in speed['stages_ms'].items())
+        print(f'  {speed["ticks_per_s"]:.1f} simulated ticks/s with {args.jobs} jobs; medians in ms: {stages}')
     if (engine := engine_of(rows)).engine:
         print(f'  computed by {engine.describe()}')
     evaluation = {
@@ -123,6 +138,8 @@ def run(args: argparse.Namespace) -> int:
         'seed': args.seed,
         'plan_hz': args.plan_hz,
         'jobs': args.jobs,
+        'ros': args.ros,
+        'carla': args.carla,
         'guarding': asdict(guarding),
         'engine': asdict(engine),
         **summary,
@@ -132,6 +149,24 @@ def run(args: argparse.Namespace) -> int:
     }
     write_json(args.json, evaluation)
     return 0
+
+
+def _driven_by_nodes(args: argparse.Namespace, on_row: Callable[[Mapping[str, Any]], None]) -> list[dict[str, Any]]:
+    """Return a row of every route, each driven as `vla_driver drive --ros` drives it."""
+    from vla_driver.commands import drive
+    from vla_driver.commands.drive_ros import drive_over_dds
+
+    parser = argparse.ArgumentParser()
+    drive.add_arguments(parser)
+    told = {'policy': args.policy, 'device': args.device, 'engine': args.engine, 'plan_hz': args.plan_hz}
+    told |= {'split': args.split, 'seed': args.seed} | {name: getattr(args, name) for name in GUARDING}
+    rows = []
+    for index in range(args.scenarios):
+        one = parser.parse_args(['--ros', '--index', str(index), *(['--carla'] if args.carla else [])])
+        vars(one).update(told, model=args.model, threads=1)
+        rows.append({'index': index, **drive_over_dds(one)})
+        on_row(rows[-1])
+    return rows
 
 
 def _print_table(figures: Mapping[str, Any], *, signed: bool = False) -> None:

@@ -3,7 +3,8 @@
 """The controller: follows the newest plan by odometry, and stops the vehicle when it may not.
 
 Subscribes `plan` and `odom`, publishes `control` for every odometry sample, and once more as soon as a
-newer plan arrives (a simulator that waits for the answer to its images gets it without delay).  Time is
+newer plan arrives (a simulator that waits for the answer to its images gets it without delay).  Where only one control
+may be sent for each stamp (CARLA's leaderboard drops the others), `answer_once_s` holds it back for the plan.  Time is
 the odometry's own, so it needs neither a synchronised nor a simulated clock; only the loss of odometry
 is noticed by this machine's steady clock.
 """
@@ -31,7 +32,7 @@ from vla_driver.ros.nodes.calibration_topics import transform_message_type
 from vla_driver.ros.nodes.lifecycle import DriverNode, StampWatch
 from vla_driver.ros.nodes.process import run
 from vla_driver.ros.nodes.waiting import WaitingLog, describe_inputs
-from vla_driver.ros.wire import carla, qos
+from vla_driver.ros.wire import carla, others, qos
 from vla_driver.ros.wire.conversions import BASE_FRAME, from_driving_plan
 from vla_driver.ros.wire.diagnostics import Level, RateMeter, Status
 from vla_driver.settings.controller import ControllerParameters
@@ -58,6 +59,7 @@ class ControllerNode(DriverNode[ControllerParameters]):
         self._rejected: dict[str, tuple[int, str]] = {}
         self._last: ControlCommand | None = None
         self._started_s = 0.0
+        self._owed_since_s: float | None = None  # since when a control is held back for its plan
         super().__init__('controller', **node_arguments)
 
     def setup(self) -> None:
@@ -71,6 +73,8 @@ class ControllerNode(DriverNode[ControllerParameters]):
         carla_message = carla.control_message_type()
         if carla_message is not None:
             self._carla = self.advertise(carla_message, 'vehicle_control_cmd', qos.RELIABLE)
+        ackermann = others.message_type('AckermannDrive')
+        self._ackermann = None if ackermann is None else self.advertise(ackermann, 'ackermann_cmd', qos.RELIABLE)
 
     def start(self) -> None:
         """Subscribe, and watch for silent odometry."""
@@ -84,6 +88,8 @@ class ControllerNode(DriverNode[ControllerParameters]):
         if transforms is not None:
             self.listen(transforms, '/tf_static', self._on_transforms, qos.LATCHED_BY_MANY)
         self.every(0.5 * self.parameters.odometry_timeout_s, self._watch)
+        if self.parameters.answer_once_s > 0.0:
+            self.every(min(0.01, self.parameters.answer_once_s), self._answer_late)
         self._started_s = time.monotonic()
 
     def stop(self) -> None:
@@ -95,6 +101,7 @@ class ControllerNode(DriverNode[ControllerParameters]):
         """Forget plan and odometry of the time before the jump."""
         del reason
         self._plan, self._ego = None, None
+        self._owed_since_s = None
         self._plan_stamp = Time()
         self._odometry_watch.clear()
         self._odometry_reader.reset()
@@ -114,7 +121,9 @@ class ControllerNode(DriverNode[ControllerParameters]):
         self._plan_times.tick()
         self._plan, self._plan_stamp = plan, message.header.stamp
         # A new plan does not make an old state known again: who has lost its odometry stands still until it is back.
-        if self._ego is not None and self._odometry_is_fresh:
+        if self._ego is None or not self._odometry_is_fresh:
+            return
+        if self.parameters.answer_once_s <= 0.0 or (self._owed_since_s is not None and self._plan_is_of_now):
             self._act(self._ego)
 
     def _on_transforms(self, message: Any) -> None:
@@ -136,8 +145,27 @@ class ControllerNode(DriverNode[ControllerParameters]):
             self._repeated += 1
             return
         self._odometry_times.tick()
+        if self._owed_since_s is not None and self._ego is not None:
+            self._act(self._ego)  # the world has not waited
         self._ego, self._odometry_stamp = ego, message.header.stamp
-        self._act(ego)
+        if self.parameters.answer_once_s > 0.0 and not self._plan_is_of_now:
+            self._owed_since_s = time.monotonic()
+        else:
+            self._act(ego)
+
+    @property
+    def _plan_is_of_now(self) -> bool:
+        """Whether the newest plan is of the newest odometry's stamp, or later."""
+        if self._plan is None:
+            return False
+        plan, ego = self._plan_stamp, self._odometry_stamp
+        return (plan.sec, plan.nanosec) >= (ego.sec, ego.nanosec)
+
+    def _answer_late(self) -> None:
+        """Send what is owed, with the plan before, when its own does not come."""
+        since_s = self._owed_since_s
+        if since_s is not None and time.monotonic() - since_s > self.parameters.answer_once_s and self._ego is not None:
+            self._act(self._ego)
 
     @property
     def _odometry_is_fresh(self) -> bool:
@@ -145,6 +173,7 @@ class ControllerNode(DriverNode[ControllerParameters]):
         return age_s is not None and age_s <= self.parameters.odometry_timeout_s
 
     def _act(self, ego: EgoState) -> None:
+        self._owed_since_s = None
         command = self._controller.command(self._plan, ego, ego.stamp_s)
         aim = 0.0
         if not command.reason:
@@ -180,6 +209,8 @@ class ControllerNode(DriverNode[ControllerParameters]):
             self._carla.publish(
                 carla.to_control(command, p.control_config(), self._odometry_stamp, p.carla_max_steer_rad)
             )
+        if self._ackermann is not None and self._ackermann.get_subscription_count():
+            self._ackermann.publish(others.to_ackermann(command, speed_mps))
 
     def _look_for_inputs(self) -> None:
         """Say what is waited for, or that all is there."""

@@ -81,6 +81,7 @@ class ObservingNode(DriverNode[P], abc.ABC):
             use_tf=p.use_tf,
             camera_time_offset_s=p.camera_time_offset_s,
             odometry_mount=p.odometry_mount,
+            turns_from_route=p.turns_from_route,
         )
         self._calibration = CalibrationTopics(self, self._assembler, infos=p.use_camera_info)
         transports = per_camera(p.image_transport, rig.names, TRANSPORTS, 'parameter image_transport')

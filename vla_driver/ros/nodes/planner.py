@@ -35,8 +35,8 @@ from vla_driver.ros.nodes.openmp import wait_briefly
 from vla_driver.ros.nodes.own_thread import in_own_thread
 from vla_driver.ros.nodes.process import run
 from vla_driver.ros.nodes.pruning_control import PruningControl
-from vla_driver.ros.wire import qos
-from vla_driver.ros.wire.conversions import BASE_FRAME, from_nanoseconds, to_driving_plan, to_path
+from vla_driver.ros.wire import others, qos
+from vla_driver.ros.wire.conversions import BASE_FRAME, ODOM_FRAME, from_nanoseconds, to_driving_plan, to_path
 from vla_driver.ros.wire.diagnostics import Level, RateMeter, Status
 from vla_driver.ros.wire.expert_load import load_status
 from vla_driver.ros.wire.forecasts import to_agent_forecasts
@@ -86,6 +86,8 @@ class PlannerNode(ObservingNode[PlannerParameters]):
         self._agent_outlet = self.advertise(AgentForecasts, 'agents', qos.RELIABLE)
         self._marker_outlet = self.advertise(MarkerArray, 'markers', qos.RELIABLE)
         self._token_outlet = self.advertise(TokenSelection, 'tokens', qos.RELIABLE)
+        autoware = others.message_type('Trajectory')
+        self._trajectory_outlet = None if autoware is None else self.advertise(autoware, 'trajectory', qos.RELIABLE)
 
     def _load_policy(self, rig: CameraRig) -> None:
         p = self.parameters
@@ -223,6 +225,9 @@ class PlannerNode(ObservingNode[PlannerParameters]):
         selection: Selection | None = result.selection
         self._path_outlet.publish(to_path(plan, stamp))
         self._plan_outlet.publish(to_driving_plan(plan, stamp, result.unseen, ready.synced.skew_s))
+        if self._trajectory_outlet is not None and self._trajectory_outlet.get_subscription_count():
+            frame = self._assembler.odometry_frame or ODOM_FRAME
+            self._trajectory_outlet.publish(others.to_trajectory(plan, stamp, frame))
         if self._agent_outlet.get_subscription_count():
             self._agent_outlet.publish(to_agent_forecasts(plan.forecasts, stamp, BASE_FRAME))
         if self._marker_outlet.get_subscription_count():

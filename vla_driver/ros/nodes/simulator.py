@@ -18,12 +18,13 @@ import time
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from builtin_interfaces.msg import Time
 from nav_msgs.msg import Odometry
 from nav_msgs.msg import Path as PathMessage
 from rclpy.duration import Duration
+from rclpy.publisher import Publisher
 from rosgraph_msgs.msg import Clock as ClockMessage
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from visualization_msgs.msg import MarkerArray
@@ -39,7 +40,7 @@ from vla_driver.ros.wire import qos
 from vla_driver.ros.wire.diagnostics import Level, RateMeter, Status
 from vla_driver.ros.wire.markers import agent_markers
 from vla_driver.settings.simulator import SimulatorParameters
-from vla_driver.types import TurnCommand
+from vla_driver.types import CameraRig, TurnCommand
 
 if TYPE_CHECKING:
     from vla_driver.sim.simulation import Simulation
@@ -48,16 +49,17 @@ if TYPE_CHECKING:
 _STANDBY = ControlCommand(0.0, -3.0, 'no control received')
 
 
-class SimulatorNode(DriverNode[SimulatorParameters]):
-    """A simulated vehicle in a simulated town."""
+P = TypeVar('P', bound=SimulatorParameters)
 
-    parameter_table = SimulatorParameters
 
-    def __init__(self, **node_arguments: Any) -> None:
+class WorldNode(DriverNode[P]):
+    """A simulated vehicle in a simulated town; a subclass says on which topics it is seen and driven (`the wire`)."""
+
+    def __init__(self, name: str, **node_arguments: Any) -> None:
         self._simulation: Simulation | None = None
         self._begin()
         self._tick_times = RateMeter()
-        super().__init__('simulator', **node_arguments)
+        super().__init__(name, **node_arguments)
 
     def _begin(self) -> None:
         """Set everything that belongs to one drive to its start."""
@@ -80,26 +82,8 @@ class SimulatorNode(DriverNode[SimulatorParameters]):
         self._step_ns = round(STEP_S * 1e9)
         self._simulation = Simulation(chosen_scenario(p), rig=rig, render=p.render)
         self._rig = rig
-        self._raw_outlets = {
-            c.name: self.advertise(Image, f'camera/{c.name}/image', qos.SENSOR_PUBLICATION)
-            for c in rig
-            if p.image_transport != 'compressed'
-        }
-        self._jpeg_outlets = {
-            c.name: self.advertise(CompressedImage, f'camera/{c.name}/image/compressed', qos.SENSOR_PUBLICATION)
-            for c in rig
-            if p.image_transport != 'raw'
-        }
-        self._info_outlets = {
-            c.name: self.advertise(CameraInfo, f'camera/{c.name}/camera_info', qos.SENSOR_PUBLICATION) for c in rig
-        }
         self._clock_outlet = self.advertise(ClockMessage, '/clock', qos.RELIABLE)
-        self._odometry_outlet = self.advertise(Odometry, 'odom', qos.RELIABLE)
-        self._route_outlet = self.advertise(PathMessage, 'route', qos.LATCHED)
-        self._turn_outlet = self.advertise(TurnCommandMessage, 'turn_command', qos.RELIABLE)
-        self._agents_outlet = (
-            self.advertise(MarkerArray, 'ground_truth/agents', qos.RELIABLE) if p.ground_truth else None
-        )
+        self.advertise_all(rig)
 
     def start(self) -> None:
         """Publish the route, listen for control, begin to tick."""
@@ -107,8 +91,7 @@ class SimulatorNode(DriverNode[SimulatorParameters]):
         self._began_s = time.monotonic()
         self._found_s: float | None = None
         self._published = False
-        self._route_outlet.publish(convert.to_route(self._simulation.target_points_m, self._stamp()))
-        self.listen(ControlCommandMessage, 'control', self._on_control, qos.RELIABLE)
+        self.begin(self._simulation)
         self.every(0.005, self._poll)
 
     def teardown(self) -> None:
@@ -146,12 +129,8 @@ class SimulatorNode(DriverNode[SimulatorParameters]):
         now = time.monotonic()
         if now - self._began_s > self.parameters.wait_for_driver_s:
             return True
-        outlet = (
-            next(iter((self._jpeg_outlets or self._raw_outlets).values()))
-            if self.parameters.render
-            else self._odometry_outlet
-        )
-        if outlet.get_subscription_count() == 0 or self.count_publishers('control') == 0:
+        outlet = self.watched
+        if outlet.get_subscription_count() == 0 or self.count_publishers(self.control_topic) == 0:
             self._found_s = None
             return False
         self._found_s = now if self._found_s is None else self._found_s
@@ -164,19 +143,9 @@ class SimulatorNode(DriverNode[SimulatorParameters]):
         self._tick_times.tick()
         # The state before the images: whoever waits for the set of images has the rest by then.
         self._clock_outlet.publish(ClockMessage(clock=stamp))
-        command, distance_m = simulation.turn_command()
-        self._turn_outlet.publish(convert.to_turn_command(TurnCommand(command), distance_m, stamp))
-        self._odometry_outlet.publish(convert.to_odometry(simulation.ego, stamp))
-        if self._agents_outlet is not None:
-            self._agents_outlet.publish(agent_markers(simulation.actors(), stamp))
+        self.publish_state(simulation, stamp)
         if self._with_images:
-            for name, view in simulation.pictures().items():
-                self._info_outlets[name].publish(convert.to_camera_info(self._rig[name], stamp))
-                if name in self._raw_outlets:
-                    self._raw_outlets[name].publish(convert.to_image(name, view.rgb, stamp))
-                if name in self._jpeg_outlets:
-                    quality = self.parameters.jpeg_quality
-                    self._jpeg_outlets[name].publish(convert.to_jpeg_image(name, view.rgb, stamp, quality))
+            self.publish_pictures(simulation, stamp)
         self._published = True
         now = time.monotonic()
         if self.parameters.synchronous:
@@ -185,17 +154,12 @@ class SimulatorNode(DriverNode[SimulatorParameters]):
             # Never a burst to catch up after a slow tick.
             self._due_s = max(self._due_s + self._step_ns * 1e-9 / self.parameters.rate, now)
 
-    def _on_control(self, message: ControlCommandMessage) -> None:
-        values = (message.steering_angle, message.acceleration)
-        if not all(abs(value) < 100.0 for value in values):  # NaN included
-            self.get_logger().warning(f'control rejected: steering and acceleration are {values}')
-            return
-        self._command = ControlCommand(message.steering_angle, message.acceleration, message.reason)
-        if self.parameters.synchronous and self._published and not self._finished:
-            answered = message.plan_stamp if self._with_images else message.header.stamp
-            if answered == self._stamp():
-                self._waited += 1
-                self._advance()
+    def take(self, command: ControlCommand, answers: bool) -> None:
+        """Take a command; answers: whether it is the one that this tick waits for."""
+        self._command = command
+        if answers and self.parameters.synchronous and self._published and not self._finished:
+            self._waited += 1
+            self._advance()
 
     def _advance(self) -> None:
         simulation = self._simulation
@@ -219,7 +183,7 @@ class SimulatorNode(DriverNode[SimulatorParameters]):
             path = Path(self.parameters.result_file)
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(json.dumps(asdict(result), indent=2, default=str) + '\n')
-        self._odometry_outlet.wait_for_all_acked(Duration(seconds=1.0))
+        self.last_outlet.wait_for_all_acked(Duration(seconds=1.0))
         if self.parameters.exit_at_end:
             self.exit_requested.set()
 
@@ -244,6 +208,120 @@ class SimulatorNode(DriverNode[SimulatorParameters]):
             yield Status('drive', Level.WARN, f'the vehicle is being stopped: {self._command.reason}', values)
         else:
             yield Status('drive', Level.OK, 'driving', values)
+
+    # The wire: what a subclass fills in.
+
+    @property
+    def control_topic(self) -> str:
+        """Where commands come."""
+        raise NotImplementedError
+
+    @property
+    def watched(self) -> Publisher:
+        """Whose listeners show that somebody is there to drive."""
+        raise NotImplementedError
+
+    @property
+    def last_outlet(self) -> Publisher:
+        """Whose messages must have arrived before the node ends."""
+        raise NotImplementedError
+
+    def advertise_all(self, rig: CameraRig) -> None:
+        """Make the publishers."""
+        raise NotImplementedError
+
+    def begin(self, simulation: Simulation) -> None:
+        """Publish what is said once, and listen for control."""
+        raise NotImplementedError
+
+    def publish_state(self, simulation: Simulation, stamp: Time) -> None:
+        """Publish where the vehicle is, and what goes with it."""
+        raise NotImplementedError
+
+    def publish_pictures(self, simulation: Simulation, stamp: Time) -> None:
+        """Publish the pictures of this tick."""
+        raise NotImplementedError
+
+
+class SimulatorNode(WorldNode[SimulatorParameters]):
+    """The world on the topics of this package."""
+
+    parameter_table = SimulatorParameters
+
+    def __init__(self, **node_arguments: Any) -> None:
+        super().__init__('simulator', **node_arguments)
+
+    @property
+    def control_topic(self) -> str:
+        """See `WorldNode`."""
+        return 'control'
+
+    @property
+    def watched(self) -> Publisher:
+        """The first camera; odometry where nothing is drawn."""
+        if not self.parameters.render:
+            return self._odometry_outlet
+        return next(iter((self._jpeg_outlets or self._raw_outlets).values()))
+
+    @property
+    def last_outlet(self) -> Publisher:
+        """See `WorldNode`."""
+        return self._odometry_outlet
+
+    def advertise_all(self, rig: CameraRig) -> None:
+        """Make the publishers."""
+        p = self.parameters
+        self._raw_outlets = {
+            c.name: self.advertise(Image, f'camera/{c.name}/image', qos.SENSOR_PUBLICATION)
+            for c in rig
+            if p.image_transport != 'compressed'
+        }
+        self._jpeg_outlets = {
+            c.name: self.advertise(CompressedImage, f'camera/{c.name}/image/compressed', qos.SENSOR_PUBLICATION)
+            for c in rig
+            if p.image_transport != 'raw'
+        }
+        self._info_outlets = {
+            c.name: self.advertise(CameraInfo, f'camera/{c.name}/camera_info', qos.SENSOR_PUBLICATION) for c in rig
+        }
+        self._odometry_outlet = self.advertise(Odometry, 'odom', qos.RELIABLE)
+        self._route_outlet = self.advertise(PathMessage, 'route', qos.LATCHED)
+        self._turn_outlet = self.advertise(TurnCommandMessage, 'turn_command', qos.RELIABLE)
+        self._agents_outlet = (
+            self.advertise(MarkerArray, 'ground_truth/agents', qos.RELIABLE) if p.ground_truth else None
+        )
+
+    def begin(self, simulation: Simulation) -> None:
+        """Publish the route, listen for control."""
+        self._route_outlet.publish(convert.to_route(simulation.target_points_m, self._stamp()))
+        self.listen(ControlCommandMessage, 'control', self._on_control, qos.RELIABLE)
+
+    def publish_state(self, simulation: Simulation, stamp: Time) -> None:
+        """Publish turn command, odometry and the others."""
+        command, distance_m = simulation.turn_command()
+        self._turn_outlet.publish(convert.to_turn_command(TurnCommand(command), distance_m, stamp))
+        self._odometry_outlet.publish(convert.to_odometry(simulation.ego, stamp))
+        if self._agents_outlet is not None:
+            self._agents_outlet.publish(agent_markers(simulation.actors(), stamp))
+
+    def publish_pictures(self, simulation: Simulation, stamp: Time) -> None:
+        """Publish calibration and picture of every camera."""
+        for name, view in simulation.pictures().items():
+            self._info_outlets[name].publish(convert.to_camera_info(self._rig[name], stamp))
+            if name in self._raw_outlets:
+                self._raw_outlets[name].publish(convert.to_image(name, view.rgb, stamp))
+            if name in self._jpeg_outlets:
+                quality = self.parameters.jpeg_quality
+                self._jpeg_outlets[name].publish(convert.to_jpeg_image(name, view.rgb, stamp, quality))
+
+    def _on_control(self, message: ControlCommandMessage) -> None:
+        values = (message.steering_angle, message.acceleration)
+        if not all(abs(value) < 100.0 for value in values):  # NaN included
+            self.get_logger().warning(f'control rejected: steering and acceleration are {values}')
+            return
+        answered = message.plan_stamp if self._with_images else message.header.stamp
+        command = ControlCommand(message.steering_angle, message.acceleration, message.reason)
+        self.take(command, answered == self._stamp())
 
 
 def main() -> int:

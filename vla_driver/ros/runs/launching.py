@@ -33,7 +33,7 @@ from launch.actions import (
 from launch.event_handlers import OnProcessExit
 from launch.events import Shutdown
 from launch.launch_description_sources import PythonLaunchDescriptionSource
-from launch.substitutions import LaunchConfiguration
+from launch.substitutions import LaunchConfiguration, PythonExpression
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
@@ -41,6 +41,7 @@ from launch import LaunchContext, LaunchDescription
 from vla_driver.geometry.rig import load_rig
 from vla_driver.ros.runs.bag_search import REMAPPINGS, configurations, inspect_bag, relative
 from vla_driver.settings.launch_arguments import (
+    as_text,
     given_in_file,
     launch_argument,
     launched,
@@ -127,6 +128,15 @@ def knob_argument(table: type, name: str, default: Any = '') -> DeclareLaunchArg
     plain = default is None or isinstance(default, (str, bool, int, float, tuple))
     made = launch_argument(table, name, default if plain else '')
     return argument(made.name, made.default if plain else default, made.description, made.choices)
+
+
+def where_true(flag: str, table: type, values: Mapping[str, Any]) -> list[DeclareLaunchArgument]:
+    """Declare arguments of a table that have these values where another argument is `true`, else the file's."""
+    switch = LaunchConfiguration(flag)
+    return [
+        knob_argument(table, name, PythonExpression(["'", as_text(value), "' if '", switch, "' == 'true' else ''"]))
+        for name, value in values.items()
+    ]
 
 
 def node(

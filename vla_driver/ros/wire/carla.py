@@ -1,20 +1,32 @@
 # Copyright 2026 The vla_driver authors
 # SPDX-License-Identifier: Apache-2.0
-"""The same control for the CARLA bridge, where its messages (`carla_msgs`) are installed.
+"""What CARLA's ROS bridge says and hears, where its messages (`carla_msgs`) are installed.
 
-Written from the bridge's message definitions; not run against CARLA by this project's tests.
+Written from the bridge's sources (carla-simulator/ros-bridge) and its message definitions; not run against CARLA.
 """
 
 from __future__ import annotations
 
+import array
 import importlib
+import math
+from dataclasses import dataclass
 from typing import Any, Final
 
+import numpy as np
 from builtin_interfaces.msg import Time
+from geometry_msgs.msg import PoseStamped
+from nav_msgs.msg import Odometry, Path
+from sensor_msgs.msg import Image as ImageMessage
 
 from vla_driver.planning.control import ControlCommand
+from vla_driver.ros.wire.conversions import to_pose
 from vla_driver.settings.controller import ControlConfig, ControllerParameters
-from vla_driver.types import InvalidInput
+from vla_driver.types import EgoState, FloatArray, Image, InvalidInput
+
+#: The bridge's fixed frame.
+MAP_FRAME: Final = 'map'
+_NOT_INSTALLED: Final = 'carla_msgs is not installed; source the workspace of the CARLA ROS bridge'
 
 #: The front-wheel angle of `steer` = 1 where the vehicle does not say otherwise.
 MAX_STEER_RAD: Final = ControllerParameters.carla_max_steer_rad
@@ -49,6 +61,14 @@ def control_message_type() -> Any | None:
         return None
 
 
+def message_type(name: str) -> Any:
+    """Return a type of carla_msgs; raise InvalidInput where that is not installed."""
+    try:
+        return getattr(importlib.import_module('carla_msgs.msg'), name)
+    except ImportError as error:
+        raise InvalidInput(_NOT_INSTALLED) from error
+
+
 def to_control(
     command: ControlCommand, config: ControlConfig, stamp: Time, max_steer_rad: float = MAX_STEER_RAD
 ) -> Any:
@@ -58,8 +78,88 @@ def to_control(
     """
     message_type = control_message_type()
     if message_type is None:
-        raise InvalidInput('carla_msgs is not installed; source the workspace of the CARLA ROS bridge')
+        raise InvalidInput(_NOT_INSTALLED)
     message = message_type()
     message.header.stamp = stamp
     message.throttle, message.brake, message.steer = pedals(command, config, max_steer_rad)
     return message
+
+
+def topic(role: str, name: str) -> str:
+    """Return the bridge's name of a topic of a vehicle."""
+    return f'/carla/{role}/{name}'
+
+
+@dataclass(frozen=True)
+class Driveline:
+    """What pedals and steering do to the vehicle of the emulator: a middling car, not the follower's idea of one.
+
+    full_mps2: of full throttle at a standstill, fading to none at top_mps; braking_mps2: of the full brake; rolling and
+    drag: what slows it down by itself, in m/s^2 and per (m/s)^2.
+    """
+
+    full_mps2: float = 3.2
+    top_mps: float = 50.0
+    braking_mps2: float = 8.0
+    rolling_mps2: float = 0.12
+    drag_per_m: float = 4e-4
+    max_steer_rad: float = MAX_STEER_RAD
+
+    def command(self, throttle: float, brake: float, steer: float, speed_mps: float) -> ControlCommand:
+        """Return what the vehicle does: the inverse of `pedals` in kind, not in numbers."""
+        engine = self.full_mps2 * throttle * max(0.0, 1.0 - speed_mps / self.top_mps)
+        resistance = (self.rolling_mps2 + self.drag_per_m * speed_mps**2) if speed_mps > 0.01 else 0.0
+        return ControlCommand(-steer * self.max_steer_rad, engine - self.braking_mps2 * brake - resistance)
+
+
+def to_bridge_image(frame: str, image: Image, stamp: Time) -> ImageMessage:
+    """Return an RGB picture [H, W, 3] as the bridge sends it: raw, bgra8."""
+    height, width = image.shape[:2]
+    message = ImageMessage(height=height, width=width, encoding='bgra8', step=4 * width)
+    message.header.stamp, message.header.frame_id = stamp, frame
+    opaque = np.full((height, width, 1), 255, np.uint8)
+    message.data = array.array('B', np.concatenate([image[..., ::-1], opaque], axis=-1).tobytes())
+    return message
+
+
+def to_bridge_odometry(ego: EgoState, role: str, centre_m: float, stamp: Time) -> Odometry:
+    """Return odometry as the bridge sends it: of CARLA's origin of the vehicle, in frame `map`, twist in the body's.
+
+    centre_m: how far that origin lies before the rear axle.
+    """
+    message = Odometry()
+    message.header.stamp, message.header.frame_id, message.child_frame_id = stamp, MAP_FRAME, role
+    cos, sin = math.cos(ego.yaw_rad), math.sin(ego.yaw_rad)
+    message.pose.pose = to_pose(ego.x_m + centre_m * cos, ego.y_m + centre_m * sin, ego.yaw_rad)
+    message.twist.twist.linear.x = float(ego.speed_mps)
+    message.twist.twist.linear.y = float(ego.yaw_rate_rps * centre_m)
+    message.twist.twist.angular.z = float(ego.yaw_rate_rps)
+    return message
+
+
+def to_waypoints(points_m: FloatArray) -> Path:
+    """Return a dense route [N, 2] as the bridge's waypoints: frame `map`, poses without stamps and frames."""
+    message = Path()
+    message.header.frame_id = MAP_FRAME
+    heading = np.arctan2(*np.diff(points_m, axis=0).T[::-1])
+    for (x_m, y_m), yaw_rad in zip(points_m, [*heading, heading[-1]], strict=True):
+        message.poses.append(PoseStamped(pose=to_pose(float(x_m), float(y_m), float(yaw_rad))))
+    return message
+
+
+def to_vehicle_info(role: str, max_steer_rad: float) -> Any:
+    """Return the bridge's CarlaEgoVehicleInfo; raise InvalidInput where carla_msgs is not installed."""
+    info = message_type('CarlaEgoVehicleInfo')(id=1, type='vehicle.vla_driver.emulated', rolename=role)
+    wheel = message_type('CarlaEgoVehicleInfoWheel')
+    info.wheels = [wheel(max_steer_angle=angle, radius=0.33) for angle in (max_steer_rad, max_steer_rad, 0.0, 0.0)]
+    return info
+
+
+def to_vehicle_status(ego: EgoState, control: Any, stamp: Time) -> Any:
+    """Return the bridge's CarlaEgoVehicleStatus under a control; InvalidInput as above."""
+    status = message_type('CarlaEgoVehicleStatus')(velocity=float(ego.speed_mps))
+    status.header.stamp, status.header.frame_id = stamp, MAP_FRAME
+    status.acceleration.linear.x = float(ego.acceleration_mps2)
+    status.orientation = to_pose(0.0, 0.0, ego.yaw_rad).orientation
+    status.control = control
+    return status

@@ -83,7 +83,8 @@ def to_quaternion(yaw_rad: float) -> Quaternion:
     return Quaternion(x=0.0, y=0.0, z=math.sin(0.5 * yaw_rad), w=math.cos(0.5 * yaw_rad))
 
 
-def _pose(x_m: float, y_m: float, yaw_rad: float) -> Pose:
+def to_pose(x_m: float, y_m: float, yaw_rad: float) -> Pose:
+    """Return a planar pose."""
     pose = Pose()
     pose.position.x, pose.position.y = float(x_m), float(y_m)
     pose.orientation = to_quaternion(float(yaw_rad))
@@ -96,7 +97,7 @@ def to_odometry(ego: EgoState, stamp: Time | None = None) -> Odometry:
     message.header.stamp = to_time(ego.stamp_s) if stamp is None else stamp
     message.header.frame_id = ODOM_FRAME
     message.child_frame_id = BASE_FRAME
-    message.pose.pose = _pose(ego.x_m, ego.y_m, ego.yaw_rad)
+    message.pose.pose = to_pose(ego.x_m, ego.y_m, ego.yaw_rad)
     message.twist.twist.linear.x = float(ego.speed_mps)
     message.twist.twist.angular.z = float(ego.yaw_rate_rps)
     return message
@@ -145,7 +146,7 @@ def to_route(points_m: FloatArray, stamp: Time) -> Path:
     for x_m, y_m in np.asarray(points_m, dtype=np.float64):
         pose = PoseStamped()
         pose.header = message.header
-        pose.pose = _pose(x_m, y_m, 0.0)
+        pose.pose = to_pose(x_m, y_m, 0.0)
         message.poses.append(pose)
     return message
 
@@ -171,7 +172,7 @@ def to_driving_plan(
     for k, (x_m, y_m) in enumerate(trajectory.positions_m):
         point = TrajectoryPoint()
         point.time_from_start = to_duration(float(trajectory.times_s[k]))
-        point.pose = _pose(x_m, y_m, trajectory.yaw_rad[k])
+        point.pose = to_pose(x_m, y_m, trajectory.yaw_rad[k])
         point.longitudinal_velocity_mps = float(trajectory.speed_mps[k])
         point.acceleration_mps2 = float(trajectory.acceleration_mps2[k])
         point.curvature = float(trajectory.curvature_per_m[k])
@@ -267,6 +268,6 @@ def to_path(plan: Plan, stamp: Time | None = None) -> Path:
         # In the frame base_link *as it was at t0*; a pose's own stamp says when to be there.
         pose.header.frame_id = BASE_FRAME
         pose.header.stamp = later(message.header.stamp, float(trajectory.times_s[k]))
-        pose.pose = _pose(x_m, y_m, trajectory.yaw_rad[k])
+        pose.pose = to_pose(x_m, y_m, trajectory.yaw_rad[k])
         message.poses.append(pose)
     return message

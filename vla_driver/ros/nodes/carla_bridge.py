@@ -1,0 +1,150 @@
+# Copyright 2026 The vla_driver authors
+# SPDX-License-Identifier: Apache-2.0
+"""The simulator behind the topics of CARLA's ROS bridge, to try the driver in CARLA's way without CARLA.
+
+What is CARLA's here: names, types, stamps and frames of topics, raw bgra8 pictures, a route with a point every metre,
+odometry of the vehicle's middle, time that starts at 0, pedals and steering as shares, one command per tick whose stamp
+must be the tick's to a millisecond (as the leaderboard checks it).  What is not: its towns, its pictures, its physics.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+from builtin_interfaces.msg import Time
+from nav_msgs.msg import Odometry
+from nav_msgs.msg import Path as PathMessage
+from rclpy.publisher import Publisher
+from sensor_msgs.msg import CameraInfo, Image
+from std_msgs.msg import Bool, Float32
+
+from vla_driver.ros.nodes.process import run
+from vla_driver.ros.nodes.simulator import WorldNode
+from vla_driver.ros.wire import carla, qos
+from vla_driver.ros.wire import conversions as convert
+from vla_driver.ros.wire.diagnostics import Level, Status
+from vla_driver.settings.carla_bridge import CarlaBridgeParameters
+from vla_driver.types import CameraRig
+
+if TYPE_CHECKING:
+    from vla_driver.sim.simulation import Simulation
+
+#: The leaderboard takes a command whose stamp is no farther from the present tick's.
+_TOLERANCE_NS: Final = 1_000_000
+#: The route is a point every metre.
+_WAYPOINT_M: Final = 1.0
+
+
+class CarlaBridgeNode(WorldNode[CarlaBridgeParameters]):
+    """The world on the topics of CARLA's bridge."""
+
+    parameter_table = CarlaBridgeParameters
+
+    def __init__(self, **node_arguments: Any) -> None:
+        self._driveline = carla.Driveline()
+        self._answered_ns: int | None = None
+        self._unexpected = 0
+        super().__init__('carla_bridge', **node_arguments)
+
+    def _topic(self, name: str) -> str:
+        return carla.topic(self.parameters.role_name, name)
+
+    @property
+    def control_topic(self) -> str:
+        """See `WorldNode`."""
+        return self._topic('vehicle_control_cmd')
+
+    @property
+    def watched(self) -> Publisher:
+        """The first camera; odometry where nothing is drawn."""
+        return next(iter(self._images.values())) if self.parameters.render else self._odometry_outlet
+
+    @property
+    def last_outlet(self) -> Publisher:
+        """See `WorldNode`."""
+        return self._odometry_outlet
+
+    def advertise_all(self, rig: CameraRig) -> None:
+        """Make the publishers; raise InvalidInput where carla_msgs is not installed."""
+        self._control_type = carla.message_type('CarlaEgoVehicleControl')
+        self._control = self._control_type(brake=1.0)
+        self._answered_ns, self._unexpected = None, 0
+        names = [camera.name for camera in rig]
+        self._images = {name: self.advertise(Image, self._topic(f'{name}/image'), qos.RELIABLE) for name in names}
+        self._infos = {
+            name: self.advertise(CameraInfo, self._topic(f'{name}/camera_info'), qos.RELIABLE) for name in names
+        }
+        self._odometry_outlet = self.advertise(Odometry, self._topic('odometry'), qos.RELIABLE)
+        self._speed_outlet = self.advertise(Float32, self._topic('speedometer'), qos.RELIABLE)
+        status, info = (carla.message_type(f'CarlaEgoVehicle{name}') for name in ('Status', 'Info'))
+        self._status_outlet = self.advertise(status, self._topic('vehicle_status'), qos.RELIABLE)
+        self._info_outlet = self.advertise(info, self._topic('vehicle_info'), qos.LATCHED)
+        self._route_outlet = self.advertise(PathMessage, self._topic('waypoints'), qos.LATCHED)
+        self._ready_outlet = self.advertise(Bool, self._topic('status'), qos.LATCHED)
+
+    def begin(self, simulation: Simulation) -> None:
+        """Publish what the bridge latches, listen for control."""
+        path = simulation.path
+        at_m = np.arange(0.0, path.length_m, _WAYPOINT_M)
+        self._route_outlet.publish(carla.to_waypoints(np.array([path.at(float(s))[:2] for s in at_m])))
+        role, max_steer_rad = self.parameters.role_name, self._driveline.max_steer_rad
+        self._info_outlet.publish(carla.to_vehicle_info(role, max_steer_rad))
+        self._ready_outlet.publish(Bool(data=True))
+        self.listen(self._control_type, self.control_topic, self._on_control, qos.RELIABLE)
+
+    def publish_state(self, simulation: Simulation, stamp: Time) -> None:
+        """Publish odometry, speed and status."""
+        from vla_driver.sim.world.vehicle import WHEELBASE_M
+
+        ego, role = simulation.ego, self.parameters.role_name
+        self._odometry_outlet.publish(carla.to_bridge_odometry(ego, role, WHEELBASE_M / 2.0, stamp))
+        self._speed_outlet.publish(Float32(data=float(ego.speed_mps)))
+        self._status_outlet.publish(carla.to_vehicle_status(ego, self._control, stamp))
+
+    def publish_pictures(self, simulation: Simulation, stamp: Time) -> None:
+        """Publish calibration and picture of every camera."""
+        for name, view in simulation.pictures(labels=False).items():
+            frame = f'{self.parameters.role_name}/{name}'
+            info = convert.to_camera_info(self._rig[name], stamp)
+            info.header.frame_id = frame
+            self._infos[name].publish(info)
+            self._images[name].publish(carla.to_bridge_image(frame, view.rgb, stamp))
+
+    def _on_control(self, message: Any) -> None:
+        values = (message.throttle, message.brake, message.steer)
+        if not all(-1.0 <= value <= 1.0 for value in values):  # NaN included
+            self.get_logger().warning(f'control rejected: throttle, brake and steer are {values}, expected -1 to 1')
+            return
+        given_ns, now_ns = convert.to_nanoseconds(message.header.stamp), convert.to_nanoseconds(self._stamp())
+        if self.parameters.synchronous and (abs(given_ns - now_ns) > _TOLERANCE_NS or given_ns == self._answered_ns):
+            # As the leaderboard does: another tick's command, or a second one for this tick, is dropped.
+            self._unexpected += 1
+            self.get_logger().warning(
+                f'command with stamp {given_ns * 1e-9:.3f} s dropped: expected one for {now_ns * 1e-9:.3f} s',
+                throttle_duration_sec=5.0,
+            )
+            return
+        self._control, self._answered_ns = message, given_ns
+        simulation = self._simulation
+        assert simulation is not None
+        speed_mps = simulation.ego.speed_mps
+        self.take(self._driveline.command(message.throttle, message.brake, message.steer, speed_mps), answers=True)
+
+    def report(self) -> Iterable[Status]:
+        """Say how the drive goes, and how many commands came with another stamp than the tick's."""
+        yield from super().report()
+        level = Level.WARN if self._unexpected else Level.OK
+        words = f'{self._unexpected} commands dropped for their stamps' if self._unexpected else 'every stamp fits'
+        yield Status('commands', level, words, {'dropped': self._unexpected})
+
+
+def main() -> int:
+    """Run the node."""
+    return run(CarlaBridgeNode)
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,42 @@
+# Copyright 2026 The vla_driver authors
+# SPDX-License-Identifier: Apache-2.0
+"""Knobs of the emulator of CARLA's bridge."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+from vla_driver.settings.knob import parameter
+from vla_driver.settings.simulator import PATIENT_CONTROLLER, PATIENT_PLANNER, SimulatorParameters
+
+#: CARLA's leaderboard and Bench2Drive call the vehicle so.
+ROLE: Final = 'hero'
+#: Where the middle of the vehicle, of which the bridge tells the odometry, is in base_link: half a wheel base ahead.
+CENTRE: Final = (1.4, 0.0, 0.0)
+#: What planner and controller are given behind the bridge, and what more where its world waits for a command a tick
+#: (the leaderboard waits for one second).
+PLANNER: Final[dict[str, Any]] = {'turns_from_route': True, 'odometry_mount': CENTRE}
+CONTROLLER: Final[dict[str, Any]] = {'odometry_mount': CENTRE}
+WAITING_PLANNER: Final[dict[str, Any]] = PATIENT_PLANNER
+WAITING_CONTROLLER: Final[dict[str, Any]] = {**PATIENT_CONTROLLER, 'answer_once_s': 0.9}
+#: Input or output of the driver -> the bridge's name for it, below /carla/<role_name>.
+TOPICS: Final = {
+    'odom': 'odometry',
+    'route': 'waypoints',
+    'vehicle_control_cmd': 'vehicle_control_cmd',
+    'ackermann_cmd': 'ackermann_cmd',
+}
+
+
+@dataclass(frozen=True)
+class CarlaBridgeParameters(SimulatorParameters):
+    """How the vehicle is called, and what of CARLA's world is emulated."""
+
+    role_name: str = parameter(ROLE, 'name of the vehicle in its topics, /carla/<role_name>/...', launch=True)
+    synchronous: bool = parameter(
+        True, 'each tick waits for one command with its stamp, as the leaderboard does', launch=True
+    )
+    start_time_s: float = parameter(
+        0.0, 'stamp of the first tick: CARLA starts each scenario at 0', low=0.0, high=2.0e9
+    )
