@@ -18,6 +18,7 @@ $(error ROS=$(ROS); there are wheels for ROS=jazzy (the default) and ROS=kilted)
 endif
 ENVIRONMENT := .stamps/environment-$(DISTRIBUTION)
 BUILD := .stamps/build-$(DISTRIBUTION)-$(FILES)
+INTERFACES := .stamps/interfaces-$(DISTRIBUTION)
 # The graphs of the shipped models are of these weights, by this exporter.
 EXPORTED := models/*/model.safetensors models/*/*/model.safetensors vla_driver/model/export/{graph,graphs,cuts,experts,following,export,joining,manifest,sample}.py
 GRAPHS := .stamps/graphs-$(shell cat $(EXPORTED) 2>/dev/null | cksum | cut -d' ' -f1)
@@ -32,15 +33,20 @@ help: ## show this list
 	@echo 'ROS=kilted: with the wheels of ROS 2 Kilted instead of Jazzy, where none is sourced'
 
 .PHONY: setup
-setup: $(ENVIRONMENT) $(BUILD) $(GRAPHS) ## make .venv (with ROS 2, unless one is sourced), build messages and nodes
+setup: $(ENVIRONMENT) $(INTERFACES) $(BUILD) $(GRAPHS) ## make .venv (with ROS 2, unless one is sourced), build messages and nodes
 	@echo 'ready: .venv/bin/vla_driver --help'
 
 $(ENVIRONMENT): requirements.txt requirements-ros.txt requirements-ros-kilted.txt scripts/make_venv.sh \
 		scripts/relocate_ros_wheels.py scripts/install_gl.sh
-	@mkdir -p .stamps && rm -f .stamps/environment* .stamps/build-*
+	@mkdir -p .stamps && rm -f .stamps/environment* .stamps/build-* .stamps/interfaces-*
 	@ROS='$(ROS)' scripts/make_venv.sh
 	@scripts/install_gl.sh
 	@touch $@
+
+$(INTERFACES): $(ENVIRONMENT) $(wildcard interfaces/*/*) $(wildcard interfaces/*/msg/*) scripts/build_interfaces.sh \
+		scripts/ros_env.sh
+	@scripts/build_interfaces.sh
+	@rm -f .stamps/interfaces-* && touch $@
 
 $(BUILD): $(ENVIRONMENT) $(wildcard msg/*.msg) CMakeLists.txt package.xml setup.cfg setup.py pyproject.toml \
 		scripts/colcon_build.sh scripts/ros_env.sh scripts/node_executable.in

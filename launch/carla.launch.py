@@ -37,8 +37,8 @@ def generate_launch_description():
     topics = {name: [*VEHICLE, f'/{theirs}'] for name, theirs in TOPICS.items()}
     return launching.description(
         launching.argument('emulator', 'false', "start the emulator of CARLA's bridge", ['true', 'false']),
-        launching.arguments(CarlaBridgeParameters, defaults={'synchronous': True, 'role_name': ROLE}),
         launching.knob_argument(PlannerParameters, 'rig', rig),
+        launching.arguments(CarlaBridgeParameters, defaults={'synchronous': True, 'role_name': ROLE}),
         # Planner and controller have one mount between them.
         [launching.knob_argument(PlannerParameters, name, value) for name, value in PLANNER.items()],
         [launching.argument(f'{name}_topic', topic, f'{name} behind the bridge') for name, topic in topics.items()],

@@ -57,6 +57,18 @@ MEANINGS: Final[Mapping[str, str]] = {
     'reasoning': 'the same in words',
     'control': 'steering angle and acceleration, or a stop with its reason',
     'vehicle_control_cmd': "the same for CARLA's bridge; only where `carla_msgs` is installed",
+    'ackermann_cmd': 'the same as angle and speed; only where `ackermann_msgs` is installed and somebody listens',
+    'trajectory': "the plan in the odometry's frame; only where `autoware_planning_msgs` is installed and somebody "
+    'listens',
+    '/carla/hero/NAME/image': "a camera of CARLA's bridge, bgra8",
+    '/carla/hero/NAME/camera_info': 'its calibration',
+    '/carla/hero/odometry': "where the vehicle's middle is, in frame `map`",
+    '/carla/hero/speedometer': 'its speed in m/s',
+    '/carla/hero/vehicle_status': 'how it moves, and the control it is under',
+    '/carla/hero/vehicle_info': 'what it is: the largest angle of its wheels',
+    '/carla/hero/waypoints': 'the route, a point every metre',
+    '/carla/hero/status': 'true once the world is there',
+    '/carla/hero/vehicle_control_cmd': 'pedals and steering; the stamp must be that of the tick',
     'ground_truth/agents': 'the other road users',
     '/clock': 'simulated time, or that of the recording; the bag player sends it where `clock_hz` is above 0',
     '/diagnostics': 'state of the node, every missing input by name, rates, latency, the load of experts',
@@ -407,7 +419,7 @@ def _topics_of(bag: Path) -> set[str]:
 def _any_camera(topic: str) -> str:
     from vla_driver.types import CAMERA_NAMES
 
-    return re.sub(rf'^camera/({"|".join(CAMERA_NAMES)})/', 'camera/NAME/', topic)
+    return re.sub(rf'^(camera|/carla/hero)/({"|".join(CAMERA_NAMES)})/', r'\1/NAME/', topic)
 
 
 def _type_name(kind: type) -> str:

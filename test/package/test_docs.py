@@ -131,7 +131,7 @@ def launch_arguments(name: str) -> set[str]:
         'planner',
         'reasoner',
         'controller',
-        {'replay': 'bag_player', 'sim': 'simulator'}.get(name.split('.')[0], 'planner'),
+        {'replay': 'bag_player', 'sim': 'simulator', 'carla': 'carla_bridge'}.get(name.split('.')[0], 'planner'),
     ]
     known = {knob.launch_name for node in nodes for knob in launched(TABLES[node]).values()}
     for file in {f'launch/{name}', 'launch/driver.launch.py', 'vla_driver/ros/runs/launching.py'}:

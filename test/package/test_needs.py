@@ -34,7 +34,10 @@ UNSEEN = {
     'rosidl_default_runtime': 'the messages built here',
 }
 #: What ROS distributions have and PyPI has not; the code says so where it looks for them.
-NOT_ON_PYPI = {'carla_msgs', 'ffmpeg_image_transport_msgs', 'foxglove_msgs', 'launch', 'launch_ros', 'tf2_msgs'}
+NOT_ON_PYPI = {
+    *('ackermann_msgs', 'autoware_planning_msgs', 'carla_msgs', 'ffmpeg_image_transport_msgs', 'foxglove_msgs'),
+    *('launch', 'launch_ros', 'tf2_msgs'),
+}
 #: What tests import and another need always brings.
 BROUGHT = {'tokenizers': 'transformers'}
 

@@ -16,10 +16,13 @@ def test_the_file_is_the_one_that_the_tables_make() -> None:
     assert written == parameter_file(), 'run `make docs`'
 
 
+NODES = ('planner', 'reasoner', 'controller', 'simulator', 'carla_bridge', 'bag_player')
+
+
 def test_it_holds_every_parameter_with_its_default_and_type() -> None:
     content = yaml.safe_load(parameter_file())
     # With any namespace in front: `planner:` alone would fit the root's only, and be ignored elsewhere without a word.
-    assert list(content) == [f'/**/{node}' for node in ('planner', 'reasoner', 'controller', 'simulator', 'bag_player')]
+    assert list(content) == [f'/**/{node}' for node in NODES]
     for node, table in TABLES.items():
         held = content[f'/**/{node}']['ros__parameters']
         wanted = as_parameters(table())

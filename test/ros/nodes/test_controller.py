@@ -187,3 +187,39 @@ def test_the_last_word_on_the_wire_is_a_stop(probe, nodes, vehicle, plan_outlet,
     assert controller.stop() == 0
     probe.until(lambda: commands[-1].stop)
     assert commands[-1].reason == 'the controller is being stopped'
+
+
+def test_control_goes_out_once_for_each_stamp_where_that_is_asked(probe, nodes, vehicle, plan_outlet, commands):
+    start(nodes, vehicle, plan_outlet, answer_once_s=5.0)
+    for _ in range(4):
+        advance(vehicle, 0.1)
+        before = len(commands)
+        probe.spin(0.1)
+        assert len(commands) == before  # held back for its plan
+        plan_outlet.publish(convert.to_driving_plan(bend(vehicle), vehicle.stamp))
+        (answer,) = probe.until(lambda: newest(commands, vehicle.stamp))
+        assert (answer.plan_stamp, answer.stop) == (vehicle.stamp, False)
+    plan_outlet.publish(convert.to_driving_plan(bend(vehicle), vehicle.stamp))
+    probe.spin(0.2)
+    assert len(newest(commands, vehicle.stamp)) == 1
+
+
+def test_a_plan_that_does_not_come_is_waited_for_no_longer_than_asked(probe, nodes, vehicle, plan_outlet, commands):
+    start(nodes, vehicle, plan_outlet, answer_once_s=0.2)
+    advance(vehicle, 0.1)
+    plan_outlet.publish(convert.to_driving_plan(bend(vehicle), vehicle.stamp))
+    probe.until(lambda: newest(commands, vehicle.stamp))
+    before = vehicle.stamp
+    advance(vehicle, 0.1)
+    (answer,) = probe.until(lambda: newest(commands, vehicle.stamp))
+    assert (answer.plan_stamp, answer.stop) == (before, False)  # the plan before it
+
+
+def test_ackermann_steering_gets_the_same_command(probe, nodes, vehicle, plan_outlet, commands):
+    messages = pytest.importorskip('ackermann_msgs.msg', reason='ackermann_msgs is not installed')
+    drives = probe.listen(messages.AckermannDrive, 'ackermann_cmd')
+    start(nodes, vehicle, plan_outlet)
+    follow(vehicle, plan_outlet, commands)
+    drive = probe.until(lambda: next((one for one in drives if one.steering_angle > 0.01), None))
+    assert drive.acceleration > 0.0
+    assert drive.speed > 0.0

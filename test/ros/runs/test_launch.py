@@ -32,6 +32,7 @@ NODES = {
     'driver': ('planner', 'controller'),
     'replay': ('planner', 'controller', 'bag_player'),
     'sim': ('planner', 'controller', 'simulator'),
+    'carla': ('planner', 'controller', 'carla_bridge'),
 }
 #: What a deployment sets: these have arguments in every launch file.
 DEPLOYMENT = (
@@ -119,7 +120,10 @@ def test_every_argument_of_a_node_reaches_it(launcher: Launcher) -> None:
         wanted = {node: dict(others[node]) for node in nodes}
         if file == 'sim':
             del wanted['planner']['image_transport']  # the simulator's own
-        words = {}
+        if file == 'carla':
+            wanted['planner'] |= {'image_transport': ['raw'], 'rig': 'sim'}  # the bridge's, and of cameras that it has
+            wanted['carla_bridge']['rig'] = 'sim'
+        words = {'emulator': 'true'} if file == 'carla' else {}
         for node in nodes:
             for name, value in wanted[node].items():
                 text = value[0] if isinstance(value, list) else str(value).lower() if value in (True, False) else value
@@ -260,6 +264,8 @@ def test_a_replay_finds_what_the_command_finds_and_arguments_go_before(
         'route': f'{root}recorded/path',
         'control': 'control',
         'vehicle_control_cmd': 'vehicle_control_cmd',
+        'ackermann_cmd': 'ackermann_cmd',
+        'trajectory': 'trajectory',
     }
     assert run.started['bag_player'].remappings == {f'{root}path': f'{root}recorded/path'}
     planner = run.started['planner'].parameters
@@ -350,7 +356,11 @@ def test_how_the_simulator_sends_pictures_is_no_word_to_the_planner(launcher: La
 @pytest.mark.parametrize(
     ('name', 'word', 'message'),
     [
-        ('driver', 'prunner:=recon', r"unknown launch argument 'prunner' \(did you mean 'pruner'\?\); there are: ask_"),
+        (
+            'driver',
+            'prunner:=recon',
+            r"unknown launch argument 'prunner' \(did you mean 'pruner'\?\); there are: ackermann_",
+        ),
         ('sim', 'scenaro:=3', r"'scenaro' \(did you mean 'scenario'\?\)"),
         ('sim', 'bag:=x', "unknown launch argument 'bag'"),
         ('replay', 'max_skew:=0.1', r"'max_skew' \(did you mean 'max_skew_s'\?\)"),
@@ -397,3 +407,53 @@ def test_the_parameter_file_fits_any_namespace(probe: Any, tmp_path: Any, namesp
         assert node.parameters.wheelbase_m == 3.3
     finally:
         node.destroy_node()
+
+
+BEHIND_BRIDGE = {
+    'rig': 'bench2drive',
+    'turns_from_route': True,
+    'odometry_mount': [1.4, 0.0, 0.0],
+    'image_transport': ['raw'],
+    'use_sim_time': True,
+    'max_age_s': 10.0,
+    'plan_ttl_s': 5.0,
+}
+
+
+def test_behind_carlas_bridge_everything_has_the_bridges_name(launcher: Launcher) -> None:
+    run = launcher('carla', 'role_name:=ego_vehicle')
+    assert tuple(run.started) == ('planner', 'controller')
+    planner, controller = run.started['planner'], run.started['controller']
+    assert planner.parameters == BEHIND_BRIDGE
+    assert controller.parameters == {
+        'odometry_mount': [1.4, 0.0, 0.0],
+        'odometry_timeout_s': 10.0,
+        'answer_once_s': 0.9,
+        'use_sim_time': True,
+    }
+    renamed = dict(planner.remappings)
+    assert renamed['camera/back_left/image'] == '/carla/ego_vehicle/back_left/image'
+    assert renamed['camera/back_left/camera_info'] == '/carla/ego_vehicle/back_left/camera_info'
+    assert (renamed['odom'], renamed['route']) == ('/carla/ego_vehicle/odometry', '/carla/ego_vehicle/waypoints')
+    assert dict(controller.remappings)['vehicle_control_cmd'] == '/carla/ego_vehicle/vehicle_control_cmd'
+
+
+def test_the_emulator_has_the_vehicles_name_and_the_simulators_cameras(launcher: Launcher) -> None:
+    run = launcher('carla', 'emulator:=true', 'split:=test', 'scenario:=3', 'synchronous:=false')
+    assert run.started['carla_bridge'].parameters == {
+        'role_name': 'hero',
+        'rig': 'sim',
+        'split': 'test',
+        'scenario': 3,
+        'synchronous': False,
+    }
+    unhurried = {name: value for name, value in BEHIND_BRIDGE.items() if name not in ('max_age_s', 'plan_ttl_s')}
+    assert run.started['planner'].parameters == unhurried | {'rig': 'sim'}
+    assert 'answer_once_s' not in run.started['controller'].parameters
+
+
+def test_another_odometry_may_be_named_behind_the_bridge(launcher: Launcher) -> None:
+    """CARLA's own ROS 2 support publishes none."""
+    run = launcher('carla', 'odom_topic:=/localization/odometry', 'odometry_mount:=[0.0, 0.0, 0.0]')
+    assert dict(run.started['planner'].remappings)['odom'] == '/localization/odometry'
+    assert run.started['planner'].parameters['odometry_mount'] == [0.0, 0.0, 0.0]

@@ -58,9 +58,9 @@ class CarlaBridgeNode(WorldNode[CarlaBridgeParameters]):
         return self._topic('vehicle_control_cmd')
 
     @property
-    def watched(self) -> Publisher:
-        """The first camera; odometry where nothing is drawn."""
-        return next(iter(self._images.values())) if self.parameters.render else self._odometry_outlet
+    def watched(self) -> list[Publisher]:
+        """Odometry, and the first camera where pictures are drawn."""
+        return [self._odometry_outlet, *(list(self._images.values())[:1] if self.parameters.render else [])]
 
     @property
     def last_outlet(self) -> Publisher:
@@ -118,6 +118,8 @@ class CarlaBridgeNode(WorldNode[CarlaBridgeParameters]):
         if not all(-1.0 <= value <= 1.0 for value in values):  # NaN included
             self.get_logger().warning(f'control rejected: throttle, brake and steer are {values}, expected -1 to 1')
             return
+        if not self._published:
+            return  # nobody has been asked: a controller that is still looking for its odometry stops, with stamp 0
         given_ns, now_ns = convert.to_nanoseconds(message.header.stamp), convert.to_nanoseconds(self._stamp())
         if self.parameters.synchronous and (abs(given_ns - now_ns) > _TOLERANCE_NS or given_ns == self._answered_ns):
             # As the leaderboard does: another tick's command, or a second one for this tick, is dropped.

@@ -73,8 +73,9 @@ class ControllerNode(DriverNode[ControllerParameters]):
         carla_message = carla.control_message_type()
         if carla_message is not None:
             self._carla = self.advertise(carla_message, 'vehicle_control_cmd', qos.RELIABLE)
-        ackermann = others.message_type('AckermannDrive')
-        self._ackermann = None if ackermann is None else self.advertise(ackermann, 'ackermann_cmd', qos.RELIABLE)
+        self._ackermann_type = others.ackermann_type()
+        if self._ackermann_type is not None:
+            self._ackermann = self.advertise(self._ackermann_type, 'ackermann_cmd', qos.RELIABLE)
 
     def start(self) -> None:
         """Subscribe, and watch for silent odometry."""
@@ -209,8 +210,8 @@ class ControllerNode(DriverNode[ControllerParameters]):
             self._carla.publish(
                 carla.to_control(command, p.control_config(), self._odometry_stamp, p.carla_max_steer_rad)
             )
-        if self._ackermann is not None and self._ackermann.get_subscription_count():
-            self._ackermann.publish(others.to_ackermann(command, speed_mps))
+        if self._ackermann_type is not None and self._ackermann.get_subscription_count():
+            self._ackermann.publish(others.to_ackermann(self._ackermann_type, command, speed_mps))
 
     def _look_for_inputs(self) -> None:
         """Say what is waited for, or that all is there."""

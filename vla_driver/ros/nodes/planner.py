@@ -86,8 +86,9 @@ class PlannerNode(ObservingNode[PlannerParameters]):
         self._agent_outlet = self.advertise(AgentForecasts, 'agents', qos.RELIABLE)
         self._marker_outlet = self.advertise(MarkerArray, 'markers', qos.RELIABLE)
         self._token_outlet = self.advertise(TokenSelection, 'tokens', qos.RELIABLE)
-        autoware = others.message_type('Trajectory')
-        self._trajectory_outlet = None if autoware is None else self.advertise(autoware, 'trajectory', qos.RELIABLE)
+        self._autoware = others.trajectory_types()
+        if self._autoware is not None:
+            self._trajectory_outlet = self.advertise(self._autoware[0], 'trajectory', qos.RELIABLE)
 
     def _load_policy(self, rig: CameraRig) -> None:
         p = self.parameters
@@ -225,9 +226,9 @@ class PlannerNode(ObservingNode[PlannerParameters]):
         selection: Selection | None = result.selection
         self._path_outlet.publish(to_path(plan, stamp))
         self._plan_outlet.publish(to_driving_plan(plan, stamp, result.unseen, ready.synced.skew_s))
-        if self._trajectory_outlet is not None and self._trajectory_outlet.get_subscription_count():
+        if self._autoware is not None and self._trajectory_outlet.get_subscription_count():
             frame = self._assembler.odometry_frame or ODOM_FRAME
-            self._trajectory_outlet.publish(others.to_trajectory(plan, stamp, frame))
+            self._trajectory_outlet.publish(others.to_trajectory(self._autoware, plan, stamp, frame))
         if self._agent_outlet.get_subscription_count():
             self._agent_outlet.publish(to_agent_forecasts(plan.forecasts, stamp, BASE_FRAME))
         if self._marker_outlet.get_subscription_count():

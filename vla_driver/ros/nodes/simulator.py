@@ -129,8 +129,8 @@ class WorldNode(DriverNode[P]):
         now = time.monotonic()
         if now - self._began_s > self.parameters.wait_for_driver_s:
             return True
-        outlet = self.watched
-        if outlet.get_subscription_count() == 0 or self.count_publishers(self.control_topic) == 0:
+        heard = all(outlet.get_subscription_count() for outlet in self.watched)
+        if not heard or self.count_publishers(self.control_topic) == 0:
             self._found_s = None
             return False
         self._found_s = now if self._found_s is None else self._found_s
@@ -217,7 +217,7 @@ class WorldNode(DriverNode[P]):
         raise NotImplementedError
 
     @property
-    def watched(self) -> Publisher:
+    def watched(self) -> list[Publisher]:
         """Whose listeners show that somebody is there to drive."""
         raise NotImplementedError
 
@@ -257,11 +257,10 @@ class SimulatorNode(WorldNode[SimulatorParameters]):
         return 'control'
 
     @property
-    def watched(self) -> Publisher:
-        """The first camera; odometry where nothing is drawn."""
-        if not self.parameters.render:
-            return self._odometry_outlet
-        return next(iter((self._jpeg_outlets or self._raw_outlets).values()))
+    def watched(self) -> list[Publisher]:
+        """Odometry, and the first camera where pictures are drawn."""
+        cameras = list((self._jpeg_outlets or self._raw_outlets).values()) if self.parameters.render else []
+        return [self._odometry_outlet, *cameras[:1]]
 
     @property
     def last_outlet(self) -> Publisher:

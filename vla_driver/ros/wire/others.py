@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import importlib
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from builtin_interfaces.msg import Time
@@ -15,29 +15,31 @@ from vla_driver.planning.control import ControlCommand
 from vla_driver.ros.wire.conversions import to_duration, to_pose
 from vla_driver.types import Plan
 
-#: Message -> the module that has it.
-_MODULES: Final = {
-    'Trajectory': 'autoware_planning_msgs.msg',
-    'TrajectoryPoint': 'autoware_planning_msgs.msg',
-    'AckermannDrive': 'ackermann_msgs.msg',
-}
 
-
-def message_type(name: str) -> Any | None:
-    """Return a message's type, or None where its package is not installed."""
+def trajectory_types() -> tuple[Any, Any] | None:
+    """Return autoware_planning_msgs/Trajectory and TrajectoryPoint, or None where they are not installed."""
     try:
-        return getattr(importlib.import_module(_MODULES[name]), name)
+        messages = importlib.import_module('autoware_planning_msgs.msg')
+    except ImportError:
+        return None
+    return messages.Trajectory, messages.TrajectoryPoint
+
+
+def ackermann_type() -> Any | None:
+    """Return ackermann_msgs/AckermannDrive, or None where it is not installed."""
+    try:
+        return importlib.import_module('ackermann_msgs.msg').AckermannDrive
     except ImportError:
         return None
 
 
-def to_trajectory(plan: Plan, stamp: Time, frame: str) -> Any:
-    """Return a plan as autoware_planning_msgs/Trajectory in the odometry's frame.
+def to_trajectory(types: tuple[Any, Any], plan: Plan, stamp: Time, frame: str) -> Any:
+    """Return a plan as autoware_planning_msgs/Trajectory in the odometry's frame; types: `trajectory_types`.
 
     The first point is the vehicle itself at t0, with the speed that it has; the others follow at their times.  Angles
     of wheels are left at 0: whoever follows a trajectory knows the vehicle's axles, the planner does not.
     """
-    message, point_type = message_type('Trajectory')(), message_type('TrajectoryPoint')  # type: ignore[misc]
+    message, point_type = types[0](), types[1]
     message.header.stamp, message.header.frame_id = stamp, frame
     t = plan.trajectory
     poses = se2.compose(plan.ego.pose, np.column_stack([t.positions_m, t.yaw_rad]))
@@ -45,7 +47,7 @@ def to_trajectory(plan: Plan, stamp: Time, frame: str) -> Any:
     rates = t.curvature_per_m * t.speed_mps
     rows += list(zip(t.times_s, poses, t.speed_mps, t.acceleration_mps2, rates, strict=True))
     for after_s, pose, speed_mps, acceleration_mps2, yaw_rate_rps in rows:
-        point = point_type()  # type: ignore[misc]
+        point = point_type()
         point.time_from_start = to_duration(float(after_s))
         point.pose = to_pose(*map(float, pose))
         point.longitudinal_velocity_mps = float(speed_mps)
@@ -55,9 +57,9 @@ def to_trajectory(plan: Plan, stamp: Time, frame: str) -> Any:
     return message
 
 
-def to_ackermann(command: ControlCommand, speed_mps: float) -> Any:
+def to_ackermann(drive_type: Any, command: ControlCommand, speed_mps: float) -> Any:
     """Return a command as ackermann_msgs/AckermannDrive; speed_mps: what is aimed at, 0 to stand."""
-    message = message_type('AckermannDrive')()  # type: ignore[misc]
+    message = drive_type()
     message.steering_angle = float(command.steering_rad)
     message.acceleration = float(command.acceleration_mps2)
     message.speed = float(speed_mps)
