@@ -32,6 +32,7 @@ pytest_plugins = [
     'fixtures.launching',
     'fixtures.models',
     'fixtures.nuscenes',
+    'fixtures.nuscenes_drive',
     'fixtures.observations',
     'fixtures.qwen',
     'fixtures.scenes',

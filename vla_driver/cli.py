@@ -38,6 +38,7 @@ class Command:
 
 
 COMMANDS: Final = (
+    Command(('convert', 'nuscenes'), 'scenes of nuScenes as ROS 2 bags'),
     Command(('convert', 'nuscenes-fg'), 'foreground masks of nuScenes'),
     Command(('convert', 'sim-fg'), 'foreground masks of simulated episodes'),
     Command(('demo',), 'replay the sample bag through the nodes and write a report'),
@@ -70,7 +71,7 @@ COMMANDS: Final = (
     Command(('train', 'early-head'), 'train a head for pruning inside the encoder'),
 )
 _GROUPS: Final = {
-    'convert': 'convert data for training',
+    'convert': 'convert data',
     'evaluate': 'measure a policy or the nodes',
     'serve': 'drive for others that call',
     'train': 'train a model',

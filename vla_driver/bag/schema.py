@@ -9,6 +9,7 @@
 | /odom                                 | nav_msgs/Odometry               | odom -> base_link                        |
 | /route                                | nav_msgs/Path (latched)         | sparse target points, frame odom         |
 | /turn_command                         | vla_driver/TurnCommand          | with every image                         |
+| /tf_static                            | tf2_msgs/TFMessage (latched)    | cameras in base_link (converted bags)    |
 | /ground_truth/agents                  | visualization_msgs/MarkerArray  | a cube per agent, frame odom             |
 | /ground_truth/expert_trajectory       | nav_msgs/Path                   | what the expert would drive (see below)  |
 | /ground_truth/NAME/semantic/compressed| sensor_msgs/CompressedImage     | PNG, sim.scene.SemanticClass per pixel   |
@@ -97,6 +98,7 @@ ROUTE_OUT = Topic(ROUTE_TOPIC, PATH, depth=1, latched=True)
 TURN_COMMAND_OUT = Topic(TURN_COMMAND_TOPIC, TURN_COMMAND)
 AGENTS_OUT = Topic(AGENTS_TOPIC, MARKERS)
 EXPERT_OUT = Topic(EXPERT_TOPIC, PATH)
+TF_STATIC_OUT = Topic('/tf_static', TRANSFORMS[0], depth=1, latched=True)
 
 
 def image_topic(camera: str) -> Topic:

@@ -16,8 +16,10 @@ from rosbags.interfaces import Connection
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer, WriterError
 
 from vla_driver.bag import schema
+from vla_driver.geometry.frames import quaternion_of
 from vla_driver.geometry.rig import rig_to_yaml
 from vla_driver.observation.decode import encode_jpeg, encode_png
+from vla_driver.observation.pictures.compressed import kind_of
 from vla_driver.sim.world.scene import Actor, SemanticClass
 from vla_driver.types import CameraModel, CameraRig, EgoState, Image, InvalidInput, Observation, Trajectory, TurnCommand
 
@@ -112,6 +114,33 @@ class BagWriter:
         data = np.frombuffer(encode_jpeg(image, self._quality, self._subsampling), dtype=np.uint8)
         self._write_compressed(schema.image_topic(camera), camera, stamp_s, 'jpeg', data)
         self.write_camera_info(model.resized(width, height), stamp_s)
+
+    def write_picture_file(self, camera: str, stamp_s: float, data: bytes) -> None:
+        """Write a picture that is a JPEG or PNG already, as it is, and the rig's calibration, which must be its own."""
+        kind = kind_of(memoryview(data))
+        if kind not in ('jpeg', 'png'):
+            raise InvalidInput(f'camera {camera}: a file of {len(data)} bytes that is neither JPEG nor PNG')
+        self._write_compressed(schema.image_topic(camera), camera, stamp_s, kind, np.frombuffer(data, np.uint8))
+        self.write_camera_info(self._rig[camera], stamp_s)
+
+    def write_mountings(self, stamp_s: float) -> None:
+        """Write where the rig's cameras are mounted, as /tf_static."""
+        transforms = []
+        for camera in self._rig:
+            pose = camera.base_from_camera
+            x, y, z, w = quaternion_of(pose[:3, :3])
+            rotation = self._new('geometry_msgs/msg/Quaternion', x=x, y=y, z=z, w=w)
+            transform = self._new(
+                'geometry_msgs/msg/Transform', translation=self._vector(*pose[:3, 3]), rotation=rotation
+            )
+            header = self._header(stamp_s, schema.BASE_FRAME)
+            child = schema.optical_frame(camera.name)
+            transforms.append(
+                self._new(
+                    'geometry_msgs/msg/TransformStamped', header=header, child_frame_id=child, transform=transform
+                )
+            )
+        self.write(schema.TF_STATIC_OUT, self._new(schema.TRANSFORMS[0], transforms=transforms), stamp_s)
 
     def write_semantic(self, camera: str, stamp_s: float, labels: npt.NDArray[np.uint8]) -> None:
         """Write class ids [H, W] as PNG."""

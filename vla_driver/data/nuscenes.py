@@ -65,7 +65,8 @@ def _names(folder: Path) -> str:
     return ', '.join(sorted(path.name for path in folder.iterdir())) or 'nothing'
 
 
-def _table(folder: Path, name: str, *columns: str) -> list[dict[str, Any]]:
+def read_table(folder: Path, name: str, *columns: str) -> list[dict[str, Any]]:
+    """Return the rows of a table; raise `InvalidInput` for one that is not there, is no table, or lacks a column."""
     path = folder / f'{name}.json'
     if not path.is_file():
         raise InvalidInput(f'{path}: this table is missing; unpack the metadata of nuScenes again')
@@ -101,25 +102,25 @@ def rotation_matrix(quaternion: Any) -> FloatArray:
 def read_samples(folder: Path, version: str | None = None) -> Iterator[Sample]:
     """Yield the key frames in the order of the sample table; raise `InvalidInput` for tables that do not fit."""
     tables = find_version(folder, version)
-    scenes = {row['token']: row['name'] for row in _table(tables, 'scene', 'token', 'name')}
-    samples = _table(tables, 'sample', 'token', 'scene_token')
-    sensors = {row['token']: row['channel'] for row in _table(tables, 'sensor', 'token', 'channel')}
+    scenes = {row['token']: row['name'] for row in read_table(tables, 'scene', 'token', 'name')}
+    samples = read_table(tables, 'sample', 'token', 'scene_token')
+    sensors = {row['token']: row['channel'] for row in read_table(tables, 'sensor', 'token', 'channel')}
     calibrated = {
         row['token']: row
-        for row in _table(
+        for row in read_table(
             tables, 'calibrated_sensor', 'token', 'sensor_token', 'translation', 'rotation', 'camera_intrinsic'
         )
     }
     columns = ('token', 'sample_token', 'calibrated_sensor_token', 'is_key_frame', 'filename')
     pictures: dict[str, dict[str, Picture]] = {}
-    for row in _table(tables, 'sample_data', *columns):
+    for row in read_table(tables, 'sample_data', *columns):
         calibration = calibrated.get(row['calibrated_sensor_token'])
         channel = None if calibration is None else sensors.get(calibration['sensor_token'])
         if channel is None or calibration is None:
             raise InvalidInput(f'{tables / "sample_data.json"}: row {row["token"]} names an unknown calibrated sensor')
         if row['is_key_frame'] and channel in CHANNELS:
             name = CHANNELS[channel]
-            pictures.setdefault(row['sample_token'], {})[name] = _picture(row, calibration, name)
+            pictures.setdefault(row['sample_token'], {})[name] = picture_of(row, calibration, name)
     for sample in samples:
         scene = scenes.get(sample['scene_token'])
         if scene is None:
@@ -127,7 +128,8 @@ def read_samples(folder: Path, version: str | None = None) -> Iterator[Sample]:
         yield Sample(sample['token'], scene, pictures.get(sample['token'], {}))
 
 
-def _picture(row: dict[str, Any], calibration: dict[str, Any], name: str) -> Picture:
+def picture_of(row: dict[str, Any], calibration: dict[str, Any], name: str) -> Picture:
+    """Return a picture of rows of sample_data and calibrated_sensor; raise `InvalidInput` for what is none."""
     try:
         pose = np.eye(4)
         pose[:3, :3], pose[:3, 3] = rotation_matrix(calibration['rotation']), calibration['translation']

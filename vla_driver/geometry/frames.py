@@ -55,6 +55,20 @@ def pose_matrix(translation: Any, rotation: Any, what: str) -> FloatArray:
     return pose
 
 
+def quaternion_of(rotation: FloatArray) -> tuple[float, float, float, float]:
+    """Return (x, y, z, w) of a rotation matrix [3, 3], w >= 0 (Shepperd's method: the largest part first)."""
+    r = np.asarray(rotation, dtype=np.float64)
+    four = np.array([1 + r[0, 0] - r[1, 1] - r[2, 2], 1 - r[0, 0] + r[1, 1] - r[2, 2], 1 - r[0, 0] - r[1, 1] + r[2, 2]])
+    four = np.append(four, 1 + np.trace(r))
+    k = int(np.argmax(four))
+    xy, xz, yz = r[0, 1] + r[1, 0], r[0, 2] + r[2, 0], r[1, 2] + r[2, 1]
+    wx, wy, wz = r[2, 1] - r[1, 2], r[0, 2] - r[2, 0], r[1, 0] - r[0, 1]
+    parts = np.array([[four[0], xy, xz, wx], [xy, four[1], yz, wy], [xz, yz, four[2], wz], [wx, wy, wz, four[3]]])[k]
+    q = parts / np.linalg.norm(parts)
+    x, y, z, w = (q if q[3] >= 0.0 else -q).tolist()
+    return x, y, z, w
+
+
 def inverse(pose: FloatArray) -> FloatArray:
     """Return the inverse of a rigid [4, 4] pose."""
     back = np.eye(4)
