@@ -32,10 +32,12 @@ from vla_driver.settings.serving import ServingParameters
 from vla_driver.types import (
     CameraFrame,
     EgoState,
+    Intent,
     InvalidInput,
     MalformedAnswer,
     Navigation,
     Observation,
+    Plan,
     Policy,
     TurnCommand,
 )
@@ -116,6 +118,28 @@ def test_alpasims_mode_and_version(served: Callable[..., object]) -> None:
         result = drive(f'127.0.0.1:{port}', 3)
     assert version.version_id.startswith('vla_driver-')
     assert result.steps == 3
+
+
+class Defective(ConstantVelocityPolicy):
+    """Fails as no policy should, once it has been warmed up."""
+
+    def __init__(self) -> None:
+        self.plans = 0
+
+    def plan(self, observation: Observation, intent: Intent | None = None) -> Plan:
+        self.plans += 1
+        if self.plans > 1:
+            raise ZeroDivisionError('a defect')
+        return super().plan(observation, intent)
+
+
+def test_a_defect_is_answered_with_a_stop(served: Callable[..., object], caplog: pytest.LogCaptureFixture) -> None:
+    with served(EgoDriver(Defective, PATIENT)) as address:
+        result = drive(address, 3)
+    assert result.steps == 3
+    assert result.debug[0].scalars['answered_fallback'] == 1.0
+    assert result.speeds_mps[-1] < result.speeds_mps[0]
+    assert 'ZeroDivisionError' in caplog.text
 
 
 def test_one_session_too_many_is_refused_with_what_to_do(served: Callable[..., object]) -> None:

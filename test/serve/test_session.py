@@ -18,7 +18,7 @@ from vla_driver.policies.constant_velocity import ConstantVelocityPolicy
 from vla_driver.serve.cameras import choose_cameras
 from vla_driver.serve.session import Answered, DrivingSession
 from vla_driver.settings.serving import ServingParameters
-from vla_driver.types import CAMERA_NAMES, InputNeeds, Intent, InvalidInput, Observation, Plan, PlanSource, TurnCommand
+from vla_driver.types import CAMERA_NAMES, InputNeeds, Intent, Observation, Plan, PlanSource, TurnCommand
 
 GREY = encode_jpeg(np.full((48, 80, 3), 90, np.uint8))
 STRAIGHT = np.column_stack([np.arange(0.0, 100.0, 2.0), np.zeros(50)])
@@ -165,9 +165,30 @@ def test_without_a_route_nothing_is_planned_and_that_is_said(rollout: Rollout) -
 
 def test_before_the_first_egomotion_there_is_no_answer(rollout: Rollout) -> None:
     rollout.sees(0)
+    rollout.session.route(STRAIGHT)
     assert rollout.session.drive(0) is None
-    with pytest.raises(InvalidInput, match='before the first egomotion'):
-        rollout.session.route(STRAIGHT)
+    rollout.step(100_000)
+    answer = rollout.session.drive(100_000)
+    assert answer is not None
+    assert answer.kind is Answered.PLANNED
+
+
+def test_a_route_that_comes_before_the_first_egomotion_counts_from_there(rollout: Rollout) -> None:
+    rollout.session.route(STRAIGHT)
+    rollout.moves(0)
+    rollout.sees(0)
+    answer = rollout.session.drive(0)
+    assert answer is not None
+    assert answer.kind is Answered.PLANNED
+    assert rollout.policy.seen[-1].navigation.target_points_m[:, 0].tolist() == [35.0, 70.0]
+
+
+def test_a_route_is_seen_from_where_the_vehicle_was_at_its_stamp(rollout: Rollout) -> None:
+    rollout.moves(0)
+    rollout.session.route(STRAIGHT, 500_000)  # half a second, 4 m, later
+    rollout.sees(0)
+    rollout.session.drive(0)
+    assert rollout.policy.seen[-1].navigation.target_points_m[0, 0] == pytest.approx(39.0, abs=1.01)
 
 
 def test_a_late_plan_is_answered_in_time_with_the_one_before() -> None:

@@ -69,7 +69,8 @@ class EgoDriver(BaseDriver):
         self._lock = threading.Lock()
 
     def _warm(self, policy: Policy) -> Planner:
-        planner = Planner(policy, limits=TickLimits(max_age_s=self._wanted.max_age_s))
+        # There is one answer to every question, after a defect as well: the guard's.
+        planner = Planner(policy, limits=TickLimits(max_age_s=self._wanted.max_age_s), on_defect=_tell_defect)
         planner.warm_up(load_rig('sim'))
         return planner
 
@@ -120,8 +121,8 @@ class EgoDriver(BaseDriver):
     def on_route(self, session: SessionState) -> None:
         """Take the route."""
         with session.lock:
-            points = np.array(session.route_waypoints_in_rig, dtype=np.float64)
-        self._driving(session).route(points[:, :2])
+            points, stamp_us = np.array(session.route_waypoints_in_rig, dtype=np.float64), session.route_timestamp_us
+        self._driving(session).route(points[:, :2], stamp_us)
 
     def drive(self, ctx: DriveContext) -> DriveResult:
         """Answer with a plan, or what stands in for one."""
@@ -179,6 +180,10 @@ class EgoDriver(BaseDriver):
             _LOG.warning('session %s: answered with %s: %s', session, answer.kind, answer.reason)
         elif before and not answer.reason:
             _LOG.info('session %s: plans again', session)
+
+
+def _tell_defect(error: Exception) -> None:
+    _LOG.exception('a defect of this package, please report it: %s', error)
 
 
 def trajectory_in_rig(plan: Plan, pose: FloatArray) -> Trajectory:

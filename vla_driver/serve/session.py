@@ -27,6 +27,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from vla_driver.geometry import se2
 from vla_driver.observation.assemble import ObservationAssembler
 from vla_driver.observation.guidance import RouteGuide
 from vla_driver.observation.messages import ego_at
@@ -37,11 +38,11 @@ from vla_driver.planning.tick import Planner, TickResult
 from vla_driver.serve import messages
 from vla_driver.serve.cameras import SessionCameras
 from vla_driver.settings.serving import ServingParameters
-from vla_driver.types import ANCHOR_CAMERA, EgoState, InvalidInput, Plan, PlanSource, TurnCommand
+from vla_driver.types import ANCHOR_CAMERA, EgoState, Plan, PlanSource, TurnCommand
 
 _LOG = logging.getLogger(__name__)
 
-#: Nothing is known of the vehicle before its first odometry; afterwards it is known up to here.
+#: Poses farther apart tell no speed.
 _ODOMETRY_S: Final = 0.5
 
 
@@ -97,6 +98,7 @@ class DrivingSession:
         self._guide = RouteGuide()
         self._told = np.empty((0, 2))  # the route's points as the assembler has them
         self._ego: EgoState | None = None
+        self._early_route: npt.NDArray[np.float64] | None = None
         self._turn = (TurnCommand.FOLLOW, 0.0)
         self._worker = ThreadPoolExecutor(1, thread_name_prefix=f'session {name}')
         self._making: Future[TickResult] | None = None
@@ -123,21 +125,24 @@ class DrivingSession:
             ego = self._assembler.push_odometry(messages.odometry(stamp_us, pose, *moves))
             if ego is not None:
                 self._ego = ego
+                if self._early_route is not None:
+                    self._take_route(self._early_route, ego)
+                    self._early_route = None
                 self._turn_towards(ego)
 
-    def route(self, points_m: npt.ArrayLike) -> None:
-        """Take the route as it is known now [N, 2], in base_link; none withdraws it.
+    def route(self, points_m: npt.ArrayLike, stamp_us: int | None = None) -> None:
+        """Take the route as it is known at a time [N, 2], in base_link as it is then; none withdraws it.
 
-        Raises InvalidInput before the first odometry, and for points that are none.
+        stamp_us: None: at the newest odometry.  One that comes before any odometry counts from the first on.  Raises
+        InvalidInput for points that are none.
         """
         points = np.asarray(points_m, dtype=np.float64).reshape(-1, 2)
+        self.heard_s = time.monotonic()
         with self._lock:
             if self._ego is None:
-                raise InvalidInput('the route came before the first egomotion, so nobody knows where its points are')
-            pose = self._ego.pose
-            cos, sin = math.cos(pose[2]), math.sin(pose[2])
-            local = pose[:2] + points @ np.array([[cos, sin], [-sin, cos]])
-            self._guide.take(local, pose)
+                self._early_route = points
+                return
+            self._take_route(points, self._ego if stamp_us is None else ego_at(self._ego, 1e-6 * stamp_us))
             self._turn_towards(self._ego)
 
     def drive(self, now_us: int) -> Answer | None:
@@ -212,6 +217,10 @@ class DrivingSession:
         heading = before.yaw_rad + 0.5 * turned
         forward = (pose[0] - before.x_m) * math.cos(heading) + (pose[1] - before.y_m) * math.sin(heading)
         return float(forward / passed_s), float(turned / passed_s)
+
+    def _take_route(self, points: npt.NDArray[np.float64], ego: EgoState) -> None:
+        """Take a route that is seen from where the vehicle is."""
+        self._guide.take(se2.points_to_global(ego.pose, points), ego.pose)
 
     def _turn_towards(self, ego: EgoState) -> None:
         """Tell the assembler the next turn, and the target points where they have changed."""
