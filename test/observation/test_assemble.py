@@ -138,6 +138,25 @@ def test_without_turn_commands_the_road_is_followed_when_that_is_allowed():
     assert assembler.problems() == ()
 
 
+def test_turns_are_made_of_a_dense_route_until_somebody_tells_them():
+    bend = np.linspace(0.0, np.pi / 2, 9)[1:]
+    dense = [(x, 0.0) for x in np.arange(0.0, 41.0)]
+    dense += [(40.0 + 10.0 * np.sin(a), 10.0 - 10.0 * np.cos(a)) for a in bend] + [
+        (50.0, 10.0 + y) for y in range(1, 60)
+    ]
+    assembler = ObservationAssembler(load_rig('sim'), turns_from_route=True)
+    messages = [(kind, m) for kind, m in flat(ticks(20)) if kind not in ('command', 'route')]
+    seen = play(assembler, [('route', route(dense)), *messages])
+    assert [o.navigation.command for o in seen] == [TurnCommand.LEFT] * 20
+    distances = np.array([o.navigation.distance_m for o in seen])
+    assert distances[0] == pytest.approx(40.0, abs=4.0)
+    assert np.diff(distances) == pytest.approx(np.full(19, -0.1 * SPEED_MPS), abs=1.01)  # to the metre
+    assert assembler.problems() == ()
+    push(assembler, 'command', command(2_000_000_000, 7.0, value=3))
+    last = play(assembler, [(kind, m) for kind, m in flat(ticks(21)[20:]) if kind != 'command'])
+    assert last[-1].navigation.command is TurnCommand.RIGHT
+
+
 def test_time_that_jumps_back_starts_over():
     """A looped bag: the route starts over, nothing of the first lap is left, and the epoch says so."""
     assembler = ObservationAssembler(load_rig('sim'))

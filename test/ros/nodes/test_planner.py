@@ -109,6 +109,20 @@ def test_plan_path_and_markers_carry_the_images_stamp(probe, nodes, vehicle, pla
     assert pictures['in_vain'] <= 6
 
 
+def test_autowares_trajectory_is_the_same_plan_in_the_odometrys_frame(probe, nodes, vehicle, plans):
+    messages = pytest.importorskip('autoware_planning_msgs.msg', reason="Autoware's messages are not installed")
+    trajectories = probe.listen(messages.Trajectory, 'trajectory')
+    start(nodes, vehicle)
+    drive(vehicle, 3, plans)
+    last = probe.until(lambda: next((t for t in trajectories if t.header.stamp == plans[-1].header.stamp), None))
+    assert last.header.frame_id == 'odom'
+    assert last.points[0].pose.position.x == pytest.approx(vehicle.x_m, abs=1.0)
+    way = plans[-1].trajectory.points
+    assert len(last.points) == len(way) + 1
+    ahead = last.points[-1].pose.position.x - last.points[0].pose.position.x
+    assert ahead == pytest.approx(way[-1].pose.position.x, abs=1e-3)  # the vehicle drives along x
+
+
 def test_raw_and_compressed_cameras_may_be_mixed(probe, nodes, make_vehicle, plans, report):
     vehicle = make_vehicle(raw=('front', 'back_left'))
     start(nodes, vehicle)
