@@ -192,7 +192,7 @@ def test_a_route_is_seen_from_where_the_vehicle_was_at_its_stamp(rollout: Rollou
 
 
 def test_a_late_plan_is_answered_in_time_with_the_one_before() -> None:
-    rollout = Rollout(answer_within_s=0.2)
+    rollout = Rollout(answer_within_s=1.0)
     rollout.step(0)
     rollout.session.drive(0)
     rollout.policy.go.clear()
@@ -202,8 +202,8 @@ def test_a_late_plan_is_answered_in_time_with_the_one_before() -> None:
     took_s = time.monotonic() - began_s
     assert late is not None
     assert (late.kind, late.plan.stamp_s) == (Answered.LATE, 0.0)
-    assert 'took longer than 0.2 s' in late.reason
-    assert 0.2 <= took_s < 2.0
+    assert 'took longer than 1 s' in late.reason
+    assert 1.0 <= took_s < 10.0
     rollout.policy.go.set()
     rollout.step(200_000)
     time.sleep(0.1)
