@@ -165,6 +165,11 @@ def test_a_silent_session_makes_place_for_another_one(
         assert len(stub.drive(DriveRequest(session_uuid='b', time_now_us=0), timeout=10.0).trajectory.poses) == 0
 
 
+def test_a_camera_that_the_policy_does_not_have_is_refused_before_the_port_opens() -> None:
+    with pytest.raises(InvalidInput, match='camera roof: the policy has none of that name; it has front'):
+        EgoDriver(ConstantVelocityPolicy, PATIENT, {'roof': 'cam_f'})
+
+
 def test_cameras_that_show_nothing_ahead_are_refused(served: Callable[..., object]) -> None:
     driver = EgoDriver(ConstantVelocityPolicy, ServingParameters(sessions=1))
     with served(driver) as address, grpc.insecure_channel(address) as channel:

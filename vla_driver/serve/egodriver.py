@@ -48,7 +48,7 @@ class EgoDriver(BaseDriver):
     """Serves sessions of a simulator; gRPC's threads call it.
 
     make_policy: called once for each of `wanted.sessions`.  cameras: policy's name -> the simulator's, where it is not
-    to be found by the way a camera looks.
+    to be found by the way a camera looks.  Raises InvalidInput for one that the policy does not have.
     """
 
     name = 'vla_driver'
@@ -63,6 +63,12 @@ class EgoDriver(BaseDriver):
         self._wanted = wanted or ServingParameters()
         self._chosen = dict(cameras or {})
         self._free = [self._warm(make_policy()) for _ in range(self._wanted.sessions)]
+        unknown = sorted(set(self._chosen) - set(_cameras_of(self._free[0].policy)))
+        if unknown:
+            raise InvalidInput(
+                f'camera {", ".join(unknown)}: the policy has none of that name; it has '
+                f'{", ".join(_cameras_of(self._free[0].policy))}'
+            )
         self._sessions: dict[str, DrivingSession] = {}
         self._planners: dict[str, Planner] = {}
         self._said: dict[str, str] = {}
@@ -80,9 +86,7 @@ class EgoDriver(BaseDriver):
         """Begin a rollout.  Raises InvalidInput, which the simulator is told, where it cannot be driven."""
         planner = self._planner()
         try:
-            needs = planner.policy.needs
-            # Who looks at no pictures plans at their times all the same.
-            wanted = CAMERA_NAMES if needs.cameras is None else needs.cameras or (ANCHOR_CAMERA,)
+            wanted = _cameras_of(planner.policy)
             cameras = choose_cameras(list(session.cameras.values()), wanted, self._chosen)
             driving = DrivingSession(session.uuid, planner, cameras, self._wanted)
         except BaseException:
@@ -180,6 +184,12 @@ class EgoDriver(BaseDriver):
             _LOG.warning('session %s: answered with %s: %s', session, answer.kind, answer.reason)
         elif before and not answer.reason:
             _LOG.info('session %s: plans again', session)
+
+
+def _cameras_of(policy: Policy) -> tuple[str, ...]:
+    """Return the cameras that a policy is served with; one that looks at none plans at the front one's times."""
+    cameras = policy.needs.cameras
+    return CAMERA_NAMES if cameras is None else cameras or (ANCHOR_CAMERA,)
 
 
 def _tell_defect(error: Exception) -> None:

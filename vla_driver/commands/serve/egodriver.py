@@ -26,7 +26,7 @@ from vla_driver.policies.registry import make_policy, require_checkpoint
 from vla_driver.settings.options import add_options, settings_from
 from vla_driver.settings.policy import PolicyParameters
 from vla_driver.settings.serving import ServingParameters
-from vla_driver.types import CAMERA_NAMES, InvalidInput, Policy
+from vla_driver.types import InvalidInput, Policy
 
 _UNIX: Final = ('unix:', 'unix-abstract:')
 
@@ -85,8 +85,8 @@ def _cameras(entries: list[str] | None) -> dict[str, str]:
         if not entry:
             continue
         name, _, source = entry.partition('=')
-        if name not in CAMERA_NAMES or not source:
-            raise InvalidInput(f'--camera {entry!r}: expected NAME=ID, NAME one of {", ".join(CAMERA_NAMES)}')
+        if not (name and source):
+            raise InvalidInput(f'--camera {entry!r}: expected NAME=ID, such as front=camera_front_wide_120fov')
         if name in found:
             raise InvalidInput(f'--camera {entry!r}: {name} was given {found[name]} already')
         found[name] = source
