@@ -22,7 +22,7 @@ from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Bool, Float32
 
 from vla_driver.ros.nodes.process import run
-from vla_driver.ros.nodes.simulator import WorldNode
+from vla_driver.ros.nodes.world import WorldNode
 from vla_driver.ros.wire import carla, qos
 from vla_driver.ros.wire import conversions as convert
 from vla_driver.ros.wire.diagnostics import Level, Status
