@@ -230,5 +230,7 @@ def test_what_carlas_bridge_needs_is_said(capsys: pytest.CaptureFixture[str]) ->
 def test_drive_over_dds_names_what_it_cannot_do(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(['drive', '--ros', '--policy', 'expert']) == 2
     assert 'lives inside the simulator' in capsys.readouterr().err
+    assert main(['drive', '--ros', '--policy', 'egodriver', '--model', 'localhost:1']) == 2
+    assert 'policy egodriver: it asks from inside the simulator' in capsys.readouterr().err
     assert main(['drive', '--ros', '--policy', 'constant-velocity', '--video', 'drive.mp4']) == 2
     assert 'leave out --ros' in capsys.readouterr().err

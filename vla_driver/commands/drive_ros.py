@@ -26,12 +26,13 @@ from vla_driver.commands.reasoner_arguments import reasoner_checkpoint, reasoner
 from vla_driver.commands.replaying import words_in_line
 from vla_driver.commands.scenario import scenario_of, scenario_settings
 from vla_driver.planning.continuity import jump_m
-from vla_driver.policies.registry import require_checkpoint
+from vla_driver.policies.registry import REMOTE, require_checkpoint
 from vla_driver.settings import carla_bridge
 from vla_driver.settings.guarding import GUARDING
 from vla_driver.settings.knob import as_lists, as_parameters
 from vla_driver.settings.launch_topics import camera_remappings
 from vla_driver.settings.planner import START_S
+from vla_driver.settings.policy import NODE_POLICIES
 from vla_driver.settings.simulator import PATIENT_CONTROLLER, PATIENT_PLANNER
 from vla_driver.sim.rollout import JUMP_S, ticks_per_plan
 from vla_driver.types import CAMERA_NAMES, InvalidInput, PlanSource, VlaDriverError
@@ -48,8 +49,9 @@ def drive_over_dds(args: argparse.Namespace) -> dict[str, Any]:
     """Drive one route with the nodes and return the simulator's verdict."""
     from vla_driver.ros.wire.transport import use_shared_memory_profile
 
-    if args.policy == 'expert':
-        raise InvalidInput('policy expert: it lives inside the simulator, not in a node; leave out --ros')
+    if args.policy not in NODE_POLICIES:
+        where = 'asks from' if args.policy == REMOTE else 'lives'
+        raise InvalidInput(f'policy {args.policy}: it {where} inside the simulator, not in a node; leave out --ros')
     if args.video is not None:
         raise InvalidInput("--video films the synchronous drive; leave out --ros (RViz shows the nodes' drive)")
     if args.carla and ticks_per_plan(args.plan_hz) != 1:

@@ -76,7 +76,7 @@ def write_scene(folder: Path, scene: Scene, out: Path, on_picture: Callable[[], 
     with BagWriter(out, scene.rig) as bag:
         start_s = states[0].stamp_s
         bag.write_mountings(start_s)
-        bag.write_route(start_s, _targets(way))
+        bag.write_route(start_s, guide.targets_m())
         for state in states:
             events.append((state.stamp_s, 0, lambda state=state: bag.write_odometry(state)))  # type: ignore[misc]
         for stamp_s in np.arange(start_s, states[-1].stamp_s, 1.0 / AGENTS_HZ):
@@ -107,13 +107,6 @@ def _way(states: list[EgoState]) -> FloatArray:
     yaw = states[-1].yaw_rad
     ahead = np.arange(1.0, _ONWARD_M)[:, None] * np.array([np.cos(yaw), np.sin(yaw)])
     return np.vstack([points, points[-1] + ahead])
-
-
-def _targets(way: FloatArray) -> FloatArray:
-    """Return target points [M, 2] every `TARGET_SPACING_M` of a way."""
-    along = np.concatenate([[0.0], np.cumsum(np.hypot(*np.diff(way, axis=0).T))])
-    at = np.arange(TARGET_SPACING_M, along[-1] + 1e-6, TARGET_SPACING_M)
-    return np.stack([np.interp(at, along, column) for column in way.T], axis=-1)
 
 
 def _pose_at(states: list[EgoState], stamp_s: float) -> FloatArray:

@@ -112,7 +112,10 @@ class EgoDriver(BaseDriver):
     def on_egomotion(self, session: SessionState, new_poses: Trajectory) -> None:
         """Take where the vehicle was."""
         with session.lock:
-            known = dict(zip(session.ego_trajectory.timestamps_us, session.dynamic_states, strict=True))
+            # The newest ones: those of a whole session would be gone through at every call.
+            newest = slice(-len(new_poses), None) if len(new_poses) else slice(0, 0)
+            stamps_us, states = session.ego_trajectory.timestamps_us[newest], session.dynamic_states[newest]
+        known = dict(zip(stamps_us, states, strict=True))
         driving = self._driving(session)
         for stamp_us, pose in zip(new_poses.timestamps_us, new_poses.poses, strict=True):
             state = known.get(stamp_us)

@@ -62,7 +62,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_options(parser, ScenarioParameters, 'split', 'seed')
     parser.add_argument('--scenarios', type=positive_int, default=50, metavar='N', help='routes (default: 50)')
     parser.add_argument('--plan-hz', type=positive_float, default=5.0, help='plans per second: 10, 5, 2 or 1')
-    parser.add_argument('--jobs', type=positive_int, default=2, help='worker processes (default: 2)')
+    parser.add_argument(
+        '--jobs', type=positive_int, default=2, help='worker processes (default: 2; --ros drives one route at a time)'
+    )
     parser.add_argument('--ros', action='store_true', help='drive with the ROS 2 nodes, over DDS, route by route')
     parser.add_argument(
         '--carla', action='store_true', help="with --ros: on the topics of CARLA's bridge, which is emulated"
@@ -137,7 +139,7 @@ def run(args: argparse.Namespace) -> int:
         'split': args.split,
         'seed': args.seed,
         'plan_hz': args.plan_hz,
-        'jobs': args.jobs,
+        'jobs': 1 if args.ros else args.jobs,
         'ros': args.ros,
         'carla': args.carla,
         'guarding': asdict(guarding),
