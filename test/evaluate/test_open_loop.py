@@ -18,9 +18,12 @@ from vla_driver.bag.matching import Matching
 from vla_driver.bag.read import BagReader
 from vla_driver.bag.write import BagWriter
 from vla_driver.cli import main
+from vla_driver.commands.evaluate.open_loop import PROTOCOL_NAMES
 from vla_driver.evaluate import open_loop as evaluation
 from vla_driver.evaluate.displacement import summarise
 from vla_driver.evaluate.open_loop import AgentTrack, RecordedExpert, evaluate_bag, nearest
+from vla_driver.evaluate.published import PROTOCOLS
+from vla_driver.evaluate.published import summarise as published_summary
 from vla_driver.geometry import unicycle
 from vla_driver.geometry.rig import load_rig
 from vla_driver.model.qwen.answer import AnswerFault
@@ -89,6 +92,47 @@ def test_collisions_are_counted_where_agents_were_recorded(braking_bag: Path) ->
     assert first.truth_collides is not None
     assert not first.truth_collides.any()
     assert others[0].collides is not None
+
+
+def test_published_evaluations_count_beside_them(braking_bag: Path) -> None:
+    """13 plans every 0.5 s, of which 7 have 3 s of future; the first one meets the parked car at 2.5 s.
+
+    With cells of 0.5 m it does so half a second later: it lacks 0.18 m of overlap in `uniad`, whose boxes begin at the
+    next cell, and in `st-p3` the ego is a metre farther back than the others' boxes are.
+    """
+    result = evaluate_bag(braking_bag, lambda bag: ConstantVelocityPolicy(), protocols=list(PROTOCOLS.values()))
+    assert list(result.counted) == ['st-p3', 'uniad', 'bev-planner']
+    samples = {name: published_summary(PROTOCOLS[name], plans)['samples'] for name, plans in result.counted.items()}
+    assert samples == {'st-p3': 7, 'uniad': 13, 'bev-planner': 7}
+    for name, plans in result.counted.items():
+        first, last = plans[0], plans[-1]
+        np.testing.assert_allclose(first.error_m, 0.5 * BRAKING * np.arange(0.5, 3.1, 0.5) ** 2, atol=0.02)
+        assert first.collides is not None
+        np.testing.assert_array_equal(first.collides, [False, False, False, False, name == 'bev-planner', True])
+        assert first.off_road is None  # the bag does not say where the road ends
+        assert not last.recorded.any()
+
+
+def test_the_command_counts_as_it_is_told(braking_bag: Path, tmp_path: Path, capsys) -> None:  # type: ignore[no-untyped-def]
+    path = tmp_path / 'open.json'
+    words = ['evaluate', 'open-loop', str(braking_bag), '--policy', 'constant-velocity', '--json', str(path)]
+    assert main([*words, '--protocol', 'uniad', '--protocol', 'bev-planner', '--protocol', 'uniad']) == 0
+    published = json.loads(path.read_text())['published']
+    assert list(published) == ['uniad', 'bev-planner']
+    # Of 13 plans the last six lack 1 to 6 steps of future, which count as no error: at 3 s they all do.
+    assert published['uniad']['l2_m']['3s'] == pytest.approx(4.5 * 7 / 13, abs=0.02)
+    assert published['bev-planner']['l2_m']['3s'] == pytest.approx(0.5 * 91 / 24, abs=0.02)
+    text = capsys.readouterr().out
+    assert 'as uniad counts: N valid = 13 of 13 plans, cells of 0.5 m' in text
+    assert 'as bev-planner counts: N valid = 7 of 13 plans, cells of 0.1 m' in text
+    assert 'no off-road rate: no bag has /ground_truth/road_boundary' in text
+    with pytest.raises(SystemExit):
+        main([*words, '--protocol', 'vad'])
+    assert "invalid choice: 'vad'" in capsys.readouterr().err
+
+
+def test_the_commands_protocols_are_those_that_there_are() -> None:
+    assert tuple(PROTOCOLS) == PROTOCOL_NAMES
 
 
 def test_a_long_bag_is_scored_while_it_is_read_and_held_for_seconds_only(

@@ -21,16 +21,19 @@ from vla_driver.bag.inventory import inventory
 from vla_driver.bag.matching import Matching
 from vla_driver.bag.read import BagReader
 from vla_driver.bag.track import OdometryTrack
-from vla_driver.evaluate.displacement import STEP_TIMES_S, Boxes, Sample, score
+from vla_driver.evaluate.displacement import STEP_TIMES_S, Boxes, Sample, planned_poses, score
+from vla_driver.evaluate.published import Around, Counted, Protocol, count
+from vla_driver.geometry import se2
 from vla_driver.observation.calibration import CameraCalibration
 from vla_driver.observation.notes import Notes
 from vla_driver.planning.tick import Planner
-from vla_driver.sim.world.scene import Actor
+from vla_driver.sim.world.scene import Actor, SemanticClass
 from vla_driver.types import (
     NO_ENGINE,
     NO_PICTURES,
     CameraRig,
     EgoState,
+    FloatArray,
     Intent,
     InvalidInput,
     MalformedAnswer,
@@ -54,7 +57,8 @@ NO_PLAN = 'no plan: '
 class BagResult:
     """One bag: the scored plans, what could not be scored and why.
 
-    inputs: `bag.inventory`.  unread: what of the bag could not be read.
+    inputs: `bag.inventory`.  unread: what of the bag could not be read.  counted: of each published protocol that was
+    asked for, the plans, those without a whole future, too.
     """
 
     bag: str
@@ -68,6 +72,7 @@ class BagResult:
     notes: Sequence[str] = ()
     without_camera: Counter[str] = field(default_factory=Counter)
     unread: Sequence[str] = ()
+    counted: dict[str, list[Counted]] = field(default_factory=dict)
 
 
 class RecordedExpert:
@@ -118,6 +123,15 @@ class AgentTrack:
         ordered = sorted(recorded, key=lambda item: item[0])
         self._stamps = [stamp for stamp, _ in ordered]
         self._boxes = [boxes_of(actors) for _, actors in ordered]
+        self._people = [np.array([a.kind is SemanticClass.PEDESTRIAN for a in actors], bool) for _, actors in ordered]
+
+    def around(self, stamp_s: float, pose: FloatArray) -> Around | None:
+        """Return the agents at a time in base_link at `pose` [3], None where nothing was recorded then."""
+        k = nearest(self._stamps, stamp_s)
+        if k is None:
+            return None
+        boxes = self._boxes[k]
+        return Around(np.column_stack([se2.relative(pose, boxes[:, :3]), boxes[:, 3:]]), self._people[k])
 
     def at(self, stamp_s: float) -> Boxes | None:
         """Return the boxes at a time, None where nothing was recorded then."""
@@ -133,6 +147,7 @@ def evaluate_bag(
     rig: CameraRig | None = None,
     rectified: bool = False,
     matching: Matching = Matching(),  # noqa: B008 - it is frozen
+    protocols: Sequence[Protocol] = (),
     on_inputs: Callable[[Mapping[str, Any]], None] | None = None,
     on_sample: Callable[[], None] | None = None,
 ) -> BagResult:
@@ -140,7 +155,8 @@ def evaluate_bag(
 
     topics, rig, rectified: see `BagReader`.
     make_policy: given the open bag, so that an expert can be made of what it recorded; the policy is reset first.
-    matching: which pictures make a set.  on_inputs: told which topics are used (`bag.inventory`) before planning.
+    matching: which pictures make a set.  protocols: to count by, beside the exact figures.
+    on_inputs: told which topics are used (`bag.inventory`) before planning.
     Where a language model's answer is malformed there is no plan: counted in `skipped`, by its fault.  Raises
     InvalidInput for a bag that cannot be used (no cameras, odometry or route).
     """
@@ -155,7 +171,7 @@ def evaluate_bag(
         policy = make_policy(bag)
         planner = Planner(policy)
         planner.reset()
-        scoring = _Scoring(result)
+        scoring = _Scoring(result, protocols, bag.road_boundary() if protocols else ())
         seen = 0
         sets = bag.ready_sets(
             **matched,
@@ -198,8 +214,11 @@ class _Scoring:
     A long bag is read once, and held for some seconds of it.
     """
 
-    def __init__(self, result: BagResult) -> None:
-        self._result = result
+    def __init__(
+        self, result: BagResult, protocols: Sequence[Protocol] = (), boundary: Sequence[FloatArray] = ()
+    ) -> None:
+        self._result, self._protocols, self._boundary = result, protocols, boundary
+        self._any_agents = False
         self._plans: list[Plan] = []
         self._states: list[EgoState] = []
         self._agents: list[tuple[float, Sequence[Actor]]] = []
@@ -220,6 +239,7 @@ class _Scoring:
     def add_agents(self, stamp_s: float, actors: Sequence[Actor]) -> None:
         """Take in where the others were."""
         self._agents.append((stamp_s, actors))
+        self._any_agents = True
 
     def add_plan(self, plan: Plan) -> None:
         """Take in a plan; those before it may get their score."""
@@ -236,6 +256,7 @@ class _Scoring:
         if due:
             track, agents = OdometryTrack(self._states), AgentTrack(self._agents)
             for plan in due:
+                self._count(plan, track, agents)
                 sample = _sample(plan, self._result.bag, track, agents)
                 if sample is None:
                     self._result.without_future += 1
@@ -244,6 +265,17 @@ class _Scoring:
         begin_s = min((plan.stamp_s for plan in self._plans), default=self._newest_s - _BATCH_S) - _LATE_S
         self._states = [state for state in self._states if state.stamp_s >= begin_s]
         self._agents = [item for item in self._agents if item[0] >= begin_s]
+
+    def _count(self, plan: Plan, track: OdometryTrack, agents: AgentTrack) -> None:
+        if not self._protocols:
+            return
+        pose, times_s = plan.ego.pose, plan.stamp_s + STEP_TIMES_S
+        planned, driven = planned_poses(plan), se2.relative(pose, track.at(times_s))
+        others = [agents.around(float(time_s), pose) for time_s in times_s] if self._any_agents else None
+        lines = [se2.points_to_local(pose, line) for line in self._boundary] or None
+        for protocol in self._protocols:
+            counted = count(protocol, planned, driven, others, lines)
+            self._result.counted.setdefault(protocol.name, []).append(counted)
 
 
 def _sample(plan: Plan, bag: str, track: OdometryTrack, agents: AgentTrack) -> Sample | None:

@@ -5,8 +5,11 @@
 Two protocols, by name, for they are not comparable: "UniAD" is the error at the horizon, "ST-P3/VAD" the mean error
 up to it. Open-loop figures say little about driving (a policy without eyes does well): always run the controls
 --policy blind and --policy constant-velocity beside the model, and see evaluate closed-loop.
+Collisions are those of exact boxes. --protocol counts as a published evaluation of nuScenes does, on its grid, too, and
+bev-planner says how often the road's boundary is touched (bags of record and convert nuscenes have one).
 
   vla_driver evaluate open-loop bags/val0 bags/val1 --policy model --json model.json
+  vla_driver evaluate open-loop bags/val0 --protocol st-p3 --protocol uniad --protocol bev-planner
   vla_driver evaluate open-loop my_bag --model IMPROMPTU_3B --pruner RECON_PRUNER --prune-ratio 0.5
   vla_driver evaluate open-loop my_bag --rig nuscenes --camera-topic front=/CAM_FRONT/image_rect_compressed
 """
@@ -15,16 +18,17 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from tqdm import tqdm
 
 from vla_driver.bag.inventory import inventory_lines
+from vla_driver.bag.schema import AGENTS_TOPIC, ROAD_BOUNDARY_TOPIC
 from vla_driver.commands.common import (
     add_bag_arguments,
     add_json_argument,
@@ -51,12 +55,24 @@ from vla_driver.types import InvalidInput, Policy
 if TYPE_CHECKING:
     from vla_driver.bag.read import BagReader
     from vla_driver.evaluate.open_loop import BagResult
+    from vla_driver.evaluate.published import Protocol
+
+
+#: See `evaluate.published`, which is imported when it is needed.
+PROTOCOL_NAMES: Final = ('st-p3', 'uniad', 'bev-planner')
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
     parser.add_argument(
         'bags', nargs='+', type=Path, metavar='BAG', help='a rosbag2 folder, .mcap, .db3 or ROS 1 .bag file'
+    )
+    parser.add_argument(
+        '--protocol',
+        action='append',
+        default=[],
+        choices=PROTOCOL_NAMES,
+        help='also count as this published evaluation does, on its grid; may be given several times',
     )
     add_policy_arguments(parser, POLICY_NAMES)
     add_options(parser, PolicyParameters, 'prompt', 'engine', 'threads')
@@ -70,7 +86,9 @@ def run(args: argparse.Namespace) -> int:
     """Run the command."""
     from vla_driver.evaluate.displacement import HORIZONS_S, PROTOCOLS, summarise
     from vla_driver.evaluate.open_loop import NO_PLAN, RecordedExpert, evaluate_bag
+    from vla_driver.evaluate.published import PROTOCOLS as PUBLISHED
 
+    protocols = [PUBLISHED[name] for name in dict.fromkeys(args.protocol)]
     checkpoint, pruning = checkpoint_of(args.policy, args.model), pruning_settings(args)
     if pruning.active and args.policy != 'model':
         raise InvalidInput(f'--pruner {args.pruner}: policy {args.policy} has no visual tokens; use --policy model')
@@ -107,6 +125,7 @@ def run(args: argparse.Namespace) -> int:
                     rig=rig,
                     rectified=args.rectified,
                     matching=matching_of(args),
+                    protocols=protocols,
                     on_inputs=partial(_tell_inputs, path, told),
                     on_sample=bar.update,
                 )
@@ -160,11 +179,41 @@ def run(args: argparse.Namespace) -> int:
             if key in figures:
                 text = f'{name}, {protocol}'
                 print(f'  {text:<34}' + ''.join(f'{100 * figures[key][c]:>9.2f}' for c in columns))
+    published = {protocol.name: _tell_published(protocol, results) for protocol in protocols}
     if loaded and loaded[0].engine.engine:
         print(f'  computed by {loaded[0].engine.describe()}')
     times = [ms for result in results for ms in result.plan_ms]
-    write_json(args.json, {**about, **summary, 'plan_ms': float(np.median(times)), **ends})
+    beside = {'published': published} if published else {}
+    write_json(args.json, {**about, **summary, **beside, 'plan_ms': float(np.median(times)), **ends})
     return 0
+
+
+def _tell_published(protocol: Protocol, results: Sequence[BagResult]) -> dict[str, Any]:
+    """Print and return the figures of a published evaluation over all bags."""
+    from vla_driver.evaluate.displacement import HORIZONS_S
+    from vla_driver.evaluate.published import summarise
+
+    plans = [counted for result in results for counted in result.counted.get(protocol.name, [])]
+    figures = summarise(protocol, plans)
+    valid = f'N valid = {figures["samples"]} of {len(plans)} plans'
+    print(f'  as {protocol.name} counts: {valid}, cells of {protocol.cell_m} m')
+    rows: list[tuple[str, dict[str, float], float]] = [('L2 (m)', figures['l2_m'], 1.0)]
+    for key, name in (
+        ('collision_rate', 'collisions (%)'),
+        ('driven_collision_rate', '  of the driven path'),
+        ('off_road_rate', 'off-road (%)'),
+        ('driven_off_road_rate', '  of the driven path'),
+    ):
+        if key in figures:
+            rows.append((name, figures[key], 100.0))
+    columns = [f'{horizon}s' for horizon in HORIZONS_S] + ['mean']
+    for name, values, factor in rows:
+        print(f'  {f"{name}, {protocol.name}":<34}' + ''.join(f'{factor * values[c]:>9.2f}' for c in columns))
+    if 'collision_rate' not in figures:
+        print(f'  no collisions: no bag has {AGENTS_TOPIC}')
+    if protocol.ever and 'off_road_rate' not in figures:
+        print(f'  no off-road rate: no bag has {ROAD_BOUNDARY_TOPIC}')
+    return figures
 
 
 def _tell_inputs(path: Path, told: list[str], found: Mapping[str, Any]) -> None:
