@@ -21,6 +21,7 @@ INPUTS = {
     '/tf_static': 'tf2_msgs/msg/TFMessage',
     '/clock': 'rosgraph_msgs/msg/Clock',
     '/ground_truth/agents': MARKERS,
+    '/ground_truth/road_boundary': MARKERS,
     '/ground_truth/expert_trajectory': PATH,
     # Somebody else's, of names that ours have, too.
     '/carla/markers': MARKERS,

@@ -1,6 +1,6 @@
 # Copyright 2026 The vla_driver authors
 # SPDX-License-Identifier: Apache-2.0
-"""What a bag of ours knows about the drive itself: the other road users, and what the expert would drive."""
+"""What a bag of ours knows about the drive itself: other road users, the road, and what the expert would drive."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ import numpy as np
 
 from vla_driver.observation.messages import stamp_seconds, yaw_of
 from vla_driver.sim.world.scene import Actor, SemanticClass
-from vla_driver.types import InvalidInput, Trajectory
+from vla_driver.types import FloatArray, InvalidInput, Trajectory
+from vla_driver.types.checks import finite
 
-_CUBE, _ADD = 1, 0
+_CUBE, _LINE_STRIP, _ADD = 1, 4, 0
 
 
 def agents_of(message: Any, logged_ns: int) -> tuple[float, list[Actor]]:
@@ -20,6 +21,21 @@ def agents_of(message: Any, logged_ns: int) -> tuple[float, list[Actor]]:
     cubes = [marker for marker in message.markers if (marker.type, marker.action) == (_CUBE, _ADD)]
     stamp_s = stamp_seconds(message.markers[0]) if len(message.markers) else logged_ns * 1e-9
     return stamp_s, [_actor(marker) for marker in cubes]
+
+
+def road_boundary_of(message: Any) -> tuple[FloatArray, ...]:
+    """Return the lines [N, 2] of a visualization_msgs/MarkerArray of line strips (`bag.schema`), in metres.
+
+    Raises InvalidInput for a line of fewer than two points, and for points that are not finite, naming the marker.
+    """
+    return tuple(_line(marker) for marker in message.markers if (marker.type, marker.action) == (_LINE_STRIP, _ADD))
+
+
+def _line(marker: Any) -> FloatArray:
+    what = f'road boundary: marker {marker.id}'
+    if len(marker.points) < 2:
+        raise InvalidInput(f'{what}: {len(marker.points)} points, expected two or more')
+    return finite(what, [(point.x, point.y) for point in marker.points], (None, 2))
 
 
 def _actor(marker: Any) -> Actor:

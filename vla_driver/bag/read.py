@@ -14,7 +14,7 @@ from typing import Any, Final
 from rosbags.interfaces import Connection
 
 from vla_driver.bag import schema
-from vla_driver.bag.ground_truth import agents_of, trajectory_of_path
+from vla_driver.bag.ground_truth import agents_of, road_boundary_of, trajectory_of_path
 from vla_driver.bag.inventory import policies_for
 from vla_driver.bag.mounted import first_infos, first_messages, rig_of_frames
 from vla_driver.bag.storage.bagfiles import BagFiles
@@ -436,6 +436,17 @@ class BagReader:
             return
         for _, logged_ns, message in self.messages([schema.AGENTS_TOPIC]):
             yield agents_of(message, logged_ns)
+
+    def road_boundary(self) -> tuple[FloatArray, ...]:
+        """Return the lines [N, 2] where the road ends, in the odometry frame: the last that the bag tells, () without.
+
+        Raises InvalidInput for points that are not finite.
+        """
+        last = None
+        if schema.ROAD_BOUNDARY_TOPIC in self.topics:
+            for _, _, message in self.messages([schema.ROAD_BOUNDARY_TOPIC]):
+                last = message
+        return () if last is None else road_boundary_of(last)
 
     def expert_trajectories(self) -> Iterator[tuple[float, Trajectory]]:
         """Yield (t0, what the expert would drive), speeds and controls from the positions' differences."""

@@ -12,6 +12,7 @@
 | /tf_static                            | tf2_msgs/TFMessage (latched)    | cameras in base_link (converted bags)    |
 | /ground_truth/agents                  | visualization_msgs/MarkerArray  | a cube per agent, frame odom             |
 | /ground_truth/expert_trajectory       | nav_msgs/Path                   | what the expert would drive (see below)  |
+| /ground_truth/road_boundary           | visualization_msgs/MarkerArray  | where the road ends, frame odom (latched)|
 | /ground_truth/NAME/semantic/compressed| sensor_msgs/CompressedImage     | PNG, sim.scene.SemanticClass per pixel   |
 
 Agents: a marker's id is the agent's, its `ns` the lower-case name of its SemanticClass, its pose the middle of the
@@ -20,6 +21,10 @@ viewer (DELETEALL).
 
 Expert trajectory: frame base_link as it was at the header's stamp t0; pose k is stamped t0 + (k + 1) * dt; t0 itself
 is left out, as in types.Trajectory.
+
+Road boundary: a LINE_STRIP marker per line, in metres, its pose zero; a closed ring repeats its first point.  Lines
+reach about 80 m to the sides of the way.  The first marker clears the viewer, as that of the agents; the last message
+in a bag counts.
 
 There is no /clock in a bag: the player makes it.  The rig stands in the bag's custom data under `rig`, as YAML.
 """
@@ -51,6 +56,7 @@ MARKERS, TURN_COMMAND = 'visualization_msgs/msg/MarkerArray', 'vla_driver/msg/Tu
 ODOMETRY_TOPIC, ROUTE_TOPIC, TURN_COMMAND_TOPIC = '/odom', '/route', '/turn_command'
 GROUND_TRUTH = '/ground_truth'
 AGENTS_TOPIC, EXPERT_TOPIC = f'{GROUND_TRUTH}/agents', f'{GROUND_TRUTH}/expert_trajectory'
+ROAD_BOUNDARY_TOPIC = f'{GROUND_TRUTH}/road_boundary'
 
 #: Key of the rig in the bag's custom data.
 RIG_KEY = 'rig'
@@ -98,6 +104,7 @@ ROUTE_OUT = Topic(ROUTE_TOPIC, PATH, depth=1, latched=True)
 TURN_COMMAND_OUT = Topic(TURN_COMMAND_TOPIC, TURN_COMMAND)
 AGENTS_OUT = Topic(AGENTS_TOPIC, MARKERS)
 EXPERT_OUT = Topic(EXPERT_TOPIC, PATH)
+ROAD_BOUNDARY_OUT = Topic(ROAD_BOUNDARY_TOPIC, MARKERS, depth=1, latched=True)
 TF_STATIC_OUT = Topic('/tf_static', TRANSFORMS[0], depth=1, latched=True)
 
 

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
@@ -21,13 +21,26 @@ from vla_driver.geometry.rig import rig_to_yaml
 from vla_driver.observation.decode import encode_jpeg, encode_png
 from vla_driver.observation.pictures.compressed import kind_of
 from vla_driver.sim.world.scene import Actor, SemanticClass
-from vla_driver.types import CameraModel, CameraRig, EgoState, Image, InvalidInput, Observation, Trajectory, TurnCommand
+from vla_driver.types import (
+    CameraModel,
+    CameraRig,
+    EgoState,
+    FloatArray,
+    Image,
+    InvalidInput,
+    Observation,
+    Trajectory,
+    TurnCommand,
+)
+from vla_driver.types.checks import finite
 
 #: Metadata format 8 (Iron).  Later distributions read earlier formats; 9 writes the quality of service in a way
 #: on which Humble stops with "bad conversion".
 METADATA_VERSION: Literal[8] = 8
 
-_CUBE, _ADD, _DELETE_ALL = 1, 0, 3
+_CUBE, _LINE_STRIP, _ADD, _DELETE_ALL = 1, 4, 0, 3
+#: How broad viewers draw the road's boundary.
+_LINE_WIDTH_M = 0.15
 _COLOURS = {
     SemanticClass.CAR: (0.25, 0.55, 0.95),
     SemanticClass.TRUCK: (0.95, 0.6, 0.2),
@@ -209,8 +222,23 @@ class BagWriter:
 
     def write_agents(self, stamp_s: float, actors: Iterable[Actor]) -> None:
         """Write the other road users as boxes (world frame = odometry frame)."""
-        markers = [self._marker(stamp_s, _DELETE_ALL)] + [self._marker(stamp_s, _ADD, actor) for actor in actors]
+        markers = [self._marker(stamp_s, _DELETE_ALL)] + [self._box(stamp_s, actor) for actor in actors]
         self.write(schema.AGENTS_OUT, self._new(schema.MARKERS, markers=markers), stamp_s)
+
+    def write_road_boundary(self, stamp_s: float, lines: Sequence[npt.ArrayLike]) -> None:
+        """Write where the road ends: lines [N, 2] in metres of the odometry frame, N >= 2.
+
+        A closed ring repeats its first point.  Raises InvalidInput for another shape and for numbers that are not
+        finite, naming the line.
+        """
+        markers = [self._marker(stamp_s, _DELETE_ALL)]
+        for number, line in enumerate(lines):
+            what = f'road boundary: line {number}'
+            points = finite(what, line, (None, 2))
+            if len(points) < 2:
+                raise InvalidInput(f'{what}: {len(points)} points, expected two or more')
+            markers.append(self._line(stamp_s, number, points))
+        self.write(schema.ROAD_BOUNDARY_OUT, self._new(schema.MARKERS, markers=markers), stamp_s)
 
     def write_expert(self, stamp_s: float, trajectory: Trajectory) -> None:
         """Write what the expert would drive from `stamp_s` on."""
@@ -260,33 +288,57 @@ class BagWriter:
         header = self._header(stamp_s, schema.optical_frame(camera))
         self.write(topic, self._new(schema.COMPRESSED_IMAGE, header=header, format=format, data=data), stamp_s)
 
-    def _marker(self, stamp_s: float, action: int, actor: Actor | None = None) -> Any:
-        red, green, blue = _COLOURS.get(actor.kind, (0.7, 0.7, 0.7)) if actor is not None else (0.0, 0.0, 0.0)
-        return self._new(
-            'visualization_msgs/msg/Marker',
-            header=self._header(stamp_s, schema.ODOM_FRAME),
-            ns=actor.kind.name.lower() if actor is not None else '',
-            id=actor.actor_id if actor is not None else 0,
-            type=_CUBE,
-            action=action,
-            pose=self._pose(actor.x_m, actor.y_m, actor.yaw_rad, 0.5 * actor.height_m)
-            if actor is not None
-            else self._pose(0.0, 0.0, 0.0),
-            scale=self._vector(actor.length_m, actor.width_m, actor.height_m)
-            if actor is not None
-            else self._vector(0.0, 0.0, 0.0),
-            color=self._new('std_msgs/msg/ColorRGBA', r=red, g=green, b=blue, a=0.8 if actor is not None else 0.0),
-            lifetime=self._new('builtin_interfaces/msg/Duration', sec=0, nanosec=0),
-            frame_locked=False,
-            points=[],
-            colors=[],
-            texture_resource='',
-            texture=self._new(
+    def _box(self, stamp_s: float, actor: Actor) -> Any:
+        red, green, blue = _COLOURS.get(actor.kind, (0.7, 0.7, 0.7))
+        return self._marker(
+            stamp_s,
+            _ADD,
+            ns=actor.kind.name.lower(),
+            id=actor.actor_id,
+            pose=self._pose(actor.x_m, actor.y_m, actor.yaw_rad, 0.5 * actor.height_m),
+            scale=self._vector(actor.length_m, actor.width_m, actor.height_m),
+            color=self._colour(red, green, blue, 0.8),
+            text=f'{actor.speed_mps:.3f}',
+        )
+
+    def _line(self, stamp_s: float, number: int, points: FloatArray) -> Any:
+        return self._marker(
+            stamp_s,
+            _ADD,
+            ns='road_boundary',
+            id=number,
+            type=_LINE_STRIP,
+            scale=self._vector(_LINE_WIDTH_M, 0.0, 0.0),
+            color=self._colour(0.9, 0.9, 0.9, 0.8),
+            points=[self._new('geometry_msgs/msg/Point', x=float(x), y=float(y), z=0.0) for x, y in points],
+        )
+
+    def _colour(self, red: float, green: float, blue: float, opaque: float) -> Any:
+        return self._new('std_msgs/msg/ColorRGBA', r=red, g=green, b=blue, a=opaque)
+
+    def _marker(self, stamp_s: float, action: int, **fields: Any) -> Any:
+        """Return a marker of the odometry frame: a cube of no size but for `fields`."""
+        nothing = {
+            'header': self._header(stamp_s, schema.ODOM_FRAME),
+            'ns': '',
+            'id': 0,
+            'type': _CUBE,
+            'action': action,
+            'pose': self._pose(0.0, 0.0, 0.0),
+            'scale': self._vector(0.0, 0.0, 0.0),
+            'color': self._colour(0.0, 0.0, 0.0, 0.0),
+            'lifetime': self._new('builtin_interfaces/msg/Duration', sec=0, nanosec=0),
+            'frame_locked': False,
+            'points': [],
+            'colors': [],
+            'texture_resource': '',
+            'texture': self._new(
                 schema.COMPRESSED_IMAGE, header=self._header(0.0, ''), format='', data=np.zeros(0, np.uint8)
             ),
-            uv_coordinates=[],
-            text=f'{actor.speed_mps:.3f}' if actor is not None else '',
-            mesh_resource='',
-            mesh_file=self._new('visualization_msgs/msg/MeshFile', filename='', data=np.zeros(0, np.uint8)),
-            mesh_use_embedded_materials=False,
-        )
+            'uv_coordinates': [],
+            'text': '',
+            'mesh_resource': '',
+            'mesh_file': self._new('visualization_msgs/msg/MeshFile', filename='', data=np.zeros(0, np.uint8)),
+            'mesh_use_embedded_materials': False,
+        }
+        return self._new('visualization_msgs/msg/Marker', **(nothing | fields))

@@ -3,7 +3,8 @@
 """Let the privileged expert drive in the simulator and write what the car saw as a ROS 2 bag (mcap).
 
 In the bag: six CompressedImage with their CameraInfo, /odom, /route, /turn_command and, under /ground_truth/, the other
-agents, the expert's trajectory and semantic masks. `ros2 bag play` plays it, so does `vla_driver replay`.
+agents, the expert's trajectory, the road's boundary and semantic masks. `ros2 bag play` plays it, so does `vla_driver
+replay`.
 
   vla_driver record --out bags/val0 --split val --seconds 30
   vla_driver record --out bags/mine --town my.net.xml --routes my.rou.xml

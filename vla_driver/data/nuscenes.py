@@ -70,16 +70,28 @@ def read_table(folder: Path, name: str, *columns: str) -> list[dict[str, Any]]:
     path = folder / f'{name}.json'
     if not path.is_file():
         raise InvalidInput(f'{path}: this table is missing; unpack the metadata of nuScenes again')
+    return check_rows(str(path), read_json(path, 'metadata'), 'nuScenes v1.0', *columns)
+
+
+def read_json(path: Path, part: str) -> Any:
+    """Return what a JSON file of a `part` of nuScenes holds; raise `InvalidInput` for one that is no JSON."""
     try:
-        rows = json.loads(path.read_text(encoding='utf-8'))
+        return json.loads(path.read_text(encoding='utf-8'))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise InvalidInput(f'{path}: no JSON table ({error}); unpack the metadata of nuScenes again') from error
+        raise InvalidInput(f'{path}: no JSON table ({error}); unpack the {part} of nuScenes again') from error
+
+
+def check_rows(where: str, rows: Any, version: str, *columns: str) -> list[dict[str, Any]]:
+    """Return the rows of the table `where`; raise `InvalidInput` for what is no table, or lacks a column.
+
+    version: what a table with these columns belongs to, for errors.
+    """
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise InvalidInput(f'{path}: expected a list of rows')
+        raise InvalidInput(f'{where}: expected a list of rows')
     for row in rows:
         missing = [column for column in columns if column not in row]
         if missing:
-            raise InvalidInput(f'{path}: row {row.get("token")} has no {missing[0]!r}; is this nuScenes v1.0?')
+            raise InvalidInput(f'{where}: row {row.get("token")} has no {missing[0]!r}; is this {version}?')
     return rows
 
 

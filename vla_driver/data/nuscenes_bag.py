@@ -17,6 +17,7 @@ from typing import Final
 import numpy as np
 
 from vla_driver.bag.write import BagWriter
+from vla_driver.data.nuscenes_map import RoadMaps
 from vla_driver.data.nuscenes_scenes import Scene, Track
 from vla_driver.observation.guidance import TARGET_SPACING_M, RouteGuide
 from vla_driver.sim.world.scene import Actor, SemanticClass
@@ -43,13 +44,17 @@ _KINDS: Final = {
 
 @dataclass(frozen=True)
 class Converted:
-    """What a bag got: pictures, odometry, agents (bodies), metres driven, seconds."""
+    """What a bag got: pictures, odometry, agents (bodies), metres driven, seconds.
+
+    boundary: lines of the road's boundary; None where the map is not there.
+    """
 
     pictures: int
     odometry: int
     agents: int
     distance_m: float
     seconds: float
+    boundary: int | None
 
 
 def kind_of(category: str) -> SemanticClass | None:
@@ -57,10 +62,18 @@ def kind_of(category: str) -> SemanticClass | None:
     return next((kind for begin, kind in _KINDS.items() if category.startswith(begin)), None)
 
 
-def write_scene(folder: Path, scene: Scene, out: Path, on_picture: Callable[[], None] = lambda: None) -> Converted:
+def write_scene(
+    folder: Path,
+    scene: Scene,
+    out: Path,
+    on_picture: Callable[[], None] = lambda: None,
+    maps: RoadMaps | None = None,
+) -> Converted:
     """Write a scene as a bag to `out`, which must not exist yet.
 
-    folder: of nuScenes, where the pictures lie.  Raises InvalidInput for a picture that is not there.
+    folder: of nuScenes, where the pictures lie.  maps: of the same folder, so that each is read once for all scenes.
+    Without the scene's map the bag has no road boundary.  Raises InvalidInput for a picture that is not there, and for
+    a map that cannot be used.
     """
     for picture in scene.pictures:
         if not (folder / picture.file).is_file():
@@ -70,6 +83,7 @@ def write_scene(folder: Path, scene: Scene, out: Path, on_picture: Callable[[], 
     way = _way(states)
     guide = RouteGuide()
     guide.take(way, states[0].pose)
+    boundary = (maps or RoadMaps(folder)).boundary(scene.location, way + origin)
     tracks = [(track, kind) for track in scene.tracks if (kind := kind_of(track.category)) is not None]
     # By time; at one time what a picture needs goes before it.
     events: list[tuple[float, int, Callable[[], None]]] = []
@@ -77,6 +91,8 @@ def write_scene(folder: Path, scene: Scene, out: Path, on_picture: Callable[[], 
         start_s = states[0].stamp_s
         bag.write_mountings(start_s)
         bag.write_route(start_s, guide.targets_m())
+        if boundary is not None:
+            bag.write_road_boundary(start_s, [line - origin for line in boundary])
         for state in states:
             events.append((state.stamp_s, 0, lambda state=state: bag.write_odometry(state)))  # type: ignore[misc]
         for stamp_s in np.arange(start_s, states[-1].stamp_s, 1.0 / AGENTS_HZ):
@@ -95,7 +111,14 @@ def write_scene(folder: Path, scene: Scene, out: Path, on_picture: Callable[[], 
         for _, _, event in sorted(events, key=lambda event: event[:2]):
             event()
     moved = np.hypot(*np.diff([state.pose[:2] for state in states], axis=0).T).sum()
-    return Converted(len(scene.pictures), len(states), len(tracks), float(moved), states[-1].stamp_s - start_s)
+    return Converted(
+        len(scene.pictures),
+        len(states),
+        len(tracks),
+        float(moved),
+        states[-1].stamp_s - start_s,
+        None if boundary is None else len(boundary),
+    )
 
 
 def _way(states: list[EgoState]) -> FloatArray:

@@ -63,13 +63,18 @@ class Track:
 
 @dataclass(frozen=True)
 class Scene:
-    """One scene.  pictures: by time; poses [M, 4]: seconds, x, y, yaw (unwrapped), by time; tracks: of all bodies."""
+    """One scene.
+
+    pictures: by time; poses [M, 4]: seconds, x, y, yaw (unwrapped), by time; tracks: of all bodies; location: the name
+    of the map that poses and tracks are in.
+    """
 
     name: str
     rig: CameraRig
     pictures: tuple[StampedFile, ...]
     poses: FloatArray
     tracks: tuple[Track, ...]
+    location: str
 
     def odometry(self) -> list[EgoState]:
         """Return the vehicle's states at `ODOMETRY_HZ`, from the first pose to the last."""
@@ -114,6 +119,8 @@ class _Tables:
 
     def __init__(self, tables: Path) -> None:
         self._where = tables
+        self._log_of = {row['token']: row['log_token'] for row in read_table(tables, 'scene', 'token', 'log_token')}
+        self._location = {row['token']: str(row['location']) for row in read_table(tables, 'log', 'token', 'location')}
         self._scene_of = {
             row['token']: row['scene_token'] for row in read_table(tables, 'sample', 'token', 'scene_token')
         }
@@ -149,7 +156,10 @@ class _Tables:
         if 'front' not in cameras:
             raise InvalidInput(f'scene {name}: no pictures of CAM_FRONT in {self._where / "sample_data.json"}')
         rig = CameraRig(f'nuscenes {name}', tuple(cameras[camera] for camera in CHANNELS.values() if camera in cameras))
-        return Scene(name, rig, tuple(pictures), self._ego_poses(name, rows), self._tracks(token))
+        location = self._location.get(self._log_of[token])
+        if location is None:
+            raise InvalidInput(f'{self._where / "scene.json"}: scene {name} names an unknown log')
+        return Scene(name, rig, tuple(pictures), self._ego_poses(name, rows), self._tracks(token), location)
 
     def _ego_poses(self, name: str, rows: list[dict[str, Any]]) -> FloatArray:
         found: dict[int, list[float]] = {}

@@ -44,10 +44,13 @@ def record_drive(
     every: pictures on every so many ticks of 0.1 s; odometry, agents and the expert's trajectory on all of them.
     on_tick: called with the ticks so far.  The same scenario gives the same bag.
     """
+    from vla_driver.sim.scoring import road_boundary
+
     planner, controller = Planner(simulation.expert()), TrajectoryController()
     ticks = 0
     with BagWriter(out, simulation.rig, jpeg_quality=quality) as bag:
         bag.write_route(START_S, simulation.target_points_m)
+        bag.write_road_boundary(START_S, road_boundary(simulation.area, simulation.path.points_m))
         while not simulation.done and simulation.time_s < seconds:
             # The expert replans on every tick: the recorded trajectory is the one it is driving.  It needs no
             # pictures, so those between two recorded ones are not drawn.

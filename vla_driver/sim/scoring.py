@@ -13,6 +13,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
+import shapely
 from shapely import contains_xy, prepare
 from shapely.geometry import LineString, Polygon
 from shapely.ops import unary_union
@@ -20,6 +22,8 @@ from shapely.ops import unary_union
 from vla_driver.sim.world import vehicle
 from vla_driver.sim.world.road import RoutePath
 from vla_driver.sim.world.scene import Actor, SemanticClass, SignalState
+from vla_driver.types import FloatArray, InvalidInput
+from vla_driver.types.checks import finite
 
 PENALTIES = {'pedestrian': 0.5, 'vehicle': 0.6, 'off_road': 0.65, 'red_light': 0.7}
 _MAX_LONGITUDINAL_MPS2 = 2.40
@@ -31,6 +35,8 @@ _MAX_YAW_RATE_RPS = 0.95
 _MAX_OFF_ROAD_S = 4.0
 _MAX_DEVIATION_M = 9.0
 _BLOCKED_S = 120.0
+#: The road's boundary is told so far to the sides of a way: farther than a plan strays from it.
+BOUNDARY_WITHIN_M = 80.0
 
 
 @dataclass
@@ -69,6 +75,27 @@ def drivable_area(network: Any) -> Any:
         if len(node.getShape()) > 2:
             parts.append(Polygon([p[:2] for p in node.getShape()]).buffer(0.05))
     return unary_union(parts)
+
+
+def road_boundary(area: Any, near: npt.ArrayLike, *, tolerance_m: float = 0.05) -> tuple[FloatArray, ...]:
+    """Return the lines [N, 2] that bound a shapely area, those around its holes included, near a way.
+
+    near: points [M, 2] of the way in the area's frame, M >= 2; what lies farther than `BOUNDARY_WITHIN_M` from it is
+    cut off.  tolerance_m: points are left out where the line moves no more than that.  A ring that is near as a whole
+    repeats its first point.  Raises InvalidInput for a way that is none.
+    """
+    way = finite('way along the boundary', near, (None, 2))
+    if len(way) < 2:
+        raise InvalidInput(f'way along the boundary: {len(way)} points, expected two or more')
+    zone = LineString(way).buffer(BOUNDARY_WITHIN_M)
+    lines: list[FloatArray] = []
+    for ring in shapely.get_parts(shapely.boundary(area)):
+        pieces = shapely.get_parts(shapely.intersection(ring, zone))
+        # A ring may touch the zone in a point; one that begins in the middle of a piece gives it in two.
+        pieces = shapely.multilinestrings([piece for piece in pieces if piece.geom_type == 'LineString'])
+        simple = shapely.simplify(shapely.get_parts(shapely.line_merge(pieces)), tolerance_m)
+        lines.extend(shapely.get_coordinates(line) for line in simple)
+    return tuple(lines)
 
 
 class Scorer:

@@ -5,7 +5,8 @@
 In a bag: six CompressedImage as they are stored, with their CameraInfo and where the cameras are mounted (/tf_static),
 /odom with speed and yaw rate made of the poses, /route and /turn_command made of the way that was driven, and, under
 /ground_truth/agents, the annotated road users, ten times a second between the key frames. Read from the tables; the
-devkit is not needed. The map's boundaries are not converted.
+devkit is not needed. Where the map expansion is unpacked (maps/expansion/), /ground_truth/road_boundary holds the
+outlines of road segments and lanes within 80 m of the way.
 
   vla_driver convert nuscenes NUSCENES --out bags --scenes scene-0061 scene-0103
   vla_driver replay bags/scene-0061 --out out/scene-0061
@@ -35,20 +36,28 @@ def run(args: argparse.Namespace) -> int:
     from dataclasses import asdict
 
     from vla_driver.data.nuscenes_bag import write_scene
+    from vla_driver.data.nuscenes_map import RoadMaps
     from vla_driver.data.nuscenes_scenes import read_scenes
 
     done = {}
+    maps, absent = RoadMaps(args.source), set()
     for scene in read_scenes(args.source, args.scenes, args.version):
         out = args.out / scene.name
         if out.exists():
             raise InvalidInput(f'{out} exists already; give another --out, or remove it')
         out.parent.mkdir(parents=True, exist_ok=True)
         with progress(len(scene.pictures), 'picture', scene.name) as bar:
-            made = write_scene(args.source, scene, out, lambda bar=bar: bar.update(1))  # type: ignore[misc]
+            made = write_scene(args.source, scene, out, lambda bar=bar: bar.update(1), maps)  # type: ignore[misc]
         print(
             f'{out}: {made.seconds:.1f} s, {made.distance_m:.0f} m, {made.pictures} pictures of '
             f'{len(scene.rig.cameras)} cameras, {made.agents} road users'
         )
+        if made.boundary is None and scene.location not in absent:
+            absent.add(scene.location)
+            print(
+                f'{maps.path(scene.location)} is not there: bags of {scene.location} hold no road boundary, so that '
+                'the off-road rate cannot be computed; unpack the map expansion of nuScenes (v1.3)'
+            )
         done[scene.name] = asdict(made)
     write_json(args.json, {'source': str(args.source), 'scenes': done, 'provenance': provenance()})
     return 0
