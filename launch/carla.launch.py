@@ -7,8 +7,9 @@ usage: ros2 launch vla_driver carla.launch.py role_name:=hero
 CARLA's server and its bridge are started by whoever has them; config/carla/objects.json spawns the vehicle with its
 cameras. Without them, an emulator of the bridge takes their place:
     ros2 launch vla_driver carla.launch.py emulator:=true split:=test scenario:=3
-CARLA tells no turns: they are made of the route. Its odometry is of the vehicle's middle: `odometry_mount` says where
-that is. In a synchronous world each tick is answered by one command with its stamp.
+CARLA tells no turns: they are made of its map and the route, or of the leaderboard's global plan. Its odometry is of
+the vehicle's middle: `odometry_mount` says where that is. In a synchronous world each tick is answered by one command
+with its stamp. leaderboard:=true makes odometry of the leaderboard's sensors, and tells it when to begin.
 """
 
 from launch.substitutions import LaunchConfiguration, PythonExpression
@@ -34,7 +35,7 @@ def generate_launch_description():
     emulated = ["'", LaunchConfiguration('emulator'), "' == 'true'"]
     rig = PythonExpression(["'sim' if ", *emulated, " else 'bench2drive'"])
     cameras = [part for name in CAMERA_NAMES for part in (f'{name}=', *VEHICLE, f'/{name}/image, ')]
-    topics = {name: [*VEHICLE, f'/{theirs}'] for name, theirs in TOPICS.items()}
+    topics = {name: theirs if theirs[0] == '/' else [*VEHICLE, f'/{theirs}'] for name, theirs in TOPICS.items()}
     return launching.description(
         launching.argument('emulator', 'false', "start the emulator of CARLA's bridge", ['true', 'false']),
         launching.knob_argument(PlannerParameters, 'rig', rig),
@@ -47,6 +48,7 @@ def generate_launch_description():
         launching.where_true('synchronous', PlannerParameters, WAITING_PLANNER),
         launching.where_true('synchronous', ControllerParameters, WAITING_CONTROLLER),
         launching.driver(image_transport='raw'),
+        launching.node('carla_localizer', also=('use_sim_time',), when='leaderboard'),
         launching.node('carla_bridge', when='emulator'),
         launching.shut_down_after('carla_bridge', 'the drive is over'),
         launching.shut_down_without_planner(),

@@ -3,8 +3,8 @@
 """The driver on a vehicle: planner and controller, fed by somebody else's cameras and odometry; reasoner:=true adds the
 slow half, which says in words what to do next.
 
-Topics are relative to `namespace`, or named by arguments; carla.launch.py has those of CARLA's bridge. E.g. a stack
-whose route is a dense line, and which tells no turns:
+Topics are relative to `namespace`, or named by arguments; carla.launch.py has those of CARLA's bridge,
+autoware.launch.py those of Autoware.  E.g. a stack whose route is a dense line, and which tells no turns:
     ros2 launch vla_driver driver.launch.py rig:=my_rig.yaml odom_topic:=/localization/odometry \
         route_topic:=/planning/path turns_from_route:=true \
         camera_topics:="front=/sensing/front/image, front_left=/sensing/left/image, ..." \
@@ -24,6 +24,12 @@ INPUTS = {
     'route': 'nav_msgs/Path in the odometry frame, latched; a dense one is thinned',
     'turn_command': 'vla_driver/TurnCommand of the navigation',
 }
+#: Other ways to say where to go, and what turns are made of with turns_from_route.
+ABOUT_ROUTE = {
+    'goal': 'geometry_msgs/PoseStamped, a route of one point',
+    'global_plan': "carla_msgs/CarlaRoute of CARLA's leaderboard",
+    'opendrive_map': "std_msgs/String, an OpenDRIVE map in the route's frame, latched",
+}
 OUTPUTS = {
     'control': 'vla_driver/ControlCommand, the output',
     'vehicle_control_cmd': "the same for CARLA's bridge",
@@ -34,7 +40,7 @@ OUTPUTS = {
 
 def remappings(context):
     """Return the remappings of all nodes."""
-    return [*launching.input_remappings(context), *launching.output_remappings(context, OUTPUTS)]
+    return [*launching.input_remappings(context), *launching.renamings(context, [*ABOUT_ROUTE, *OUTPUTS])]
 
 
 def generate_launch_description():
@@ -48,7 +54,10 @@ def generate_launch_description():
         # Fast and slow are one model, unless somebody wants another one to think.
         launching.knob_argument(ReasonerParameters, 'checkpoint', LaunchConfiguration('model')),
         launching.arguments(ReasonerParameters),
-        [launching.argument(f'{name}_topic', name, what) for name, what in {**INPUTS, **OUTPUTS}.items()],
+        [
+            launching.argument(f'{name}_topic', name, what)
+            for name, what in {**INPUTS, **ABOUT_ROUTE, **OUTPUTS}.items()
+        ],
         launching.argument('camera_topics', '', cameras),
         launching.argument('topics_file', '', 'a YAML file of all these, such as config/topics/autoware.yaml'),
         launching.argument('use_sim_time', '', 'take time from /clock', ['', 'true', 'false']),

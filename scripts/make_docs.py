@@ -47,6 +47,10 @@ MEANINGS: Final[Mapping[str, str]] = {
     'route': 'where to go: points in the frame of the odometry. The planner thins a dense line to one point every '
     '25 m; an empty path withdraws the route',
     'turn_command': 'what the navigation says about the next junction; at every tick, on change or once',
+    'goal': 'a single point to drive towards, in place of a route: for want of a planner of routes',
+    'global_plan': 'where junctions are and what to do there (with `turns_from_route`, where the `carla_msgs` of the '
+    "leaderboard's branch are installed); also the route while there is no other",
+    'opendrive_map': 'a map in the frame of the route, from which junctions are taken (with `turns_from_route`)',
     'plan': 'the planned trajectory, where it comes from and how long each stage took',
     'path': 'the positions of the plan, for tools that know standard types only',
     'agents': 'where the others will be, as far as the policy says; while somebody listens',
@@ -67,7 +71,12 @@ MEANINGS: Final[Mapping[str, str]] = {
     '/carla/hero/vehicle_status': 'how it moves, and the control it is under',
     '/carla/hero/vehicle_info': 'what it is: the largest angle of its wheels',
     '/carla/hero/waypoints': 'the route, a point every metre',
-    '/carla/hero/status': 'true once the world is there',
+    '/carla/map': 'the world as OpenDRIVE',
+    '/carla/hero/global_plan': "the leaderboard's route: poses at junctions, and what to do from each on",
+    '/carla/hero/status': 'that the driver is ready, for which the leaderboard waits',
+    '/carla/hero/imu': "the leaderboard's IMU: heading, yaw rate",
+    '/carla/hero/gnss': "the leaderboard's satellite positions",
+    '/carla/hero/speed': "the leaderboard's speedometer, m/s",
     '/carla/hero/vehicle_control_cmd': 'pedals and steering; the stamp must be that of the tick',
     'ground_truth/agents': 'the other road users',
     '/clock': 'simulated time, or that of the recording; the bag player sends it where `clock_hz` is above 0',
@@ -76,11 +85,12 @@ MEANINGS: Final[Mapping[str, str]] = {
 
 #: Parameters with which a node shows all topics that it can have.
 _SETTINGS: Final[Mapping[str, Mapping[str, Any]]] = {
-    'planner': {'engine': 'torch', 'device': 'cpu'},
-    'reasoner': {'device': 'cpu', 'nice': 0},
+    'planner': {'engine': 'torch', 'device': 'cpu', 'turns_from_route': True},
+    'reasoner': {'device': 'cpu', 'nice': 0, 'turns_from_route': True},
     'controller': {},
     'simulator': {'render': False, 'image_transport': 'both'},
     'carla_bridge': {'render': False},
+    'carla_localizer': {},
     'bag_player': {'clock_hz': 100.0},
 }
 #: What a ROS node publishes by itself.
@@ -94,6 +104,7 @@ def nodes() -> dict[str, type[Any]]:
     """Return executable -> class of the node."""
     from vla_driver.ros.nodes.bag_player import BagPlayerNode
     from vla_driver.ros.nodes.carla_bridge import CarlaBridgeNode
+    from vla_driver.ros.nodes.carla_localizer import CarlaLocalizerNode
     from vla_driver.ros.nodes.controller import ControllerNode
     from vla_driver.ros.nodes.planner import PlannerNode
     from vla_driver.ros.nodes.reasoner import ReasonerNode
@@ -105,6 +116,7 @@ def nodes() -> dict[str, type[Any]]:
         'controller': ControllerNode,
         'simulator': SimulatorNode,
         'carla_bridge': CarlaBridgeNode,
+        'carla_localizer': CarlaLocalizerNode,
         'bag_player': BagPlayerNode,
     }
 

@@ -16,7 +16,7 @@ def test_the_file_is_the_one_that_the_tables_make() -> None:
     assert written == parameter_file(), 'run `make docs`'
 
 
-NODES = ('planner', 'reasoner', 'controller', 'simulator', 'carla_bridge', 'bag_player')
+NODES = ('planner', 'reasoner', 'controller', 'simulator', 'carla_bridge', 'carla_localizer', 'bag_player')
 
 
 def test_it_holds_every_parameter_with_its_default_and_type() -> None:

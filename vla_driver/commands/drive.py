@@ -5,7 +5,7 @@
 Without --ros the simulator waits for the policy, as in `evaluate closed-loop`, and the same scenario gives the same
 drive; a reasoner then looks twice a second of simulated time and is heard 0.3 s later. With --ros the nodes simulator,
 planner, controller and reasoner run as processes of their own and speak over DDS, with --carla on the topics and in the
-manner of CARLA's ROS bridge.
+manner of CARLA's ROS bridge, with --carla leaderboard by the sensors and the plan that CARLA's leaderboard gives.
 
   vla_driver drive --video out/drive.mp4
   vla_driver drive --town my.net.xml --routes my.rou.xml --policy expert
@@ -35,6 +35,7 @@ from vla_driver.commands.reasoner_arguments import add_reasoner_arguments, reaso
 from vla_driver.commands.scenario import add_scenario_arguments, scenario_of
 from vla_driver.policies.reasoners import load_reasoner
 from vla_driver.policies.registry import SIMULATED_POLICY_NAMES, checkpoint_of, make_policy, merged_adapter
+from vla_driver.settings.carla_bridge import WAYS
 from vla_driver.settings.guarding import GUARDING, GuardingParameters
 from vla_driver.settings.options import add_options
 from vla_driver.settings.planner import PlannerParameters
@@ -63,7 +64,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--video', type=Path, metavar='FILE', help='film the drive (.mp4, .webp, .gif)')
     parser.add_argument('--ros', action='store_true', help='drive with the ROS 2 nodes, over DDS')
     parser.add_argument(
-        '--carla', action='store_true', help="with --ros: on the topics of CARLA's bridge, which is emulated"
+        '--carla',
+        nargs='?',
+        const=WAYS[0],
+        choices=WAYS,
+        help="with --ros: on the topics of CARLA's bridge, which is emulated; leaderboard: by its sensors and plan",
     )
     parser.add_argument('--verbose', action='store_true', help="with --ros: show the nodes' own output")
     add_json_argument(parser)

@@ -85,15 +85,18 @@ def _drive(args: argparse.Namespace, scenario: Scenario, checkpoint: str | None)
                 **PATIENT_PLANNER,
                 **planner_parameters(pruning_settings(args)),
             }
-            controlling, topics, world = dict(PATIENT_CONTROLLER), {}, 'simulator'
+            controlling, topics, world, leaderboard = dict(PATIENT_CONTROLLER), {}, 'simulator', False
             if args.carla:
                 planning |= as_lists(carla_bridge.PLANNER) | {'image_transport': ['raw']}
                 controlling |= as_lists(carla_bridge.CONTROLLER | carla_bridge.WAITING_CONTROLLER)
                 topics, world = _carla_topics(), 'carla_bridge'
+            leaderboard = args.carla == 'leaderboard'
             started = [
                 nodes.start('planner', planning, remappings=topics),
                 nodes.start('controller', controlling, remappings=topics),
             ]
+            if leaderboard:
+                started.append(nodes.start('carla_localizer', {'use_sim_time': True}))
             if (thinks := reasoner_checkpoint(args)) is not None:
                 thinking = reasoner_parameters(thinks, args.device, planning)
                 started.append(nodes.start('reasoner', thinking, remappings=topics))
@@ -107,6 +110,7 @@ def _drive(args: argparse.Namespace, scenario: Scenario, checkpoint: str | None)
                     'synchronous_timeout_s': _SILENCE_S,
                     'max_seconds': args.max_seconds or 0.0,
                     'result_file': str(verdict),
+                    **({'leaderboard': True} if leaderboard else {}),
                 },
             )
             last, quiet_since = 0, time.monotonic()
@@ -151,7 +155,7 @@ def _carla_topics() -> dict[str, str]:
     """Return the remappings of the driver's topics to those of CARLA's bridge."""
     vehicle = f'/carla/{carla_bridge.ROLE}'
     pictures = {name: f'{vehicle}/{name}/image' for name in CAMERA_NAMES}
-    return camera_remappings(pictures) | {name: f'{vehicle}/{theirs}' for name, theirs in carla_bridge.TOPICS.items()}
+    return camera_remappings(pictures) | carla_bridge.topics_of(vehicle)
 
 
 def _engine(told: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:

@@ -21,6 +21,10 @@ from vla_driver.types import CameraRig, FloatArray, InvalidInput
 #: How far CARLA's origin of the Lincoln MKZ, which Bench2Drive drives, lies before its rear axle (half its wheel base).
 MKZ_CENTRE_M: Final = 1.4
 
+#: WGS 84's equator, and where the origin of a map is that does not say so (leaderboard/utils/route_manipulation.py).
+EARTH_M: Final = 6_378_137.0
+ORIGIN_DEG: Final = (42.0, 2.0)
+
 _MIRROR: Final = np.diag([1.0, -1.0, 1.0, 1.0])
 
 
@@ -37,6 +41,28 @@ def from_carla(location_m: tuple[float, float, float], pitch_deg: float, yaw_deg
     ]
     matrix[:3, 3] = location_m
     return np.asarray(_MIRROR @ matrix @ _MIRROR)
+
+
+def satellite_position(x_m: float, y_m: float, origin_deg: tuple[float, float] = ORIGIN_DEG) -> tuple[float, float]:
+    """Return (latitude, longitude) in degrees of a place on a map (x east, y north) with an origin (the same).
+
+    As the leaderboard has it (leaderboard/utils/route_manipulation.py): Mercator's projection, to scale at the origin.
+    """
+    scale_m = EARTH_M * math.cos(math.radians(origin_deg[0]))
+    north = math.asinh(math.tan(math.radians(origin_deg[0]))) + y_m / scale_m
+    return math.degrees(math.atan(math.sinh(north))), origin_deg[1] + math.degrees(x_m / scale_m)
+
+
+def map_displacement_m(latitude_deg: float, longitude_deg: float, origin_deg: tuple[float, float]) -> FloatArray:
+    """Return [2]: how far east and north of an origin (latitude, longitude) a place is on the map, in metres.
+
+    The reverse of `satellite_position`.  A map's own origin is seldom told; from one nearby the scale is off by 0.2 m
+    over 1 km at 45 degrees.
+    """
+    scale_m = EARTH_M * math.cos(math.radians(origin_deg[0]))
+    north = [math.asinh(math.tan(math.radians(latitude))) for latitude in (latitude_deg, origin_deg[0])]
+    east_deg = (longitude_deg - origin_deg[1] + 180.0) % 360.0 - 180.0
+    return scale_m * np.array([math.radians(east_deg), north[0] - north[1]])
 
 
 def sensors_of(rig: CameraRig, centre_m: float = MKZ_CENTRE_M) -> list[dict[str, Any]]:

@@ -27,17 +27,20 @@ import numpy as np
 
 from vla_driver.geometry.distortion import Lens
 from vla_driver.geometry.frames import FrameTree
+from vla_driver.geometry.opendrive import JunctionMap
 from vla_driver.observation.ahead import DecodeAhead
 from vla_driver.observation.calibration import Calibrator, CameraCalibration
 from vla_driver.observation.clocks import ClockOffset
 from vla_driver.observation.decode import PictureDecoder
 from vla_driver.observation.driven import WayDriven
-from vla_driver.observation.guidance import RouteGuide
+from vla_driver.observation.guidance import Manoeuvre, RouteGuide
 from vla_driver.observation.history import History
 from vla_driver.observation.messages import (
     ego_at,
     frame_of,
     frame_problem,
+    read_global_plan,
+    read_goal,
     read_route,
     read_turn_command,
     stamp_problem,
@@ -85,7 +88,8 @@ class ObservationAssembler:
     everything as it comes.
     sync: with its own policies for missing cameras; by default all are required.  turn_command_required: if not,
     TurnCommand.FOLLOW at 0 m stands in until a command arrives.  rectified, mounted, use_tf, lenses: see `Calibrator`.
-    turns_from_route: until then it is made of the route's bends (`RouteGuide`).
+    turns_from_route: until then it is made of a global plan or of the junctions of a map, where one is told, or else of
+    the route's bends (`RouteGuide`).
     camera_time_offset_s: added to the pictures' stamps, where their clock is known to differ from the odometry's by so
     much.  odometry_mount, frames: where the odometry's frame is in base_link, in numbers or by a tf tree (`lever_of`).
 
@@ -121,6 +125,10 @@ class ObservationAssembler:
         self._command_required = turn_command_required and not turns_from_route
         self._guide = RouteGuide() if turns_from_route else None
         self._guided: FloatArray | None = None  # the route that it has
+        self._told: tuple[Manoeuvre, ...] | None = None  # by a global plan, which also is a route while there is none
+        self._said: tuple[Any, Any] | None = None  # the same, to know it again
+        self._planned = False  # whether the present route is the global plan's
+        self._junctions: JunctionMap | None = None
         self._pictures = PictureDecoder()
         self._ahead = DecodeAhead(self._pictures, self._at_least, self._calibrator.seen_with, self._sync.anchor)
         self._offset_s = camera_time_offset_s
@@ -258,11 +266,53 @@ class ObservationAssembler:
             except InvalidInput as error:
                 self._refused.refuse('route', str(error))
                 return
-            self._refused.accept('route')
-            self._route_frame = frame_of(message)
-            if not np.array_equal(points, self._route_points):
-                self._routes += 1
-                self._route, self._route_points = RouteTracker(target_points(points), self._routes), points
+            self._planned = False
+            self._take_route(points, frame_of(message))
+
+    def push_goal(self, message: Any) -> None:
+        """Take a geometry_msgs/PoseStamped: a route of this one point, in place of the one before."""
+        with self._lock:
+            try:
+                goal = read_goal(message)
+            except InvalidInput as error:
+                self._refused.refuse('goal', str(error))
+                return
+            self._refused.accept('goal')
+            self._planned = False
+            self._take_route(goal[None], frame_of(message))
+
+    def push_global_plan(self, message: Any) -> None:
+        """Take a carla_msgs/CarlaRoute: what to do at which junctions, and a route while there is no other.
+
+        The leaderboard's poses are at junctions and up to 200 m apart; a dense `route` keeps its own points.
+        """
+        with self._lock:
+            try:
+                points, told = read_global_plan(message)
+            except InvalidInput as error:
+                self._refused.refuse('global plan', str(error))
+                return
+            self._refused.accept('global plan')
+            said = (points.tolist(), [manoeuvre.command for manoeuvre in told])
+            if said != self._said:  # sent again it changes nothing
+                self._said, self._told, self._guided = said, told, None
+            if self._route is None or self._planned:
+                self._planned = True
+                self._take_route(points, frame_of(message) or self._route_frame)
+
+    def push_junctions(self, junctions: JunctionMap) -> None:
+        """Take where junctions are, in the route's frame: a global plan, if there is one, counts more."""
+        with self._lock:
+            self._junctions = junctions
+            if self._guide is not None:
+                self._guide.know(junctions)
+
+    def _take_route(self, points: FloatArray, frame: str) -> None:
+        self._refused.accept('route')
+        self._route_frame = frame
+        if not np.array_equal(points, self._route_points):
+            self._routes += 1
+            self._route, self._route_points = RouteTracker(target_points(points), self._routes), points
 
     def push_turn_command(self, message: Any, now_s: float | None = None) -> None:
         """Add a vla_driver/TurnCommand; now_s: arrival by any steady clock."""
@@ -315,7 +365,7 @@ class ObservationAssembler:
         if self._route is not None:
             self._route.reset()
         if self._guide is not None:
-            self._guide, self._guided = RouteGuide(), None
+            self._guide, self._guided = RouteGuide(self._junctions), None
         self._held = None
         self._ready.clear()
         self._epoch += 1
@@ -347,7 +397,7 @@ class ObservationAssembler:
         if command is None and self._guide is not None and ego is not None:
             if self._guided is not self._route_points:
                 self._guided = self._route_points
-                self._guide.take(self._guided, ego.pose)
+                self._guide.take(self._guided, ego.pose, self._told)
             command = (synced.stamp_s, self._guide.next_turn(ego.pose))
         if command is None and not self._command_required:
             command = (synced.stamp_s, (TurnCommand.FOLLOW, 0.0))

@@ -4,7 +4,9 @@
 
 For simulators and stacks that hand over a line instead: egodriver's `submit_route`, CARLA's `waypoints`, the way that
 nuScenes' vehicle drove.  A line knows no junctions, so a turn is where it bends as it does in one: STRAIGHT is never
-said (what goes straight on is FOLLOW), and a sharp bend between junctions counts as a turn.
+said (what goes straight on is FOLLOW), and a sharp bend between junctions counts as a turn.  With a map the junctions
+along the line take the place of its bends, and what somebody says who knows the whole way (CARLA's leaderboard) that of
+both.
 
 A route may be told anew at every tick, from where the vehicle is to somewhere ahead.  What continues the one before is
 joined to it, so that target points stay where they are; what does not replaces it.
@@ -13,6 +15,7 @@ joined to it, so that target points stay where they are; what does not replaces 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -20,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vla_driver.geometry import se2
+from vla_driver.geometry.opendrive import JunctionMap
 from vla_driver.types import FloatArray, InvalidInput, TurnCommand
 
 #: Farther ahead nothing is said of a turn, as in the drives that policies are trained on.
@@ -36,6 +40,8 @@ _TURN_RAD: Final = math.radians(35.0)
 _GAP_M: Final = 5.0
 #: Points of another route that lie no farther from the one before continue it.
 _SAME_M: Final = 2.0
+#: A manoeuvre on the route begins no farther beside it.
+_NEAR_M: Final = 15.0
 #: So much of the way behind is kept: a turn that has begun goes on.
 _KEPT_M: Final = 60.0
 #: Longer routes are not compared: they come as a whole.
@@ -50,6 +56,15 @@ class Turn:
 
     start_m: float
     end_m: float
+    command: TurnCommand
+
+
+@dataclass(frozen=True)
+class Manoeuvre:
+    """What to do at a junction, told by where on the way it begins and ends: points [2] in the route's frame."""
+
+    begin_m: FloatArray
+    end_m: FloatArray
     command: TurnCommand
 
 
@@ -72,25 +87,46 @@ def turns_of(points_m: npt.ArrayLike) -> tuple[Turn, ...]:
     return tuple(sorted(turns, key=lambda turn: turn.start_m))
 
 
+def turns_by_map(junctions: JunctionMap, points_m: npt.ArrayLike) -> tuple[Turn, ...]:
+    """Return what is to be done at the junctions of a map along a route [N, 2], in order.
+
+    Where the route ends within a junction nobody knows how it goes on, and nothing is said of that.
+    """
+    line = _resampled(np.asarray(points_m, dtype=np.float64))
+    commands = {1: TurnCommand.LEFT, 0: TurnCommand.STRAIGHT, -1: TurnCommand.RIGHT}
+    known = [c for c in junctions.crossings(line) if c.last < len(line) - 1]
+    return tuple(Turn(c.first * _STEP_M, c.last * _STEP_M, commands[c.side]) for c in known)
+
+
 class RouteGuide:
     """Keeps a route that is told in pieces, and where the vehicle is on it; poses [3] and points in one fixed frame."""
 
-    def __init__(self) -> None:
+    def __init__(self, junctions: JunctionMap | None = None) -> None:
+        self._junctions = junctions
         self._line = np.empty((0, 2))
         self._turns: tuple[Turn, ...] = ()
+        self._told = False  # whether somebody told the manoeuvres of the present route
         self._begun_m = self._at_m = 0.0  # where the first target is counted from, and where the vehicle is
 
-    def take(self, points_m: npt.ArrayLike, pose: npt.ArrayLike) -> None:
+    def know(self, junctions: JunctionMap) -> None:
+        """Take a map: from now on turns are at its junctions, but for a route whose manoeuvres were told."""
+        self._junctions = junctions
+        if not self._told:
+            self._turns = self._found()
+
+    def take(self, points_m: npt.ArrayLike, pose: npt.ArrayLike, told: Sequence[Manoeuvre] | None = None) -> None:
         """Take a route [N, 2] as it is known at a pose of the vehicle; one without points withdraws it.
 
-        Raises InvalidInput for points that are none.
+        told: every manoeuvre on it, in driving order; None where only the line is known.  Raises InvalidInput for
+        points that are none.
         """
         points, at = np.asarray(points_m, dtype=np.float64).reshape(-1, 2), np.asarray(pose, dtype=np.float64)
         if not np.isfinite(points).all():
             row = int(np.flatnonzero(~np.isfinite(points).all(axis=1))[0])
             raise InvalidInput(f'route: point {row} is {points[row].tolist()}, expected finite numbers')
         self._locate(at)
-        beyond = self._beyond(points)
+        whole = told is not None or self._told
+        beyond = None if whole else self._beyond(points)
         if beyond is None:
             self._line = _resampled(points)
             self._begun_m = self._at_m = self._nearest_m(at)
@@ -98,11 +134,32 @@ class RouteGuide:
             self._line = np.concatenate([self._line, _resampled(np.vstack([self._line[-1:], beyond]))[1:]])
         else:
             return
+        self._told = told is not None
+        self._turns = self._found() if told is None else self._places(told)
+
+    def _found(self) -> tuple[Turn, ...]:
+        """Return the turns from somewhat behind the vehicle on, by the map or by the bends."""
         first = max(0, int((self._at_m - _KEPT_M) / _STEP_M))
-        shift_m = first * _STEP_M
-        self._turns = tuple(
-            Turn(turn.start_m + shift_m, turn.end_m + shift_m, turn.command) for turn in turns_of(self._line[first:])
-        )
+        shift_m, line = first * _STEP_M, self._line[first:]
+        turns = turns_of(line) if self._junctions is None else turns_by_map(self._junctions, line)
+        return tuple(Turn(turn.start_m + shift_m, turn.end_m + shift_m, turn.command) for turn in turns)
+
+    def _places(self, told: Sequence[Manoeuvre]) -> tuple[Turn, ...]:
+        """Return where along the route manoeuvres are, each from the end of the one before on.
+
+        One that is nowhere near is of another way, and left out.
+        """
+        turns: list[Turn] = []
+        at = 0
+        for manoeuvre in told:
+            if not len(self._line[at:]):
+                break
+            begin = at + _first_nearest(self._line[at:], manoeuvre.begin_m)
+            if np.hypot(*(self._line[begin] - manoeuvre.begin_m)) > _NEAR_M:
+                continue
+            at = begin + _first_nearest(self._line[begin:], manoeuvre.end_m)
+            turns.append(Turn(begin * _STEP_M, at * _STEP_M, manoeuvre.command))
+        return tuple(turns)
 
     def targets_m(self) -> FloatArray:
         """Return the target points ahead [M, 2]; the end of what is known stands in for those that are missing."""
@@ -139,8 +196,7 @@ class RouteGuide:
         """Return where a vehicle is of which nothing is known: at the first place that is about the nearest."""
         if not len(self._line):
             return 0.0
-        away_m = np.hypot(*(self._line - pose[:2]).T)
-        return float(np.argmax(away_m <= away_m.min() + _SAME_M)) * _STEP_M
+        return _first_nearest(self._line, pose[:2]) * _STEP_M
 
     def _beyond(self, points: FloatArray) -> FloatArray | None:
         """Return those of `points` that lie beyond the end of the route, None where they do not continue it."""
@@ -158,6 +214,15 @@ class RouteGuide:
         if not len(leaves):
             return points[:0]
         return points[leaves[0] :] if at_end[leaves[0]] else None
+
+
+def _first_nearest(line: FloatArray, point: FloatArray) -> int:
+    """Return which point of a line [N, 2] is the nearest, the first time that it comes by: it may do so twice."""
+    away_m = np.hypot(*(line - point).T)
+    near = away_m <= away_m.min() + _SAME_M
+    first = int(np.argmax(near))
+    left = np.flatnonzero(~near[first:])
+    return first + int(np.argmin(away_m[first : first + left[0] if len(left) else None]))
 
 
 def _resampled(points: FloatArray) -> FloatArray:

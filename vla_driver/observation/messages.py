@@ -9,11 +9,15 @@ Everything is checked here; `InvalidInput` names the field and its value.
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
+from vla_driver.observation.guidance import Manoeuvre
 from vla_driver.types import EgoState, FloatArray, InvalidInput, TurnCommand
+
+#: carla_msgs/CarlaRoute's options that are about junctions; lane changes and lanes are followed.
+_ROAD_OPTIONS: Final = {1: TurnCommand.LEFT, 2: TurnCommand.RIGHT, 3: TurnCommand.STRAIGHT}
 
 
 def stamp_of(message: Any) -> Any:
@@ -96,6 +100,41 @@ def read_route(message: Any) -> FloatArray:
         row = int(np.flatnonzero(~np.isfinite(points).all(axis=1))[0])
         raise InvalidInput(f'route: pose {row} is {points[row].tolist()}, expected finite numbers')
     return points
+
+
+def read_goal(message: Any) -> FloatArray:
+    """Return the point [2] of a geometry_msgs/PoseStamped; raise InvalidInput for what is not finite."""
+    position = message.pose.position
+    point = np.array([position.x, position.y], dtype=np.float64)
+    if not np.isfinite(point).all():
+        raise InvalidInput(f'goal: {point.tolist()}, expected finite numbers')
+    return point
+
+
+def read_global_plan(message: Any) -> tuple[FloatArray, tuple[Manoeuvre, ...]]:
+    """Return the poses' points [N, 2] of a carla_msgs/CarlaRoute and what is to be done at its junctions.
+
+    A junction begins at the first pose that says left, right or straight, and ends at the first that says otherwise.
+    Only positions count: the leaderboard's orientations are made of degrees that were taken for radians.  Raises
+    InvalidInput for one without poses, for another number of options than poses and for what is not finite.
+    """
+    options = [_ROAD_OPTIONS.get(int(option), TurnCommand.FOLLOW) for option in message.road_options]
+    points = np.array([[pose.position.x, pose.position.y] for pose in message.poses], dtype=np.float64)
+    if len(points) == 0 or len(options) != len(points):
+        raise InvalidInput(
+            f'global plan: {len(points)} poses and {len(options)} road options, expected as many, one or more'
+        )
+    if not np.isfinite(points).all():
+        row = int(np.flatnonzero(~np.isfinite(points).all(axis=1))[0])
+        raise InvalidInput(f'global plan: pose {row} is {points[row].tolist()}, expected finite numbers')
+    told: list[Manoeuvre] = []
+    begin = 0
+    for k in range(1, len(options) + 1):
+        if k == len(options) or options[k] is not options[begin]:
+            if options[begin] is not TurnCommand.FOLLOW:
+                told.append(Manoeuvre(points[begin], points[min(k, len(points) - 1)], options[begin]))
+            begin = k
+    return points, tuple(told)
 
 
 def read_turn_command(message: Any) -> tuple[TurnCommand, float]:

@@ -13,6 +13,7 @@ from typing import Final
 
 from vla_driver.settings.bag_player import BagPlayerParameters
 from vla_driver.settings.carla_bridge import CarlaBridgeParameters
+from vla_driver.settings.carla_localizer import CarlaLocalizerParameters
 from vla_driver.settings.controller import ControllerParameters
 from vla_driver.settings.knob import Knob, explained, knobs
 from vla_driver.settings.launch_arguments import as_text
@@ -27,6 +28,7 @@ TABLES: Final[dict[str, type]] = {
     'controller': ControllerParameters,
     'simulator': SimulatorParameters,
     'carla_bridge': CarlaBridgeParameters,
+    'carla_localizer': CarlaLocalizerParameters,
     'bag_player': BagPlayerParameters,
 }
 _HEAD: Final = """\

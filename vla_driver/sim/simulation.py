@@ -156,6 +156,11 @@ class Simulation:
             self._pictures = (self._ticks, labels, drawn)
         return self._pictures[2]
 
+    @property
+    def progress_m(self) -> float:
+        """How far along the route's path the ego is."""
+        return self._progress_m
+
     def turn_command(self) -> tuple[int, float]:
         """The navigation's command for the next junction and the distance to it."""
         command, distance = self.path.next_manoeuvre(self._progress_m)

@@ -8,10 +8,14 @@ import numpy as np
 import pytest
 from nav_msgs.msg import Odometry, Path
 from rosgraph_msgs.msg import Clock
-from sensor_msgs.msg import CameraInfo, Image
-from std_msgs.msg import Bool, Float32
+from sensor_msgs.msg import CameraInfo, Image, Imu, NavSatFix
+from std_msgs.msg import Bool, Float32, String
 
+from vla_driver.geometry.carla import map_displacement_m
+from vla_driver.geometry.opendrive import JunctionMap
+from vla_driver.observation.messages import read_global_plan, yaw_of
 from vla_driver.ros.wire import qos
+from vla_driver.ros.wire.carla import Driveline
 from vla_driver.ros.wire.conversions import from_nanoseconds, to_nanoseconds
 from vla_driver.sim.simulation import Simulation
 from vla_driver.sim.world.scenario import scenarios
@@ -19,6 +23,8 @@ from vla_driver.sim.world.vehicle import WHEELBASE_M
 
 carla = pytest.importorskip('carla_msgs.msg', reason='carla_msgs is not installed')
 HERO = '/carla/hero'
+#: What the leaderboard's vehicle has besides cameras.
+LEADERBOARD = {'imu': Imu, 'gnss': NavSatFix, 'speed': Float32}
 
 
 def control(stamp_ns: int, throttle: float = 0.5, steer: float = 0.0):
@@ -39,14 +45,14 @@ def test_its_topics_are_those_of_the_bridge(probe, nodes):
             ('vehicle_status', carla.CarlaEgoVehicleStatus, qos.RELIABLE),
             ('vehicle_info', carla.CarlaEgoVehicleInfo, qos.LATCHED),
             ('waypoints', Path, qos.LATCHED),
-            ('status', Bool, qos.LATCHED),
         )
     }
+    world = probe.listen(String, '/carla/map', qos.LATCHED)
     heard['clock'] = probe.listen(Clock, '/clock')
     probe.publisher(carla.CarlaEgoVehicleControl, f'{HERO}/vehicle_control_cmd')
     bridge = nodes.start('carla_bridge', {'split': 'val', 'wait_for_driver_s': 20.0})
     nodes.wait_active(bridge)
-    probe.until(lambda: all(heard.values()))
+    probe.until(lambda: all(heard.values()) and world)
     image, info, odometry = (heard[name][0] for name in ('image', 'camera_info', 'odometry'))
     assert (image.encoding, image.step, image.width, image.height) == ('bgra8', 4 * 320, 320, 192)
     assert image.header.frame_id == info.header.frame_id == 'hero/front'
@@ -59,13 +65,16 @@ def test_its_topics_are_those_of_the_bridge(probe, nodes):
         ego = twin.ego
         route = np.array([[p.pose.position.x, p.pose.position.y] for p in heard['waypoints'][0].poses])
         assert np.hypot(*np.diff(route, axis=0).T) == pytest.approx(1.0, abs=0.1)
+        manoeuvres = twin.path.manoeuvres
         assert route[-1] == pytest.approx(twin.path.points_m[-1], abs=1.5)
     middle = [ego.x_m + 0.5 * WHEELBASE_M * math.cos(ego.yaw_rad), ego.y_m + 0.5 * WHEELBASE_M * math.sin(ego.yaw_rad)]
     assert [odometry.pose.pose.position.x, odometry.pose.pose.position.y] == pytest.approx(middle, abs=1e-6)
     assert heard['speedometer'][0].data == pytest.approx(ego.speed_mps, abs=1e-5)
     assert heard['vehicle_info'][0].wheels[0].max_steer_angle == pytest.approx(math.radians(70.0))
     assert heard['waypoints'][0].header.frame_id == 'map'
-    assert heard['status'][0].data is True
+    [opendrive] = world
+    crossings = [c for c in JunctionMap(opendrive.data).crossings(route) if c.last < len(route) - 1]
+    assert [c.first for c in crossings] == pytest.approx([m.start_m for m in manoeuvres], abs=5.0)
 
 
 def test_a_tick_takes_one_command_with_its_stamp(probe, nodes):
@@ -111,3 +120,69 @@ def test_an_emulator_of_another_role_is_where_it_says(probe, nodes):
     nodes.wait_active(bridge)
     probe.until(lambda: odometry)
     assert odometry[0].child_frame_id == 'ego_vehicle'
+
+
+def test_the_leaderboard_shows_nothing_before_its_driver_is_ready(probe, nodes):
+    sensors = {name: probe.listen(kind, f'{HERO}/{name}') for name, kind in LEADERBOARD.items()}
+    plans = probe.listen(carla.CarlaRoute, f'{HERO}/global_plan', qos.LATCHED)
+    odometry = probe.listen(Odometry, f'{HERO}/odometry')
+    outlet = probe.publisher(carla.CarlaEgoVehicleControl, f'{HERO}/vehicle_control_cmd')
+    ready = probe.publisher(Bool, f'{HERO}/status', qos.LATCHED)
+    parameters = {'render': False, 'split': 'val', 'leaderboard': True, 'synchronous_timeout_s': 60.0}
+    nodes.wait_active(nodes.start('carla_bridge', parameters))
+    probe.spin(2.0)
+    assert not plans
+    assert not any(sensors.values())
+    ready.publish(Bool(data=True))
+    probe.until(lambda: plans and all(sensors.values()))
+    stamps = [to_nanoseconds(sensors[name][0].header.stamp) for name in ('imu', 'gnss')]
+    assert stamps == [0, 0]
+    points, told = read_global_plan(plans[0])
+    with Simulation(scenarios('val', 1)[0], render=False) as twin:
+        ego, path = twin.ego, twin.path
+        ahead = [m for m in path.manoeuvres if m.start_m > twin.progress_m]
+    assert [manoeuvre.command for manoeuvre in told] == [manoeuvre.command for manoeuvre in ahead]
+    assert np.hypot(*np.diff(points, axis=0).T).max() <= 200.0
+    assert points[0] == pytest.approx([ego.x_m + 1.4 * math.cos(ego.yaw_rad), ego.y_m + 1.4 * math.sin(ego.yaw_rad)])
+    assert points[-1] == pytest.approx(path.points_m[-1], abs=0.1)
+    assert yaw_of(sensors['imu'][0].orientation, 'imu') == pytest.approx(ego.yaw_rad, abs=1e-6)
+    assert sensors['speed'][0].data == pytest.approx(ego.speed_mps, abs=1e-5)
+    fix = sensors['gnss'][0]
+    assert map_displacement_m(fix.latitude, fix.longitude, (42.0, 2.0)) == pytest.approx(points[0], abs=3.0)
+    outlet.publish(control(0))
+    probe.until(lambda: len(sensors['imu']) == 2)
+    assert not odometry
+
+
+def test_the_localiser_makes_odometry_of_the_leaderboards_sensors(probe, nodes):
+    """It drives along with the emulator: what it says of the way is what the simulator does under the same pedals."""
+    odometry = probe.listen(Odometry, f'{HERO}/odometry')
+    imu = probe.listen(Imu, f'{HERO}/imu')
+    outlet = probe.publisher(carla.CarlaEgoVehicleControl, f'{HERO}/vehicle_control_cmd')
+    report = probe.diagnostics()
+    localizer = nodes.start('carla_localizer', {'diagnostics_period_s': 0.1})
+    nodes.wait_active(localizer)
+    told = probe.until(lambda: report('carla_localizer: localisation'))
+    assert 'waiting for /carla/hero/global_plan, /carla/hero/speed, /carla/hero/imu' in told['message']
+    parameters = {'split': 'val', 'leaderboard': True, 'render': False, 'synchronous_timeout_s': 60.0}
+    nodes.wait_active(nodes.start('carla_bridge', parameters))
+    probe.spin(1.0)
+    assert not imu  # nobody looks at the camera yet: the driver is not ready
+    probe.listen(Image, f'{HERO}/front/image')
+    probe.until(lambda: odometry)
+    with Simulation(scenarios('val', 1)[0], render=False) as twin:
+        driveline = Driveline()
+        for tick in range(40):
+            message = control(100_000_000 * tick, 0.6, 0.02)
+            twin.step(driveline.command(message.throttle, message.brake, message.steer, twin.ego.speed_mps))
+            outlet.publish(message)
+            probe.until(lambda: len(odometry) == tick + 2)  # noqa: B023 - it is called at once
+            ego, said = twin.ego, odometry[-1]
+            middle = [ego.x_m + 1.4 * math.cos(ego.yaw_rad), ego.y_m + 1.4 * math.sin(ego.yaw_rad)]
+            assert [said.pose.pose.position.x, said.pose.pose.position.y] == pytest.approx(middle, abs=0.3)
+            assert said.twist.twist.linear.x == pytest.approx(ego.speed_mps, abs=0.5)
+            assert to_nanoseconds(said.header.stamp) == 100_000_000 * (tick + 1)
+        moved = odometry[-1].pose.pose.position.x - odometry[0].pose.pose.position.x
+        assert math.hypot(moved, odometry[-1].pose.pose.position.y - odometry[0].pose.pose.position.y) > 5.0
+    told = probe.until(lambda: (said := report('carla_localizer: localisation')) and said['ready'] == 'True' and said)
+    assert told['message'] == 'odometry is published'

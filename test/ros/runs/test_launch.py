@@ -33,6 +33,7 @@ NODES = {
     'replay': ('planner', 'controller', 'bag_player'),
     'sim': ('planner', 'controller', 'simulator'),
     'carla': ('planner', 'controller', 'carla_bridge'),
+    'autoware': ('planner', 'controller'),
 }
 #: What a deployment sets: these have arguments in every launch file.
 DEPLOYMENT = (
@@ -123,6 +124,8 @@ def test_every_argument_of_a_node_reaches_it(launcher: Launcher) -> None:
         if file == 'carla':
             wanted['planner'] |= {'image_transport': ['raw'], 'rig': 'sim'}  # the bridge's, and of cameras that it has
             wanted['carla_bridge']['rig'] = 'sim'
+        if file == 'autoware':
+            wanted['planner']['rig'] = 'sim'  # of cameras that its topics are for
         words = {'emulator': 'true'} if file == 'carla' else {}
         for node in nodes:
             for name, value in wanted[node].items():
@@ -262,6 +265,8 @@ def test_a_replay_finds_what_the_command_finds_and_arguments_go_before(
         'camera/back/image': f'{root}camera7/image',
         # Played under its own name it would meet the planner's.
         'route': f'{root}recorded/path',
+        'global_plan': 'global_plan',
+        'opendrive_map': 'opendrive_map',
         'control': 'control',
         'vehicle_control_cmd': 'vehicle_control_cmd',
         'ackermann_cmd': 'ackermann_cmd',
@@ -435,7 +440,17 @@ def test_behind_carlas_bridge_everything_has_the_bridges_name(launcher: Launcher
     assert renamed['camera/back_left/image'] == '/carla/ego_vehicle/back_left/image'
     assert renamed['camera/back_left/camera_info'] == '/carla/ego_vehicle/back_left/camera_info'
     assert (renamed['odom'], renamed['route']) == ('/carla/ego_vehicle/odometry', '/carla/ego_vehicle/waypoints')
+    assert (renamed['global_plan'], renamed['opendrive_map']) == ('/carla/ego_vehicle/global_plan', '/carla/map')
     assert dict(controller.remappings)['vehicle_control_cmd'] == '/carla/ego_vehicle/vehicle_control_cmd'
+
+
+def test_for_the_leaderboard_there_is_a_localiser(launcher: Launcher) -> None:
+    run = launcher('carla', 'leaderboard:=true', 'role_name:=hero')
+    assert tuple(run.started) == ('planner', 'controller', 'carla_localizer')
+    assert run.started['carla_localizer'].parameters == {'role_name': 'hero', 'use_sim_time': True}
+    assert dict(run.started['planner'].remappings)['odom'] == '/carla/hero/odometry'
+    run = launcher('carla', 'leaderboard:=true', 'emulator:=true')
+    assert run.started['carla_bridge'].parameters['leaderboard'] is True
 
 
 def test_the_emulator_has_the_vehicles_name_and_the_simulators_cameras(launcher: Launcher) -> None:
@@ -457,3 +472,30 @@ def test_another_odometry_may_be_named_behind_the_bridge(launcher: Launcher) -> 
     run = launcher('carla', 'odom_topic:=/localization/odometry', 'odometry_mount:=[0.0, 0.0, 0.0]')
     assert dict(run.started['planner'].remappings)['odom'] == '/localization/odometry'
     assert run.started['planner'].parameters['odometry_mount'] == [0.0, 0.0, 0.0]
+
+
+def test_in_an_autoware_system_everything_has_its_name_there(launcher: Launcher) -> None:
+    run = launcher('autoware', 'trajectory_topic:=/planning/trajectory')
+    assert tuple(run.started) == NODES['autoware']
+    planner, controller = run.started['planner'], run.started['controller']
+    assert (planner.parameters, controller.parameters) == ({'turns_from_route': True}, {})
+    renamed = planner.remappings
+    # The sample sensor kit's camera4 looks ahead.
+    assert renamed['camera/front/image'] == '/sensing/camera/camera4/image_raw'
+    assert renamed['camera/front/image/compressed'] == '/sensing/camera/camera4/image_raw/compressed'
+    assert renamed['camera/front/camera_info'] == '/sensing/camera/camera4/camera_info'
+    mapped = {renamed[f'camera/{name}/image'] for name in CAMERA_NAMES}
+    assert mapped == {f'/sensing/camera/camera{number}/image_raw' for number in range(6)}
+    assert (renamed['odom'], renamed['trajectory']) == ('/localization/kinematic_state', '/planning/trajectory')
+    assert controller.remappings['odom'] == '/localization/kinematic_state'
+
+
+def test_a_vehicle_in_an_autoware_system_has_a_file_of_its_own(launcher: Launcher, tmp_path: Path) -> None:
+    file = tmp_path / 'mine.yaml'
+    file.write_text('cameras: {front: /sensing/camera/camera0/image_rect_color}\n', encoding='utf-8')
+    run = launcher('autoware', f'topics_file:={file}', 'turns_from_route:=false')
+    remappings = run.started['planner'].remappings
+    assert remappings['camera/front/image/compressed'] == '/sensing/camera/camera0/image_rect_color/compressed'
+    assert 'odom' not in remappings
+    assert run.started['planner'].parameters == {'turns_from_route': False}
+    assert run.started['planner'].remappings['trajectory'] == 'trajectory'

@@ -9,7 +9,7 @@ Every policy drives the same routes (town and seed), so that two files can be co
   vla_driver evaluate closed-loop --compare model.json blind.json
 
 With --ros each route is driven by the nodes, as `drive --ros` does, one after the other; with --carla as well, on the
-topics and in the manner of CARLA's ROS bridge.
+topics and in the manner of CARLA's ROS bridge (--carla leaderboard: of the leaderboard's sensors and plan).
 
 success_rate: share of routes driven to their end without a collision, red light or time-out;
 driving_score (0-100): route completion x penalties (pedestrian 0.5, vehicle 0.6, static or off-road 0.65,
@@ -37,6 +37,7 @@ from vla_driver.commands.common import (
     write_json,
 )
 from vla_driver.policies.registry import SIMULATED_POLICY_NAMES, merged_adapter, require_checkpoint
+from vla_driver.settings.carla_bridge import WAYS
 from vla_driver.settings.guarding import GUARDING, GuardingParameters
 from vla_driver.settings.options import add_options
 from vla_driver.settings.policy import PolicyParameters
@@ -67,7 +68,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument('--ros', action='store_true', help='drive with the ROS 2 nodes, over DDS, route by route')
     parser.add_argument(
-        '--carla', action='store_true', help="with --ros: on the topics of CARLA's bridge, which is emulated"
+        '--carla',
+        nargs='?',
+        const=WAYS[0],
+        choices=WAYS,
+        help="with --ros: on the topics of CARLA's bridge, which is emulated; leaderboard: by its sensors and plan",
     )
     add_options(parser, GuardingParameters, *GUARDING)
     parser.add_argument(
@@ -164,7 +169,7 @@ def _driven_by_nodes(args: argparse.Namespace, on_row: Callable[[Mapping[str, An
     told |= {'split': args.split, 'seed': args.seed} | {name: getattr(args, name) for name in GUARDING}
     rows = []
     for index in range(args.scenarios):
-        one = parser.parse_args(['--ros', '--index', str(index), *(['--carla'] if args.carla else [])])
+        one = parser.parse_args(['--ros', '--index', str(index), *(['--carla', args.carla] if args.carla else [])])
         vars(one).update(told, model=args.model, threads=1)
         rows.append({'index': index, **drive_over_dds(one)})
         on_row(rows[-1])

@@ -53,7 +53,7 @@ def info_topics(node: DriverNode[Any], camera: str) -> list[str]:
 
 
 def transform_message_type() -> Any:
-    """Return tf2_msgs/TFMessage, or None where tf2_msgs is not installed (it comes with ROS distributions only)."""
+    """Return tf2_msgs/TFMessage, or None where tf2_msgs is not installed (it is not on PyPI)."""
     try:
         return importlib.import_module('tf2_msgs.msg').TFMessage
     except ImportError:

@@ -17,10 +17,13 @@ from collections.abc import Iterable
 from functools import partial
 from typing import Any, TypeVar
 
+from geometry_msgs.msg import PoseStamped
 from nav_msgs.msg import Odometry, Path
 from rclpy.subscription import Subscription
 from rclpy.timer import Timer
+from std_msgs.msg import String
 
+from vla_driver.geometry.opendrive import JunctionMap
 from vla_driver.msg import TurnCommand as TurnCommandMessage
 from vla_driver.observation.assemble import ObservationAssembler
 from vla_driver.observation.notes import Notes
@@ -33,11 +36,11 @@ from vla_driver.ros.nodes.mailbox import Mailbox
 from vla_driver.ros.nodes.own_thread import give_up
 from vla_driver.ros.nodes.repeats import Repeats
 from vla_driver.ros.nodes.waiting import WaitingLog, describe_inputs
-from vla_driver.ros.wire import qos
+from vla_driver.ros.wire import carla, qos
 from vla_driver.ros.wire.diagnostics import Level, Status
 from vla_driver.settings.inputs import TRANSPORTS, InputParameters, missing_policies
 from vla_driver.settings.per_camera import per_camera
-from vla_driver.types import CameraRig, InputNeeds
+from vla_driver.types import CameraRig, InputNeeds, InvalidInput
 
 P = TypeVar('P', bound=InputParameters)
 
@@ -141,6 +144,12 @@ class ObservingNode(DriverNode[P], abc.ABC):
                 self.listen(TurnCommandMessage, 'turn_command', self._on_turn_command, qos.STATE_SUBSCRIPTION)
             ],
         }
+        # Not named among what is waited for: most have none.
+        self.listen(PoseStamped, 'goal', self._assembler.push_goal, qos.STATE_SUBSCRIPTION)
+        if self.parameters.turns_from_route:
+            self.listen(String, 'opendrive_map', self._on_map, qos.LATCHED)
+            if (plan_type := carla.found_type('CarlaRoute')) is not None:
+                self.listen(plan_type, 'global_plan', self._assembler.push_global_plan, qos.LATCHED)
         self._info_epoch = self._assembler.epoch
         self._calibration.start()
         self._images.start()
@@ -191,6 +200,17 @@ class ObservingNode(DriverNode[P], abc.ABC):
         now = time.monotonic()
         self._assembler.push_turn_command(message, now)
         self._pump(now)
+
+    def _on_map(self, message: String) -> None:
+        """Look for junctions in a thread of its own: a large map takes seconds."""
+
+        def look(assembler: ObservationAssembler) -> None:
+            try:
+                assembler.push_junctions(JunctionMap(message.data))
+            except InvalidInput as error:
+                self.warn(f'refused: {error}')
+
+        threading.Thread(target=look, args=(self._assembler,), name='map', daemon=True).start()
 
     def _pump(self, now: float | None = None) -> None:
         """Move complete sets to the worker's mailbox, and look whether time has jumped."""

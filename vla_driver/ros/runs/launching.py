@@ -205,8 +205,8 @@ def input_remappings(context: LaunchContext) -> list[tuple[str, str]]:
     return [*others.items(), *camera_remappings(pictures).items()]
 
 
-def output_remappings(context: LaunchContext, names: Iterable[str]) -> list[tuple[str, str]]:
-    """Return the remappings of the driver's outputs that the arguments `<name>_topic` say."""
+def renamings(context: LaunchContext, names: Iterable[str]) -> list[tuple[str, str]]:
+    """Return the remappings of topics that the arguments `<name>_topic` say."""
     return [(name, renamed(context.launch_configurations, name)) for name in names]
 
 

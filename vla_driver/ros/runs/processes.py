@@ -40,7 +40,7 @@ from vla_driver.ros.wire.domain import domain_id
 from vla_driver.types import InvalidInput, VlaDriverError
 
 #: The nodes of the package; each runs as `python -m vla_driver.ros.nodes <name>`.
-NODES: Final = ('planner', 'reasoner', 'controller', 'bag_player', 'simulator', 'carla_bridge')
+NODES: Final = ('planner', 'reasoner', 'controller', 'bag_player', 'simulator', 'carla_bridge', 'carla_localizer')
 
 #: How long a child gets to answer SIGINT, and then SIGTERM, before the next stronger signal.
 _PATIENCE_S: Final = (6.0, 3.0)

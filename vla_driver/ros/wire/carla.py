@@ -10,6 +10,7 @@ from __future__ import annotations
 import array
 import importlib
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -18,14 +19,18 @@ from builtin_interfaces.msg import Time
 from geometry_msgs.msg import PoseStamped
 from nav_msgs.msg import Odometry, Path
 from sensor_msgs.msg import Image as ImageMessage
+from sensor_msgs.msg import Imu, NavSatFix
 
+from vla_driver.geometry.carla import satellite_position
 from vla_driver.planning.control import ControlCommand
 from vla_driver.ros.wire.conversions import to_pose
 from vla_driver.settings.controller import ControlConfig, ControllerParameters
-from vla_driver.types import EgoState, FloatArray, Image, InvalidInput
+from vla_driver.types import EgoState, FloatArray, Image, InvalidInput, TurnCommand
 
 #: The bridge's fixed frame.
 MAP_FRAME: Final = 'map'
+#: What CarlaRoute calls what is to be done.
+ROAD_OPTIONS: Final = {TurnCommand.LEFT: 1, TurnCommand.RIGHT: 2, TurnCommand.STRAIGHT: 3, TurnCommand.FOLLOW: 4}
 _NOT_INSTALLED: Final = 'carla_msgs is not installed; source the workspace of the CARLA ROS bridge'
 
 #: The front-wheel angle of `steer` = 1 where the vehicle does not say otherwise.
@@ -55,18 +60,26 @@ def pedals(
 
 def control_message_type() -> Any | None:
     """Return carla_msgs/CarlaEgoVehicleControl, or None where carla_msgs is not installed."""
+    return found_type('CarlaEgoVehicleControl')
+
+
+def found_type(name: str) -> Any | None:
+    """Return a type of carla_msgs, or None where that is not installed or has none of this name.
+
+    The bridge's own carla_msgs has no CarlaRoute; that of the leaderboard's branch does.
+    """
     try:
-        return importlib.import_module('carla_msgs.msg').CarlaEgoVehicleControl
+        return getattr(importlib.import_module('carla_msgs.msg'), name, None)
     except ImportError:
         return None
 
 
 def message_type(name: str) -> Any:
     """Return a type of carla_msgs; raise InvalidInput where that is not installed."""
-    try:
-        return getattr(importlib.import_module('carla_msgs.msg'), name)
-    except ImportError as error:
-        raise InvalidInput(_NOT_INSTALLED) from error
+    found = found_type(name)
+    if found is None:
+        raise InvalidInput(_NOT_INSTALLED)
+    return found
 
 
 def to_control(
@@ -137,6 +150,29 @@ def to_bridge_odometry(ego: EgoState, role: str, centre_m: float, stamp: Time) -
     return message
 
 
+def to_imu(ego: EgoState, frame: str, noise: np.random.Generator, stamp: Time) -> Imu:
+    """Return the leaderboard's IMU: the true heading, and a yaw rate with its noise of 0.001 rad/s."""
+    message = Imu()
+    message.header.stamp, message.header.frame_id = stamp, frame
+    message.orientation = to_pose(0.0, 0.0, ego.yaw_rad).orientation
+    message.angular_velocity.z = float(ego.yaw_rate_rps + noise.normal(0.0, 0.001))
+    message.linear_acceleration.x = float(ego.acceleration_mps2 + noise.normal(0.0, 0.001))
+    message.linear_acceleration.y = float(ego.speed_mps * ego.yaw_rate_rps + noise.normal(0.0, 0.001))
+    message.linear_acceleration.z = float(9.81 + noise.normal(0.0, 0.015))
+    return message
+
+
+def to_fix(ego: EgoState, centre_m: float, frame: str, noise: np.random.Generator, stamp: Time) -> NavSatFix:
+    """Return a satellite position of CARLA's origin of the vehicle, with the leaderboard's noise of 5e-6 degrees."""
+    cos, sin = math.cos(ego.yaw_rad), math.sin(ego.yaw_rad)
+    latitude_deg, longitude_deg = satellite_position(ego.x_m + centre_m * cos, ego.y_m + centre_m * sin)
+    message = NavSatFix()
+    message.header.stamp, message.header.frame_id = stamp, frame
+    message.latitude = latitude_deg + noise.normal(0.0, 5e-6)
+    message.longitude = longitude_deg + noise.normal(0.0, 5e-6)
+    return message
+
+
 def to_waypoints(points_m: FloatArray) -> Path:
     """Return a dense route [N, 2] as the bridge's waypoints: frame `map`, poses without stamps and frames."""
     message = Path()
@@ -144,6 +180,17 @@ def to_waypoints(points_m: FloatArray) -> Path:
     heading = np.arctan2(*np.diff(points_m, axis=0).T[::-1])
     for (x_m, y_m), yaw_rad in zip(points_m, [*heading, heading[-1]], strict=True):
         message.poses.append(PoseStamped(pose=to_pose(float(x_m), float(y_m), float(yaw_rad))))
+    return message
+
+
+def to_global_plan(places: Sequence[tuple[FloatArray, TurnCommand]]) -> Any:
+    """Return a route of points [2] and what is to be done from each on as the leaderboard tells it: header left empty.
+
+    Raises InvalidInput where carla_msgs is not installed, or is not of the leaderboard's branch.
+    """
+    message = message_type('CarlaRoute')()
+    message.road_options = [ROAD_OPTIONS[command] for _, command in places]
+    message.poses = [to_pose(float(point[0]), float(point[1]), 0.0) for point, _ in places]
     return message
 
 

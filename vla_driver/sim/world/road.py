@@ -153,7 +153,7 @@ def _lane_points(lane: Any) -> FloatArray:
     return np.array([point[:2] for point in lane.getShape()], dtype=np.float64)
 
 
-def _junction_lanes(network: Any, connection: Any) -> list[Any]:
+def junction_lanes(network: Any, connection: Any) -> list[Any]:
     """Return the internal lanes from a connection's first one to its target lane."""
     lanes: list[Any] = []
     via = connection.getViaLaneID()
@@ -215,7 +215,7 @@ def _try_route(network: Any, rng: np.random.Generator, edge: Any, length_m: floa
         light, link = connection.getTLSID(), connection.getTLLinkIndex()
         if light and link >= 0:
             stops.append((count - 1, light, link))
-        for internal in _junction_lanes(network, connection):
+        for internal in junction_lanes(network, connection):
             append(_lane_points(internal), internal.getSpeed())
         lane = connection.getToLane()
         edge = lane.getEdge()
