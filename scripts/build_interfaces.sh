@@ -12,7 +12,7 @@ cd "$(dirname "$0")/.."
 
 log=log/interfaces.txt
 mkdir -p log
-printf '\033[1m==> building messages of CARLA, Ackermann steering and Autoware ...\033[0m\n'
+printf '\033[1m==> building messages of CARLA, Ackermann steering, Autoware and tf ...\033[0m\n'
 # Two builds at once, each with one job: on two cores that is as fast as it gets.
 if ! python -m colcon --log-base log/interfaces build --base-paths interfaces --merge-install --install-base .venv \
   --build-base build/interfaces --parallel-workers 2 --event-handlers console_direct- summary+ \
@@ -24,5 +24,5 @@ fi
 # What colcon writes to be sourced is of no use here: .venv is a prefix of its own (scripts/ros_env.sh).
 rm -f .venv/setup.* .venv/local_setup.* .venv/_local_setup_util_* .venv/COLCON_IGNORE
 tail -n 1 "$log"
-python -c 'import ackermann_msgs.msg, autoware_planning_msgs.msg, carla_msgs.msg' ||
+python -c 'import ackermann_msgs.msg, autoware_planning_msgs.msg, carla_msgs.msg, tf2_msgs.msg' ||
   { echo "error: the messages were built but cannot be imported; see $log" >&2; exit 1; }

@@ -18,7 +18,7 @@ from vla_driver.geometry.projection import project, ray_directions
 from vla_driver.geometry.rig import BODY_FROM_OPTICAL, load_rig, mount
 from vla_driver.observation.assemble import ObservationAssembler
 from vla_driver.observation.calibration import Calibrator, same_calibration, shows_rectified
-from vla_driver.types import Image, InvalidInput, Observation
+from vla_driver.types import CameraRig, Image, InvalidInput, Observation
 
 BENT = {'d': [-0.3, 0.1, 0.0, 0.0, 0.0]}
 FISHEYE = {'d': [-0.02, 0.001, -0.003, 0.0004], 'distortion_model': 'equidistant'}
@@ -158,6 +158,43 @@ def test_tf_moves_the_cameras_it_connects_and_says_so():
     assert not fixed.take_transforms(_transform('base_link', 'front_optical_frame', place))
     assert fixed.rig['front'].base_from_camera == pytest.approx(load_rig('sim')['front'].base_from_camera)
     assert 'front_optical_frame' in fixed.frames
+
+
+@pytest.mark.parametrize(
+    ('camera', 'yaw_deg', 'warning'),
+    [
+        ('front', 40.0, ''),
+        ('front_left', 15.0, ''),
+        (
+            'front',
+            180.0,
+            'rig sim has it looking to yaw 0, pitch 0 degrees, tf (lens in base_link) to yaw 180, pitch 10 degrees, '
+            'where camera back looks: is it on the topic of that one?',
+        ),
+        (
+            'front_left',
+            -55.0,
+            'rig sim has it looking to yaw 55, pitch 0 degrees, tf (lens in base_link) to yaw -55, pitch 10 degrees, '
+            'where camera front_right looks: is it on the topic of that one?',
+        ),
+    ],
+)
+def test_a_camera_that_looks_as_another_one_does_is_told(camera: str, yaw_deg: float, warning: str):
+    known = Calibrator(load_rig('sim'))
+    known.take_frame(camera, SimpleNamespace(header=SimpleNamespace(frame_id='lens')))
+    place = mount([1.0, 0.0, 1.5], yaw_deg, 10.0)
+    assert known.take_transforms(_transform('base_link', 'lens', place))
+    assert known.cameras[camera].warnings == tuple(filter(None, [warning]))
+    assert known.rig[camera].base_from_camera == pytest.approx(place)  # tf decides all the same
+
+
+def test_a_rig_of_one_camera_names_no_other():
+    rig = load_rig('sim')
+    known = Calibrator(CameraRig('mine', (rig['front'],)))
+    known.take_frame('front', SimpleNamespace(header=SimpleNamespace(frame_id='lens')))
+    known.take_transforms(_transform('base_link', 'lens', mount([1.0, 0.0, 1.5], 90.0)))
+    (warning,) = known.cameras['front'].warnings
+    assert warning.endswith('tf (lens in base_link) to yaw 90, pitch 0 degrees')
 
 
 def test_the_vehicle_may_be_called_as_the_odometry_has_it():

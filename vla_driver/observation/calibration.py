@@ -7,6 +7,7 @@ Nothing is replaced in silence: `Calibrator.cameras` states for every camera wha
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
@@ -19,11 +20,15 @@ from vla_driver.geometry.camera_info import read_camera_info
 from vla_driver.geometry.distortion import Lens
 from vla_driver.geometry.frames import FrameTree, frame_name
 from vla_driver.geometry.mounting import mounting
+from vla_driver.geometry.rig import viewing_angles
 from vla_driver.observation.undistort import Undistorter
-from vla_driver.types import CameraModel, CameraRig, Image, InvalidInput
+from vla_driver.types import CameraModel, CameraRig, FloatArray, Image, InvalidInput
 
 #: A picture's proportions may differ from its calibration's by this share (scaled decoding rounds up).
 _ASPECT_TOLERANCE: Final = 0.02
+#: A camera that tf has looking farther than this from where the rig has it is probably another one: the six of a car
+#: look 50 to 70 degrees apart.
+_SAME_WAY: Final = math.cos(math.radians(45.0))
 #: What a part of a topic's name says of rectified pictures: image_rect, image_rect_color, rect, image_rectified ...
 _RECTIFIED: Final = re.compile(r'(^|_)(rect|rectified|undistorted)(_|$)')
 
@@ -46,7 +51,7 @@ class CameraCalibration:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What a user should know: a refused calibration, a frame that was not what it seemed."""
+        """What a user should know: a refused calibration, a frame that was not what it seemed, another's view."""
         why = self.refused.removeprefix(f'camera {self.camera.name}: ')
         refused = f'{why}; {self._in_use()} of {self.source} stay in use' if why else ''
         return tuple(filter(None, (refused, *self.notes)))
@@ -197,6 +202,7 @@ class Calibrator:
         base = self._base[name]
         pose = base.base_from_camera
         mounted, note = self._mounted.get(name, (f'rig {self._base.name}', ''))
+        elsewhere = ''
         shared = [camera for camera, frame in self._frames.items() if frame == self._frames.get(name)]
         if self._use_tf and self._tree and len(shared) > 1:
             mounted += f' (cameras {", ".join(shared)} all name the frame {self._frames[name]!r}, so tf does not count)'
@@ -205,7 +211,7 @@ class Calibrator:
                 vehicle = self._tree.base(list(self._frames.values()), filter(None, [self._vehicle]))
                 found = mounting(self._tree, vehicle, self._frames[name])
                 pose, mounted = found.base_from_camera, f'tf ({found.frame} in {vehicle})'
-                note = found.note
+                note, elsewhere = found.note, _looks_elsewhere(self._base, name, pose, mounted)
             except InvalidInput:
                 mounted += f' (tf does not connect its frame {self._frames[name]!r})'
         camera, lens = replace(base, base_from_camera=pose), self._rig_lenses.get(name)
@@ -222,10 +228,30 @@ class Calibrator:
             lenses[name] = Undistorter(lens, camera.intrinsics)
         model = lens.model if lens is not None else ''
         changed = 'its camera_info has changed while driving; the newest is in use' if name in self._changed else ''
-        notes = tuple(filter(None, (note, changed)))
+        notes = tuple(filter(None, (note, elsewhere, changed)))
         cameras[name] = CameraCalibration(camera, source, mounted, model, self._refused.get(name, ''), notes)
         self.lenses, self.cameras = MappingProxyType(lenses), MappingProxyType(cameras)
         self.rig = CameraRig(self._base.name, tuple(camera if c.name == name else c for c in self.rig))
+
+
+def _looks_elsewhere(rig: CameraRig, camera: str, base_from_camera: FloatArray, source: str) -> str:
+    """Return what to say where a camera [4, 4] looks elsewhere than the rig has the one of that name; '' where not.
+
+    That is mostly the picture topic of another camera, given to this one.  source: what says how it looks.
+    """
+    axis = base_from_camera[:3, 2]
+    alike = {other.name: float(other.base_from_camera[:3, 2] @ axis) for other in rig}
+    if alike[camera] >= _SAME_WAY:
+        return ''
+    nearest = max(alike, key=alike.__getitem__)
+    whose = f', where camera {nearest} looks: is it on the topic of that one?' if nearest != camera else ''
+    by_rig, other = _direction(rig[camera].base_from_camera), _direction(base_from_camera)
+    return f'rig {rig.name} has it looking to {by_rig}, {source} to {other}{whose}'
+
+
+def _direction(base_from_camera: FloatArray) -> str:
+    yaw_deg, pitch_deg, _ = viewing_angles(base_from_camera)
+    return f'yaw {round(yaw_deg)}, pitch {round(pitch_deg)} degrees'
 
 
 def _same_lens(known: Undistorter, lens: Lens, camera: CameraModel) -> bool:

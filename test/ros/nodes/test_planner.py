@@ -184,7 +184,7 @@ def test_pictures_called_rectified_have_the_intrinsics_of_p(probe, nodes, vehicl
 
 @pytest.mark.parametrize('use_tf', [True, False])
 def test_cameras_are_mounted_where_tf_static_says(probe, nodes, vehicle, report, use_tf):
-    """Only where a ROS distribution brings tf2_msgs; `test/observation/test_calibration.py` has the rest."""
+    """`test/observation/test_calibration.py` has the rest."""
     tf2_msgs = pytest.importorskip('tf2_msgs.msg')
     frame = convert.to_camera_info(vehicle.rig['front'], vehicle.stamp).header.frame_id
     told = TransformStamped(child_frame_id=frame)
