@@ -43,7 +43,9 @@ def serve(
                 driver, port, host, max_workers=_THREADS_PER_SESSION * (sessions + 1), mode=kind
             )
         except RuntimeError as error:
-            raise InvalidInput(f'cannot listen at {bind_address(host, port)}: {error}; is it in use?') from error
+            raise InvalidInput(
+                f'cannot listen at {bind_address(host, port)}: {error}; is it free, and here?'
+            ) from error
         server.start()
         try:
             if on_open is not None:

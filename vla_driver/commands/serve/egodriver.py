@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 import logging
 import re
+from pathlib import Path
 from typing import Final
 
 from vla_driver.commands.common import add_policy_arguments
@@ -71,6 +72,11 @@ def run(args: argparse.Namespace) -> int:
 def _address(text: str) -> tuple[str, int]:
     """Return host and port; a Unix socket is the host, without a port."""
     if text.startswith(_UNIX):
+        path = Path(re.sub(r'^unix:(//)?', '', text))
+        if text.startswith('unix:') and (path.name == '' or not path.parent.is_dir()):
+            raise InvalidInput(
+                f'--address {text!r}: expected a path in a folder that exists, such as unix:///tmp/a.sock'
+            )
         return text, 0
     host, _, port = text.rpartition(':')
     if not host or re.fullmatch(r'\d{1,5}', port) is None or int(port) > 65535:
