@@ -17,6 +17,8 @@ from vla_driver.observation.messages import read_global_plan, yaw_of
 from vla_driver.ros.wire import qos
 from vla_driver.ros.wire.carla import Driveline
 from vla_driver.ros.wire.conversions import from_nanoseconds, to_nanoseconds
+from vla_driver.settings.carla_bridge import PLANNER, topics_of
+from vla_driver.settings.knob import as_lists
 from vla_driver.sim.simulation import Simulation
 from vla_driver.sim.world.scenario import scenarios
 from vla_driver.sim.world.vehicle import WHEELBASE_M
@@ -186,3 +188,14 @@ def test_the_localiser_makes_odometry_of_the_leaderboards_sensors(probe, nodes):
         assert math.hypot(moved, odometry[-1].pose.pose.position.y - odometry[0].pose.pose.position.y) > 5.0
     told = probe.until(lambda: (said := report('carla_localizer: localisation')) and said['ready'] == 'True' and said)
     assert told['message'] == 'odometry is published'
+
+
+def test_a_role_that_does_not_exist_is_answered_with_those_that_do(probe, nodes):
+    nodes.wait_active(nodes.start('carla_bridge', {'render': False, 'split': 'val', 'role_name': 'ego_vehicle'}))
+    topics = topics_of('/carla/nobody')
+    planner = nodes.start('planner', {'policy': 'constant-velocity', **as_lists(PLANNER)}, remappings=topics)
+    nodes.wait_active(planner)
+    probe.until(lambda: '/carla/ego_vehicle/odometry' in planner.output, timeout_s=20.0)
+    lines = planner.output.splitlines()
+    assert any('odometry' in line and '/carla/nobody/odometry' in line for line in lines)
+    assert any('route' in line and '/carla/ego_vehicle/waypoints' in line for line in lines)
