@@ -51,5 +51,6 @@ def generate_launch_description():
         launching.node('carla_localizer', also=('use_sim_time',), when='leaderboard'),
         launching.node('carla_bridge', when='emulator'),
         launching.shut_down_after('carla_bridge', 'the drive is over'),
+        launching.shut_down_after('carla_localizer', 'there is no odometry without the localiser'),
         launching.shut_down_without_planner(),
     )

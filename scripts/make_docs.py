@@ -49,7 +49,7 @@ MEANINGS: Final[Mapping[str, str]] = {
     'turn_command': 'what the navigation says about the next junction; at every tick, on change or once',
     'goal': 'a single point to drive towards, in place of a route: for want of a planner of routes',
     'global_plan': 'where junctions are and what to do there (with `turns_from_route`, where the `carla_msgs` of the '
-    "leaderboard's branch are installed); also the route while there is no other",
+    "leaderboard's branch are installed); also the route until another comes",
     'opendrive_map': 'a map in the frame of the route, from which junctions are taken (with `turns_from_route`)',
     'plan': 'the planned trajectory, where it comes from and how long each stage took',
     'path': 'the positions of the plan, for tools that know standard types only',

@@ -41,6 +41,7 @@ COMMANDS: Final = (
     Command(('convert', 'nuscenes'), 'scenes of nuScenes as ROS 2 bags'),
     Command(('convert', 'nuscenes-fg'), 'foreground masks of nuScenes'),
     Command(('convert', 'sim-fg'), 'foreground masks of simulated episodes'),
+    Command(('convert', 'towns'), "the simulator's towns as OpenDRIVE maps"),
     Command(('demo',), 'replay the sample bag through the nodes and write a report'),
     Command(('doctor',), 'check what is installed and say what to do about the rest'),
     Command(('drive',), 'drive one route in the simulator, in closed loop'),

@@ -8,6 +8,7 @@ starts the bridge and, by `get_ros_entrypoint`, our launch file; what `sensors` 
 
 import json
 import os
+import shlex
 
 from leaderboard.autoagents.autonomous_agent import Track
 from leaderboard.autoagents.ros2_agent import ROS2Agent
@@ -32,7 +33,7 @@ class VlaDriverAgent(ROS2Agent):
     def get_ros_entrypoint(self):
         """Return what the leaderboard launches; VLA_DRIVER_ARGUMENTS may hold more launch arguments, as JSON."""
         parameters = {'leaderboard': 'true', 'role_name': 'hero', 'synchronous': 'true'}
-        parameters.update(json.loads(os.environ.get('VLA_DRIVER_ARGUMENTS', '{}')))
+        parameters.update(_more_arguments(os.environ.get('VLA_DRIVER_ARGUMENTS', '{}')))
         return {'package': 'vla_driver', 'launch_file': 'carla.launch.py', 'parameters': parameters}
 
     def sensors(self):
@@ -46,6 +47,18 @@ class VlaDriverAgent(ROS2Agent):
             dict(still, type='sensor.other.gnss', id='gnss'),
             {'type': 'sensor.speedometer', 'id': 'speed', 'reading_frequency': 20},
         ]
+
+
+def _more_arguments(text):
+    """Return launch arguments of a JSON object as the leaderboard can write them into one command line."""
+    try:
+        found = json.loads(text)
+    except ValueError as error:
+        raise ValueError(f'VLA_DRIVER_ARGUMENTS is {text!r}, expected a JSON object: {error}') from error
+    if not isinstance(found, dict):
+        raise ValueError(f'VLA_DRIVER_ARGUMENTS is {text!r}, expected a JSON object')
+    words = {name: value if isinstance(value, str) else json.dumps(value) for name, value in found.items()}
+    return {name: shlex.quote(value) for name, value in words.items()}
 
 
 def _camera(sensor):

@@ -172,3 +172,14 @@ def test_shapes_and_lengths_are_refused_by_name() -> None:
         count(UNIAD, np.zeros((5, 3)), np.zeros((6, 3)))
     with pytest.raises(InvalidInput, match='st-p3: others at 2 times, expected 6'):
         count(ST_P3, np.zeros((6, 3)), np.zeros((6, 3)), NOBODY[:2])
+
+
+@pytest.mark.parametrize('protocol', PROTOCOLS.values(), ids=lambda protocol: protocol.name)
+def test_where_the_others_are_unknown_nothing_is_said_of_collisions(protocol: Protocol) -> None:
+    known = count(protocol, straight(5.0), straight(4.0), NOBODY)
+    partly = count(protocol, straight(5.0), straight(4.0), [*NOBODY[:4], None, NOBODY[5]])
+    assert known.collides is not None
+    assert partly.collides is partly.driven_collides is None
+    figures = summarise(protocol, [known, partly])
+    assert (figures['samples'], figures['samples_with_agents']) == (2, 1)
+    assert 'collision_rate' not in summarise(protocol, [partly])

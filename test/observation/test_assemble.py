@@ -224,6 +224,35 @@ def test_a_goal_is_a_route_of_one_point_until_another_comes():
     assert assembler.problems() == ()
 
 
+def test_a_goal_in_another_frame_than_the_odometrys_leaves_the_route():
+    assembler = guided()
+    messages = untold(4)
+    for kind, message in messages:
+        if kind == 'odom':
+            message.header.frame_id = 'map'
+    assembler.push_route(route(DENSE))
+    play(assembler, messages[: len(messages) // 2])
+    assembler.push_goal(goal(80.0, 5.0, frame='utm'))
+    assert any("goal: its points are in frame 'utm'" in problem for problem in assembler.problems())
+    seen = play(assembler, messages[len(messages) // 2 :])
+    assert seen[0].navigation.target_points_m[0, 1] == pytest.approx(0.0)
+
+
+def test_what_turns_are_made_of_is_known():
+    assembler = guided()
+    assert assembler.turns_from == ''
+    assembler.push_route(route(DENSE))
+    play(assembler, untold(2))
+    assert assembler.turns_from == 'bends'
+    assembler.push_junctions(junctions_at((50.0, 70.0)))
+    assert assembler.turns_from == 'map'
+    assembler.push_global_plan(PLAN)
+    play(assembler, untold(2, start_ns=200_000_000))
+    assert assembler.turns_from == 'global plan'
+    push(assembler, 'command', command(400_000_000, 20.0, value=3))
+    assert assembler.turns_from == 'turn command'
+
+
 def test_a_goal_in_another_frame_is_named_and_not_driven_to():
     assembler = guided()
     assembler.push_goal(goal(80.0, 5.0, frame='utm'))

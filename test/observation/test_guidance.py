@@ -355,3 +355,31 @@ def test_a_manoeuvre_of_another_way_is_left_out() -> None:
     elsewhere = Manoeuvre(np.array([30.0, 40.0]), np.array([40.0, 40.0]), TurnCommand.LEFT)
     guide.take(line((200.0, 0.0)), [0.0, 0.0, 0.0], [elsewhere])
     assert guide.next_turn([10.0, 0.0, 0.0]) == (TurnCommand.FOLLOW, WITHIN_M)
+
+
+def test_what_was_passed_does_not_match_a_street_beside_it() -> None:
+    """Around a narrow block: told from beyond the first junctions on, a route has the later ones all the same."""
+    block = line(
+        (40.0, 0.0), (15.0, np.pi / 2), (12.0, 0.0), (15.0, np.pi / 2), (60.0, 0.0), (15.0, -np.pi / 2), (40.0, 0.0)
+    )
+    turns = [(40, 55), (67, 82), (142, 157)]
+    commands = [TurnCommand.LEFT, TurnCommand.LEFT, TurnCommand.RIGHT]
+    told = [manoeuvre(block, *turn, command) for turn, command in zip(turns, commands, strict=True)]
+    for first, expected in ((0, commands), (60, commands[1:]), (90, commands[2:])):
+        guide = RouteGuide()
+        heading = np.arctan2(*(block[first + 1] - block[first])[::-1])
+        guide.take(block[first:], [*block[first], heading], told)
+        said = [command for command, _ in said_along(guide, block[first:])]
+        found = [command for k, command in enumerate(said) if command and (k == 0 or said[k - 1] is not command)]
+        assert set(found) == set(expected), first
+        assert said[turns[-1][0] - first - 20] is TurnCommand.RIGHT
+
+
+def test_a_map_of_another_place_leaves_the_bends() -> None:
+    guide = RouteGuide(junctions_of((5000.0, 0.0, 0.0, 16.0, 0.0)))
+    guide.take(LEFT, [0.0, 0.0, 0.0])
+    assert not guide.by_map
+    assert guide.next_turn([30.0, 0.0, 0.0])[0] is TurnCommand.LEFT
+    guide.know(junctions_of((150.0, 60.0, 0.0, 16.0, 0.0)))  # of this place, but of no junction on the way
+    assert guide.by_map
+    assert guide.next_turn([30.0, 0.0, 0.0])[0] is TurnCommand.FOLLOW

@@ -8,6 +8,8 @@ import enum
 import importlib.util
 import json
 import math
+import re
+import shlex
 import sys
 import types
 from typing import Any
@@ -92,15 +94,25 @@ def test_the_cameras_look_as_those_of_the_rig_do(agent: Any) -> None:
         assert camera.intrinsics[0, 0] == pytest.approx(camera.width / (2.0 * math.tan(half)), rel=1e-6)
 
 
-def test_it_launches_the_driver_with_arguments_that_exist(agent: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_launches_the_driver_with_arguments_that_exist(agent: Any) -> None:
     entry = agent.get_ros_entrypoint()
     assert (entry['package'], entry['launch_file']) == ('vla_driver', 'carla.launch.py')
     assert resource('launch', 'carla.launch.py').is_file()
     assert entry['parameters']['leaderboard'] == 'true'
     launched = {name for name, knob in knobs(CarlaBridgeParameters).items() if knob.rule.launch}
     assert set(entry['parameters']) <= launched
-    monkeypatch.setenv('VLA_DRIVER_ARGUMENTS', json.dumps({'model': 'nano', 'role_name': 'other'}))
-    assert (
-        agent.get_ros_entrypoint()['parameters'] | {'model': 'nano', 'role_name': 'other'}
-        == (agent.get_ros_entrypoint()['parameters'])
-    )
+
+
+def test_more_arguments_are_written_as_the_command_line_takes_them(agent: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The leaderboard makes one text of all, NAME:=VALUE, and a shell's rules take it apart."""
+    given = {'model': 'my models/nano', 'use_camera_info': False, 'wait_s': 0.5, 'role_name': 'other'}
+    monkeypatch.setenv('VLA_DRIVER_ARGUMENTS', json.dumps(given))
+    parameters = agent.get_ros_entrypoint()['parameters']
+    words = shlex.split(' '.join(f'{name}:={value}' for name, value in parameters.items()))
+    assert words[1:] == [
+        'role_name:=other', 'synchronous:=true', 'model:=my models/nano', 'use_camera_info:=false', 'wait_s:=0.5',
+    ]  # fmt: skip
+    for text in ('{"model": ', '[1]', '3'):
+        monkeypatch.setenv('VLA_DRIVER_ARGUMENTS', text)
+        with pytest.raises(ValueError, match=re.escape(f'VLA_DRIVER_ARGUMENTS is {text!r}, expected a JSON object')):
+            agent.get_ros_entrypoint()

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -28,6 +29,7 @@ from vla_driver.policies.egodriver import EgodriverPolicy
 from vla_driver.policies.registry import make_policy
 from vla_driver.serve import egodriver
 from vla_driver.serve.egodriver import EgoDriver
+from vla_driver.serve.maps import write_map
 from vla_driver.settings.serving import ServingParameters
 from vla_driver.types import (
     CameraFrame,
@@ -211,6 +213,31 @@ def test_a_plan_that_comes_over_the_wire_is_the_plan(nanos: EgoDriver, served: C
     assert plan.trajectory.positions_m == pytest.approx(own.trajectory.positions_m, abs=1e-3)
     assert plan.trajectory.yaw_rad == pytest.approx(own.trajectory.yaw_rad, abs=1e-4)
     assert plan.trajectory.speed_mps == pytest.approx(own.trajectory.speed_mps, abs=0.3)
+
+
+def test_a_served_drive_knows_the_junctions_of_the_map_that_it_is_in(
+    served: Callable[..., object], tmp_path: Path
+) -> None:
+    """`ahead` is straight: by the route alone nothing is ahead, by the map a junction that is crossed."""
+    (x, y), (dx, dy) = ahead()[15], np.array([np.cos(2.0), np.sin(2.0)])
+    road = f'<geometry x="{x}" y="{y}" hdg="{np.arctan2(dy, dx)}" length="20"><line/></geometry>'
+    text = f'<OpenDRIVE><road id="1" junction="7"><planView>{road}</planView></road></OpenDRIVE>'
+    write_map(tmp_path, 'town', text)
+    wanted = ServingParameters(sessions=1, answer_within_s=60.0, map_dir=str(tmp_path))
+    driver = EgoDriver(ConstantVelocityPolicy, wanted)
+    with served(driver) as address:
+        for world, command in (('', TurnCommand.FOLLOW), ('town', TurnCommand.STRAIGHT), ('other', TurnCommand.FOLLOW)):
+            remote = EgodriverPolicy(address, ahead, world)
+            for _ in range(40):  # until the map is read
+                remote.plan(observation())
+                (session,) = driver._sessions.values()
+                if session._turn[0] is not TurnCommand.FOLLOW:
+                    break
+                time.sleep(0.05)
+            assert session._turn[0] is command
+            if world == 'town':
+                assert session._turn[1] == pytest.approx(30.0, abs=1.5)
+            remote.close()
 
 
 def test_reset_ends_the_session(served: Callable[..., object]) -> None:

@@ -123,6 +123,7 @@ def _drive(args: argparse.Namespace, reasoner: str | None) -> dict[str, Any]:
             threads=args.threads,
             guidance=args.guidance,
             route=simulation.route_ahead,
+            world=simulation.world,
         )
         slow = None if reasoner is None else SlowHalf(load_reasoner(reasoner, device=args.device))
         if policy.needs.pictures or film is not None or slow is not None:

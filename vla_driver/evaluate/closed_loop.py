@@ -86,6 +86,7 @@ def _policy(job: Job, simulation: Simulation) -> Policy:
         threads=1,
         guidance=job.guidance,
         route=simulation.route_ahead,
+        world=simulation.world,
     )
     # Experts and servers are asked from within one simulation.
     _loaded[:] = [(same, policy)] if job.model is not None and job.policy != REMOTE else []

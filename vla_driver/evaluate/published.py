@@ -192,7 +192,8 @@ def count(
     """Return what a protocol counts of planned poses [STEPS, 3] against driven ones, all in base_link at t0.
 
     driven: a step that was not recorded is NaN.  others: at each step, None where nothing is known of them; boundary:
-    lines [N, 2] of the road's boundary.  Without them nothing is said of collisions, or of the road.
+    lines [N, 2] of the road's boundary.  Nothing is said of collisions where the others of a recorded step are unknown,
+    and of the road without its boundary.
     """
     plan, way = np.asarray(planned, dtype=np.float64), np.asarray(driven, dtype=np.float64)
     if plan.shape != (STEPS, 3) or way.shape != (STEPS, 3):
@@ -204,12 +205,12 @@ def count(
     fault: Flags | None = None
     left: Flags | None = None
     left_driven: Flags | None = None
-    if others is not None:
-        if len(others) != STEPS:
-            raise InvalidInput(f'{protocol.name}: others at {len(others)} times, expected {STEPS}')
-        known = recorded & [item is not None for item in others]
+    if others is not None and len(others) != STEPS:
+        raise InvalidInput(f'{protocol.name}: others at {len(others)} times, expected {STEPS}')
+    # A step of which nobody knows who was there cannot be called free of collisions.
+    if others is not None and all(item is not None for item, there in zip(others, recorded, strict=True) if there):
         grids = [occupied(_in_the_way(item, protocol), protocol) for item in others]
-        hit, fault = (np.logical_and(touches(each, grids, protocol), known) for each in points)
+        hit, fault = (np.logical_and(touches(each, grids, protocol), recorded) for each in points)
         hit = hit & ~fault
     if boundary is not None and protocol.ever:
         grids = [boundary_grid(boundary, protocol)] * STEPS

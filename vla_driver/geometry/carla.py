@@ -98,10 +98,13 @@ def _sensor(camera: Any, centre_m: float) -> dict[str, Any]:
 def objects(
     rig: CameraRig, role: str = 'hero', vehicle: str = 'vehicle.lincoln.mkz_2020', centre_m: float = MKZ_CENTRE_M
 ) -> dict[str, Any]:
-    """Return what the bridge's carla_spawn_objects spawns: a vehicle with a rig's cameras, odometry and speed."""
+    """Return what the bridge's carla_spawn_objects spawns: a vehicle with a rig's cameras, odometry, speed; the map."""
     others = [
         {'type': 'sensor.pseudo.odom', 'id': 'odometry'},
         {'type': 'sensor.pseudo.speedometer', 'id': 'speedometer'},
         {'type': 'sensor.pseudo.tf', 'id': 'tf'},
     ]
-    return {'objects': [{'type': vehicle, 'id': role, 'sensors': [*sensors_of(rig, centre_m), *others]}]}
+    sensors = [*sensors_of(rig, centre_m), *others]
+    # Without this sensor of the world the bridge publishes no /carla/map.
+    world = {'type': 'sensor.pseudo.opendrive_map', 'id': 'map'}
+    return {'objects': [{'type': vehicle, 'id': role, 'sensors': sensors}, world]}

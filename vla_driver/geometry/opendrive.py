@@ -28,6 +28,8 @@ _ALONG_M = 0.75
 _DIRECTION_RAD = math.radians(30.0)
 #: Shorter pieces of a route between two of one junction belong to it, too.
 _GAP_M = 3.0
+#: A map whose junctions are farther from a route is of another place, or in another frame.
+_WITHIN_M = 100.0
 #: No piece of a road is longer.
 _LONGEST_M = 100_000.0
 #: What may stand beside the shape of a piece.
@@ -75,6 +77,12 @@ class JunctionMap:
         poses = np.vstack([np.empty((0, 3)), *pieces])  # x, y, heading; by x, so that a strip is a slice
         by_x = np.argsort(poses[:, 0], kind='stable')
         self._poses, self._junctions = poses[by_x], np.array(names)[by_x]
+
+    def is_near(self, points_m: npt.ArrayLike) -> bool:
+        """Return whether a junction is within 100 m of a route [N, 2] with a point about every metre."""
+        route = np.asarray(points_m, dtype=np.float64).reshape(-1, 2)[:: round(0.5 * _WITHIN_M / _STEP_M)]
+        places = self._poses[:, :2]
+        return any(bool((np.abs(places - point).max(axis=1) <= _WITHIN_M).any()) for point in route)
 
     def crossings(self, points_m: npt.ArrayLike) -> tuple[Crossing, ...]:
         """Return the junctions along a route [N, 2] with a point about every metre, in its order."""

@@ -250,6 +250,16 @@ class ObservationAssembler:
             self._odometry.add(ego.stamp_s, ego)
             return ego
 
+    @property
+    def turns_from(self) -> str:
+        """What turns are made of at present: 'turn command', 'global plan', 'map' or 'bends'; '' before the first."""
+        with self._lock:
+            if self._guide is None or len(self._commands):
+                return 'turn command' if len(self._commands) else ''
+            if self._guided is None:
+                return ''
+            return 'global plan' if self._told is not None else 'map' if self._guide.by_map else 'bends'
+
     def push_route(self, message: Any) -> None:
         """Take a nav_msgs/Path; the same route again does not start it over.
 
@@ -276,6 +286,9 @@ class ObservationAssembler:
                 goal = read_goal(message)
             except InvalidInput as error:
                 self._refused.refuse('goal', str(error))
+                return
+            if told := frame_problem(frame_of(message), self._odometry_frame):
+                self._refused.refuse('goal', told.replace('route', 'goal'))
                 return
             self._refused.accept('goal')
             self._planned = False

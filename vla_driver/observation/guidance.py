@@ -40,8 +40,11 @@ _TURN_RAD: Final = math.radians(35.0)
 _GAP_M: Final = 5.0
 #: Points of another route that lie no farther from the one before continue it.
 _SAME_M: Final = 2.0
-#: A manoeuvre on the route begins no farther beside it.
+#: A manoeuvre on the route begins no farther beside it, and about in its direction.
 _NEAR_M: Final = 15.0
+_DIRECTION_RAD: Final = math.radians(70.0)
+_HALF_TURN_RAD: Final = math.radians(45.0)
+_SIDES: Final = {TurnCommand.LEFT: 1, TurnCommand.RIGHT: -1}
 #: So much of the way behind is kept: a turn that has begun goes on.
 _KEPT_M: Final = 60.0
 #: Longer routes are not compared: they come as a whole.
@@ -137,29 +140,51 @@ class RouteGuide:
         self._told = told is not None
         self._turns = self._found() if told is None else self._places(told)
 
+    @property
+    def by_map(self) -> bool:
+        """Whether turns are at a map's junctions: one of another place says nothing of this route."""
+        return not self._told and self._junctions is not None and self._junctions.is_near(self._line)
+
     def _found(self) -> tuple[Turn, ...]:
         """Return the turns from somewhat behind the vehicle on, by the map or by the bends."""
         first = max(0, int((self._at_m - _KEPT_M) / _STEP_M))
         shift_m, line = first * _STEP_M, self._line[first:]
-        turns = turns_of(line) if self._junctions is None else turns_by_map(self._junctions, line)
+        turns = turns_by_map(self._junctions, line) if self._junctions and self.by_map else turns_of(line)
         return tuple(Turn(turn.start_m + shift_m, turn.end_m + shift_m, turn.command) for turn in turns)
 
     def _places(self, told: Sequence[Manoeuvre]) -> tuple[Turn, ...]:
         """Return where along the route manoeuvres are, each from the end of the one before on.
 
-        One that is nowhere near is of another way, and left out.
+        One that the route does not come by in its direction is of another way, or passed, and left out.
         """
+        if len(self._line) < 2:
+            return ()
+        heading = np.arctan2(*np.asarray(np.gradient(self._line, axis=0)).T[::-1])
         turns: list[Turn] = []
         at = 0
         for manoeuvre in told:
-            if not len(self._line[at:]):
-                break
-            begin = at + _first_nearest(self._line[at:], manoeuvre.begin_m)
-            if np.hypot(*(self._line[begin] - manoeuvre.begin_m)) > _NEAR_M:
+            along = manoeuvre.end_m - manoeuvre.begin_m
+            if not np.any(along):
                 continue
-            at = begin + _first_nearest(self._line[begin:], manoeuvre.end_m)
-            turns.append(Turn(begin * _STEP_M, at * _STEP_M, manoeuvre.command))
+            # Whoever turns enters at half the turn to the other side of the line to the exit.
+            entry_rad = math.atan2(along[1], along[0]) - _HALF_TURN_RAD * _SIDES.get(manoeuvre.command, 0)
+            aligned = np.abs(se2.wrap(heading - entry_rad)) < _DIRECTION_RAD
+            begin = self._first_stretch(manoeuvre.begin_m, at, aligned)
+            end = None if begin is None else self._first_stretch(manoeuvre.end_m, begin)
+            if begin is not None and end is not None and end > begin:
+                turns.append(Turn(begin * _STEP_M, end * _STEP_M, manoeuvre.command))
+                at = end
         return tuple(turns)
+
+    def _first_stretch(self, point: FloatArray, first: int, where: npt.NDArray[np.bool_] | None = None) -> int | None:
+        """Return which point from `first` on is nearest in the first stretch near `point`; None where there is none."""
+        away_m = np.hypot(*(self._line[first:] - point).T)
+        near = away_m <= _NEAR_M if where is None else (away_m <= _NEAR_M) & where[first:]
+        if not near.any():
+            return None
+        begin = int(np.argmax(near))
+        left = np.flatnonzero(~near[begin:])
+        return first + begin + int(np.argmin(away_m[begin : begin + left[0] if len(left) else None]))
 
     def targets_m(self) -> FloatArray:
         """Return the target points ahead [M, 2]; the end of what is known stands in for those that are missing."""

@@ -59,17 +59,20 @@ class Reckoning:
         self._last = EgoState(stamp_s, x_m, y_m, yaw_rad, speed_mps, yaw_rate_rps)
         return self._last
 
-    def fix(self, stamp_s: float, latitude_deg: float, longitude_deg: float) -> None:
-        """Take a satellite position of the vehicle's origin at a time; before the first `move` none can be used."""
+    def fix(self, stamp_s: float, latitude_deg: float, longitude_deg: float) -> bool:
+        """Take a satellite position of the vehicle's origin at a time; return whether it could be used.
+
+        Before the first `move`, and far from the last one in time, none can.
+        """
         if self._last is None or abs(stamp_s - self._last.stamp_s) > _GAP_S:
-            return
+            return False
         centre_m = self._centre(stamp_s)
         if self._origin_deg is None:
             self._origin_deg, self._from_m = (latitude_deg, longitude_deg), centre_m
             # Later ones are told from here: its error is that of the place at this moment, reversed, and its own.
             var = self._covariance[0, 0]
             self._covariance = np.array([[var, -var], [-var, var + self._fix_var]])
-            return
+            return True
         seen_m = self._from_m + map_displacement_m(latitude_deg, longitude_deg, self._origin_deg)
         # seen = centre + error + noise
         row = np.ones(2)
@@ -78,6 +81,7 @@ class Reckoning:
         self._axle_m = self._axle_m + gain[0] * surprise_m
         self._error_m = self._error_m + gain[1] * surprise_m
         self._covariance -= np.outer(gain, row @ self._covariance)
+        return True
 
     def _centre(self, stamp_s: float) -> FloatArray:
         """Return where the vehicle's origin is at a time near the last one."""

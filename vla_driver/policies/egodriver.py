@@ -23,6 +23,7 @@ from carla_driver_interface.geometry import Trajectory as Poses
 from carla_driver_interface.protocol import (
     AvailableCamera,
     CameraSpec,
+    CarlaRendererData,
     DriveRequest,
     DriveSessionCloseRequest,
     DriveSessionRequest,
@@ -36,6 +37,7 @@ from carla_driver_interface.protocol import (
     ShutterType,
     Vec3,
     channel_options,
+    pack_renderer_data,
 )
 from scipy.spatial.transform import Rotation
 
@@ -68,14 +70,16 @@ _TURNS_M: Final = 0.05
 class EgodriverPolicy:
     """Asks a server of the egodriver contract; every drive is a session of its own there.
 
-    address: HOST:PORT or unix:///path.  route: returns the way ahead [N, 2] in the odometry frame.
+    address: HOST:PORT or unix:///path.  route: returns the way ahead [N, 2] in the odometry frame.  world: the name of
+    the map that the drive is in, for servers that have it.
     """
 
     name = 'egodriver'
 
-    def __init__(self, address: str, route: Callable[[], FloatArray]) -> None:
+    def __init__(self, address: str, route: Callable[[], FloatArray], world: str = '') -> None:
         """Raises InvalidInput where nobody answers."""
         self._address, self._route = address, route
+        self._renderer_data = pack_renderer_data(CarlaRendererData(map_name=world, map_id=world)) if world else b''
         self._channel = grpc.insecure_channel(address, options=channel_options())
         self._stub = EgodriverServiceStub(self._channel)
         self._session = ''
@@ -152,6 +156,7 @@ class EgodriverPolicy:
             image.camera_image.image_bytes = encode_png(frame.image)
             self._stub.submit_image_observation(image, timeout=_TIMEOUT_S)
         request = DriveRequest(session_uuid=session, time_now_us=now_us, time_query_us=now_us)
+        request.renderer_data = self._renderer_data
         return self._stub.drive(request, timeout=_TIMEOUT_S)
 
 

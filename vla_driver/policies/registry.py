@@ -81,6 +81,7 @@ def make_policy(
     threads: int = 0,
     guidance: float = 1.0,
     route: Callable[[], FloatArray] | None = None,
+    world: str = '',
 ) -> Policy:
     """Return a policy by name.
 
@@ -91,7 +92,8 @@ def make_policy(
     pruning: what the model prunes; refused for policies that have no visual tokens.
     guidance: how strongly it heeds an intent; another scale than 1 is refused for policies that heed none, and takes
     torch where the engine is left to choose.
-    route: of the simulation at hand, the way ahead [N, 2] in the odometry frame; None where there is none.
+    route, world: of the simulation at hand, the way ahead [N, 2] in the odometry frame and the name of its map; None
+    where there is none.
     Raises InvalidInput for an unknown name or checkpoint, for an expert where there is none, and for a
     checkpoint whose blindness contradicts the name.
     """
@@ -112,7 +114,7 @@ def make_policy(
             raise InvalidInput(f'policy {REMOTE}: a server is told the route, which a simulation alone knows')
         from vla_driver.policies.egodriver import EgodriverPolicy
 
-        remote = EgodriverPolicy(checkpoint, route)
+        remote = EgodriverPolicy(checkpoint, route, world)
         set_guidance(remote, guidance)
         return remote
     from vla_driver.policies.loading import load_policy

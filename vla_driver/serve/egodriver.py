@@ -14,6 +14,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -31,6 +32,7 @@ from vla_driver.geometry import se2
 from vla_driver.geometry.rig import load_rig
 from vla_driver.planning.tick import Planner, TickLimits
 from vla_driver.serve.cameras import choose_cameras
+from vla_driver.serve.maps import Maps
 from vla_driver.serve.session import Answer, Answered, DrivingSession
 from vla_driver.settings.serving import ServingParameters
 from vla_driver.types import ANCHOR_CAMERA, CAMERA_NAMES, FloatArray, InvalidInput, Plan, Policy, TurnCommand
@@ -62,6 +64,7 @@ class EgoDriver(BaseDriver):
     ) -> None:
         self._wanted = wanted or ServingParameters()
         self._chosen = dict(cameras or {})
+        self._maps = Maps(Path(self._wanted.map_dir)) if self._wanted.map_dir else None
         self._free = [self._warm(make_policy()) for _ in range(self._wanted.sessions)]
         unknown = sorted(set(self._chosen) - set(_cameras_of(self._free[0].policy)))
         if unknown:
@@ -133,7 +136,10 @@ class EgoDriver(BaseDriver):
 
     def drive(self, ctx: DriveContext) -> DriveResult:
         """Answer with a plan, or what stands in for one."""
-        answer = self._driving(ctx.session).drive(ctx.time_now_us)
+        driving = self._driving(ctx.session)
+        if self._maps is not None and ctx.renderer_data is not None and ctx.renderer_data.map_id:
+            driving.know(self._maps.junctions(ctx.renderer_data.map_id))
+        answer = driving.drive(ctx.time_now_us)
         if answer is None:  # nobody knows where the vehicle is: the contract's answer is an empty trajectory
             return DriveResult(Trajectory.empty())
         self._tell(ctx.session.uuid, answer)

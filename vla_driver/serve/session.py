@@ -28,6 +28,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vla_driver.geometry import se2
+from vla_driver.geometry.opendrive import JunctionMap
 from vla_driver.observation.assemble import ObservationAssembler
 from vla_driver.observation.guidance import RouteGuide
 from vla_driver.observation.messages import ego_at
@@ -96,6 +97,7 @@ class DrivingSession:
             cameras.rig, sync, needs=planner.policy.needs, use_tf=False, lenses=cameras.lenses
         )
         self._guide = RouteGuide()
+        self._junctions: JunctionMap | None = None
         self._told = np.empty((0, 2))  # the route's points as the assembler has them
         self._ego: EgoState | None = None
         self._early_route: npt.NDArray[np.float64] | None = None
@@ -107,6 +109,13 @@ class DrivingSession:
         self._answering, self._lock = threading.Lock(), threading.Lock()
         #: When the simulator said something last, by this machine's steady clock.
         self.heard_s = time.monotonic()
+
+    def know(self, junctions: JunctionMap | None) -> None:
+        """Take the map that the drive is in, None while nobody has it."""
+        if junctions is not self._junctions and junctions is not None:
+            with self._lock:
+                self._junctions = junctions
+                self._guide.know(junctions)
 
     def picture(self, declared: str, stamp_us: int, data: bytes) -> None:
         """Take a camera's picture, a file; that of a camera nobody looks through is dropped."""

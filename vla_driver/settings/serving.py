@@ -31,6 +31,12 @@ class ServingParameters:
     )
     max_age_s: float = parameter(0.6, 'older images are dropped, never planned from', low=0.02, high=10.0)
     max_skew_s: float = parameter(0.15, 'farthest a frame may lie from the front image in time', low=0.0, high=1.0)
+    map_dir: str = parameter(
+        '',
+        "the simulator's maps (a copy of its driver.map_dir): turns are at their junctions",
+        unset='turns are made of the route alone',
+        metavar='DIR',
+    )
     camera: tuple[str, ...] = parameter(
         ('',),
         "NAME=ID: which of the simulator's cameras is the policy's NAME",

@@ -23,7 +23,7 @@ from vla_driver.sim.world import vehicle
 from vla_driver.sim.world.road import RoutePath, ego_progress, sample_route
 from vla_driver.sim.world.scenario import Scenario
 from vla_driver.sim.world.scene import Actor, Look, SignalState
-from vla_driver.sim.world.towns import load_network
+from vla_driver.sim.world.towns import load_network, map_name
 from vla_driver.sim.world.traffic import STEP_S, Traffic
 from vla_driver.types import CameraFrame, CameraRig, EgoState, FloatArray, Image, Observation
 
@@ -155,6 +155,11 @@ class Simulation:
             drawn = self._renderer.render(self._bicycle.pose, self._actors, heads, labels)
             self._pictures = (self._ticks, labels, drawn)
         return self._pictures[2]
+
+    @property
+    def world(self) -> str:
+        """The name of the town's map."""
+        return map_name(self.scenario.network_path)
 
     @property
     def progress_m(self) -> float:

@@ -15,18 +15,19 @@ from vla_driver.geometry.carla import map_displacement_m
 from vla_driver.geometry.opendrive import JunctionMap
 from vla_driver.observation.messages import read_global_plan, yaw_of
 from vla_driver.ros.wire import qos
-from vla_driver.ros.wire.carla import Driveline
+from vla_driver.ros.wire.carla import Driveline, to_global_plan
 from vla_driver.ros.wire.conversions import from_nanoseconds, to_nanoseconds
 from vla_driver.settings.carla_bridge import PLANNER, topics_of
 from vla_driver.settings.knob import as_lists
 from vla_driver.sim.simulation import Simulation
 from vla_driver.sim.world.scenario import scenarios
 from vla_driver.sim.world.vehicle import WHEELBASE_M
+from vla_driver.types import TurnCommand
 
 carla = pytest.importorskip('carla_msgs.msg', reason='carla_msgs is not installed')
 HERO = '/carla/hero'
 #: What the leaderboard's vehicle has besides cameras.
-LEADERBOARD = {'imu': Imu, 'gnss': NavSatFix, 'speed': Float32}
+LEADERBOARD = {'imu': Imu, 'gnss': NavSatFix, 'speed': carla.CarlaSpeedometer}
 
 
 def control(stamp_ns: int, throttle: float = 0.5, steer: float = 0.0):
@@ -137,8 +138,8 @@ def test_the_leaderboard_shows_nothing_before_its_driver_is_ready(probe, nodes):
     assert not any(sensors.values())
     ready.publish(Bool(data=True))
     probe.until(lambda: plans and all(sensors.values()))
-    stamps = [to_nanoseconds(sensors[name][0].header.stamp) for name in ('imu', 'gnss')]
-    assert stamps == [0, 0]
+    stamps = [to_nanoseconds(sensors[name][0].header.stamp) for name in LEADERBOARD]
+    assert stamps == [0, 0, 0]
     points, told = read_global_plan(plans[0])
     with Simulation(scenarios('val', 1)[0], render=False) as twin:
         ego, path = twin.ego, twin.path
@@ -148,7 +149,7 @@ def test_the_leaderboard_shows_nothing_before_its_driver_is_ready(probe, nodes):
     assert points[0] == pytest.approx([ego.x_m + 1.4 * math.cos(ego.yaw_rad), ego.y_m + 1.4 * math.sin(ego.yaw_rad)])
     assert points[-1] == pytest.approx(path.points_m[-1], abs=0.1)
     assert yaw_of(sensors['imu'][0].orientation, 'imu') == pytest.approx(ego.yaw_rad, abs=1e-6)
-    assert sensors['speed'][0].data == pytest.approx(ego.speed_mps, abs=1e-5)
+    assert sensors['speed'][0].speed == pytest.approx(ego.speed_mps, abs=1e-5)
     fix = sensors['gnss'][0]
     assert map_displacement_m(fix.latitude, fix.longitude, (42.0, 2.0)) == pytest.approx(points[0], abs=3.0)
     outlet.publish(control(0))
@@ -199,3 +200,48 @@ def test_a_role_that_does_not_exist_is_answered_with_those_that_do(probe, nodes)
     lines = planner.output.splitlines()
     assert any('odometry' in line and '/carla/nobody/odometry' in line for line in lines)
     assert any('route' in line and '/carla/ego_vehicle/waypoints' in line for line in lines)
+
+
+def test_the_localiser_goes_on_where_it_was_and_stops_with_its_speedometer(probe, nodes):
+    odometry = probe.listen(Odometry, f'{HERO}/odometry')
+    report = probe.diagnostics()
+    nodes.wait_active(nodes.start('carla_localizer', {'diagnostics_period_s': 0.1}))
+    imu, speed = (
+        probe.publisher(kind, f'{HERO}/{name}') for kind, name in ((Imu, 'imu'), (carla.CarlaSpeedometer, 'speed'))
+    )
+    plan = probe.publisher(carla.CarlaRoute, f'{HERO}/global_plan', qos.LATCHED)
+    way = to_global_plan([(np.zeros(2), TurnCommand.FOLLOW), (np.array([100.0, 0.0]), TurnCommand.FOLLOW)])
+    plan.publish(way)
+
+    def tick(stamp_ns: int, mps: float | None = 10.0) -> None:
+        if mps is not None:
+            message = carla.CarlaSpeedometer(speed=mps)
+            message.header.stamp = from_nanoseconds(stamp_ns)
+            speed.publish(message)
+            probe.spin(0.02)
+        message = Imu()
+        message.header.stamp = from_nanoseconds(stamp_ns)
+        message.orientation.w = 1.0
+        imu.publish(message)
+
+    probe.until(lambda: odometry, act=lambda: tick(0))
+    for k in range(1, 11):
+        heard = len(odometry)
+        tick(100_000_000 * k)
+        probe.until(lambda: len(odometry) > heard)  # noqa: B023 - it is called at once
+    assert odometry[-1].pose.pose.position.x == pytest.approx(10.0, abs=0.1)
+    plan.publish(way)  # the same once more
+    probe.spin(0.2)
+    tick(999_000_000)  # two messages overtook each other
+    tick(1_100_000_000)
+    probe.until(lambda: to_nanoseconds(odometry[-1].header.stamp) == 1_100_000_000)
+    assert odometry[-1].pose.pose.position.x == pytest.approx(11.0, abs=0.1)
+    tick(2_500_000_000, None)
+    told = probe.until(
+        lambda: (said := report('carla_localizer: localisation')) and 'waiting' in said['message'] and said
+    )
+    assert told['message'].startswith('waiting for /carla/hero/speed')
+    assert to_nanoseconds(odometry[-1].header.stamp) == 1_100_000_000
+    tick(0)  # another scenario
+    probe.until(lambda: to_nanoseconds(odometry[-1].header.stamp) == 0, act=lambda: tick(0))
+    assert odometry[-1].pose.pose.position.x == pytest.approx(0.0, abs=0.1)

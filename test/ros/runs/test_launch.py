@@ -265,6 +265,7 @@ def test_a_replay_finds_what_the_command_finds_and_arguments_go_before(
         'camera/back/image': f'{root}camera7/image',
         # Played under its own name it would meet the planner's.
         'route': f'{root}recorded/path',
+        'goal': 'goal',
         'global_plan': 'global_plan',
         'opendrive_map': 'opendrive_map',
         'control': 'control',

@@ -36,7 +36,7 @@ from vla_driver.commands.common import (
     read_json,
     write_json,
 )
-from vla_driver.policies.registry import SIMULATED_POLICY_NAMES, merged_adapter, require_checkpoint
+from vla_driver.policies.registry import REMOTE, SIMULATED_POLICY_NAMES, merged_adapter, require_checkpoint
 from vla_driver.settings.carla_bridge import WAYS
 from vla_driver.settings.guarding import GUARDING, GuardingParameters
 from vla_driver.settings.options import add_options
@@ -64,7 +64,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--scenarios', type=positive_int, default=50, metavar='N', help='routes (default: 50)')
     parser.add_argument('--plan-hz', type=positive_float, default=5.0, help='plans per second: 10, 5, 2 or 1')
     parser.add_argument(
-        '--jobs', type=positive_int, default=2, help='worker processes (default: 2; --ros drives one route at a time)'
+        '--jobs',
+        type=positive_int,
+        help='worker processes (default: 2; egodriver: 1, as many sessions as a server has; --ros: always 1)',
     )
     parser.add_argument('--ros', action='store_true', help='drive with the ROS 2 nodes, over DDS, route by route')
     parser.add_argument(
@@ -104,6 +106,7 @@ def run(args: argparse.Namespace) -> int:
     checkpoint = require_checkpoint(args.policy, args.model)
     guarding = GuardingParameters(**{name: getattr(args, name) for name in GUARDING})
     chosen = scenarios(args.split, args.scenarios, seed=args.seed)
+    jobs = 1 if args.ros else args.jobs or (1 if args.policy == REMOTE else 2)
     done = {'routes': 0, 'success': 0}
     started_s = time.monotonic()
     with progress(len(chosen), 'route', args.policy) as bar:
@@ -122,7 +125,7 @@ def run(args: argparse.Namespace) -> int:
                 args.policy,
                 model=args.model,
                 plan_hz=args.plan_hz,
-                jobs=args.jobs,
+                jobs=jobs,
                 device=args.device,
                 engine=args.engine,
                 guarding=guarding,
@@ -134,7 +137,7 @@ def run(args: argparse.Namespace) -> int:
     _print_table(summary)
     if speed:
         stages = ', '.join(f'{name} {median:.1f}' for name, median in speed['stages_ms'].items())
-        print(f'  {speed["ticks_per_s"]:.1f} simulated ticks/s with {args.jobs} jobs; medians in ms: {stages}')
+        print(f'  {speed["ticks_per_s"]:.1f} simulated ticks/s with {jobs} jobs; medians in ms: {stages}')
     if (engine := engine_of(rows)).engine:
         print(f'  computed by {engine.describe()}')
     evaluation = {
@@ -144,7 +147,7 @@ def run(args: argparse.Namespace) -> int:
         'split': args.split,
         'seed': args.seed,
         'plan_hz': args.plan_hz,
-        'jobs': 1 if args.ros else args.jobs,
+        'jobs': jobs,
         'ros': args.ros,
         'carla': args.carla,
         'guarding': asdict(guarding),

@@ -49,6 +49,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the command."""
     host, port = _address(args.address)
+    if args.map_dir and args.mode == 'alpasim':
+        raise InvalidInput(f'--map-dir {args.map_dir}: AlpaSim does not say which map it is in; leave it out')
     cameras = _cameras(args.camera)
     pruning = pruning_settings(args)
     require_checkpoint(args.policy, args.model)

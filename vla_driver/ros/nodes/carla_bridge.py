@@ -84,6 +84,7 @@ class CarlaBridgeNode(WorldNode[CarlaBridgeParameters]):
         self._infos = {
             name: self.advertise(CameraInfo, self._topic(f'{name}/camera_info'), qos.RELIABLE) for name in names
         }
+        self._told_ready = False
         make = self._advertise_sensors if self.parameters.leaderboard else self._advertise_bridge
         make()
 
@@ -99,7 +100,8 @@ class CarlaBridgeNode(WorldNode[CarlaBridgeParameters]):
     def _advertise_sensors(self) -> None:
         self._imu_outlet = self.advertise(Imu, self._topic('imu'), qos.RELIABLE)
         self._fix_outlet = self.advertise(NavSatFix, self._topic('gnss'), qos.RELIABLE)
-        self._speed_outlet = self.advertise(Float32, self._topic('speed'), qos.RELIABLE)
+        self._speed_type = carla.message_type('CarlaSpeedometer')
+        self._speed_outlet = self.advertise(self._speed_type, self._topic('speed'), qos.RELIABLE)
         self._plan_outlet = self.advertise(carla.message_type('CarlaRoute'), self._topic('global_plan'), qos.LATCHED)
 
     def begin(self, simulation: Simulation) -> None:
@@ -127,7 +129,13 @@ class CarlaBridgeNode(WorldNode[CarlaBridgeParameters]):
             self._plan_outlet.publish(carla.to_global_plan(_global_plan(self._simulation)))
 
     def _somebody_drives(self) -> bool:
-        return super()._somebody_drives() and (self._told_ready or not self.parameters.leaderboard)
+        """Return whether the first tick may go out; the leaderboard waits for its driver for as long as it takes."""
+        if self.parameters.leaderboard and not self._told_ready:
+            self.get_logger().info(
+                f'waiting for {self._topic("status")}, which carla_localizer publishes', throttle_duration_sec=10.0
+            )
+            return False
+        return super()._somebody_drives()
 
     def publish_state(self, simulation: Simulation, stamp: Time) -> None:
         """Publish odometry, speed and status, or what the leaderboard's sensors see."""
@@ -135,7 +143,9 @@ class CarlaBridgeNode(WorldNode[CarlaBridgeParameters]):
 
         ego, role = simulation.ego, self.parameters.role_name
         if self.parameters.leaderboard:
-            self._speed_outlet.publish(Float32(data=float(ego.speed_mps)))
+            speed = self._speed_type(speed=float(ego.speed_mps))
+            speed.header.stamp = stamp
+            self._speed_outlet.publish(speed)
             self._imu_outlet.publish(carla.to_imu(ego, f'{role}/imu', self._noise, stamp))
             self._fix_outlet.publish(carla.to_fix(ego, WHEELBASE_M / 2.0, f'{role}/gnss', self._noise, stamp))
             return

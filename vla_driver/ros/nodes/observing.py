@@ -15,7 +15,7 @@ import time
 import traceback
 from collections.abc import Iterable
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from geometry_msgs.msg import PoseStamped
 from nav_msgs.msg import Odometry, Path
@@ -43,6 +43,13 @@ from vla_driver.settings.per_camera import per_camera
 from vla_driver.types import CameraRig, InputNeeds, InvalidInput
 
 P = TypeVar('P', bound=InputParameters)
+#: What turns are made of, in words.
+_TURNS: Final = {
+    'turn command': 'the turn command',
+    'global plan': 'the global plan',
+    'map': 'the junctions of the map',
+    'bends': 'the bends of the route: no junction is announced where it goes straight on',
+}
 
 
 class ObservingNode(DriverNode[P], abc.ABC):
@@ -52,7 +59,8 @@ class ObservingNode(DriverNode[P], abc.ABC):
     decodes_ahead = True
 
     def __init__(self, name: str, **node_arguments: Any) -> None:
-        self._sets = 0
+        self._sets = self._maps = 0
+        self._turns_from = ''
         self._mailbox: Mailbox[ReadySet] = Mailbox()
         self._pumping = threading.Lock()
         self._info_epoch = 0
@@ -202,15 +210,20 @@ class ObservingNode(DriverNode[P], abc.ABC):
         self._pump(now)
 
     def _on_map(self, message: String) -> None:
-        """Look for junctions in a thread of its own: a large map takes seconds."""
+        """Look for junctions in a thread of its own: a large map takes seconds.  The newest map counts."""
+        self._maps += 1
 
-        def look(assembler: ObservationAssembler) -> None:
+        def look(assembler: ObservationAssembler, number: int) -> None:
             try:
-                assembler.push_junctions(JunctionMap(message.data))
+                junctions = JunctionMap(message.data)
+                if number == self._maps:
+                    assembler.push_junctions(junctions)
             except InvalidInput as error:
                 self.warn(f'refused: {error}')
+            except Exception as error:  # a thread's end is seen by nobody
+                self.on_defect(error)
 
-        threading.Thread(target=look, args=(self._assembler,), name='map', daemon=True).start()
+        threading.Thread(target=look, args=(self._assembler, self._maps), name='map', daemon=True).start()
 
     def _pump(self, now: float | None = None) -> None:
         """Move complete sets to the worker's mailbox, and look whether time has jumped."""
@@ -239,6 +252,10 @@ class ObservingNode(DriverNode[P], abc.ABC):
         """Say once what is used in place of what was sent."""
         for note in self._notes.new(self._assembler.notes):
             self.get_logger().warning(note)
+        made_of = self._assembler.turns_from
+        if made_of and made_of != self._turns_from:
+            self._turns_from = made_of
+            self.get_logger().info(f'turns: by {_TURNS[made_of]}')
 
     # The worker's thread.
 
@@ -288,6 +305,7 @@ class ObservingNode(DriverNode[P], abc.ABC):
             f'missing: {"; ".join(problems)}' if problems else 'all inputs fresh',
             {
                 'problems': json.dumps(problems),
+                'turns_from': self._assembler.turns_from,
                 'turn_command_age_s': self._assembler.turn_command_age_s(now),
                 'notes': json.dumps(self._assembler.notes),
                 **{f'refused {name}': count for name, count in refused.items()},

@@ -66,7 +66,7 @@ def control_message_type() -> Any | None:
 def found_type(name: str) -> Any | None:
     """Return a type of carla_msgs, or None where that is not installed or has none of this name.
 
-    The bridge's own carla_msgs has no CarlaRoute; that of the leaderboard's branch does.
+    The bridge's own carla_msgs has neither CarlaRoute nor CarlaSpeedometer; that of the leaderboard's branch has both.
     """
     try:
         return getattr(importlib.import_module('carla_msgs.msg'), name, None)
@@ -75,8 +75,13 @@ def found_type(name: str) -> Any | None:
 
 
 def message_type(name: str) -> Any:
-    """Return a type of carla_msgs; raise InvalidInput where that is not installed."""
+    """Return a type of carla_msgs; raise InvalidInput where that is not installed, or has none of this name."""
     found = found_type(name)
+    if found is None and found_type('CarlaEgoVehicleControl') is not None:
+        raise InvalidInput(
+            f"the carla_msgs that is installed has no {name}; source the one of the leaderboard's branch "
+            '(carla-simulator/ros-carla-msgs, leaderboard-2.0)'
+        )
     if found is None:
         raise InvalidInput(_NOT_INSTALLED)
     return found

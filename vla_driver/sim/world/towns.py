@@ -40,6 +40,11 @@ def town_path(name: str) -> Path:
     raise InvalidInput(f'town {name!r} is neither shipped nor a file; shipped: {allowed}; or give a .net.xml[.gz] file')
 
 
+def map_name(path: Path) -> str:
+    """Return what a network is called: its file's name without what it is."""
+    return path.name.removesuffix('.gz').removesuffix('.xml').removesuffix('.net')
+
+
 @lru_cache(maxsize=8)
 def load_network(path: Path) -> Any:
     """Return the sumolib network with its junction-internal lanes and signal programs."""
