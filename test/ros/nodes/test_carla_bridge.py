@@ -53,7 +53,7 @@ def test_its_topics_are_those_of_the_bridge(probe, nodes):
     world = probe.listen(String, '/carla/map', qos.LATCHED)
     heard['clock'] = probe.listen(Clock, '/clock')
     probe.publisher(carla.CarlaEgoVehicleControl, f'{HERO}/vehicle_control_cmd')
-    bridge = nodes.start('carla_bridge', {'split': 'val', 'wait_for_driver_s': 20.0})
+    bridge = nodes.start('carla_bridge', {'split': 'val', 'wait_for_driver_s': 3.0})
     nodes.wait_active(bridge)
     probe.until(lambda: all(heard.values()) and world)
     image, info, odometry = (heard[name][0] for name in ('image', 'camera_info', 'odometry'))
