@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from vla_driver.commands.evaluate.closed_loop import _not_the_policys
 from vla_driver.evaluate.closed_loop import compare, engine_of, run_scenarios, summarise, throughput
 from vla_driver.sim.rollout import ticks_per_plan
 from vla_driver.sim.world.scenario import Scenario, scenarios
@@ -142,3 +143,15 @@ def test_bad_requests_are_refused_before_anything_is_driven() -> None:
         run_scenarios(chosen, 'expert', jobs=0)
     with pytest.raises(InvalidInput, match='no scenarios'):
         run_scenarios([], 'expert')
+
+
+def test_plans_that_were_not_the_policys_are_told() -> None:
+    """A server that refuses every session leaves the guard to drive: its figures are not that server's."""
+    assert _not_the_policys({'policy': 90}, [{'refusals': {}}]) == ''
+    rows = [{'refusals': {'egodriver: FAILED_PRECONDITION': 30}}, {'refusals': {'late images': 2}}, {}]
+    told = _not_the_policys({'policy': 60, 'stop': 30, 'shifted_previous': 2}, rows)
+    assert told == (
+        "32 of 92 plans were not the policy's: 2 shifted_previous, 30 stop; because of "
+        '30 "egodriver: FAILED_PRECONDITION ...", 2 "late images ..."'
+    )
+    assert _not_the_policys({'policy': 1, 'stop': 1}, [{}]) == "1 of 2 plans were not the policy's: 1 stop"

@@ -21,7 +21,8 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,7 @@ from vla_driver.settings.guarding import GUARDING, GuardingParameters
 from vla_driver.settings.options import add_options
 from vla_driver.settings.policy import PolicyParameters
 from vla_driver.settings.scenario import ScenarioParameters
-from vla_driver.types import InvalidInput
+from vla_driver.types import InvalidInput, PlanSource
 
 _SHOWN = (
     ('success_rate', '', 3),
@@ -135,6 +136,8 @@ def run(args: argparse.Namespace) -> int:
     speed = {} if args.ros else throughput(rows, time.monotonic() - started_s)
     print(f'{args.policy}: {len(rows)} routes, {summary["distance_km"]:.1f} km, split {args.split}')
     _print_table(summary)
+    if told := _not_the_policys(summary['plans'], rows):
+        print(f'  {told}')
     if speed:
         stages = ', '.join(f'{name} {median:.1f}' for name, median in speed['stages_ms'].items())
         print(f'  {speed["ticks_per_s"]:.1f} simulated ticks/s with {jobs} jobs; medians in ms: {stages}')
@@ -177,6 +180,20 @@ def _driven_by_nodes(args: argparse.Namespace, on_row: Callable[[Mapping[str, An
         rows.append({'index': index, **drive_over_dds(one)})
         on_row(rows[-1])
     return rows
+
+
+def _not_the_policys(plans: Mapping[str, int], rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return in words how many plans the guard put in place of the policy's, and its commonest objections; or ''."""
+    others = {source: count for source, count in plans.items() if source != PlanSource.POLICY.value}
+    if not others:
+        return ''
+    why: Counter[str] = Counter()
+    for row in rows:
+        why.update(row.get('refusals', {}))
+    objections = ', '.join(f'{count} "{text} ..."' for text, count in why.most_common(3))
+    kinds = ', '.join(f'{count} {source}' for source, count in sorted(others.items()))
+    words = f"{sum(others.values())} of {sum(plans.values())} plans were not the policy's: {kinds}"
+    return f'{words}; because of {objections}' if objections else words
 
 
 def _print_table(figures: Mapping[str, Any], *, signed: bool = False) -> None:
