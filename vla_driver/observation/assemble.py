@@ -19,7 +19,7 @@ from __future__ import annotations
 import math
 import threading
 from collections import deque
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -33,15 +33,11 @@ from vla_driver.observation.calibration import Calibrator, CameraCalibration
 from vla_driver.observation.clocks import ClockOffset
 from vla_driver.observation.decode import PictureDecoder
 from vla_driver.observation.driven import WayDriven
-from vla_driver.observation.guidance import Manoeuvre, RouteGuide
 from vla_driver.observation.history import History
 from vla_driver.observation.messages import (
     ego_at,
     frame_of,
     frame_problem,
-    read_global_plan,
-    read_goal,
-    read_route,
     read_turn_command,
     stamp_problem,
     stamp_seconds,
@@ -49,14 +45,13 @@ from vla_driver.observation.messages import (
 from vla_driver.observation.odometry import NO_MOUNT, OdometryReader, lever_of
 from vla_driver.observation.problems import RHYTHM, InputState, Refusals, name_problems
 from vla_driver.observation.ready import NotReady, ReadySet
-from vla_driver.observation.route import RouteTracker, target_points
 from vla_driver.observation.sync import CameraSync, SyncedSet
+from vla_driver.observation.way_ahead import WayAhead
 from vla_driver.types import (
     ANCHOR_CAMERA,
     CameraFrame,
     CameraRig,
     EgoState,
-    FloatArray,
     InputNeeds,
     InvalidInput,
     Observation,
@@ -71,8 +66,6 @@ _TRAIL_SPACING_S: Final = 0.1
 #: Odometry of so many seconds at 200 Hz.
 _ODOMETRY_SIZE: Final = round(200 * (TRAIL_S + 1.0))
 _MAX_READY = 8
-_NO_ROUTE: Final = 'route: none received'
-_ROUTE_WITHDRAWN: Final = 'route: withdrawn by an empty path'
 
 
 @dataclass
@@ -88,8 +81,7 @@ class ObservationAssembler:
     everything as it comes.
     sync: with its own policies for missing cameras; by default all are required.  turn_command_required: if not,
     TurnCommand.FOLLOW at 0 m stands in until a command arrives.  rectified, mounted, use_tf, lenses: see `Calibrator`.
-    turns_from_route: until then it is made of a global plan or of the junctions of a map, where one is told, or else of
-    the route's bends (`RouteGuide`).
+    turns_from_route: until then it is made of what is known of the way (`WayAhead`).
     camera_time_offset_s: added to the pictures' stamps, where their clock is known to differ from the odometry's by so
     much.  odometry_mount, frames: where the odometry's frame is in base_link, in numbers or by a tf tree (`lever_of`).
 
@@ -123,12 +115,7 @@ class ObservationAssembler:
         self._at_least = {} if needs is None else dict(needs.image_sizes)
         self._trail_s = TRAIL_S if needs is None else min(needs.trail_s, TRAIL_S)
         self._command_required = turn_command_required and not turns_from_route
-        self._guide = RouteGuide() if turns_from_route else None
-        self._guided: FloatArray | None = None  # the route that it has
-        self._told: tuple[Manoeuvre, ...] | None = None  # by a global plan, which also is a route while there is none
-        self._said: tuple[Any, Any] | None = None  # the same, to know it again
-        self._planned = False  # whether the present route is the global plan's
-        self._junctions: JunctionMap | None = None
+        self._way = WayAhead(turns_from_route)
         self._pictures = PictureDecoder()
         self._ahead = DecodeAhead(self._pictures, self._at_least, self._calibrator.seen_with, self._sync.anchor)
         self._offset_s = camera_time_offset_s
@@ -140,11 +127,7 @@ class ObservationAssembler:
         self._commands: History[tuple[TurnCommand, float]] = History()
         self._command_arrivals_s: deque[float] = deque(maxlen=RHYTHM)
         self._driven = WayDriven()
-        self._route: RouteTracker | None = None
-        self._route_points = np.empty((0, 2))
-        self._routes = 0  # different ones so far
-        self._no_route = _NO_ROUTE  # why there is none
-        self._route_frame = self._odometry_frame = ''
+        self._odometry_frame = ''
         self._held: _Held | None = None
         self._ready: deque[ReadySet] = deque(maxlen=_MAX_READY)
         self._epoch = 0
@@ -254,11 +237,7 @@ class ObservationAssembler:
     def turns_from(self) -> str:
         """What turns are made of at present: 'turn command', 'global plan', 'map' or 'bends'; '' before the first."""
         with self._lock:
-            if self._guide is None or len(self._commands):
-                return 'turn command' if len(self._commands) else ''
-            if self._guided is None:
-                return ''
-            return 'global plan' if self._told is not None else 'map' if self._guide.by_map else 'bends'
+            return 'turn command' if len(self._commands) else self._way.turns_from
 
     def push_route(self, message: Any) -> None:
         """Take a nav_msgs/Path; the same route again does not start it over.
@@ -266,66 +245,31 @@ class ObservationAssembler:
         A dense line is thinned to sparse target points.  A path without poses withdraws the route, as CARLA's bridge
         and others mean it when a goal is reached or given up: then there is no plan until another one comes.
         """
-        with self._lock:
-            if len(message.poses) == 0:
-                self._refused.accept('route')
-                self._route, self._route_points, self._no_route = None, np.empty((0, 2)), _ROUTE_WITHDRAWN
-                return
-            try:
-                points = read_route(message)
-            except InvalidInput as error:
-                self._refused.refuse('route', str(error))
-                return
-            self._planned = False
-            self._take_route(points, frame_of(message))
+        self._push_way('route', lambda: self._way.take_route(message))
 
     def push_goal(self, message: Any) -> None:
         """Take a geometry_msgs/PoseStamped: a route of this one point, in place of the one before."""
-        with self._lock:
-            try:
-                goal = read_goal(message)
-            except InvalidInput as error:
-                self._refused.refuse('goal', str(error))
-                return
-            if told := frame_problem(frame_of(message), self._odometry_frame):
-                self._refused.refuse('goal', told.replace('route', 'goal'))
-                return
-            self._refused.accept('goal')
-            self._planned = False
-            self._take_route(goal[None], frame_of(message))
+        self._push_way('goal', lambda: self._way.take_goal(message, self._odometry_frame))
 
     def push_global_plan(self, message: Any) -> None:
-        """Take a carla_msgs/CarlaRoute: what to do at which junctions, and a route while there is no other.
-
-        The leaderboard's poses are at junctions and up to 200 m apart; a dense `route` keeps its own points.
-        """
-        with self._lock:
-            try:
-                points, told = read_global_plan(message)
-            except InvalidInput as error:
-                self._refused.refuse('global plan', str(error))
-                return
-            self._refused.accept('global plan')
-            said = (points.tolist(), [manoeuvre.command for manoeuvre in told])
-            if said != self._said:  # sent again it changes nothing
-                self._said, self._told, self._guided = said, told, None
-            if self._route is None or self._planned:
-                self._planned = True
-                self._take_route(points, frame_of(message) or self._route_frame)
+        """Take a carla_msgs/CarlaRoute: what to do at which junctions, and a route while there is no other."""
+        self._push_way('global plan', lambda: self._way.take_plan(message))
 
     def push_junctions(self, junctions: JunctionMap) -> None:
         """Take where junctions are, in the route's frame: a global plan, if there is one, counts more."""
         with self._lock:
-            self._junctions = junctions
-            if self._guide is not None:
-                self._guide.know(junctions)
+            self._way.know(junctions)
 
-    def _take_route(self, points: FloatArray, frame: str) -> None:
-        self._refused.accept('route')
-        self._route_frame = frame
-        if not np.array_equal(points, self._route_points):
-            self._routes += 1
-            self._route, self._route_points = RouteTracker(target_points(points), self._routes), points
+    def _push_way(self, name: str, take: Callable[[], bool]) -> None:
+        with self._lock:
+            try:
+                routed = take()
+            except InvalidInput as error:
+                self._refused.refuse(name, str(error))
+                return
+            self._refused.accept(name)
+            if routed:
+                self._refused.accept('route')
 
     def push_turn_command(self, message: Any, now_s: float | None = None) -> None:
         """Add a vla_driver/TurnCommand; now_s: arrival by any steady clock."""
@@ -375,10 +319,7 @@ class ObservationAssembler:
         self._driven.reset()
         self._odometry_reader.reset()
         self._clocks.reset()
-        if self._route is not None:
-            self._route.reset()
-        if self._guide is not None:
-            self._guide, self._guided = RouteGuide(self._junctions), None
+        self._way.reset()
         self._held = None
         self._ready.clear()
         self._epoch += 1
@@ -407,26 +348,23 @@ class ObservationAssembler:
         elif self._clocks.problem:
             problems.append(self._clocks.problem)
         command = self._commands.at(synced.stamp_s)
-        if command is None and self._guide is not None and ego is not None:
-            if self._guided is not self._route_points:
-                self._guided = self._route_points
-                self._guide.take(self._guided, ego.pose, self._told)
-            command = (synced.stamp_s, self._guide.next_turn(ego.pose))
+        if command is None and ego is not None and (turn := self._way.next_turn(ego)) is not None:
+            command = (synced.stamp_s, turn)
         if command is None and not self._command_required:
             command = (synced.stamp_s, (TurnCommand.FOLLOW, 0.0))
         if command is None:
             problems.append('turn command: none received')
-        frames = frame_problem(self._route_frame, self._odometry_frame)
-        if self._route is None:
-            problems.append(f'{self._no_route} (publish a nav_msgs/Path of sparse target points, latched)')
+        frames = frame_problem(self._way.frame, self._odometry_frame)
+        if self._way.problem:
+            problems.append(f'{self._way.problem} (publish a nav_msgs/Path of sparse target points, latched)')
         elif frames:
             problems.append(frames)
         navigation = None
-        if ego is not None and command is not None and self._route is not None and not frames:
-            turn, distance_m = command[1]
+        if ego is not None and command is not None and not frames:
+            order, distance_m = command[1]
             # Told once, or long ago: the junction has come nearer since, as in every tick a policy was trained with.
             distance_m = max(0.0, distance_m - self._driven.metres(command[0], ego, self._odometry))
-            navigation = self._route.navigation(ego, turn, distance_m)
+            navigation = self._way.navigation(ego, order, distance_m)
         trail = self._odometry.before(synced.stamp_s, self._trail_s, _TRAIL_SPACING_S) if self._trail_s else ()
         rig, lenses = self._calibrator.rig, self._calibrator.lenses
         words, offset_ns = tuple(problems), self._offset_ns
@@ -486,8 +424,8 @@ class ObservationAssembler:
                     cameras=self._sync.status(now_s, stale_s).cameras,
                     odometry_received=len(self._odometry) > 0,
                     odometry_arrival_s=self._odometry_arrival_s,
-                    no_route=self._no_route if self._route is None else '',
-                    frames=frame_problem(self._route_frame, self._odometry_frame),
+                    no_route=self._way.problem,
+                    frames=frame_problem(self._way.frame, self._odometry_frame),
                     clocks=self._clocks.problem,
                     command_missing=self._command_required and not len(self._commands),
                     command_arrivals_s=tuple(self._command_arrivals_s),

@@ -108,6 +108,8 @@ class RouteGuide:
         self._junctions = junctions
         self._line = np.empty((0, 2))
         self._turns: tuple[Turn, ...] = ()
+        #: Whether turns are at a map's junctions: one of another place says nothing of this route.
+        self.by_map = False
         self._told = False  # whether somebody told the manoeuvres of the present route
         self._begun_m = self._at_m = 0.0  # where the first target is counted from, and where the vehicle is
 
@@ -138,17 +140,14 @@ class RouteGuide:
         else:
             return
         self._told = told is not None
+        self.by_map = False
         self._turns = self._found() if told is None else self._places(told)
-
-    @property
-    def by_map(self) -> bool:
-        """Whether turns are at a map's junctions: one of another place says nothing of this route."""
-        return not self._told and self._junctions is not None and self._junctions.is_near(self._line)
 
     def _found(self) -> tuple[Turn, ...]:
         """Return the turns from somewhat behind the vehicle on, by the map or by the bends."""
         first = max(0, int((self._at_m - _KEPT_M) / _STEP_M))
         shift_m, line = first * _STEP_M, self._line[first:]
+        self.by_map = self._junctions is not None and self._junctions.is_near(self._line)
         turns = turns_by_map(self._junctions, line) if self._junctions and self.by_map else turns_of(line)
         return tuple(Turn(turn.start_m + shift_m, turn.end_m + shift_m, turn.command) for turn in turns)
 
