@@ -27,7 +27,9 @@ def test_plans_through_the_nodes_equal_those_of_the_offline_core(probe, nodes, b
     planner = nodes.start('planner', {'policy': 'model', 'model': str(checkpoint), 'threads': 1, 'max_age_s': 5.0})
     nodes.wait_active(planner)
     cameras = [f'/camera/{name}/image/compressed' for name in policy.needs.image_sizes]
-    player = nodes.start('bag_player', {'bag': str(bag), 'rate': 0.4, 'wait_for_subscribers': [*cameras, '/odom']})
+    player = nodes.start(
+        'bag_player', {'bag': str(bag), 'rate': 0.4, 'wait_for_subscribers': [*cameras, '/odom', '/turn_command']}
+    )
     probe.until(lambda: len(plans) == len(paths) == len(offline), timeout_s=60.0)
     assert player.wait(10.0) == 0
     for expected, message, path in zip(offline, plans, paths, strict=True):
