@@ -8,7 +8,7 @@ prints it for replay.launch.py.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,6 +42,10 @@ class Wiring:
     read: tuple[str, ...]
     seconds: float
     calibration: Mapping[str, CameraCalibration]
+
+    def played_names(self, topics: Iterable[str]) -> tuple[str, ...]:
+        """Return what topics of the bag are called when they are played."""
+        return tuple(self.moved.get(topic, topic) for topic in topics)
 
 
 def wire(bag: BagReader, matching: Matching) -> Wiring:

@@ -143,7 +143,9 @@ def _play(request: ReplayRequest, setup: Wiring, checkpoint: str) -> Recording:
         nodes.wait_active(*started, timeout_s=START_S)
         recorder.wait_for_planner()
         try:
-            recorder.start_when_heard('bag_player')
+            recorder.start_when_heard(
+                'bag_player', needed=setup.played_names(setup.needed), others=setup.played_names(setup.read)
+            )
         except VlaDriverError as error:
             raise VlaDriverError(f'{error}; its last lines:\n{player.output}') from error
         seconds = None if request.loop else setup.seconds

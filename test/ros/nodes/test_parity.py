@@ -9,6 +9,7 @@ from vla_driver.msg import DrivingPlan
 from vla_driver.bag.read import BagReader
 from vla_driver.planning.tick import Planner
 from vla_driver.policies.loading import load_policy
+from vla_driver.ros.runs.plan_recorder import PlanRecorder
 from vla_driver.ros.wire import conversions as convert
 
 
@@ -27,9 +28,12 @@ def test_plans_through_the_nodes_equal_those_of_the_offline_core(probe, nodes, b
     planner = nodes.start('planner', {'policy': 'model', 'model': str(checkpoint), 'threads': 1, 'max_age_s': 5.0})
     nodes.wait_active(planner)
     cameras = [f'/camera/{name}/image/compressed' for name in policy.needs.image_sizes]
+    needed = [*cameras, '/odom', '/turn_command']
     player = nodes.start(
-        'bag_player', {'bag': str(bag), 'rate': 0.4, 'wait_for_subscribers': [*cameras, '/odom', '/turn_command']}
+        'bag_player', {'bag': str(bag), 'rate': 0.4, 'wait_for_subscribers': needed, 'autostart': False}
     )
+    with PlanRecorder() as recorder:
+        recorder.start_when_heard('bag_player', needed=needed)
     probe.until(lambda: len(plans) == len(paths) == len(offline), timeout_s=60.0)
     assert player.wait(10.0) == 0
     for expected, message, path in zip(offline, plans, paths, strict=True):

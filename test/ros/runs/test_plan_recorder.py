@@ -2,19 +2,24 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the recorder joins: images, paths and plans of one stamp, also when the stamps come again."""
 
+import json
 import os
+import signal
+import threading
 import time
 
 import pytest
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from nav_msgs.msg import Path
 from sensor_msgs.msg import CompressedImage
 from vla_driver.msg import DrivingPlan
 
 from vla_driver.geometry import unicycle
+from vla_driver.geometry.rig import load_rig
 from vla_driver.ros.runs.plan_recorder import PlanRecorder
 from vla_driver.ros.wire import conversions as convert
 from vla_driver.ros.wire import qos
-from vla_driver.types import EgoState, Plan
+from vla_driver.types import EgoState, Plan, VlaDriverError
 
 FRONT = 'camera/front/image/compressed'
 
@@ -54,3 +59,39 @@ def test_latencies_of_a_replay_that_loops(probe, offset_s):
     assert all(100.0 <= latency < 1000.0 for latency in latencies[3:])
     times = [received.received_s for received in recording.plans]
     assert times == sorted(times)
+
+
+def test_nothing_is_lost_to_a_planner_that_is_slow_to_find_the_player(probe, nodes, bag):
+    """It stands still while the player appears, as on a busy machine; the player has found it long before."""
+    planner = nodes.start('planner', {'policy': 'constant-velocity', 'max_age_s': 10.0, 'diagnostics_period_s': 0.2})
+    nodes.wait_active(planner)
+    cameras = [f'/camera/{name}/image/compressed' for name in load_rig('sim').names]
+    needed = [*cameras, '/odom', '/route', '/turn_command']
+    player = nodes.start('bag_player', {'bag': str(bag), 'wait_for_subscribers': needed, 'autostart': False})
+    with PlanRecorder(domain=int(os.environ['ROS_DOMAIN_ID'])) as recorder:
+        recorder.wait_for_planner()
+        probe.until(lambda: 'bag_player' in probe.node.get_node_names())
+        probe.spin(2.0)  # the planner has met its process, too, which has no publisher of these topics yet
+        planner.signal(signal.SIGSTOP)
+        threading.Timer(3.0, planner.signal, [signal.SIGCONT]).start()
+        recorder.start_when_heard('bag_player', needed=needed, others=['/camera/front/camera_info'])
+        assert player.wait(30.0) == 0
+        recorder.wait_for_report()
+        recording = recorder.recording()
+    assert recording.sets['sets'] == 20
+    assert recording.not_matched == {}
+
+
+def test_topics_that_the_planner_does_not_find_are_named(probe, nodes, bag):
+    """The planner's report is written here: the route is missing, nobody is asked of camera_info."""
+    reports = probe.publisher(DiagnosticArray, '/diagnostics')
+    nodes.start('bag_player', {'bag': str(bag), 'autostart': False})
+    with PlanRecorder(domain=int(os.environ['ROS_DOMAIN_ID'])) as recorder:
+        probe.until(lambda: reports.get_subscription_count())
+        value = json.dumps({'/odom': 1, '/turn_command': 0, '/plan': 0})
+        status = DiagnosticStatus(name='planner: inputs', values=[KeyValue(key='publishers', value=value)])
+        reports.publish(DiagnosticArray(status=[status]))
+        probe.until(lambda: recorder.diagnostic_values().get('planner: inputs') == {'publishers': value})
+        others = ['/odom', '/turn_command', '/camera/front/camera_info']
+        with pytest.raises(VlaDriverError, match=r"does not find \['/route', '/turn_command'\] of node bag_player"):
+            recorder.start_when_heard('bag_player', 8.0, needed=['/odom', '/route'], others=others)

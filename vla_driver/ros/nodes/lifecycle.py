@@ -86,7 +86,7 @@ class DriverNode(LifecycleNode, Generic[P]):
         self.exit_requested = threading.Event()
         self.resets = 0
         self._publishers_made: list[Publisher] = []
-        self._listeners: list[Subscription] = []
+        self._listeners: dict[Subscription, str] = {}  # -> topic
         self._steady_timers: list[Timer] = []
         self.add_pre_set_parameters_callback(partial(ros_parameters.known, self))
         self.add_on_set_parameters_callback(self._judge_parameters)
@@ -129,7 +129,7 @@ class DriverNode(LifecycleNode, Generic[P]):
         subscription = self.create_subscription(
             message_type, topic, callback, profile, callback_group=group, event_callbacks=events
         )
-        self._listeners.append(subscription)
+        self._listeners[subscription] = subscription.topic_name
         return subscription
 
     def _warn_of_quality(self, subscription: Subscription, event: QoSRequestedIncompatibleQoSInfo) -> None:
@@ -142,9 +142,12 @@ class DriverNode(LifecycleNode, Generic[P]):
 
     def silence(self, subscription: Subscription) -> None:
         """Give up one subscription early."""
-        if subscription in self._listeners:
-            self._listeners.remove(subscription)
+        if self._listeners.pop(subscription, None) is not None:
             self.destroy_subscription(subscription)
+
+    def publishers_heard(self) -> dict[str, int]:
+        """Return how many publishers there are on each topic that is listened to, as far as discovered here."""
+        return {topic: self.count_publishers(topic) for topic in tuple(self._listeners.values())}
 
     def every(self, period_s: float, callback: Callable[[], None]) -> Timer:
         """Call back until the node stops, on the steady clock: a simulated clock may stand still."""
@@ -263,7 +266,7 @@ class DriverNode(LifecycleNode, Generic[P]):
             self.destroy_timer(timer)
         for subscription in self._listeners:
             self.destroy_subscription(subscription)
-        self._steady_timers, self._listeners = [], []
+        self._steady_timers, self._listeners = [], {}
 
     def _teardown(self) -> None:
         self.configured = False

@@ -308,6 +308,7 @@ class ObservingNode(DriverNode[P], abc.ABC):
                 'turns_from': self._assembler.turns_from,
                 'turn_command_age_s': self._assembler.turn_command_age_s(now),
                 'notes': json.dumps(self._assembler.notes),
+                'publishers': json.dumps(self.publishers_heard()),
                 **{f'refused {name}': count for name, count in refused.items()},
             },
         )

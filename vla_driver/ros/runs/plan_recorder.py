@@ -14,7 +14,7 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Set
 from types import TracebackType
 from typing import Any, Final
 
@@ -186,10 +186,17 @@ class PlanRecorder:
         # Discovery is not symmetric: the planner may need a moment more to find this side.
         time.sleep(0.3)
 
-    def start_when_heard(self, node: str, timeout_s: float = 20.0) -> None:
-        """Configure a lifecycle node that sends the anchor's images, and activate it once they would be heard here.
+    def start_when_heard(
+        self, node: str, timeout_s: float = 20.0, *, needed: Iterable[str] = (), others: Iterable[str] = ()
+    ) -> None:
+        """Configure a lifecycle node that sends the anchor's images, and activate it once they would be heard.
 
-        A player waits for a subscriber, which may be the planner alone: its first images would have no latency.
+        Heard here: a player waits for a subscriber, which may be the planner alone, and its first images would have no
+        latency.  Heard by the planner: a player finds a subscriber before that finds the player, and what it sends best
+        effort until then is lost.
+
+        needed: topics of the node, by their full names, that the planner must have found publishers of; others: the
+        same, of those that it listens to at all.  Raises VlaDriverError where one of these takes over timeout_s.
         """
         client = self._node.create_client(ChangeState, f'{node}/change_state')
         try:
@@ -201,6 +208,8 @@ class PlanRecorder:
                     if not self._anchor_matched.wait(max(0.1, deadline - time.monotonic())):
                         raise VlaDriverError(f'the images of {node} do not reach this process (see vla_driver doctor)')
                     time.sleep(0.3)  # the sender may find us a moment later than we found it
+                if transition == Transition.TRANSITION_ACTIVATE:
+                    self._wait_until_found(node, set(needed), set(others), deadline)
                 request = ChangeState.Request(transition=Transition(id=transition))
                 future = client.call_async(request)
                 while not future.done() and time.monotonic() < deadline:
@@ -210,6 +219,23 @@ class PlanRecorder:
                     raise VlaDriverError(f'node {node} did not start')
         finally:
             self._node.destroy_client(client)
+
+    def _wait_until_found(self, node: str, needed: Set[str], others: Set[str], deadline: float) -> None:
+        """Wait until the planner's report counts publishers on all of these topics."""
+        while True:
+            with self._lock:
+                told = self._values.get(_INPUTS_STATUS, {}).get('publishers', '{}')
+            found: dict[str, int] = json.loads(told)
+            unfound = [topic for topic in needed if not found.get(topic)]
+            unfound += [topic for topic in others - needed if found.get(topic) == 0]
+            if not unfound:
+                return
+            if time.monotonic() > deadline:
+                raise VlaDriverError(
+                    f'the planner does not find {sorted(unfound)} of node {node}; it listens to {sorted(found)} '
+                    '(see vla_driver doctor)'
+                )
+            time.sleep(0.02)
 
     # Callbacks; they only store.
 
