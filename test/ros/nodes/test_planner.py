@@ -5,6 +5,7 @@
 import math
 import pickle
 import re
+import threading
 import time
 
 import numpy as np
@@ -437,6 +438,41 @@ def test_a_defect_leaves_the_guards_plan_and_is_logged_once(probe, vehicle, plan
         assert 'planning failed by a defect' in printed
     finally:
         planner.destroy_node()
+
+
+def test_sets_that_newer_ones_replace_are_counted_in_the_last_word(probe, vehicle, plans, monkeypatch, capfd):
+    planner = PlannerNode(
+        context=probe.context, parameter_overrides=[Parameter(name, value=value) for name, value in FAST.items()]
+    )
+    entered, go_on = threading.Event(), threading.Event()
+    try:
+        assert planner.trigger_configure() == planner.trigger_activate() == TransitionCallbackReturn.SUCCESS
+        probe.until(lambda: planner.count_subscribers('plan'))
+        planner._assembler.push_route(convert.to_route(np.array([[40.0, 0.0], [90.0, 0.0]]), vehicle.stamp))
+        plan = planner._planner.policy.plan
+
+        def busy(observation, intent=None):
+            entered.set()
+            assert go_on.wait(20.0)
+            return plan(observation, intent)
+
+        monkeypatch.setattr(planner._planner.policy, 'plan', busy)
+        stamps = []
+        for _ in range(4):
+            vehicle.stamp_ns += 100_000_000
+            stamps.append(convert.to_nanoseconds(vehicle.stamp))
+            planner._on_odometry(vehicle.odometry())
+            planner._on_turn_command(convert.to_turn_command(TurnCommand.FOLLOW, 0.0, vehicle.stamp))
+            for name in vehicle.cameras:
+                planner._on_image(name, vehicle.image(name), time.monotonic())
+            assert entered.wait(20.0)  # the first is being worked on, the others wait
+        go_on.set()
+        probe.until(lambda: stamps_of(plans) == [stamps[0], stamps[3]])
+        assert planner.trigger_deactivate() == TransitionCallbackReturn.SUCCESS
+    finally:
+        go_on.set()
+        planner.destroy_node()
+    assert 'pictures: 4 sets, 2 policy, 2 replaced_by_newer' in capfd.readouterr().err
 
 
 def test_zero_threads_is_the_librarys_own_choice_again(probe):

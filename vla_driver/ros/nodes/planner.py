@@ -265,7 +265,7 @@ class PlannerNode(ObservingNode[PlannerParameters]):
 
     @property
     def _counters(self) -> dict[str, int]:
-        return {'sets': self._sets, **self._outcomes}
+        return {'sets': self._sets, **self._outcomes, 'replaced_by_newer': self._mailbox.replaced}
 
     def _intent_status(self) -> Status:
         """Say what the reasoner said, how old it is, and how the plan agrees; without one all is well, too."""
@@ -291,7 +291,6 @@ class PlannerNode(ObservingNode[PlannerParameters]):
             'age_s': age_s,
             'published': self._plan_times.count,
             **self._counters,
-            'replaced_by_newer': self._mailbox.replaced,
             **{f'pictures_{name}': count for name, count in asdict(self._assembler.ahead.counts).items()},
             'not_matched': json.dumps(self._assembler.sync.lost(time.monotonic(), self.parameters.stale_s)),
             'not_planned': json.dumps(self._reasons.counts()),
