@@ -245,6 +245,29 @@ def test_a_route_of_no_length_crosses_nothing() -> None:
         assert junctions.crossings(points) == ()
 
 
+def test_a_junction_is_found_wherever_it_is_and_nowhere_else() -> None:
+    """Beside every single point of all roads, as by looking at each: some of these lie by the edges of the map."""
+    junctions = JunctionMap(opendrive(crossing(), crossing(200, 26.0)))
+    rng = np.random.default_rng(5)
+    poses = junctions._poses[rng.integers(len(junctions._poses), size=400)]
+    routes = poses + rng.normal(0.0, [8.0, 8.0, 0.3], (400, 3))
+    routes[:20, :2] += rng.choice([-1.0, 1.0], (20, 2)) * 10.0 ** rng.uniform(2.0, 9.0, (20, 1))
+    found = 0
+    for pose, name in zip(routes, junctions._junctions_at(routes), strict=True):
+        ahead = junctions._poses[:, :2] - pose[:2]
+        back = np.array([math.cos(pose[2]), math.sin(pose[2])])
+        # Where the pose is, seen from each point of the roads.
+        heading = junctions._poses[:, 2]
+        along_m = -(ahead * np.column_stack([np.cos(heading), np.sin(heading)])).sum(axis=1)
+        beside_m = np.abs(ahead[:, 0] * np.sin(heading) - ahead[:, 1] * np.cos(heading))
+        aligned = np.abs(np.column_stack([np.cos(heading), np.sin(heading)]) @ back) > math.cos(math.radians(30.0))
+        near = np.flatnonzero((np.abs(along_m) <= 0.75) & (beside_m <= 12.0) & aligned)
+        nearest = {junctions._junctions[k] for k in near[beside_m[near] < beside_m[near].min(initial=99.0) + 1e-9]}
+        assert name in (nearest or {''})
+        found += name != ''
+    assert 50 < found < 380
+
+
 def _of_one_piece(view: str) -> str:
     return f'<OpenDRIVE><road id="73" junction="1"><planView>{view}</planView></road></OpenDRIVE>'
 
@@ -263,6 +286,11 @@ def _of_one_piece(view: str) -> str:
         (_of_one_piece(piece(0, 0, 0, math.inf)), 'road 73: .* length is inf, expected a finite number'),
         (_of_one_piece(piece(0, 0, 0, 1e14)), 'road 73: .* length 1.*, expected 0 to 100000 m'),
         (_of_one_piece(piece(0, 0, 0, -5)), 'road 73: .* length -5.0, expected 0 to'),
+        (_of_one_piece(piece(3e9, 0, 0, 5)), r'road 73: .* it comes to \(3e\+09, 0\), expected at most 1e\+08 m'),
+        (
+            _of_one_piece(piece(0, 0, 0, 5, '<paramPoly3 bU="1e300"/>')),
+            r'road 73: .* it comes to \(',
+        ),
         (_of_one_piece(piece(math.nan, 0, 0, 5)), 'road 73: .* x is nan'),
         (_of_one_piece(piece(0, 0, 0, 5, '<arc/>')), 'road 73: .* arc has no curvature'),
         ('\udcff', 'that are no XML'),

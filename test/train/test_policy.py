@@ -132,6 +132,8 @@ def test_bad_settings_are_refused(train: Any, tmp_path: Path) -> None:
         train(tmp_path / 'run', steps=1, shares=2, clips=3)
     with pytest.raises(InvalidInput, match='--shares 3 do not divide among --processes 2'):
         train(tmp_path / 'run', steps=1, processes=2, shares=3, clips=6)
+    with pytest.raises(InvalidInput, match=r'--line-share 1\.5: expected a share between 0 and 1'):
+        train(tmp_path / 'run', steps=1, line_share=1.5)
     with pytest.raises(InvalidInput, match='--zero 3; allowed: 1, 2'):
         Sharing(zero=3)
     train(tmp_path / 'run', steps=1)

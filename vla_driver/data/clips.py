@@ -30,6 +30,7 @@ from vla_driver.data.episode import (
     stored_size,
 )
 from vla_driver.data.features import open_features
+from vla_driver.data.lines import told_by_line
 from vla_driver.data.others import agent_labels, other_tracks
 from vla_driver.data.prefetch import prepared_ahead
 from vla_driver.data.reasons import reason_at, reason_labels
@@ -148,12 +149,14 @@ class ClipDataset:
         augment: bool = True,
         features: Path | None = None,
         device: str = 'cpu',
+        line_share: float = 0.0,
     ):
         """Open the episodes; pictures stay on disk until a clip needs them.
 
         ticks: length of a clip; augment: vary colours and drop nothing else (the model drops inputs itself);
         features: folder of patch features (data/features.py), given instead of pictures and dense labels;
-        device: where the model that reads them computes (`open_features`).
+        device: where the model that reads them computes (`open_features`); line_share: in so many of the clips that
+        are drawn, and whose episodes have tracks, where to go is told by the way's line alone (data/lines.py).
         """
         for (width, height), names in config.camera_groups:
             for name in names:
@@ -164,6 +167,13 @@ class ClipDataset:
                     )
         self.config, self.ticks, self.augment = config, ticks, augment
         self.episodes: list[Episode] = [open_episode(path) for path in paths]
+        self._line_share = line_share
+        self._by_line = [told_by_line(episode) if line_share > 0.0 else None for episode in self.episodes]
+        if line_share > 0.0 and not any(self._by_line):
+            raise InvalidInput(
+                f'line_share {line_share}: none of {len(paths)} episodes holds its route; collect them anew, or leave '
+                'line_share 0'
+            )
         self._tracks = [other_tracks(episode) for episode in self.episodes]
         self._cameras = [stored_cameras(episode) for episode in self.episodes]
         self._geometry = [rig_geometry(config, cameras) for cameras in self._cameras]
@@ -230,8 +240,14 @@ class ClipDataset:
         rays = np.stack([self._geometry[episode][0] for episode, _ in clips])
         origins = np.stack([self._geometry[episode][1] for episode, _ in clips])
 
+        told = self._told_where(clips, rng)
+
         def column(name: str, dtype: type = np.float32) -> torch.Tensor:
             return torch.from_numpy(np.stack([self.episodes[e][name][t] for e, t in rows]).astype(dtype))
+
+        def where(name: str, dtype: type = np.float32) -> torch.Tensor:
+            values = [told[row // self.ticks][name][t] for row, (_, t) in enumerate(rows)]
+            return torch.from_numpy(np.stack(values).astype(dtype))
 
         inputs = ModelInputs(
             images=images,
@@ -240,9 +256,9 @@ class ClipDataset:
             origins=torch.from_numpy(origins),
             speed_mps=column('speed'),
             yaw_rate_rps=column('yaw_rate'),
-            command=column('command', np.int64),
-            command_distance_m=column('command_distance'),
-            targets_m=column('targets'),
+            command=where('command', np.int64),
+            command_distance_m=where('command_distance'),
+            targets_m=where('targets'),
             patches=patches,
         )
         labels = ClipLabels(
@@ -266,6 +282,16 @@ class ClipDataset:
             told=self._told(rows, rng) if self.config.intent else None,
         )
         return ClipBatch(inputs, labels, column('pose', np.float64), column('stamp', np.float64), self.ticks)
+
+    def _told_where(self, clips: Sequence[tuple[int, int]], rng: np.random.Generator | None) -> list[Episode]:
+        """Return for each clip what holds its turn command and targets: the episode, or what its way's line says."""
+        if rng is None or self._line_share <= 0.0:
+            return [self.episodes[episode] for episode, _ in clips]
+        drawn = rng.random(len(clips)) < self._line_share
+        return [
+            line if by_line and (line := self._by_line[episode]) is not None else self.episodes[episode]
+            for by_line, (episode, _) in zip(drawn, clips, strict=True)
+        ]
 
     def _told(self, rows: Sequence[tuple[int, int]], rng: np.random.Generator | None) -> IntentInputs | None:
         """Return what the slow half may have said by each tick, of any age within its time to live."""

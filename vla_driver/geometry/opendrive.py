@@ -26,12 +26,16 @@ _BESIDE_M = 12.0
 #: ... not before its start or after its end, and has its direction.
 _ALONG_M = 0.75
 _DIRECTION_RAD = math.radians(30.0)
+#: What is near a place lies in its cell or in one of the eight around it.
+_CELL_M = math.hypot(_BESIDE_M, _ALONG_M)
 #: Shorter pieces of a route between two of one junction belong to it, too.
 _GAP_M = 3.0
 #: A map whose junctions are farther from a route is of another place, or in another frame.
 _WITHIN_M = 100.0
 #: No piece of a road is longer.
 _LONGEST_M = 100_000.0
+#: No place is farther from the map's origin (a northing is up to 10,000 km).
+_FARTHEST_M = 1e8
 #: What may stand beside the shape of a piece.
 _NO_SHAPE = ('userData', 'include', 'dataQuality')
 #: CARLA's own route planner calls a change of direction by so much a turn (GlobalRoutePlanner).
@@ -74,9 +78,14 @@ class JunctionMap:
             points = np.vstack([np.empty((0, 3)), *_plan_view(road)])
             names += [junction] * len(points)
             pieces.append(points)
-        poses = np.vstack([np.empty((0, 3)), *pieces])  # x, y, heading; by x, so that a strip is a slice
-        by_x = np.argsort(poses[:, 0], kind='stable')
-        self._poses, self._junctions = poses[by_x], np.array(names)[by_x]
+        poses = np.vstack([np.empty((0, 3)), *pieces])  # x, y, heading
+        # By cells, column by column, so that what is near a place is three slices.
+        self._corner = poses[:, :2].min(axis=0) if len(poses) else np.zeros(2)
+        cells = self._cells(poses)
+        self._shape = cells.max(axis=0) + 1 if len(poses) else np.zeros(2, int)
+        keys = self._keys_of(cells)
+        by_key = np.argsort(keys, kind='stable')
+        self._keys, self._poses, self._junctions = keys[by_key], poses[by_key], np.array(names)[by_key]
 
     def is_near(self, points_m: npt.ArrayLike) -> bool:
         """Return whether a junction is within 100 m of a route [N, 2] with a point about every metre."""
@@ -90,7 +99,7 @@ class JunctionMap:
         if not len(self._poses) or len(route) < 3:
             return ()
         heading = np.unwrap(np.arctan2(*np.gradient(route, axis=0).T[::-1]))
-        within = [self._junction_at(np.array([*point, yaw])) for point, yaw in zip(route, heading, strict=True)]
+        within = self._junctions_at(np.column_stack([route, heading]))
         found: list[tuple[str, int, int]] = []
         for k, name in enumerate(within):
             if not name:
@@ -103,20 +112,35 @@ class JunctionMap:
         through = [(first, last) for _, first, last in found if last - first > 1]
         return tuple(Crossing(first, last, float(heading[last] - heading[first])) for first, last in through)
 
-    def _junction_at(self, pose: FloatArray) -> str:
-        """Return the junction of the nearest road that a pose [3] can be on, '' where there is none."""
-        reach_m = math.hypot(_BESIDE_M, _ALONG_M)
-        first, last = np.searchsorted(self._poses[:, 0], [pose[0] - reach_m, pose[0] + reach_m])
-        near = first + np.flatnonzero(np.abs(self._poses[first:last, 1] - pose[1]) <= reach_m)
-        local = se2.relative(self._poses[near], np.broadcast_to(pose, (len(near), 3)))
+    def _cells(self, poses: FloatArray) -> npt.NDArray[np.int64]:
+        """Return the cells [N, 2] (column, row) that poses [N, 3] lie in."""
+        return np.floor((poses[:, :2] - self._corner) / _CELL_M).astype(np.int64)
+
+    def _keys_of(self, cells: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Return numbers [...] of cells [..., 2], which may lie two beyond the map's: column by column."""
+        return np.asarray((cells[..., 0] + 2) * (self._shape[1] + 4) + cells[..., 1] + 2)
+
+    def _junctions_at(self, poses: FloatArray) -> list[str]:
+        """Return for each pose [N, 3] the junction of the nearest road that it can be on, '' where there is none."""
+        # Whoever is beyond the map's edge looks at its edge, where nothing is near enough.
+        cells = np.clip(self._cells(poses), -1, self._shape)[:, None]
+        columns = np.array([[-1, 0], [0, 0], [1, 0]])
+        first = np.searchsorted(self._keys, self._keys_of(cells + columns - [0, 1]), 'left').ravel()
+        counts = np.searchsorted(self._keys, self._keys_of(cells + columns + [0, 1]), 'right').ravel() - first
+        near = np.arange(counts.sum()) + np.repeat(first - (np.cumsum(counts) - counts), counts)
+        whose = np.repeat(np.repeat(np.arange(len(poses)), len(columns)), counts)
+        local = se2.relative(self._poses[near], poses[whose])
         direction = np.abs(se2.wrap(local[:, 2]))
         # A road may be driven against the way its reference line runs.
         aligned = np.minimum(direction, math.pi - direction) < _DIRECTION_RAD
-        fits = np.flatnonzero((np.abs(local[:, 0]) <= _ALONG_M) & (np.abs(local[:, 1]) <= _BESIDE_M) & aligned)
-        if not len(fits):
-            return ''
-        best = fits[np.argmin(np.abs(local[fits, 1]))]
-        return str(self._junctions[near[best]])
+        beside_m = np.abs(local[:, 1])
+        fits = np.flatnonzero((np.abs(local[:, 0]) <= _ALONG_M) & (beside_m <= _BESIDE_M) & aligned)
+        nearest_first = fits[np.lexsort([beside_m[fits], whose[fits]])]
+        places, best = np.unique(whose[nearest_first], return_index=True)
+        found = [''] * len(poses)
+        for place, name in zip(places.tolist(), self._junctions[near[nearest_first[best]]].tolist(), strict=True):
+            found[place] = name
+        return found
 
 
 def _name(element: ElementTree.Element) -> str:
@@ -134,7 +158,11 @@ def _plan_view(road: ElementTree.Element) -> Iterator[FloatArray]:
                 raise ValueError(f'length {length_m}, expected 0 to {_LONGEST_M:.0f} m')
             shape = next((child for child in piece if _name(child) not in _NO_SHAPE), None)
             local = _shape(ElementTree.Element('line') if shape is None else shape, length_m)
-            yield se2.compose(np.broadcast_to(start, local.shape), local)
+            placed = se2.compose(np.broadcast_to(start, local.shape), local)
+            if not (np.abs(placed[:, :2]) <= _FARTHEST_M).all():
+                x, y = placed[np.argmax(np.abs(placed[:, :2]).max(axis=1)), :2]
+                raise ValueError(f'it comes to ({x:g}, {y:g}), expected at most {_FARTHEST_M:g} m from the origin')
+            yield placed
         except ValueError as error:
             raise InvalidInput(f'map: road {road.get("id")}: its planView cannot be read: {error}') from error
 

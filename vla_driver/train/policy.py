@@ -151,6 +151,8 @@ def _check(run: PolicyRun) -> None:
         learning_rate=config.learning_rate,
         save_minutes=run.save_minutes,
     )
+    if not 0.0 <= config.line_share <= 1.0:
+        raise InvalidInput(f'--line-share {config.line_share}: expected a share between 0 and 1')
     if run.freeze_vision and (run.blind or not (run.init or run.resume)):
         raise InvalidInput('--freeze-vision keeps a trained encoder: give --init CKPT of a model that sees')
     if run.refit_anchors and not run.init:
@@ -213,7 +215,10 @@ def _train(run: PolicyRun, crew: Crew) -> dict[str, float]:
         # New episodes would change the order of the old ones, and the run would no longer be the same.
         train_paths, held_out = _recorded_split(run.out, train_paths, held_out)
     features = _features(run, model, [*train_paths, *held_out], device, crew) if run.freeze_vision else None
-    dataset = ClipDataset(train_paths, model.config, ticks=config.ticks, features=features, device=device)
+    share = config.line_share
+    dataset = ClipDataset(
+        train_paths, model.config, ticks=config.ticks, features=features, device=device, line_share=share
+    )
     validation = (
         ClipDataset(held_out, model.config, ticks=config.ticks, augment=False, features=features, device=device)
         if held_out

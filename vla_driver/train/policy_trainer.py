@@ -43,7 +43,8 @@ class PolicyConfig:
 
     steps, minutes: the run's length, by one of them; clips, ticks: a step takes so many clips of so many ticks;
     shares: parts of a step's clips that are drawn, and computed, by themselves; processes divide them among each other;
-    prune: pruners by name, one of which drops tokens at a step.
+    prune: pruners by name, one of which drops tokens at a step; line_share: share of the clips that are told where to
+    go by the line of the way alone.
     """
 
     stage: str = 'all'
@@ -58,6 +59,7 @@ class PolicyConfig:
     ema_decay: float = 0.998
     max_grad_norm: float = 1.0
     prune: tuple[str, ...] = ()
+    line_share: float = 0.0
 
 
 class PolicyTrainer:

@@ -72,6 +72,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "(needs a model that reads kept tokens alone: view_config.reads 'kept')",
     )
     parser.add_argument('--recon', type=Path, metavar='DIR', help="the folder that the pruner 'recon' stands for")
+    add_setting(
+        parser,
+        PolicyConfig,
+        'line_share',
+        'SHARE',
+        'in so many of the clips, from 0 to 1, turns and target points are made of the line of the way: for drivers of '
+        'whom no junction is announced (`serve egodriver` without maps)',
+    )
     add_setting(parser, PolicyRun, 'save_minutes', 'M', 'minutes from one checkpoint to the next', form='g')
     add_setting(parser, PolicyRun, 'validate_clips', 'N', 'held-out clips')
     add_setting(
