@@ -45,6 +45,7 @@ class McapFile(BlockFile):
     def __init__(self, source: Source, notes: Notes) -> None:
         super().__init__(source, notes)
         self._schemas: dict[int, Schema] = {}
+        self._lacking: dict[int, ChannelRecord] = {}  # channels whose schema has not been seen yet
         self._metadata_places: list[tuple[int, int]] = []
         self._expected = 0  # messages, as the index says
         self._profile, self._data_start = self._read_header()
@@ -53,7 +54,7 @@ class McapFile(BlockFile):
         except (DamagedError, KeyError, struct.error):
             whole = False
         if not whole:
-            self.blocks, self.by_id, self._schemas, self._metadata_places = [], {}, {}, []
+            self.blocks, self.by_id, self._schemas, self._lacking, self._metadata_places = [], {}, {}, {}, []
             self._scan()
         found = sum(channel.count for channel in self.by_id.values())
         if self._data_start == len(MAGIC) and not self.blocks:
@@ -169,7 +170,16 @@ class McapFile(BlockFile):
                 self._look_into(block)
                 if not block.channels <= self.by_id.keys():
                     return False
+        self._find_schemas()
         return True
+
+    def _find_schemas(self) -> None:
+        """Look for schemas that are still unknown in all chunks: a writer may end one between schema and channel."""
+        for block in self.blocks:
+            if not self._lacking:
+                return
+            if block.chunk:
+                self._look_into(block)
 
     # The walk, where there is none.
 
@@ -208,6 +218,7 @@ class McapFile(BlockFile):
                 run = _Run()
             at = end
         self._add_run(run)
+        self._find_schemas()
         for block in self.blocks:
             for number, count in block.counts.items():
                 if number in self.by_id:
@@ -283,9 +294,13 @@ class McapFile(BlockFile):
         if opcode == Opcode.SCHEMA:
             schema = parsed(Schema, content)
             self._schemas[schema.id] = schema
+            for record in [record for record in self._lacking.values() if record.schema_id == schema.id]:
+                self.by_id[record.id] = self._channel(self._lacking.pop(record.id), schema)
         elif opcode == Opcode.CHANNEL:
             record = parsed(ChannelRecord, content)
             if record.id not in self.by_id:
+                if record.schema_id and record.schema_id not in self._schemas:
+                    self._lacking[record.id] = record
                 self.by_id[record.id] = self._channel(record, self._schemas.get(record.schema_id))
 
     def _channel(self, record: ChannelRecord, schema: Schema | None) -> Channel:
