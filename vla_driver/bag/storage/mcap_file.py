@@ -170,13 +170,14 @@ class McapFile(BlockFile):
                 self._look_into(block)
                 if not block.channels <= self.by_id.keys():
                     return False
-        self._find_schemas()
+        self._find_descriptions()
         return True
 
-    def _find_schemas(self) -> None:
-        """Look for schemas that are still unknown in all chunks: a writer may end one between schema and channel."""
+    def _find_descriptions(self) -> None:
+        """Look for what is still unknown in all chunks: a writer may end one behind a schema, or behind a topic."""
+        used = frozenset[int]().union(*(block.channels or () for block in self.blocks))
         for block in self.blocks:
-            if not self._lacking:
+            if not self._lacking and used <= self.by_id.keys():
                 return
             if block.chunk:
                 self._look_into(block)
@@ -218,7 +219,7 @@ class McapFile(BlockFile):
                 run = _Run()
             at = end
         self._add_run(run)
-        self._find_schemas()
+        self._find_descriptions()
         for block in self.blocks:
             for number, count in block.counts.items():
                 if number in self.by_id:
