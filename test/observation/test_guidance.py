@@ -9,7 +9,16 @@ import pytest
 
 from vla_driver.geometry import se2
 from vla_driver.geometry.opendrive import JunctionMap
-from vla_driver.observation.guidance import TARGET_SPACING_M, WITHIN_M, Manoeuvre, RouteGuide, turns_by_map, turns_of
+from vla_driver.observation.guidance import (
+    TARGET_SPACING_M,
+    WITHIN_M,
+    Manoeuvre,
+    RouteGuide,
+    beyond_end,
+    resampled,
+    turns_by_map,
+    turns_of,
+)
 from vla_driver.types import FloatArray, InvalidInput, TurnCommand
 
 
@@ -109,6 +118,32 @@ def test_another_route_replaces_the_one_before() -> None:
     guide.take(LEFT[10:], [10.0, 0.0, 0.0])
     assert guide.next_turn([10.0, 0.0, 0.0])[0] is TurnCommand.LEFT
     assert guide.targets_m()[-1] == pytest.approx(LEFT[-1], abs=TARGET_SPACING_M)
+
+
+def test_a_route_that_ends_earlier_replaces_the_one_before() -> None:
+    whole, guide = line((200.0, 0.0)), RouteGuide()
+    guide.take(whole, [0.0, 0.0, 0.0])
+    guide.take(whole[5:196], [5.0, 0.0, 0.0])  # told a little less: the same way
+    assert guide.targets_m()[-1, 0] == pytest.approx(175.0)
+    guide.take(whole[10:61], [10.0, 0.0, 0.0])
+    assert guide.targets_m()[-1, 0] == pytest.approx(60.0, abs=TARGET_SPACING_M)
+
+
+@pytest.mark.parametrize('count', [300, 3000])
+@pytest.mark.parametrize('more', [0, 1, 7, 400])
+def test_what_lies_beyond_a_route_is_found_however_long_it_is(count: int, more: int) -> None:
+    s_m = np.arange(float(count + more))
+    whole = np.column_stack([400.0 * np.sin(s_m / 400.0), 400.0 * (1.0 - np.cos(s_m / 400.0))])
+    if count == 3000:
+        whole = np.column_stack([s_m, 30.0 * np.sin(s_m / 60.0)])
+    known = resampled(whole[:count])
+    for begin in (0, 13, count // 2):
+        beyond = beyond_end(known, whole[begin:])
+        assert beyond is not None
+        np.testing.assert_array_equal(beyond, whole[count + more - len(beyond) :])
+        assert abs(len(beyond) - more) <= 2
+    assert beyond_end(known, whole + [0.0, 5.0]) is None
+    assert beyond_end(known, whole[: count - 40]) is None
 
 
 def test_a_route_may_begin_ahead_of_the_vehicle() -> None:

@@ -72,6 +72,19 @@ def test_broken_odometry_is_refused_counted_and_named_until_a_good_one_comes(mes
     assert assembler.rejected == {'odometry': 2}
 
 
+def test_a_clock_that_starts_again_at_0_is_no_stamp_that_nobody_filled_in():
+    assembler = ObservationAssembler(load_rig('sim'))
+    play(assembler, flat(ticks(6, start_ns=100_000_000_000)))
+    assembler.reset()  # /clock has jumped back
+    again = flat(ticks(3))
+    for _, message in again:
+        message.header.stamp.sec -= 1_700_000_000
+    seen = play(assembler, [('route', route()), *again])
+    assert [type(o) for o in seen] == [Observation] * 3
+    assert seen[0].stamp_s == 0.0
+    assert assembler.rejected == {}
+
+
 @pytest.mark.parametrize('kind', ['front', 'back', 'odom'])
 def test_a_stamp_that_nobody_filled_in_is_refused_and_is_no_jump_of_time(kind: str):
     assembler = ObservationAssembler(load_rig('sim'))

@@ -89,6 +89,37 @@ def test_a_goal_is_a_route_of_one_point_until_another_comes():
     assert assembler.problems() == ()
 
 
+@pytest.mark.parametrize('ahead', [60, 500])
+def test_a_dense_route_told_anew_from_the_vehicle_on_is_the_same_route(ahead: int):
+    """As planners publish it, once a tick: target points stay where they are, and what was said of it holds."""
+    assembler = guided()
+    whole = [(float(x), 0.0) for x in range(900)]
+    seen: list[Observation] = []
+    for tick in range(60):
+        assembler.push_route(route(whole[tick : tick + ahead]))
+        seen += play(assembler, untold(1, start_ns=100_000_000 * tick))
+    assert {o.navigation.route for o in seen[1:]} == {seen[1].navigation.route}
+    places = {round(float(o.ego.x_m + o.navigation.target_points_m[0, 0])) for o in seen[1:]}
+    assert places <= set(range(0, 900, 25))
+    assert len(places) >= 3
+
+
+def test_a_dense_route_that_ends_before_the_one_before_is_another_one():
+    """Somebody wants the vehicle to stop there."""
+    assembler = guided()
+    assembler.push_route(route(DENSE))
+    (first, *_) = play(assembler, untold(2))
+    assembler.push_route(route(DENSE[2:40]))
+    (then, *_) = play(assembler, untold(2, start_ns=200_000_000))
+    assert then.navigation.route != first.navigation.route
+    assert then.ego.x_m + then.navigation.target_points_m[-1, 0] == pytest.approx(39.0)
+    beside = [(x, 4.0) for x, _ in DENSE[4:]]
+    assembler.push_route(route(beside))
+    (last, *_) = play(assembler, untold(2, start_ns=400_000_000))
+    assert last.navigation.route != then.navigation.route
+    assert last.navigation.target_points_m[:, 1] == pytest.approx([4.0, 4.0])
+
+
 def test_a_goal_in_another_frame_than_the_odometrys_leaves_the_route():
     assembler = guided()
     messages = untold(4)

@@ -111,6 +111,20 @@ def test_nothing_in_front_is_refused_with_what_there_is() -> None:
         choose_cameras([fake('rear', 180)], CAMERA_NAMES)
 
 
+@pytest.mark.parametrize('pitch_deg', [60.0, 90.0])
+@pytest.mark.parametrize('yaw_deg', [0.0, 180.0])
+def test_a_view_from_above_is_none_ahead_or_back(pitch_deg: float, yaw_deg: float) -> None:
+    pose = mount([0.0, 0.0, 20.0], yaw_deg, pitch_deg)
+    mounted = Pose.from_rotation(pose[:3, 3], Rotation.from_matrix(pose[:3, :3])).to_proto()
+    bird = fake('bird', 0.0, 90.0)
+    bird.rig_to_camera.CopyFrom(mounted)
+    cameras = choose_cameras([fake('wide', 0, 120), bird], CAMERA_NAMES)
+    assert dict(cameras.sources) == {'front': 'wide'}
+    assert 'not looked through: bird' in cameras.notes
+    with pytest.raises(InvalidInput, match=rf'no camera looks ahead .*bird at -?\d+ degrees, {pitch_deg:.0f} down'):
+        choose_cameras([bird], CAMERA_NAMES)
+
+
 def test_a_camera_declared_twice_is_refused() -> None:
     with pytest.raises(InvalidInput, match='declared twice: a, a'):
         choose_cameras([fake('a', 0), fake('a', 180)], CAMERA_NAMES)

@@ -13,12 +13,14 @@ from pathlib import Path
 import grpc
 import numpy as np
 import pytest
+from carla_driver_interface.geometry import Pose, Trajectory
 from carla_driver_interface.protocol import (
     DriveRequest,
     DriveSessionRequest,
     EgodriverServiceStub,
     Empty,
     RolloutCameraImage,
+    RolloutEgoTrajectory,
 )
 from carla_driver_interface.server import serving
 from carla_driver_interface.testing import FakeCamera, FakeLoop, LoopResult
@@ -170,6 +172,27 @@ def test_a_silent_session_makes_place_for_another_one(
 def test_a_camera_that_the_policy_does_not_have_is_refused_before_the_port_opens() -> None:
     with pytest.raises(InvalidInput, match='camera roof: the policy has none of that name; it has front'):
         EgoDriver(ConstantVelocityPolicy, PATIENT, {'roof': 'cam_f'})
+
+
+def test_a_pose_that_is_none_is_refused_and_nothing_is_seen_from_it(served: Callable[..., object]) -> None:
+    with served(EgoDriver(ConstantVelocityPolicy, PATIENT)) as address, grpc.insecure_channel(address) as channel:
+        stub = EgodriverServiceStub(channel)
+        stub.start_session(request('a'), timeout=10.0)
+
+        def answered(now_us: int, x_m: float) -> int:
+            at = Trajectory([now_us], [Pose.from_xyz_yaw(x_m, 0.0, 0.0, 0.0)])
+            told = RolloutEgoTrajectory(session_uuid='a', trajectory=at.to_proto())
+            if np.isfinite(x_m):
+                stub.submit_egomotion_observation(told, timeout=10.0)
+            else:
+                with pytest.raises(grpc.RpcError, match=r'egomotion at 0\.100000 s: pose .* expected finite numbers'):
+                    stub.submit_egomotion_observation(told, timeout=10.0)
+            return len(stub.drive(DriveRequest(session_uuid='a', time_now_us=now_us), timeout=10.0).trajectory.poses)
+
+        assert answered(0, 1.0) > 0
+        with pytest.raises(grpc.RpcError, match='session a: its newest pose is not finite'):
+            answered(100_000, float('nan'))
+        assert answered(200_000, 2.0) > 0
 
 
 def test_cameras_that_show_nothing_ahead_are_refused(served: Callable[..., object]) -> None:

@@ -71,6 +71,7 @@ def test_what_cannot_be_read_is_said_once(
             time.sleep(0.2)
     assert len(caplog.messages) == 1
     assert words in caplog.messages[0]
+    assert caplog.messages[0].startswith(f'map {name} of {tmp_path}: ')
     assert 'turns are made of the route alone' in caplog.messages[0]
 
 

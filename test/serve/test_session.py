@@ -18,7 +18,7 @@ from vla_driver.policies.constant_velocity import ConstantVelocityPolicy
 from vla_driver.serve.cameras import choose_cameras
 from vla_driver.serve.session import Answered, DrivingSession
 from vla_driver.settings.serving import ServingParameters
-from vla_driver.types import CAMERA_NAMES, InputNeeds, Intent, Observation, Plan, PlanSource, TurnCommand
+from vla_driver.types import CAMERA_NAMES, InputNeeds, Intent, InvalidInput, Observation, Plan, PlanSource, TurnCommand
 
 GREY = encode_jpeg(np.full((48, 80, 3), 90, np.uint8))
 STRAIGHT = np.column_stack([np.arange(0.0, 100.0, 2.0), np.zeros(50)])
@@ -246,3 +246,72 @@ def test_a_turn_of_the_route_becomes_a_command(rollout: Rollout) -> None:
     assert answer.distance_m == pytest.approx(40.0, abs=4.0)
     told = rollout.policy.seen[-1].navigation
     assert (told.command, told.distance_m) == (TurnCommand.LEFT, pytest.approx(answer.distance_m))
+
+
+def test_a_plan_that_is_too_old_when_it_comes_is_not_driven() -> None:
+    rollout = Rollout(answer_within_s=0.05)
+    try:
+        rollout.policy.go.clear()
+        rollout.step(1_000_000)
+        late = rollout.session.drive(1_000_000)
+        assert late is not None and late.kind is Answered.STOP
+        rollout.policy.go.set()
+        while not rollout.policy.seen:
+            time.sleep(0.01)
+        time.sleep(0.1)
+        rollout.moves(6_000_000)
+        answer = rollout.session.drive(6_000_000)
+        assert answer is not None
+        assert (answer.kind, answer.reason) == (
+            Answered.STOP,
+            'the newest plan is of 5.0 s ago, and good for 1 s',
+        )
+    finally:
+        rollout.policy.go.set()
+        rollout.session.close()
+
+
+def test_egomotion_that_is_said_again_or_late_changes_nothing(rollout: Rollout) -> None:
+    for step in range(4):
+        rollout.session.egomotion(100_000 * step, [step, 0.0, 0.0])
+    before = rollout.session._ego
+    assert before is not None and before.speed_mps == pytest.approx(10.0)
+    for stamp_us, x_m in ((300_000, 3.0), (100_000, 1.0), (0, 0.0)):
+        rollout.session.egomotion(stamp_us, [x_m, 0.0, 0.0])
+    assert rollout.session._ego is before
+    rollout.session.egomotion(400_000, [4.0, 0.0, 0.0])
+    rollout.session.route(STRAIGHT)
+    rollout.sees(400_000)
+    rollout.session.drive(400_000)
+    seen = rollout.policy.seen[-1]
+    assert seen.ego.speed_mps == pytest.approx(10.0)
+    assert rollout.session._assembler.epoch == 0
+
+
+def test_numbers_that_are_none_are_named_and_those_behind_them_count(rollout: Rollout) -> None:
+    torn = STRAIGHT.copy()
+    torn[1] = np.nan
+    with pytest.raises(InvalidInput, match=r'route: point 1 is \[nan, nan\]'):
+        rollout.session.route(torn)
+    with pytest.raises(InvalidInput, match=r'egomotion at 0\.000000 s: pose \(x, y, yaw\) \[nan, 0\.0, 0\.0\]'):
+        rollout.session.egomotion(0, [np.nan, 0.0, 0.0], (8.0, 0.0))
+    with pytest.raises(InvalidInput, match=r'speed and yaw rate \(inf, 0\.0\); expected finite'):
+        rollout.session.egomotion(0, [0.0, 0.0, 0.0], (np.inf, 0.0))
+    rollout.session.route(STRAIGHT)
+    rollout.step(100_000)
+    answer = rollout.session.drive(100_000)
+    assert answer is not None and answer.kind is Answered.PLANNED
+
+
+def test_a_routes_stamp_that_cannot_be_its_own_is_named_once(
+    rollout: Rollout, caplog: pytest.LogCaptureFixture
+) -> None:
+    for now_us in (20_000_000, 20_100_000):
+        rollout.moves(now_us)
+        rollout.session.route(STRAIGHT, 0)  # nobody filled it in
+        rollout.sees(now_us)
+        rollout.session.drive(now_us)
+    assert rollout.policy.seen[0].navigation.target_points_m[:, 0].tolist() == [35.0, 70.0]
+    told = [record.getMessage() for record in caplog.records]
+    assert len(told) == 1
+    assert told[0].startswith('session s: a route is stamped 0.000 s, the newest egomotion 20.000 s: such routes are')

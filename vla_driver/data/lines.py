@@ -30,7 +30,9 @@ def told_by_line(episode: Episode) -> Episode | None:
     commands, distances, targets = [], [], []
     for pose, stamp, speed in zip(poses, episode['stamp'], episode['speed'], strict=True):
         command, distance_m = guide.next_turn(pose)
-        told = tracker.navigation(EgoState(float(stamp), *map(float, pose), float(speed)), command, distance_m)
+        told = tracker.navigation(
+            EgoState(float(stamp), float(pose[0]), float(pose[1]), float(pose[2]), float(speed)), command, distance_m
+        )
         commands.append(int(told.command))
         distances.append(told.distance_m)
         targets.append(told.target_points_m)

@@ -91,8 +91,7 @@ def _sensor(camera: Any, centre_m: float) -> dict[str, Any]:
         'image_size_x': width,
         'image_size_y': height,
         'fov': round(fields_of_view_deg(k, width, height)[0], 6),
-        'sensor_tick': 0.1,
-    }
+    }  # and no sensor_tick: pictures with every tick, for a world that waits would wait in vain without
 
 
 def objects(

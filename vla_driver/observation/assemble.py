@@ -311,6 +311,7 @@ class ObservationAssembler:
 
     def _time_jumped_to(self, stamp_s: float) -> None:
         limit_s = stamp_s + self._sync.max_skew_s
+        self._newest_s = min(self._newest_s, stamp_s)
         self._pictures.rewind(limit_s - self._offset_s)  # whose stamps are the messages' own
         self._ahead.rewound(limit_s)
         self._odometry.forget_after(limit_s)

@@ -40,6 +40,8 @@ _TURN_RAD: Final = math.radians(35.0)
 _GAP_M: Final = 5.0
 #: Points of another route that lie no farther from the one before continue it.
 _SAME_M: Final = 2.0
+#: One that ends so far before the one before takes its place.
+_SHORTER_M: Final = 10.0
 #: A manoeuvre on the route begins no farther beside it, and about in its direction.
 _NEAR_M: Final = 15.0
 _DIRECTION_RAD: Final = math.radians(70.0)
@@ -47,8 +49,8 @@ _HALF_TURN_RAD: Final = math.radians(45.0)
 _SIDES: Final = {TurnCommand.LEFT: 1, TurnCommand.RIGHT: -1}
 #: So much of the way behind is kept: a turn that has begun goes on.
 _KEPT_M: Final = 60.0
-#: Longer routes are not compared: they come as a whole.
-_MOST_PAIRS: Final = 1_000_000
+#: Of longer routes not every point is compared: a millisecond or two.
+_MOST_PAIRS: Final = 300_000
 #: How far ahead of, and behind, the last known place the vehicle is looked for.
 _SEARCH_M: Final = 40.0
 
@@ -73,7 +75,7 @@ class Manoeuvre:
 
 def turns_of(points_m: npt.ArrayLike) -> tuple[Turn, ...]:
     """Return the turns of a route [N, 2] (metres, driving order), in their order."""
-    line = _resampled(np.asarray(points_m, dtype=np.float64))
+    line = resampled(np.asarray(points_m, dtype=np.float64))
     if len(line) < 3:
         return ()
     heading = np.unwrap(np.arctan2(*np.diff(line, axis=0).T[::-1]))
@@ -95,7 +97,7 @@ def turns_by_map(junctions: JunctionMap, points_m: npt.ArrayLike) -> tuple[Turn,
 
     Where the route ends within a junction nobody knows how it goes on, and nothing is said of that.
     """
-    line = _resampled(np.asarray(points_m, dtype=np.float64))
+    line = resampled(np.asarray(points_m, dtype=np.float64))
     commands = {1: TurnCommand.LEFT, 0: TurnCommand.STRAIGHT, -1: TurnCommand.RIGHT}
     known = [c for c in junctions.crossings(line) if c.last < len(line) - 1]
     return tuple(Turn(c.first * _STEP_M, c.last * _STEP_M, commands[c.side]) for c in known)
@@ -125,18 +127,15 @@ class RouteGuide:
         told: every manoeuvre on it, in driving order; None where only the line is known.  Raises InvalidInput for
         points that are none.
         """
-        points, at = np.asarray(points_m, dtype=np.float64).reshape(-1, 2), np.asarray(pose, dtype=np.float64)
-        if not np.isfinite(points).all():
-            row = int(np.flatnonzero(~np.isfinite(points).all(axis=1))[0])
-            raise InvalidInput(f'route: point {row} is {points[row].tolist()}, expected finite numbers')
+        points, at = checked_route(points_m), np.asarray(pose, dtype=np.float64)
         self._locate(at)
         whole = told is not None or self._told
         beyond = None if whole else self._beyond(points)
         if beyond is None:
-            self._line = _resampled(points)
+            self._line = resampled(points)
             self._begun_m = self._at_m = self._nearest_m(at)
         elif len(beyond):
-            self._line = np.concatenate([self._line, _resampled(np.vstack([self._line[-1:], beyond]))[1:]])
+            self._line = np.concatenate([self._line, resampled(np.vstack([self._line[-1:], beyond]))[1:]])
         else:
             return
         self._told = told is not None
@@ -224,20 +223,45 @@ class RouteGuide:
 
     def _beyond(self, points: FloatArray) -> FloatArray | None:
         """Return those of `points` that lie beyond the end of the route, None where they do not continue it."""
-        known = self._line[max(0, int((self._at_m - _SEARCH_M) / _STEP_M)) :]
-        if len(known) < 2 or not len(points) or len(points) * len(known) > _MOST_PAIRS:
-            return None
-        away_m = np.hypot(*(points[:, None] - known[None]).transpose(2, 0, 1))
-        inside = away_m.min(axis=1) <= _SAME_M
-        if not inside[0]:
-            return None
-        at_end = away_m.argmin(axis=1) >= len(known) - 2
-        onward = self._line[-1] - self._line[max(0, len(self._line) - 4)]
-        past = (points - self._line[-1]) @ onward > 0.0
-        leaves = np.flatnonzero(~inside | (at_end & past))
-        if not len(leaves):
-            return points[:0]
-        return points[leaves[0] :] if at_end[leaves[0]] else None
+        return beyond_end(self._line[max(0, int((self._at_m - _SEARCH_M) / _STEP_M)) :], points)
+
+
+def beyond_end(known: FloatArray, points: FloatArray) -> FloatArray | None:
+    """Return those of a route's points that lie beyond the end of what is known of it; None for another route.
+
+    known: [M, 2] a point every metre (`resampled`), from somewhat behind the vehicle on; points: [N, 2].  A route that
+    ends clearly before what is known is another one: somebody wants the vehicle to stop there.
+    """
+    if len(known) < 2 or not len(points):
+        return None
+    stride = math.ceil(len(points) * len(known) / _MOST_PAIRS)
+    looked_at = np.unique(np.append(np.arange(0, len(points), stride), len(points) - 1))
+    away_m = np.hypot(*(points[looked_at, None] - known[None]).transpose(2, 0, 1))
+    inside, nearest = away_m.min(axis=1) <= _SAME_M, away_m.argmin(axis=1)
+    if not inside[0]:
+        return None
+    at_end = nearest >= len(known) - 2
+    onward = known[-1] - known[max(0, len(known) - 4)]
+    past = (points[looked_at] - known[-1]) @ onward > 0.0
+    leaves = np.flatnonzero(~inside | (at_end & past))
+    if not len(leaves):
+        return points[:0] if (len(known) - 1 - nearest[-1]) * _STEP_M <= _SHORTER_M else None
+    first = int(leaves[0])
+    if stride == 1:
+        return points[first:] if at_end[first] else None
+    # It leaves somewhere behind the last point that was looked at and is inside.
+    begin, end = looked_at[max(0, first - 1)], looked_at[first] + 1
+    left = beyond_end(known[max(0, nearest[max(0, first - 1)] - 1) :], points[begin:end])
+    return None if left is None or not len(left) else points[end - len(left) :]
+
+
+def checked_route(points_m: npt.ArrayLike) -> FloatArray:
+    """Return a route's points as [N, 2]; raise InvalidInput for some that are none."""
+    points = np.asarray(points_m, dtype=np.float64).reshape(-1, 2)
+    if not np.isfinite(points).all():
+        row = int(np.flatnonzero(~np.isfinite(points).all(axis=1))[0])
+        raise InvalidInput(f'route: point {row} is {points[row].tolist()}, expected finite numbers')
+    return points
 
 
 def _first_nearest(line: FloatArray, point: FloatArray) -> int:
@@ -249,7 +273,7 @@ def _first_nearest(line: FloatArray, point: FloatArray) -> int:
     return first + int(np.argmin(away_m[first : first + left[0] if len(left) else None]))
 
 
-def _resampled(points: FloatArray) -> FloatArray:
+def resampled(points: FloatArray) -> FloatArray:
     """Return a line [M, 2] with a point every `_STEP_M`, from its first point on."""
     points = points[np.concatenate([[True], np.hypot(*np.diff(points, axis=0).T) > 1e-6])] if len(points) else points
     if len(points) < 2:

@@ -20,6 +20,12 @@ SPACING_M = 25.0
 _SPARSE_M = 20.0
 
 
+def is_dense(points_m: npt.ArrayLike) -> bool:
+    """Whether a route [N, 2] is a line, not one of target points."""
+    points = np.asarray(points_m, dtype=np.float64)
+    return len(points) > 2 and bool(np.median(np.hypot(*np.diff(points, axis=0).T)) < _SPARSE_M)
+
+
 def target_points(points_m: npt.ArrayLike) -> FloatArray:
     """Return the sparse target points of a route [N, 2] (metres, driving order) that may be a dense line.
 
@@ -29,9 +35,9 @@ def target_points(points_m: npt.ArrayLike) -> FloatArray:
     A sparse route comes back as it is.
     """
     points = np.asarray(points_m, dtype=np.float64)
-    steps = np.hypot(*np.diff(points, axis=0).T)
-    if len(points) < 3 or np.median(steps) >= _SPARSE_M:
+    if not is_dense(points):
         return points
+    steps = np.hypot(*np.diff(points, axis=0).T)
     way = np.concatenate([[0.0], np.cumsum(steps)])
     kept = [0]
     for k in range(1, len(points) - 1):
@@ -52,15 +58,24 @@ class RouteTracker:
     """
 
     def __init__(self, points_m: npt.ArrayLike, number: int = 0) -> None:
+        self._points = self._checked(points_m)
+        self._number = number
+        self._next = 0
+
+    @staticmethod
+    def _checked(points_m: npt.ArrayLike) -> FloatArray:
         points = np.asarray(points_m, dtype=np.float64)
         if points.ndim != 2 or points.shape[1] != 2 or len(points) == 0 or not np.isfinite(points).all():
             raise InvalidInput(
                 f'route: points of shape {points.shape}, expected [N, 2] finite numbers with N >= 1; publish a '
                 'nav_msgs/Path with at least one pose on the route topic'
             )
-        self._points = points
-        self._number = number
-        self._next = 0
+        return points
+
+    def go_on(self, points_m: npt.ArrayLike) -> None:
+        """Take the same route as more of it is known: points as before, but for the last one, and more behind them."""
+        self._points = self._checked(points_m)
+        self._next = min(self._next, len(self._points))
 
     @property
     def finished(self) -> bool:

@@ -9,13 +9,15 @@ from typing import Any, Final
 import numpy as np
 
 from vla_driver.geometry.opendrive import JunctionMap
-from vla_driver.observation.guidance import Manoeuvre, RouteGuide
+from vla_driver.observation.guidance import Manoeuvre, RouteGuide, beyond_end, resampled
 from vla_driver.observation.messages import frame_of, frame_problem, read_global_plan, read_goal, read_route
-from vla_driver.observation.route import RouteTracker, target_points
+from vla_driver.observation.route import RouteTracker, is_dense, target_points
 from vla_driver.types import EgoState, FloatArray, InvalidInput, Navigation, TurnCommand
 
 _NO_ROUTE: Final = 'route: none received'
 _WITHDRAWN: Final = 'route: withdrawn by an empty path'
+#: A route of so many points starts anew where more of it is told.
+_LONGEST: Final = 5000
 
 
 class WayAhead:
@@ -34,6 +36,7 @@ class WayAhead:
         self._planned = False  # whether the present route is the plan's
         self._route: RouteTracker | None = None
         self._points = np.empty((0, 2))
+        self._known = np.empty((0, 2))  # a dense route and what was told beyond its end since
         self._routes = 0  # different ones so far
         #: The frame that the route's message names, '' for none.
         self.frame = ''
@@ -106,10 +109,19 @@ class WayAhead:
         return None if self._route is None else self._route.navigation(ego, command, distance_m)
 
     def _follow(self, points: FloatArray, frame: str) -> None:
-        self.frame, self.problem = frame, ''
-        if not np.array_equal(points, self._points):
+        """Take a route; a dense one that goes on from the one before is that one, of which more is known."""
+        same_frame, self.frame, self.problem = frame == self.frame, frame, ''
+        if np.array_equal(points, self._points):
+            return
+        beyond = beyond_end(resampled(self._known), points) if same_frame and is_dense(points) else None
+        self._points = points
+        if self._route is not None and beyond is not None and len(self._known) <= _LONGEST:
+            if len(beyond):
+                self._known = np.concatenate([self._known, beyond])
+                self._route.go_on(target_points(self._known))
+        else:
             self._routes += 1
-            self._route, self._points = RouteTracker(target_points(points), self._routes), points
+            self._route, self._known = RouteTracker(target_points(points), self._routes), points
 
 
 def _same(one: tuple[FloatArray, tuple[Manoeuvre, ...]], other: tuple[FloatArray, tuple[Manoeuvre, ...]]) -> bool:

@@ -181,6 +181,8 @@ def choose_cameras(
             raise InvalidInput(f'camera {name}={source}: the policy has no {name}; it has {", ".join(wanted)}')
         if source not in by_name:
             raise InvalidInput(f'camera {name}={source}: the simulator declares no {source!r}; it declares {names}')
+        if (other := next(n for n, s in chosen.items() if s == source)) != name:
+            raise InvalidInput(f'camera {name}={source}: that is {other} already; each needs one of its own')
     read: dict[str, DeclaredCamera] = {}
     notes: list[str] = []
     for name, camera in by_name.items():
@@ -197,7 +199,7 @@ def choose_cameras(
     if ANCHOR_CAMERA in wanted and ANCHOR_CAMERA not in sources:
         raise InvalidInput(
             f'no camera looks ahead (within {_FARTHEST_DEG:g} degrees): the simulator declares '
-            + (', '.join(f'{n} at {_yaw(c):.0f} degrees' for n, c in read.items()) or names)
+            + (', '.join(f'{n} at {_looks(c)}' for n, c in read.items()) or names)
             + ''.join(f'; {note}' for note in notes)
         )
     sources = {name: sources[name] for name in wanted if name in sources}
@@ -231,12 +233,18 @@ def _by_direction(cameras: Mapping[str, DeclaredCamera], wanted: Sequence[str]) 
     }
 
 
-def _yaw(declared: DeclaredCamera) -> float:
-    return viewing_angles(declared.camera.base_from_camera)[0]
+def _looks(declared: DeclaredCamera) -> str:
+    """Return which way a camera looks, in words."""
+    yaw_deg, pitch_deg, _ = viewing_angles(declared.camera.base_from_camera)
+    slope = f', {abs(pitch_deg):.0f} {"down" if pitch_deg > 0.0 else "up"}' if abs(pitch_deg) >= 20.0 else ''
+    return f'{yaw_deg:.0f} degrees{slope}'
 
 
 def _cost(declared: DeclaredCamera, towards_deg: float) -> float:
-    away_deg = abs((_yaw(declared) - towards_deg + 180.0) % 360.0 - 180.0)
+    # In space: what looks down from above has any yaw.
+    towards = np.array([math.cos(math.radians(towards_deg)), math.sin(math.radians(towards_deg)), 0.0])
+    axis = declared.camera.base_from_camera[:3, 2]
+    away_deg = math.degrees(math.acos(float(np.clip(axis @ towards, -1.0, 1.0))))
     if away_deg > _FARTHEST_DEG:
         return _NEVER
     camera = declared.camera

@@ -120,13 +120,18 @@ class EgoDriver(BaseDriver):
             stamps_us, states = session.ego_trajectory.timestamps_us[newest], session.dynamic_states[newest]
         known = dict(zip(stamps_us, states, strict=True))
         driving = self._driving(session)
+        refused: InvalidInput | None = None
         for stamp_us, pose in zip(new_poses.timestamps_us, new_poses.poses, strict=True):
             state = known.get(stamp_us)
-            if state is None or not state.HasField('linear_velocity'):
-                driving.egomotion(stamp_us, _planar(pose))
-            else:
+            moves = None
+            if state is not None and state.HasField('linear_velocity'):
                 moves = state.linear_velocity.x, state.angular_velocity.z
+            try:
                 driving.egomotion(stamp_us, _planar(pose), moves)
+            except InvalidInput as error:  # those behind it count
+                refused = error
+        if refused is not None:
+            raise refused
 
     def on_route(self, session: SessionState) -> None:
         """Take the route."""
@@ -135,7 +140,7 @@ class EgoDriver(BaseDriver):
         self._driving(session).route(points[:, :2], stamp_us)
 
     def drive(self, ctx: DriveContext) -> DriveResult:
-        """Answer with a plan, or what stands in for one."""
+        """Answer with a plan, or what stands in for one; raise InvalidInput where the newest pose is none."""
         driving = self._driving(ctx.session)
         if self._maps is not None and ctx.renderer_data is not None and ctx.renderer_data.map_id:
             driving.know(self._maps.junctions(ctx.renderer_data.map_id))
@@ -146,6 +151,8 @@ class EgoDriver(BaseDriver):
         with ctx.session.lock:
             pose = ctx.session.latest_pose()
         assert pose is not None  # there was an answer
+        if not np.isfinite(_planar(pose)).all():  # refused when it came, and yet what the answer is to be seen from
+            raise InvalidInput(f'session {ctx.session.uuid}: its newest pose is not finite, so nothing is seen from it')
         return DriveResult(
             trajectory_in_rig(answer.plan, _planar(pose)),
             debug_scalars=_scalars(answer, ctx.time_now_us * 1e-6),

@@ -58,7 +58,7 @@ class Maps:
             junctions = JunctionMap(self._text(name))
         except InvalidInput as error:
             if not told:
-                _LOG.warning('%s; turns are made of the route alone', error)
+                _LOG.warning('map %s of %s: %s; turns are made of the route alone', name, self._folder, error)
             return
         with self._lock:
             self._found[name] = junctions

@@ -30,7 +30,7 @@ import numpy.typing as npt
 from vla_driver.geometry import se2
 from vla_driver.geometry.opendrive import JunctionMap
 from vla_driver.observation.assemble import ObservationAssembler
-from vla_driver.observation.guidance import RouteGuide
+from vla_driver.observation.guidance import RouteGuide, checked_route
 from vla_driver.observation.messages import ego_at
 from vla_driver.observation.ready import ReadySet
 from vla_driver.observation.sync import CameraSync
@@ -39,14 +39,14 @@ from vla_driver.planning.tick import Planner, TickResult
 from vla_driver.serve import messages
 from vla_driver.serve.cameras import SessionCameras
 from vla_driver.settings.serving import ServingParameters
-from vla_driver.types import ANCHOR_CAMERA, EgoState, Plan, PlanSource, TurnCommand
+from vla_driver.types import ANCHOR_CAMERA, EgoState, InvalidInput, Plan, PlanSource, TurnCommand
 
 _LOG = logging.getLogger(__name__)
 
 #: Poses farther apart tell no speed.
 _ODOMETRY_S: Final = 0.5
-
-
+#: A route is seen from a pose that is no farther from the newest one.
+_ROUTE_S: Final = 1.0
 #: Sets leave when a question comes, not before: what comes with the front picture may come behind it.
 _NO_HURRY_S: Final = 1.0
 
@@ -101,6 +101,7 @@ class DrivingSession:
         self._told = np.empty((0, 2))  # the route's points as the assembler has them
         self._ego: EgoState | None = None
         self._early_route: npt.NDArray[np.float64] | None = None
+        self._stamp_told = False  # whether a route's stamp that cannot be its own was named
         self._turn = (TurnCommand.FOLLOW, 0.0)
         self._worker = ThreadPoolExecutor(1, thread_name_prefix=f'session {name}')
         self._making: Future[TickResult] | None = None
@@ -126,33 +127,61 @@ class DrivingSession:
                 self._assembler.push_image(name, messages.picture(stamp_us, data))
 
     def egomotion(self, stamp_us: int, pose: npt.ArrayLike, moves: tuple[float, float] | None = None) -> None:
-        """Take where base_link is; moves: its speed [m/s] and yaw rate [rad/s], None: as the poses say."""
+        """Take where base_link is; moves: its speed [m/s] and yaw rate [rad/s], None: as the poses say.
+
+        What is no newer than what is known says nothing new: a simulator may say the last pose again.  Raises
+        InvalidInput for numbers that are none.
+        """
+        at = np.asarray(pose, dtype=np.float64)
+        if not np.isfinite([*at, *(moves or ())]).all():
+            raise InvalidInput(
+                f'egomotion at {1e-6 * stamp_us:.6f} s: pose (x, y, yaw) {at.tolist()}, speed and yaw rate '
+                f'{moves or "of the poses"}; expected finite numbers'
+            )
         self.heard_s = time.monotonic()
         with self._lock:
+            if self._ego is not None and stamp_us <= round(1e6 * self._ego.stamp_s):
+                return
             if moves is None:
-                moves = self._by_poses(stamp_us, np.asarray(pose, dtype=np.float64))
+                moves = self._by_poses(stamp_us, at)
             ego = self._assembler.push_odometry(messages.odometry(stamp_us, pose, *moves))
             if ego is not None:
                 self._ego = ego
-                if self._early_route is not None:
-                    self._take_route(self._early_route, ego)
-                    self._early_route = None
+                early, self._early_route = self._early_route, None
+                if early is not None:
+                    self._take_route(early, ego)
                 self._turn_towards(ego)
 
     def route(self, points_m: npt.ArrayLike, stamp_us: int | None = None) -> None:
         """Take the route as it is known at a time [N, 2], in base_link as it is then; none withdraws it.
 
-        stamp_us: None: at the newest odometry.  One that comes before any odometry counts from the first on.  Raises
-        InvalidInput for points that are none.
+        stamp_us: None: at the newest odometry; so is one that is over a second from that, which the log says once.  One
+        that comes before any odometry counts from the first on.  Raises InvalidInput for points that are none.
         """
-        points = np.asarray(points_m, dtype=np.float64).reshape(-1, 2)
+        points = checked_route(points_m)
         self.heard_s = time.monotonic()
         with self._lock:
             if self._ego is None:
                 self._early_route = points
                 return
-            self._take_route(points, self._ego if stamp_us is None else ego_at(self._ego, 1e-6 * stamp_us))
+            self._take_route(points, self._ego if stamp_us is None else self._ego_when(1e-6 * stamp_us))
             self._turn_towards(self._ego)
+
+    def _ego_when(self, stamp_s: float) -> EgoState:
+        """Return where the vehicle was, by its newest state, when a route was stamped."""
+        assert self._ego is not None
+        if abs(stamp_s - self._ego.stamp_s) <= _ROUTE_S:
+            return ego_at(self._ego, stamp_s)
+        if not self._stamp_told:
+            self._stamp_told = True
+            _LOG.warning(
+                'session %s: a route is stamped %.3f s, the newest egomotion %.3f s: such routes are taken as seen '
+                'from there; timestamp_us is to be the time of the pose that a route is seen from',
+                self.name,
+                stamp_s,
+                self._ego.stamp_s,
+            )
+        return self._ego
 
     def drive(self, now_us: int) -> Answer | None:
         """Return what may be driven at a time of the session's clock; None before the first odometry."""
@@ -200,13 +229,15 @@ class DrivingSession:
     def _answer(self, made: TickResult | None, ego: EgoState, now_s: float, turn: tuple[TurnCommand, float]) -> Answer:
         late = self._making is not None
         missing = made.unseen if made is not None else ()
-        if made is not None and made.plan is not None and not late:
-            plan = made.plan
+        plan = None if made is None or late else made.plan
+        if plan is not None and plan.is_fresh(now_s):
             planned = plan.source in (PlanSource.POLICY, PlanSource.BRAKED)
             kind = Answered.PLANNED if planned else Answered.FALLBACK
             return Answer(plan, kind, plan.reason, *turn, missing)
         within_s = self._wanted.answer_within_s
         why = f'the plan took longer than {within_s:g} s' if late else ''
+        if plan is not None:
+            why = f'the newest plan is of {now_s - plan.stamp_s:.1f} s ago, and good for {plan.ttl_s:g} s'
         if self._last is not None and self._last.plan is not None and self._last.plan.is_fresh(now_s):
             kind = Answered.LATE if late else Answered.KEPT
             return Answer(self._last.plan, kind, why or self._last.plan.reason, *turn, self._last.unseen)

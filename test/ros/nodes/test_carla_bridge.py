@@ -14,6 +14,7 @@ from std_msgs.msg import Bool, Float32, String
 from vla_driver.geometry.carla import map_displacement_m
 from vla_driver.geometry.opendrive import JunctionMap
 from vla_driver.observation.messages import read_global_plan, yaw_of
+from vla_driver.ros.wire import carla as carla_wire
 from vla_driver.ros.wire import qos
 from vla_driver.ros.wire.carla import Driveline, to_global_plan
 from vla_driver.ros.wire.conversions import from_nanoseconds, to_nanoseconds
@@ -22,7 +23,7 @@ from vla_driver.settings.knob import as_lists
 from vla_driver.sim.simulation import Simulation
 from vla_driver.sim.world.scenario import scenarios
 from vla_driver.sim.world.vehicle import WHEELBASE_M
-from vla_driver.types import TurnCommand
+from vla_driver.types import InvalidInput, TurnCommand
 
 carla = pytest.importorskip('carla_msgs.msg', reason='carla_msgs is not installed')
 HERO = '/carla/hero'
@@ -123,6 +124,21 @@ def test_an_emulator_of_another_role_is_where_it_says(probe, nodes):
     nodes.wait_active(bridge)
     probe.until(lambda: odometry)
     assert odometry[0].child_frame_id == 'ego_vehicle'
+
+
+@pytest.mark.parametrize('role', ['/hero', 'hero/', '', 'my hero', '2nd', 'a//b', 'h\u00e9ro'])
+def test_a_role_that_no_topic_can_have_is_named(role):
+    with pytest.raises(InvalidInput, match=f'role_name {role!r}: expected letters, digits and .*, such as hero'):
+        carla_wire.topic(role, 'odometry')
+    assert carla_wire.topic('team/ego_2', 'odometry') == '/carla/team/ego_2/odometry'
+
+
+@pytest.mark.parametrize('node', ['carla_bridge', 'carla_localizer'])
+def test_a_node_says_so_without_a_traceback(nodes, node):
+    process = nodes.start(node, {'role_name': '/hero'})
+    assert process.wait(60.0) == 1
+    assert "role_name '/hero': expected letters" in process.output
+    assert 'Traceback' not in process.output
 
 
 def test_the_leaderboard_shows_nothing_before_its_driver_is_ready(probe, nodes):

@@ -55,8 +55,9 @@ def run(args: argparse.Namespace) -> int:
     pruning = pruning_settings(args)
     require_checkpoint(args.policy, args.model)
     from vla_driver.serve.egodriver import EgoDriver
-    from vla_driver.serve.server import serve
+    from vla_driver.serve.server import require_free, serve
 
+    require_free(host, port)  # before a model is loaded
     logging.basicConfig(level=logging.INFO, format='%(asctime)s %(levelname)s %(message)s')
 
     def policy() -> Policy:
@@ -97,5 +98,9 @@ def _cameras(entries: list[str] | None) -> dict[str, str]:
             raise InvalidInput(f'--camera {entry!r}: expected NAME=ID, such as front=camera_front_wide_120fov')
         if name in found:
             raise InvalidInput(f'--camera {entry!r}: {name} was given {found[name]} already')
+        if source in found.values():
+            raise InvalidInput(
+                f'--camera {entry!r}: {source} was given to another camera already; one picture, one name'
+            )
         found[name] = source
     return found

@@ -23,7 +23,6 @@ from rclpy.subscription import Subscription
 from rclpy.timer import Timer
 from std_msgs.msg import String
 
-from vla_driver.geometry.opendrive import JunctionMap
 from vla_driver.msg import TurnCommand as TurnCommandMessage
 from vla_driver.observation.assemble import ObservationAssembler
 from vla_driver.observation.notes import Notes
@@ -33,6 +32,7 @@ from vla_driver.ros.nodes.calibration_topics import CalibrationTopics, rectified
 from vla_driver.ros.nodes.image_topics import ImageTopics
 from vla_driver.ros.nodes.lifecycle import DriverNode
 from vla_driver.ros.nodes.mailbox import Mailbox
+from vla_driver.ros.nodes.map_reader import MapReader
 from vla_driver.ros.nodes.own_thread import give_up
 from vla_driver.ros.nodes.repeats import Repeats
 from vla_driver.ros.nodes.waiting import WaitingLog, describe_inputs
@@ -59,7 +59,7 @@ class ObservingNode(DriverNode[P], abc.ABC):
     decodes_ahead = True
 
     def __init__(self, name: str, **node_arguments: Any) -> None:
-        self._sets = self._maps = 0
+        self._sets = 0
         self._turns_from = ''
         self._mailbox: Mailbox[ReadySet] = Mailbox()
         self._pumping = threading.Lock()
@@ -94,6 +94,7 @@ class ObservingNode(DriverNode[P], abc.ABC):
             odometry_mount=p.odometry_mount,
             turns_from_route=p.turns_from_route,
         )
+        self._maps = MapReader(self._assembler.push_junctions, self._tell_map)
         self._calibration = CalibrationTopics(self, self._assembler, infos=p.use_camera_info)
         transports = per_camera(p.image_transport, rig.names, TRANSPORTS, 'parameter image_transport')
         self._images = ImageTopics(self, rig.names, transports, self._on_image, needs.image_sizes)
@@ -210,20 +211,14 @@ class ObservingNode(DriverNode[P], abc.ABC):
         self._pump(now)
 
     def _on_map(self, message: String) -> None:
-        """Look for junctions in a thread of its own: a large map takes seconds.  The newest map counts."""
-        self._maps += 1
+        self._maps.put(message.data)
 
-        def look(assembler: ObservationAssembler, number: int) -> None:
-            try:
-                junctions = JunctionMap(message.data)
-                if number == self._maps:
-                    assembler.push_junctions(junctions)
-            except InvalidInput as error:
-                self.warn(f'refused: {error}')
-            except Exception as error:  # a thread's end is seen by nobody
-                self.on_defect(error)
-
-        threading.Thread(target=look, args=(self._assembler, self._maps), name='map', daemon=True).start()
+    def _tell_map(self, error: Exception) -> None:
+        """Say why a map cannot be read."""
+        if isinstance(error, InvalidInput):
+            self.warn(f'refused: {error}')
+        else:
+            self.on_defect(error)
 
     def _pump(self, now: float | None = None) -> None:
         """Move complete sets to the worker's mailbox, and look whether time has jumped."""

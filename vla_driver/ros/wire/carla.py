@@ -10,6 +10,7 @@ from __future__ import annotations
 import array
 import importlib
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -32,6 +33,8 @@ MAP_FRAME: Final = 'map'
 #: What CarlaRoute calls what is to be done.
 ROAD_OPTIONS: Final = {TurnCommand.LEFT: 1, TurnCommand.RIGHT: 2, TurnCommand.STRAIGHT: 3, TurnCommand.FOLLOW: 4}
 _NOT_INSTALLED: Final = 'carla_msgs is not installed; source the workspace of the CARLA ROS bridge'
+#: A vehicle's name, a part of topics.
+_ROLE: Final = re.compile(r'[A-Za-z_]\w*(/[A-Za-z_]\w*)*', re.ASCII)
 
 #: The front-wheel angle of `steer` = 1 where the vehicle does not say otherwise.
 MAX_STEER_RAD: Final = ControllerParameters.carla_max_steer_rad
@@ -104,7 +107,12 @@ def to_control(
 
 
 def topic(role: str, name: str) -> str:
-    """Return the bridge's name of a topic of a vehicle."""
+    """Return the bridge's name of a topic of a vehicle.  Raises InvalidInput for a role that no topic can have."""
+    if not _ROLE.fullmatch(role):
+        raise InvalidInput(
+            f"role_name {role!r}: expected letters, digits and '_', with no digit first, such as hero: it is a part of "
+            'the names of topics'
+        )
     return f'/carla/{role}/{name}'
 
 
