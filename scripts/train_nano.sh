@@ -123,8 +123,8 @@ fi
 train blind 4 --data "${all[@]}" --blind --config config/blind.json --seed 1 --learning-rate 8e-4 --batch 16 --ticks 2 \
   --threads 1
 
-"$driver" train export --run "$work/nano" --out "$models/nano"
-"$driver" train export --run "$work/blind" --out "$models/nano-blind"
+"$driver" train export --run "$work/nano" --out "$models/nano" --replace
+"$driver" train export --run "$work/blind" --out "$models/nano-blind" --replace
 # 7. Which tokens the plan needs: PlanPruner.  And heads that say inside the encoder what ReconPruner says behind it.
 shipped() { # FOLDER NAME
   mkdir -p "$models/nano/$2"

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -226,3 +227,72 @@ def test_doctor_names_a_ros_that_is_too_old(tmp_path: Path, monkeypatch: pytest.
     assert finding.state == 'fault'
     assert 'ROS 2 Jazzy or newer is needed' in finding.detail
     assert str(tmp_path) in finding.detail
+
+
+#: A command that makes a folder of its own and waits; 'caught': it ends by itself when it is interrupted.
+WAITING = """
+import argparse, signal, sys, tempfile, time
+from vla_driver import cli
+
+def run(args):
+    with tempfile.TemporaryDirectory(dir=sys.argv[1]):
+        try:
+            print('ready', flush=True)
+            time.sleep(30.0)
+        except KeyboardInterrupt:
+            if sys.argv[2] != 'caught':
+                raise
+            time.sleep(0.2)
+            print('written')
+    return 0
+
+if sys.argv[2] == 'ignored':
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+parser = argparse.ArgumentParser()
+parser.add_argument('words', nargs='*')
+parser.set_defaults(run=run)
+cli._parser = lambda wanted: parser
+sys.exit(cli.main())
+"""
+
+
+@pytest.mark.parametrize(
+    ('how', 'signals', 'status', 'words'),
+    [
+        ('raised', (signal.SIGTERM,), 143, 'terminated\n'),
+        ('raised', (signal.SIGTERM, signal.SIGTERM), 143, 'terminated\n'),  # as `timeout` sends it
+        ('raised', (signal.SIGINT,), 130, 'interrupted\n'),
+        ('caught', (signal.SIGTERM, signal.SIGTERM), 0, 'written\n'),
+        ('ignored', (signal.SIGTERM, signal.SIGINT), 130, 'interrupted\n'),
+    ],
+)
+def test_sigterm_lets_a_command_clean_up(
+    how: str, signals: tuple[signal.Signals, ...], status: int, words: str, tmp_path: Path
+) -> None:
+    command = subprocess.Popen(
+        [sys.executable, '-c', WAITING, str(tmp_path), how],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        # Tests that run in the background of a shell inherit an ignored SIGINT.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    try:
+        assert command.stdout is not None
+        assert command.stdout.readline() == 'ready\n'
+        for number in signals:
+            command.send_signal(number)
+        output, _ = command.communicate(timeout=20.0)
+    finally:
+        if command.poll() is None:
+            command.kill()
+            command.wait()
+    assert (command.returncode, output) == (status, words)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_whoever_calls_a_command_keeps_its_own_sigterm(capsys: pytest.CaptureFixture[str]) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    assert main(['inspect', '/nothing']) == 2
+    capsys.readouterr()
+    assert signal.getsignal(signal.SIGTERM) is before

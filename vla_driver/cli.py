@@ -6,7 +6,7 @@ A command is a module with `add_arguments(parser)` and `run(args) -> int`.  Only
 for is imported, so that `vla_driver --help` does not wait for torch, ROS or OpenGL.
 
 Exit codes: 0 done; 1 done, but the answer is bad (`doctor` found a fault); 2 an error, named on stderr;
-130 interrupted.
+130 interrupted; 143 ended by SIGTERM.
 """
 
 from __future__ import annotations
@@ -16,8 +16,12 @@ import importlib
 import os
 import signal
 import sys
-from collections.abc import Sequence
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from types import FrameType
 from typing import Final
 
 from vla_driver.commands.flags import in_flags
@@ -77,6 +81,11 @@ _GROUPS: Final = {
     'serve': 'drive for others that call',
     'train': 'train a model',
 }
+#: Signals so soon after the first one are repetitions of it: `timeout` sends two.
+_REPEATED_S: Final = 1.0
+#: SIGTERM ends these as ever: their processes save and end when this one is gone, but take a Ctrl-C for one of the
+#: terminal's, which has reached them already.
+_END_WITH_THEIR_STARTER: Final = (('train', 'policy'),)
 
 
 def _wanted(argv: Sequence[str]) -> Command | None:
@@ -126,6 +135,42 @@ def _fail(message: str) -> int:
     return 2
 
 
+@contextmanager
+def _ended_by_sigterm(words: Sequence[str]) -> Iterator[threading.Event]:
+    """Let SIGTERM interrupt a command as Ctrl-C does, and set what is yielded: without that nothing is cleaned up.
+
+    A ROS participant, for one, would leave its shared memory behind.  A SIGTERM that is ignored, or that somebody
+    listens to already, is left alone, as is one elsewhere than in the main thread.
+    """
+    asked = threading.Event()
+    first_s: list[float] = []
+    owner = os.getpid()
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        del frame
+        if os.getpid() != owner:  # a fork, which is to end as if nobody listened
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+            return
+        asked.set()
+        now_s = time.monotonic()
+        if first_s and now_s - first_s[0] < _REPEATED_S:
+            return
+        first_s[:] = [now_s]
+        raise KeyboardInterrupt
+
+    listens = threading.current_thread() is threading.main_thread()
+    listens = listens and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    listens = listens and not any(tuple(words[: len(own)]) == own for own in _END_WITH_THEIR_STARTER)
+    if listens:
+        signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield asked
+    finally:
+        if listens and signal.getsignal(signal.SIGTERM) is interrupt:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code.
 
@@ -133,14 +178,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     defect keeps its traceback.  VLA_DRIVER_DEBUG=1 shows the traceback of every error.
     """
     words = list(sys.argv[1:] if argv is None else argv)
+    with _ended_by_sigterm(words) as asked:
+        return _run(words, asked, ends=argv is None)
+
+
+def _run(words: Sequence[str], asked: threading.Event, *, ends: bool) -> int:
+    """Do what `main` says.  asked: set where SIGTERM interrupts; ends: whether the process ends with the command."""
     try:
         args = _parser(_wanted(words)).parse_args(words)
         return int(args.run(args) or 0)
     except KeyboardInterrupt:
-        if argv is None:  # the process ends now: another Ctrl-C must not change its status
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
-        print('interrupted', file=sys.stderr)
-        return 130
+        if ends:  # another signal must not change the status
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, signal.SIG_IGN)
+        print('terminated' if asked.is_set() else 'interrupted', file=sys.stderr)
+        return 143 if asked.is_set() else 130
     except BrokenPipeError:
         # The reader of our output (head, less) has gone: nobody is left to tell.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -17,6 +17,7 @@ from vla_driver.data.clips import (
     batches_ahead,
     colour_tables,
     find_episodes,
+    is_held_out,
     mark_lit_lamps,
     split_episodes,
     tick_weights,
@@ -175,3 +176,12 @@ def test_blind_control_gets_no_pictures(episodes: Path) -> None:
     assert not batch.inputs.present.any()
     assert not any(images.any() for images in batch.inputs.images)
     assert batch.inputs.speed_mps.any()
+
+
+def test_of_one_episode_nothing_is_held_out_and_of_more_not_all(tmp_path: Path) -> None:
+    held = [Path(f'{k}.npz') for k in range(400) if is_held_out(f'{k}', 12)]
+    assert split_episodes(held[:1]) == (held[:1], [])
+    assert split_episodes(held[:3]) == (held[2:3], held[:2])
+    others = [Path(f'{k}.npz') for k in range(400) if not is_held_out(f'{k}', 12)]
+    assert split_episodes(others[:1]) == (others[:1], [])
+    assert split_episodes(others[:3]) == (others[:2], others[2:3])

@@ -5,6 +5,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -76,3 +78,19 @@ def test_another_encoder_has_another_folder(episode_model: MakeModel) -> None:
 def test_the_blind_control_has_no_features(episode_model: MakeModel) -> None:
     with pytest.raises(InvalidInput, match='blind control has no encoder'):
         encoder_hash(episode_model(blind=True))
+
+
+def test_an_episode_that_took_anothers_name_is_encoded_again(
+    episodes: Path, episode_model: MakeModel, tmp_path: Path
+) -> None:
+    model, (first, second, *_) = episode_model(), find_episodes([episodes])
+    mine = tmp_path / 'mine' / first.name
+    mine.parent.mkdir()
+    shutil.copyfile(first, mine)
+    folder = encode_episodes(model, [mine], tmp_path / 'features', progress=False)
+    before = np.load(feature_path(folder, mine))
+    shutil.copyfile(second, mine)
+    os.utime(mine, ns=(later := feature_path(folder, mine).stat().st_mtime_ns + 10_000_000, later))
+    encode_episodes(model, [mine], tmp_path / 'features', progress=False)
+    after = np.load(feature_path(folder, mine))
+    assert after.shape == before.shape and not np.array_equal(after, before)

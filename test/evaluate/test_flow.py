@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -152,3 +153,12 @@ def test_solver_and_steps_can_be_chosen_at_load(forecaster: VlaModel, tmp_path: 
         load_model(tmp_path / 'model', solver='rk4')
     with pytest.raises(InvalidInput, match='0 steps'):
         load_model(tmp_path / 'model', steps=0)
+
+
+def test_held_out_of_a_single_episode_there_is_nothing(
+    episodes: Path, episode_checkpoint: Any, tmp_path: Path, one_error: Any
+) -> None:
+    (tmp_path / 'one').mkdir()
+    shutil.copy(find_episodes([episodes])[0], tmp_path / 'one')
+    words = ['evaluate', 'flow', '--checkpoint', str(episode_checkpoint()), '--data', str(tmp_path / 'one')]
+    assert '--held-out: of a single episode nothing is held out' in one_error([*words, '--held-out'])

@@ -241,6 +241,40 @@ def test_a_command_without_a_stamp_counts_from_its_first_use():
     assert len(distances) in (9, 10)
 
 
+@pytest.mark.parametrize('lead_s', [3600.0, 2.0])
+@pytest.mark.parametrize('first_ns', [0, T0_NS])
+def test_a_command_stamped_by_a_clock_that_runs_ahead_counts_from_when_it_came(lead_s: float, first_ns: int):
+    """On change: left 60 m ahead at the first tick, right 40 m ahead at tick 30; 10 m/s."""
+    rounds = [[(k, m) for k, m in tick if k != 'command'] for tick in ticks(60, start_ns=first_ns)]
+    for k, (distance_m, value) in {0: (60.0, 1), 30: (40.0, 3)}.items():
+        told = command(first_ns + k * 100_000_000 + round(lead_s * 1e9), distance_m, value)
+        rounds[k].insert(1 if k else 0, ('command', told))
+    assembler = ObservationAssembler(load_rig('sim'))
+    seen = play(assembler, flat(rounds))
+    assert [o.navigation.command.value for o in seen] == [1] * 30 + [3] * 30
+    expected = [60.0 - k for k in range(30)] + [40.0 - k for k in range(30)]
+    assert [o.navigation.distance_m for o in seen] == pytest.approx(expected, abs=1e-4)
+    words = f'turn command: stamped {lead_s:.1f} s ahead of the pictures: do the clocks agree? (use_sim_time)'
+    (note,) = assembler.notes
+    assert note.startswith(words)
+    # One by the right clock ends it, and is not outdone by those that were stamped later.
+    at_ns = first_ns + 6_000_000_000
+    later = [('odom', odometry(at_ns)), ('command', command(at_ns, 9.0, 0)), *((n, image(at_ns)) for n in CAMERA_NAMES)]
+    seen = play(assembler, later)
+    assert [(o.navigation.command.value, o.navigation.distance_m) for o in seen] == [(0, 9.0)]
+    assert assembler.notes == ()
+
+
+def test_a_command_that_overtakes_the_odometry_keeps_its_stamp():
+    rounds = [[(k, m) for k, m in tick if k != 'command'] for tick in ticks(10)]
+    rounds[4].insert(0, ('command', command(700_000_000, 40.0, value=3)))
+    rounds[0].insert(0, ('command', command(0, 60.0)))
+    assembler = ObservationAssembler(load_rig('sim'))
+    seen = play(assembler, flat(rounds))
+    assert [o.navigation.command.value for o in seen] == [1] * 7 + [3] * 3
+    assert assembler.notes == ()
+
+
 def test_a_standing_vehicle_comes_no_nearer():
     """However its position trembles."""
     rng = random.Random(0)

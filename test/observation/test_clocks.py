@@ -89,3 +89,18 @@ def test_odometry_that_stops_is_no_clock():
     seen = play(assembler, messages)
     assert isinstance(seen[-1], NotReady)
     assert 'odometry' in str(seen[-1])
+
+
+def test_a_frozen_camera_is_no_clock():
+    """Its pictures fall behind an odometry that goes on: that is no offset that could be given."""
+    assembler = ObservationAssembler(load_rig('sim'))
+    messages = moved(0.0, count=60)
+    frozen = image(1_000_000_000)
+    for now_s, kind, message in messages:
+        stamp = message.header.stamp
+        late = kind == 'front' and (stamp.sec, stamp.nanosec) > (frozen.header.stamp.sec, frozen.header.stamp.nanosec)
+        push(assembler, kind, frozen if late else message, now_s)
+        drain(assembler, now_s)
+    (problem,) = assembler.problems(messages[-1][0])
+    assert problem.startswith('camera front: repeats its stamp, last new frame 4.')
+    assert not any('clocks' in note for note in assembler.notes)

@@ -37,6 +37,18 @@ def test_history_answers_from_stamps():
     assert history.newest_s == 1.1
 
 
+def test_what_is_too_late_is_brought_back():
+    history: History[str] = History()
+    assert history.bring_back(1.0, 0.5) == 0.0
+    for stamp_s in (0.2, 1.0):
+        history.add(stamp_s, f'{stamp_s}')
+    assert history.bring_back(1.0, 0.5) == 0.0
+    history.add(8.0, 'old')
+    history.add(9.0, 'new')
+    assert history.bring_back(1.0, 1.0) == 8.0
+    assert (history.at(1.0), len(history)) == ((1.0, 'new'), 2)
+
+
 def test_moving_the_ego_state():
     ego = EgoState(5.0, 1.0, 2.0, 0.3, 8.0, 0.4)
     assert ego_at(ego, 5.0) == ego

@@ -83,3 +83,15 @@ def test_proportions_are_those_of_the_camera_s_picture():
     assert small.shape == (2, 4, 3)
     with pytest.raises(InvalidInput, match='picture of 64x32, but the camera is calibrated for 68x32'):
         check_aspect(small, received, camera)
+
+
+@pytest.mark.parametrize('size', [(0, 0), (68, 0), (0, 32)])
+def test_a_file_in_a_raw_message_may_leave_its_size_unfilled(size: tuple[int, int]):
+    file = np.frombuffer(encode_jpeg(RANDOM.integers(0, 256, (H, W, 3), dtype=np.uint8)), np.uint8).copy()
+    whole = SimpleNamespace(**{**vars(message('mjpeg')), 'data': file, 'width': size[0], 'height': size[1]})
+    received = receive_image(whole)
+    picture = decode_message(received)
+    k = np.array([[60.0, 0.0, W / 2], [0.0, 60.0, H / 2], [0.0, 0.0, 1.0]])
+    check_aspect(picture, received, CameraModel('front', W, H, k, np.eye(4)))
+    with pytest.raises(InvalidInput, match=f'picture of {W}x{H}, but the camera is calibrated for {2 * W}x{H}'):
+        check_aspect(picture, received, CameraModel('front', 2 * W, H, k, np.eye(4)))

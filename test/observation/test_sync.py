@@ -318,3 +318,25 @@ def test_clocks_of_cameras_that_differ_are_no_matter_of_skew():
     assert 'do the clocks agree?' in reason
     assert 'max_skew_s' not in reason
     assert count > 20
+
+
+@pytest.mark.parametrize('frozen', ['front', 'back'])
+def test_a_frozen_camera_is_named_and_no_healthy_one(frozen):
+    """It sends on and on, with the stamp of its last picture."""
+    sync = CameraSync(CAMERA_NAMES)
+    for k in range(60):
+        for camera in CAMERA_NAMES:
+            sync.push(camera, 100.0 + 0.1 * (min(k, 10) if camera == frozen else k), None, now_s=0.1 * k)
+    status = sync.status(now_s=5.9)
+    assert status.missing == (frozen,)
+    assert status.cameras[frozen].problem == 'repeats its stamp, last new frame 4.90 s ago'
+    silent = sync.status(now_s=9.0, stale_s=1.0).cameras[frozen].problem
+    assert silent == 'last frame 8.00 s ago'  # what repeated itself has stopped, too
+
+
+def test_a_camera_that_sends_each_frame_twice_is_well():
+    sync = CameraSync(CAMERA_NAMES)
+    for k in range(20):
+        for camera in CAMERA_NAMES * 2:
+            sync.push(camera, 100.0 + 0.1 * k, None, now_s=0.1 * k)
+    assert sync.status(now_s=1.95).missing == ()

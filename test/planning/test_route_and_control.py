@@ -145,3 +145,14 @@ def test_controller_holds_a_vehicle_that_stands_where_its_plan_stands():
             assert TrajectoryController().command(plan, ego(speed=speed), 0.0).hold
         assert not TrajectoryController().command(plan, ego(speed=3.0), 0.0).hold  # still to be braked as planned
     assert not TrajectoryController().command(start, ego(speed=0.0), 0.0).hold
+
+
+def test_controller_stops_where_the_odometry_cannot_have_come_from_the_plan():
+    plan = Plan(0.0, unicycle.integrate(5.0, np.zeros(20), np.zeros(20)), ego(), 'test', ttl_s=1.0)
+    controller = TrajectoryController()
+    for x, y, stamp in ((2.5, 0.0, 0.5), (2.5, 1.2, 0.5), (6.9, 0.0, 0.8), (0.0, -1.4, 0.0)):
+        assert controller.command(plan, ego(x, y, stamp=stamp), stamp).reason == ''
+    for x, y, stamp in ((0.0, 3.0, 0.1), (-4.0, 0.0, 0.1), (89_500.0, 43_200.0, 0.2)):
+        stopped = controller.command(plan, ego(x, y, stamp=stamp), stamp)
+        assert stopped.acceleration_mps2 < -1.0
+        assert f'{np.hypot(x, y):.1f} m from where the plan starts, {stamp:.2f} s later at 5.0 m/s' in stopped.reason

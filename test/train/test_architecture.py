@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 import torch
 from fixtures.models import SMALL_ACTION, SMALL_LANGUAGE, make_small_model
 
+from vla_driver.model.config import VlaConfig
 from vla_driver.model.layers.experts import ExpertsFeedForward
 from vla_driver.model.layers.feed_forward import SwiGlu
 from vla_driver.model.native.vla import VlaModel
@@ -39,6 +41,41 @@ def test_what_is_no_architecture_is_refused(tmp_path: Path) -> None:
             read_architecture(path)
     with pytest.raises(InvalidInput, match=r'a\.json'):
         read_architecture(tmp_path / 'none' / 'a.json')
+
+
+@pytest.mark.parametrize(
+    ('entries', 'words'),
+    [
+        ({'langauge_config': {}}, r'langauge_config: there is no such entry \(did you mean language_config\?\)'),
+        (
+            {'language_config': {'num_expert': 4}},
+            r'language_config\.num_expert: .*did you mean num_experts.*; allowed: ',
+        ),
+        ({'wings': 2}, 'wings: there is no such entry; allowed: action_config, auxiliary, blind'),
+    ],
+)
+def test_entries_that_nobody_heeds_are_refused(tmp_path: Path, entries: dict[str, object], words: str) -> None:
+    path = tmp_path / 'a.json'
+    path.write_text(json.dumps(entries))
+    with pytest.raises(InvalidInput, match=words):
+        read_architecture(path)
+    assert read_architecture(Path('config/nano.json'))['view_config']
+
+
+@pytest.mark.parametrize(
+    ('entries', 'words'),
+    [
+        (
+            {'language_config': {'num_attention_heads': 3}},
+            'language_config.num_attention_heads is 3, expected a divisor',
+        ),
+        ({'vision_config': {'num_attention_heads': 5}}, 'vision_config.num_attention_heads is 5, expected a divisor'),
+        ({'vision_config': {'dense_cells': 2}}, 'vision_config.dense_cells is 2, expected 4'),
+    ],
+)
+def test_sizes_that_do_not_fit_are_named(entries: dict[str, object], words: str) -> None:
+    with pytest.raises(InvalidInput, match=words):
+        VlaConfig(**entries)
 
 
 def test_no_parameter_is_a_single_number_without_a_dimension() -> None:

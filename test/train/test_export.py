@@ -49,3 +49,41 @@ def test_a_folder_without_a_log_is_refused(trained, tmp_path):
     (trained / 'log.jsonl').unlink()
     with pytest.raises(InvalidInput, match=r'log\.jsonl'):
         export_run(trained, tmp_path / 'shipped')
+
+
+def test_nothing_is_written_over_unasked(trained, tmp_path):
+    export_run(trained, tmp_path / 'shipped')
+    with pytest.raises(InvalidInput, match=r'already holds config\.json and model\.safetensors'):
+        export_run(trained, tmp_path / 'shipped')
+    export_run(trained, tmp_path / 'shipped', replace=True)
+    before = (trained / 'model.safetensors').read_bytes()
+    with pytest.raises(InvalidInput, match='is the run itself'):
+        export_run(trained, trained, replace=True)
+    assert (trained / 'model.safetensors').read_bytes() == before
+
+
+def test_a_run_without_a_step_is_refused_before_anything_is_written(trained, tmp_path):
+    log = (trained / 'log.jsonl').read_text().splitlines()
+    (trained / 'log.jsonl').write_text(log[0])
+    with pytest.raises(InvalidInput, match='holds no step yet'):
+        export_run(trained, tmp_path / 'shipped')
+    assert not (tmp_path / 'shipped').exists()
+
+
+@pytest.mark.parametrize(
+    ('towns', 'words'),
+    [
+        (None, 'privileged expert.\n'),
+        (['train_grid', 'town7'], 'expert (2 towns: town7, train_grid; none of validation and test).'),
+        (['val_rand', *(f't{k}' for k in range(9))], 'and 4 more; of the validation and test towns: val_rand).'),
+    ],
+)
+def test_the_card_says_of_towns_what_the_log_says(trained, tmp_path, towns, words):
+    log = [json.loads(line) for line in (trained / 'log.jsonl').read_text().splitlines()]
+    if towns is not None:
+        log[0]['towns'] = towns
+    (trained / 'log.jsonl').write_text('\n'.join(json.dumps(entry) for entry in log))
+    export_run(trained, tmp_path / 'shipped')
+    card = (tmp_path / 'shipped' / 'README.md').read_text()
+    assert words in card
+    assert 'Trained from random weights on drives' in card

@@ -5,6 +5,8 @@
 from __future__ import annotations
 
 import itertools
+import os
+import signal
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
@@ -160,3 +162,21 @@ def test_a_crew_that_is_asked_to_stop_saves_and_ends(clock: Clock, tmp_path: Pat
         )  # fmt: skip
     assert trainer.saved == [4, 5]
     assert (tmp_path / 'log.jsonl').exists() is (rank == 0)
+
+
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
+def test_who_is_asked_to_stop_finishes_the_step(clock: Clock, tmp_path: Path, number: signal.Signals) -> None:
+    """In the middle of it weights have moved and the step has not been counted."""
+
+    class Asked(Counter):
+        def train_step(self, batch: int) -> dict[str, float]:
+            if self.step == 4:
+                os.kill(os.getpid(), number)
+                self.began.append(-1.0)  # what comes behind the signal is done as well
+            return super().train_step(batch)
+
+    trainer, batches, before = Asked(7, clock), Batches(), signal.getsignal(number)
+    with pytest.raises(KeyboardInterrupt):
+        train(trainer, batches(), Counting(7, 'ticks', 1), tmp_path, save_minutes=5.0, validate=dict, shown=())
+    assert trainer.saved == [5] and -1.0 in trainer.began and batches.closed
+    assert signal.getsignal(number) is before

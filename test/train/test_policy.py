@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -323,3 +324,28 @@ def test_words_alone_leave_driving_bit_by_bit(
         train(tmp_path / 'other', steps=1, stage='words')
     with pytest.raises(InvalidInput, match='--refit-anchors does not'):
         train(tmp_path / 'other', steps=1, refit_anchors=True, architecture=words, **given)
+
+
+def test_a_resumed_run_keeps_what_it_has_kept(train: Any, tmp_path: Path) -> None:
+    train(tmp_path / 'base', steps=1)
+    init = {'init': str(tmp_path / 'base'), 'small': False}
+    frozen = {'stage': 'policy', 'freeze_vision': True, 'freeze_reflex': True}
+    train(tmp_path / 'run', steps=1, **frozen, **init)
+    with pytest.raises(InvalidInput, match='other options than it began with: give --freeze-vision, give --freeze-ref'):
+        train(tmp_path / 'run', steps=2, stage='policy', resume=True, small=False)
+    before = load_model(tmp_path / 'run').state_dict()
+    train(tmp_path / 'run', steps=2, resume=True, small=False, **frozen)
+    after = load_model(tmp_path / 'run').state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before if name.startswith('vision.'))
+
+
+def test_weights_that_lie_there_are_not_written_over(train: Any, tmp_path: Path) -> None:
+    train(tmp_path / 'run', steps=1)
+    shutil.rmtree(tmp_path / 'run' / STATE_FOLDER)
+    with pytest.raises(InvalidInput, match=r'already holds config\.json and model\.safetensors'):
+        train(tmp_path / 'run', steps=1)
+
+
+def test_the_log_names_the_towns(train: Any, tmp_path: Path) -> None:
+    train(tmp_path / 'run', steps=1)
+    assert read_log(tmp_path / 'run', 'start')[0]['towns'] == ['town_0', 'town_1']

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import copy
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -55,13 +56,16 @@ def run(tracked_episodes: Path, driver: Path) -> Callable[..., dict[str, Any]]:
 
 
 def test_a_run_is_measured_resumed_exactly_and_exported(
-    run: Any, driver: Path, tmp_path: Path, interrupted_at: Any, assert_same_state: Any
+    run: Any, driver: Path, tmp_path: Path, tracked_episodes: Path, interrupted_at: Any, assert_same_state: Any
 ) -> None:
-    whole, halves = tmp_path / 'whole', tmp_path / 'halves'
-    report = run(whole)
+    whole, halves, data = tmp_path / 'whole', tmp_path / 'halves', tmp_path / 'data'
+    shutil.copytree(tracked_episodes, data)
+    report = run(whole, data=data)
     with interrupted_at(ReinforceTrainer, 2):
-        run(halves)
-    run(halves, resume=True)
+        run(halves, data=data)
+    # What was collected meanwhile is for the next run.
+    shutil.copyfile(find_episodes([data])[0], data / 'earlier_than_all.npz')
+    run(halves, resume=True, data=data)
     assert_same_state(whole, halves)
     assert report == json.loads((whole / REPORT).read_text())
     assert report['drives'] == 1 and report['ticks'] > 0

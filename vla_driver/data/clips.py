@@ -70,8 +70,10 @@ def split_episodes(paths: Sequence[Path], every: int = 12) -> tuple[list[Path], 
     held_out = [path for path in paths if is_held_out(path.stem, every)]
     if not held_out and len(paths) > 1:
         held_out = [paths[-1]]
-    chosen = set(held_out)
-    return [path for path in paths if path not in chosen], held_out
+    if len(held_out) == len(paths) > 1:
+        held_out = held_out[:-1]
+    chosen = set(held_out) if len(paths) > 1 else set()
+    return [path for path in paths if path not in chosen], [path for path in paths if path in chosen]
 
 
 def tick_weights(episode: Episode) -> npt.NDArray[np.float64]:
@@ -205,6 +207,11 @@ class ClipDataset:
     def num_ticks(self) -> int:
         """Ticks in all episodes."""
         return sum(len(episode['stamp']) for episode in self.episodes)
+
+    @property
+    def towns(self) -> list[str]:
+        """The towns of all episodes, each once."""
+        return sorted({str(episode['town']) for episode in self.episodes if 'town' in episode})
 
     def training_batch(self, seed: int, step: int, clips: int) -> ClipBatch:
         """Return batch number `step` of the endless sequence `seed`."""

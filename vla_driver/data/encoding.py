@@ -55,6 +55,7 @@ def encode_episodes(
 ) -> Path:
     """Write the patch features float16 [ticks, P, d] of every episode that has none yet; return their folder.
 
+    An episode that is newer than its features has taken another one's name, and is encoded again.
     engine: 'torch', 'onnx' (a graph, exported of the model as it is), or 'auto': a graph where it pays
     (`choose_encoder`).  A graph is used only where it computes in the same precision as torch here and gives the same
     on the first ticks; else torch encodes, and a line says so.  Either engine goes on with what the other began; the
@@ -67,7 +68,7 @@ def encode_episodes(
     target = folder / f'{encoder}-{computed}'
     target.mkdir(parents=True, exist_ok=True)
     record = {'encoder': encoder, 'precision': computed, 'stored': 'float16'}
-    wanted = [path for path in episodes if not feature_path(target, path).exists()]
+    wanted = [path for path in episodes if not _is_newer(feature_path(target, path), path)]
     if not wanted:
         _record(target, record, None)
         return target
@@ -87,6 +88,11 @@ def encode_episodes(
     finally:
         model.train(was_training)
     return target
+
+
+def _is_newer(features: Path, episode: Path) -> bool:
+    """Whether there are features that were made since the episode was: another one may have taken its name."""
+    return features.exists() and features.stat().st_mtime_ns >= episode.stat().st_mtime_ns
 
 
 def _features(dataset: ClipDataset, encode: PatchEncoder) -> npt.NDArray[np.float16]:

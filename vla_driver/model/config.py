@@ -4,8 +4,9 @@
 
 from __future__ import annotations
 
+import difflib
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Final
 
 from transformers import PretrainedConfig
@@ -23,6 +24,10 @@ EXPERTS_BACKENDS: Final = ('grouped', 'dense', 'loop')
 MAX_AGENTS: Final = 16
 #: How the flow is integrated: one look at the velocity a step, or two.
 SOLVERS: Final = ('euler', 'midpoint')
+
+
+#: Dense labels lie so many pixels apart (data/episode.py).
+_LABEL_STRIDE: Final = 4
 
 
 def _nano_image_sizes() -> dict[str, list[int]]:
@@ -313,6 +318,18 @@ class VlaConfig(PretrainedConfig):
         for name, (width, height) in self.image_sizes.items():
             if width % step or height % step:
                 raise InvalidInput(f'image_sizes[{name!r}] is {width}x{height}; both must be multiples of {step}')
+        for name in ('vision_config', 'language_config'):
+            part = getattr(self, name)
+            if part.hidden_size % part.num_attention_heads:
+                raise InvalidInput(
+                    f'{name}.num_attention_heads is {part.num_attention_heads}, expected a divisor of its hidden_size, '
+                    f'{part.hidden_size}'
+                )
+        if self.auxiliary and vision.dense_cells * _LABEL_STRIDE != vision.patch_size:
+            raise InvalidInput(
+                f'vision_config.dense_cells is {vision.dense_cells}, expected {vision.patch_size // _LABEL_STRIDE}: '
+                f'labels lie {_LABEL_STRIDE} pixels apart, patches are {vision.patch_size} wide'
+            )
         if ANCHOR_CAMERA not in self.image_sizes:
             raise InvalidInput(f'image_sizes has no {ANCHOR_CAMERA!r}: {sorted(self.image_sizes)}')
         if action.solver not in SOLVERS:
@@ -359,3 +376,26 @@ class VlaConfig(PretrainedConfig):
         """Return (rows, columns) of visual tokens of an image of `size` (width, height)."""
         rows, columns = self.patch_grid(size)
         return rows // self.vision_config.spatial_merge_size, columns // self.vision_config.spatial_merge_size
+
+
+_PARTS: Final[Mapping[str, type[PretrainedConfig]]] = {
+    'vision_config': VisionConfig,
+    'memory_config': MemoryConfig,
+    'view_config': ViewConfig,
+    'language_config': LanguageConfig,
+    'action_config': ActionConfig,
+    'words_config': WordsConfig,
+}
+
+
+def check_entries(entries: Mapping[str, Any], of: type[PretrainedConfig] = VlaConfig, where: str = '') -> None:
+    """Raise `InvalidInput` for entries that a configuration, or one within it, does not have: nobody heeds them."""
+    known = sorted(name for name, kind in of.__annotations__.items() if 'ClassVar' not in str(kind))
+    for name, value in entries.items():
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            meant = f' (did you mean {near[0]}?)' if near else ''
+            raise InvalidInput(f'{where}{name}: there is no such entry{meant}; allowed: {", ".join(known)}')
+        part = _PARTS.get(name) if of is VlaConfig else None
+        if part is not None and isinstance(value, Mapping):
+            check_entries(value, part, f'{name}.')

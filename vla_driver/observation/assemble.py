@@ -7,7 +7,8 @@ set's `observe` decodes what `ahead` has not yet; a node calls that in its worke
 
 For a set at t0 (the anchor image's stamp):
   ego       the newest odometry at or before t0, moved to t0 by its own speed and yaw rate
-  command   the newest turn command at or before t0; its distance shrinks by the way driven since its stamp
+  command   the newest turn command at or before t0; its distance shrinks by the way driven since its stamp, or since
+            it came where its stamp lies ahead of all pictures and odometry
   targets   the next two points of the route (a dense one is thinned first), seen from the ego
 Over DDS odometry may overtake images or the other way round, so a set waits (`wait_s` at most) for odometry
 and commands that are due by their own rhythm.  What is chosen depends on stamps alone: a replay of the same
@@ -63,6 +64,8 @@ ODOMETRY_REACH_S = 0.2
 #: How far back, and how closely, an observation tells where the ego has been.
 TRAIL_S: Final = 3.5
 _TRAIL_SPACING_S: Final = 0.1
+#: A turn command stamped farther ahead of pictures and odometry comes from another clock.
+_COMMAND_LEAD_S: Final = 0.5
 #: Odometry of so many seconds at 200 Hz.
 _ODOMETRY_SIZE: Final = round(200 * (TRAIL_S + 1.0))
 _MAX_READY = 8
@@ -126,6 +129,8 @@ class ObservationAssembler:
         self._odometry: History[EgoState] = History(_ODOMETRY_SIZE)
         self._commands: History[tuple[TurnCommand, float]] = History()
         self._command_arrivals_s: deque[float] = deque(maxlen=RHYTHM)
+        self._command_came_s = -math.inf  # the newest odometry's stamp when the last command came
+        self._command_lead_s = 0.0  # how far ahead that was stamped; 0.0 where its clock agrees
         self._driven = WayDriven()
         self._odometry_frame = ''
         self._held: _Held | None = None
@@ -275,7 +280,10 @@ class ObservationAssembler:
         """Add a vla_driver/TurnCommand; now_s: arrival by any steady clock."""
         with self._lock:
             try:
-                self._commands.add(stamp_seconds(message), read_turn_command(message))
+                stamp_s, self._command_came_s = stamp_seconds(message), self._odometry.newest_s
+                self._commands.add(stamp_s, read_turn_command(message))
+                if stamp_s <= self._command_came_s + _COMMAND_LEAD_S:
+                    self._command_lead_s = 0.0
                 if now_s is not None:
                     self._command_arrivals_s.append(now_s)
                 self._refused.accept('turn command')
@@ -308,6 +316,13 @@ class ObservationAssembler:
         with self._lock:
             self._sync.reset()
             self._time_jumped_to(-math.inf)
+
+    def begin_again(self) -> None:
+        """Forget what was said, the route as well: whoever begins to listen again does not know what has changed."""
+        with self._lock:
+            self._sync.reset()
+            self._time_jumped_to(-math.inf)
+            self._way.forget()
 
     def _time_jumped_to(self, stamp_s: float) -> None:
         limit_s = stamp_s + self._sync.max_skew_s
@@ -348,6 +363,8 @@ class ObservationAssembler:
             problems.append(self._odometry_problem(synced.stamp_s))
         elif self._clocks.problem:
             problems.append(self._clocks.problem)
+        if ego is not None:
+            self._bring_commands_back(ego.stamp_s)
         command = self._commands.at(synced.stamp_s)
         if command is None and ego is not None and (turn := self._way.next_turn(ego)) is not None:
             command = (synced.stamp_s, turn)
@@ -372,6 +389,13 @@ class ObservationAssembler:
         self._ready.append(
             ReadySet(synced, rig, ego, navigation, words, self._epoch, self, trail, offset_ns=offset_ns, lenses=lenses)
         )
+
+    def _bring_commands_back(self, stamp_s: float) -> None:
+        """Let a turn command whose clock runs ahead count from when it came: its own time may never be reached."""
+        came_s = self._command_came_s if math.isfinite(self._command_came_s) else stamp_s
+        present_s = max(stamp_s, self._odometry.newest_s)
+        if lead_s := self._commands.bring_back(present_s + _COMMAND_LEAD_S, came_s):
+            self._command_lead_s = lead_s
 
     def _odometry_problem(self, stamp_s: float) -> str:
         if not len(self._odometry):
@@ -442,6 +466,11 @@ class ObservationAssembler:
         with self._lock:
             odometry = self._odometry_reader.note
             said = [f'odometry: {odometry}' if odometry else '', self._clocks.note]
+            if self._command_lead_s:
+                said.append(
+                    f'turn command: stamped {self._command_lead_s:.1f} s ahead of the pictures: do the clocks agree? '
+                    '(use_sim_time); it counts from when it came'
+                )
             calibrated = [
                 f'camera {name}: {note}' for name, used in self._calibrator.cameras.items() for note in used.said
             ]

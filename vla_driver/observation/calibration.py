@@ -336,7 +336,8 @@ def _roi(message: Any) -> tuple[int, ...]:
 def check_aspect(image: Image, message: Any, camera: CameraModel) -> None:
     """Refuse a picture whose proportions are not its calibration's: its rays would point elsewhere."""
     height, width = image.shape[:2]
-    if hasattr(message, 'step'):  # raw; a packet of video may leave its size unfilled
+    # Of a raw picture, which may come shrunk; a file in a raw message, and a packet of video, may leave it unfilled.
+    if hasattr(message, 'step') and message.width > 0 and message.height > 0:
         width, height = int(message.width), int(message.height)
     # One pixel of rounding is allowed for on small pictures.
     tolerance = _ASPECT_TOLERANCE + 1.0 / min(width, height)

@@ -29,15 +29,19 @@ class ClockOffset:
     def __init__(self, reach_s: float, given_s: float = 0.0) -> None:
         self._reach_s, self._given_s = reach_s, given_s
         self._ahead_s: deque[float] = deque(maxlen=_COMPARED)
-        self._odometry_s = self._picture_s = -math.inf
+        self._odometry_s = self._picture_s = self._last_s = -math.inf
 
     def reset(self) -> None:
         """Forget what was compared (time has jumped)."""
         self._ahead_s.clear()
-        self._odometry_s = self._picture_s = -math.inf
+        self._odometry_s = self._picture_s = self._last_s = -math.inf
 
     def compare(self, picture_s: float, odometry_s: float) -> None:
         """Take note of a picture's stamp and the newest odometry's at that moment (-inf without any)."""
+        # A camera that is frozen repeats its stamp, which says nothing about clocks.
+        if picture_s == self._last_s:
+            return
+        self._last_s = picture_s
         # Odometry that has stopped says nothing about clocks.
         if math.isfinite(odometry_s) and odometry_s > self._odometry_s:
             self._odometry_s, self._picture_s = odometry_s, picture_s

@@ -50,6 +50,18 @@ class History(Generic[T]):
         keep = bisect.bisect_right(self._stamps, stamp_s)
         del self._stamps[keep:], self._values[keep:]
 
+    def bring_back(self, limit_s: float, to_s: float) -> float:
+        """Move the newest value to `to_s` if it is later than `limit_s`; return by how much, 0 where it is not.
+
+        Others that are later than `limit_s` are dropped: the newest is said in place of them.
+        """
+        if self.newest_s <= limit_s:
+            return 0.0
+        newest_s, value = self.newest_s, self._values[-1]
+        self.forget_after(limit_s)
+        self.add(to_s, value)
+        return newest_s - to_s
+
     def at(self, stamp_s: float, before_s: float = math.inf, after_s: float = math.inf) -> tuple[float, T] | None:
         """Return (stamp, value) of the newest at or before `stamp_s`, else of the first after it, within reach."""
         index = bisect.bisect_right(self._stamps, stamp_s + _EPSILON_S)

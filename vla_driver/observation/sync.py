@@ -64,7 +64,7 @@ class SyncedSet:
 
 @dataclass(frozen=True)
 class CameraStatus:
-    """What one camera has sent.  age_s: since its newest frame; problem: empty when all is well."""
+    """What one camera has sent.  age_s: since its last frame with a new stamp; problem: empty when all is well."""
 
     frames: int
     last_stamp_s: float | None
@@ -101,7 +101,10 @@ class _Camera:
     stamps: list[float] = field(default_factory=list)
     newest_s: float = -math.inf
     interval_s: float = math.inf
+    #: Of its last frame with a new stamp, and of its last one.
     arrival_s: float | None = None
+    heard_s: float | None = None
+    frozen: bool = False  # whether its last one repeats the stamp of the one before
     count: int = 0
     late_run: int = 0
 
@@ -223,7 +226,10 @@ class CameraSync:
         with self._lock:
             entry = self._cameras[camera]
             entry.count += 1
-            entry.arrival_s = now_s
+            entry.heard_s = now_s
+            entry.frozen = stamp_s == entry.newest_s
+            if not entry.frozen:
+                entry.arrival_s = now_s
             if self._jumped_back(entry, stamp_s):
                 self._forget_after(stamp_s + self.max_skew_s)
             self._insert(camera, entry, StampedPayload(stamp_s, payload, now_s))
@@ -423,11 +429,16 @@ class CameraSync:
         else:
             age_s = newest_s - camera.newest_s
         problem = ''
-        anchor_s = self._cameras[self.anchor].newest_s
-        offset_s = camera.newest_s - anchor_s
+        anchor = self._cameras[self.anchor]
+        offset_s = camera.newest_s - anchor.newest_s
+        # An anchor that has stopped, or is frozen, says nothing about the clocks of others.
+        stopped = now_s is not None and anchor.arrival_s is not None and now_s - anchor.arrival_s > stale_s
+        comparable = anchor.newest_s > -math.inf and not stopped
         if age_s > stale_s:
-            problem = f'last frame {age_s:.2f} s ago'
-        elif anchor_s > -math.inf and abs(offset_s) > max(stale_s, self.max_skew_s):
+            heard = now_s is None or camera.heard_s is None or now_s - camera.heard_s <= stale_s
+            words = 'repeats its stamp, last new frame' if camera.frozen and heard else 'last frame'
+            problem = f'{words} {age_s:.2f} s ago'
+        elif comparable and abs(offset_s) > max(stale_s, self.max_skew_s):
             side = 'ahead of' if offset_s > 0 else 'behind'
             problem = f'stamps {abs(offset_s):.2f} s {side} those of {self.anchor}: do the clocks agree?'
         elif (apart_s := self._apart_s(camera)) > self.max_skew_s:

@@ -81,6 +81,13 @@ class WayAhead:
         if self._guide is not None:
             self._guide.know(junctions)
 
+    def forget(self) -> None:
+        """Forget route, goal and plan: nobody has listened for a while, and they may have changed.  A map stays."""
+        self._route, self._points, self._known = None, np.empty((0, 2)), np.empty((0, 2))
+        self._plan, self._planned, self.frame, self.problem = None, False, '', _NO_ROUTE
+        if self._guide is not None:
+            self._guide, self._guided = RouteGuide(self._junctions), None
+
     def reset(self) -> None:
         """Start the route over (the clock was set)."""
         if self._route is not None:

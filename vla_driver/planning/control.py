@@ -8,13 +8,18 @@ steering = atan(2 L sin(alpha) / d) with wheelbase L, look-ahead distance d and 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 
 from vla_driver.geometry import se2
 from vla_driver.settings.controller import ControlConfig
 from vla_driver.types import EgoState, Plan
+
+#: Odometry that drifts, or is corrected a little, leads nowhere else (GuardLimits.shift_error_m).
+_PLAUSIBLE_M: Final = 1.5
 
 
 @dataclass(frozen=True)
@@ -39,6 +44,23 @@ def describe_age(plan: Plan, now_s: float) -> str:
     return f'{age_s:.2f} s old, its time to live is {plan.ttl_s:.2f} s'
 
 
+def describe_jump(plan: Plan, ego: EgoState, change_mps2: float) -> str:
+    """Return in words why the vehicle cannot have come from where the plan starts to where it is said to be, or ''.
+
+    So a follower notices another odometry than the planner's, and one that has jumped: moved by either, a plan leads
+    anywhere.  change_mps2: how much faster it may have become than both states say.
+    """
+    passed_s = max(0.0, ego.stamp_s - plan.ego.stamp_s)
+    fastest_mps = max(abs(plan.ego.speed_mps), abs(ego.speed_mps)) + 0.5 * change_mps2 * passed_s
+    moved_m = math.hypot(ego.x_m - plan.ego.x_m, ego.y_m - plan.ego.y_m)
+    if moved_m <= fastest_mps * passed_s + _PLAUSIBLE_M:
+        return ''
+    return (
+        f'the odometry is {moved_m:.1f} m from where the plan starts, {passed_s:.2f} s later at '
+        f'{abs(ego.speed_mps):.1f} m/s: it has jumped, or planner and controller read two'
+    )
+
+
 class TrajectoryController:
     """Turns the newest plan into a command at any later time, moved by odometry."""
 
@@ -61,6 +83,8 @@ class TrajectoryController:
             return self.stop('no plan yet')
         if not plan.is_fresh(now_s):
             return self.stop(f'plan is {describe_age(plan, now_s)}')
+        if jump := describe_jump(plan, ego, config.max_braking_mps2):
+            return self.stop(jump)
         trajectory = plan.trajectory
         age_s = max(0.0, now_s - plan.stamp_s)
 

@@ -90,6 +90,7 @@ class NativePolicy(Prunable):
             text=3,
             device=self.device,
             completes=True,
+            squeeze=self.model.view.squeeze.weight,
         )
 
     @property

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import torch
 
-from vla_driver.model.config import VlaConfig
+from vla_driver.model.config import VlaConfig, check_entries
 from vla_driver.model.layers.experts import ExpertsFeedForward, expert_layers
 from vla_driver.model.layers.feed_forward import SwiGlu
 from vla_driver.model.native.vla import VlaModel
@@ -29,6 +29,10 @@ def read_architecture(path: Path) -> dict[str, Any]:
         raise InvalidInput(f'--config {path}: {error}') from error
     if not isinstance(entries, dict):
         raise InvalidInput(f'--config {path}: a {type(entries).__name__}, expected an object of VlaConfig entries')
+    try:
+        check_entries(entries)
+    except InvalidInput as error:
+        raise InvalidInput(f'--config {path}: {error}') from error
     return entries
 
 

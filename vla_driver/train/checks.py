@@ -18,9 +18,11 @@ def check_positive(**settings: float | None) -> None:
 
 
 def check_new_run(out: Path, resume: bool) -> None:
-    """Raise `InvalidInput` for a folder that holds a run which is not to be continued."""
+    """Raise `InvalidInput` for a folder that holds a run which is not to be continued, or other weights."""
     if not resume and (out / STATE_FOLDER).exists():
         raise InvalidInput(f'{out} already holds a run: continue it with --resume, or choose another --out')
+    if not resume:
+        check_output(out)
 
 
 def check_output(folder: Path) -> None:

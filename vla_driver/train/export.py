@@ -16,9 +16,13 @@ import torch
 
 from vla_driver.model.native.loading import load_model
 from vla_driver.model.native.vla import VlaModel
+from vla_driver.sim.world.towns import TOWNS
+from vla_driver.train.checks import check_output
 from vla_driver.train.record import LOG, read_log
 from vla_driver.types import InvalidInput
 
+#: More towns are counted, not named.
+_MOST_TOWNS = 6
 _TABLE = ('| figure | value |', '|---|---|')
 _HEAD = """---
 license: apache-2.0
@@ -31,10 +35,8 @@ tags: [autonomous-driving, vla, ros2]
 {what}
 
 - Parameters: {parameters:,}, stored in bfloat16; training heads dropped.
-- Trained from random weights on the embedded simulator only (towns `train_*`), by imitation of its privileged
-  expert. Never trained on: the validation town and the test towns.
+- Trained from {origin} on drives in the embedded simulator, by imitation of its privileged expert{towns}.
 - Intended use: measuring this package. Not for a car; it has not seen one photograph.
-- Made by `scripts/train_nano.sh`, whose runs are:
 
 ## Training
 
@@ -42,15 +44,21 @@ tags: [autonomous-driving, vla, ros2]
 |---|---|---|---|---|---|---|---|---|"""
 
 
-def export_run(source: Path, out: Path, scores: Sequence[Path] = ()) -> tuple[int, int]:
+def export_run(source: Path, out: Path, scores: Sequence[Path] = (), *, replace: bool = False) -> tuple[int, int]:
     """Write config.json, model.safetensors and README.md (the model card) to `out`.
 
-    source: the folder of a run; scores: files of `evaluate ... --json` for the card.  Return the number of parameters
-    and the bytes of the weights' file; raise `InvalidInput` for a folder without model or log.
+    source: the folder of a run; scores: files of `evaluate ... --json` for the card; replace: whether a checkpoint that
+    lies in `out` may be written over.  Return the number of parameters and the bytes of the weights' file; raise
+    `InvalidInput` for a folder without model or log, and for `out` where something would be lost.
     """
+    if out.resolve() == source.resolve():
+        raise InvalidInput(f'--out {out} is the run itself, whose weights it needs to go on: choose another folder')
+    if not replace:
+        check_output(out)
     model = load_model(source, auxiliary=False).to(torch.bfloat16)
+    card = model_card(source, out.name, model, scores)
     model.save_pretrained(out)
-    (out / 'README.md').write_text(model_card(source, out.name, model, scores), encoding='utf-8')
+    (out / 'README.md').write_text(card, encoding='utf-8')
     return sum(p.numel() for p in model.parameters()), (out / 'model.safetensors').stat().st_size
 
 
@@ -72,15 +80,40 @@ def _lineage(folder: Path) -> list[tuple[Path, list[dict[str, Any]]]]:
     return runs
 
 
+def _in_words(towns: Sequence[Sequence[str] | None]) -> str:
+    """Return the towns of all runs' episodes, in words; '' where some run's log does not name them."""
+    if any(of_run is None for of_run in towns):
+        return ''
+    found = sorted({town for of_run in towns for town in of_run or ()})
+    shown = ', '.join(found[:_MOST_TOWNS]) + (f' and {len(found) - _MOST_TOWNS} more' if found[_MOST_TOWNS:] else '')
+    kept = sorted({*TOWNS['val'], *TOWNS['test']})
+    seen = [town for town in kept if town in found]
+    never = f'; of the validation and test towns: {", ".join(seen)}' if seen else '; none of validation and test'
+    return f' ({len(found)} towns: {shown}{never})'
+
+
 def model_card(source: Path, name: str, model: VlaModel, scores: Sequence[Path]) -> str:
     """Return the card's text: what it is, data, seeds, time and scores, all read from the logs."""
     seeing = 'The small native model of vla_driver: six cameras, ego speed and sparse navigation to a 5 s trajectory.'
     unseeing = 'The blind control: the architecture of `nano` without images and memory, trained the same way.'
     parameters = sum(p.numel() for p in model.parameters())
-    lines = _HEAD.format(name=name, what=unseeing if model.config.blind else seeing, parameters=parameters).splitlines()
     runs = _lineage(source)
-    for folder, log in runs:
-        start = next(entry for entry in log if entry['kind'] == 'start')
+    starts = [next((entry for entry in log if entry['kind'] == 'start'), None) for _, log in runs]
+    for (folder, log), start in zip(runs, starts, strict=True):
+        if start is None or not any(entry['kind'] == 'train' for entry in log):
+            raise InvalidInput(
+                f'{folder}: its {LOG} holds no step yet, and the card would say nothing; train it longer'
+            )
+    first = (starts[0] or {}).get('init', '')
+    lines = _HEAD.format(
+        name=name,
+        what=unseeing if model.config.blind else seeing,
+        parameters=parameters,
+        origin=f'`{Path(first).name}`' if first else 'random weights',
+        towns=_in_words([start.get('towns') for start in starts if start is not None]),
+    ).splitlines()
+    for (folder, log), start in zip(runs, starts, strict=True):
+        assert start is not None
         last = [entry for entry in log if entry['kind'] == 'train'][-1]
         settings = start['settings']
         init = start.get('init', '')

@@ -7,11 +7,14 @@ A run is resumed where it was saved: its trainer knows the step and the time, it
 
 from __future__ import annotations
 
+import signal
+import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import FrameType
 from typing import Any, Protocol, TypeVar
 
 from tqdm import tqdm
@@ -109,6 +112,26 @@ def take_steps(trainer: Trainer[_Batch], batches: Iterator[_Batch], counting: Co
         yield Taken(base_s + seconds, pace, means)
 
 
+@contextmanager
+def _asked_to_stop(crew: Crew) -> Iterator[threading.Event]:
+    """Yield what SIGINT and SIGTERM set meanwhile, so that a step is finished: half a step could not be resumed.
+
+    A crew of several sees to that itself (`crew.meeting`), and elsewhere than in the main thread whoever started it.
+    """
+    asked = threading.Event()
+
+    def ask(_number: int, _frame: FrameType | None) -> None:
+        asked.set()
+
+    listens = crew.size == 1 and threading.current_thread() is threading.main_thread()
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM) if listens}
+    try:
+        yield asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 def train(
     trainer: KeptTrainer[_Batch],
     batches: Generator[_Batch, None, None],
@@ -124,20 +147,20 @@ def train(
 
     save_minutes: between two saves; validate: called after each, returns {} where nothing is held out; shown: those of
     its figures that are printed; crew: all of its processes take every step and part in every save, and the leading one
-    does the rest.  An interruption saves the run, too, and goes on up.
+    does the rest.  SIGINT and SIGTERM let the step be finished and save the run, too; KeyboardInterrupt goes on up.
     """
     figures: dict[str, float] = {}
     # Several processes save together: by the trainer's clock, on which they agree.
     clock = time.monotonic if crew.size == 1 else lambda: trainer.elapsed_s
     saved = clock()
-    with closing(batches), progress_bar(trainer, counting, crew) as bar:
+    with closing(batches), progress_bar(trainer, counting, crew) as bar, _asked_to_stop(crew) as asked:
         try:
             for taken in take_steps(trainer, batches, counting, bar):
                 now = {'step': trainer.step, 'seconds': taken.seconds}
                 if taken.means is not None and crew.leads:
                     pace = {f'{counting.row}_per_s': taken.rows_per_s}
                     append_log(out, kind='train', **now, **pace, **taken.means)
-                if crew.stopping:
+                if crew.stopping or asked.is_set():
                     raise KeyboardInterrupt
                 if clock() - saved > 60 * save_minutes or trainer.progress >= 1.0:
                     trainer.save(out)

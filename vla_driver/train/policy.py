@@ -8,7 +8,6 @@ Several are started by torchrun: by this module where `processes` asks for them,
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import json
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -40,7 +39,8 @@ from vla_driver.train.distributed.zero import Sharing
 from vla_driver.train.experts import logged_loads
 from vla_driver.train.loop import Counting, train
 from vla_driver.train.policy_trainer import PolicyConfig, PolicyTrainer
-from vla_driver.train.record import append_log, computed_on, read_log
+from vla_driver.train.record import LOG, append_log, computed_on, read_log
+from vla_driver.train.split import record_split, recorded_split
 from vla_driver.train.state import saved_settings
 from vla_driver.train.validation import validate
 from vla_driver.train.words import fit_temperature
@@ -196,6 +196,8 @@ def _check(run: PolicyRun) -> None:
 def _train(run: PolicyRun, crew: Crew) -> dict[str, float]:
     """Train as one of a crew; only the leading process writes, validates and shows progress."""
     config = run.config
+    if run.resume:
+        _check_kept(run)
     if run.freeze_vision and config.stage == 'all':
         config = dataclasses.replace(config, stage='policy')
     # Of a crew, each process was started with its part of the threads.
@@ -213,7 +215,7 @@ def _train(run: PolicyRun, crew: Crew) -> dict[str, float]:
     train_paths, held_out = split_episodes(find_episodes(run.data))
     if run.resume:
         # New episodes would change the order of the old ones, and the run would no longer be the same.
-        train_paths, held_out = _recorded_split(run.out, train_paths, held_out)
+        train_paths, held_out = recorded_split(run.out, train_paths, held_out)
     features = _features(run, model, [*train_paths, *held_out], device, crew) if run.freeze_vision else None
     share = config.line_share
     dataset = ClipDataset(
@@ -232,7 +234,7 @@ def _train(run: PolicyRun, crew: Crew) -> dict[str, float]:
     if crew.leads:
         run.out.mkdir(parents=True, exist_ok=True)
         if not run.resume:
-            _record_split(run.out, train_paths, held_out)
+            record_split(run.out, train_paths, held_out)
         append_log(
             run.out,
             kind='start',
@@ -240,6 +242,8 @@ def _train(run: PolicyRun, crew: Crew) -> dict[str, float]:
             episodes=len(train_paths),
             validation_episodes=len(held_out),
             ticks=dataset.num_ticks,
+            towns=dataset.towns,
+            kept=_kept(run),
             parameters=sum(p.numel() for p in model.parameters()),
             **computed_on(device),
             init=str(run.init or ''),
@@ -279,6 +283,23 @@ def _draw_loads(folder: Path) -> None:
     if steps:
         picture = draw_training_loads(steps, {name: np.array(load) for name, load in loads.items()})
         save_png(folder / 'experts.png', picture)
+
+
+def _kept(run: PolicyRun) -> dict[str, bool]:
+    """Return what of the model a run leaves as it is."""
+    return {name: getattr(run, name) for name in ('freeze_vision', 'freeze_reflex', 'blind')}
+
+
+def _check_kept(run: PolicyRun) -> None:
+    """Raise `InvalidInput` where a resumed run would learn what it has kept so far, or the other way round."""
+    starts = read_log(run.out, 'start') if (run.out / LOG).is_file() else []
+    before = starts[0].get('kept') if starts else None
+    differing = {name: value for name, value in (before or {}).items() if value != getattr(run, name)}
+    if differing:
+        options = ', '.join(
+            f'{"give" if value else "leave out"} --{name.replace("_", "-")}' for name, value in differing.items()
+        )
+        raise InvalidInput(f'cannot resume {run.out} with other options than it began with: {options}')
 
 
 def _make_model(run: PolicyRun) -> VlaModel:
@@ -364,21 +385,3 @@ def _validate(run: PolicyRun, trainer: PolicyTrainer, validation: ClipDataset | 
         return {}
     torch.manual_seed(0)
     return validate(trainer.averaged, validation.validation_batches(run.config.clips, run.validate_clips))
-
-
-def _record_split(folder: Path, train: list[Path], held_out: list[Path]) -> None:
-    split = {'train': [str(path.resolve()) for path in train], 'validation': [str(path.resolve()) for path in held_out]}
-    (folder / 'split.json').write_text(json.dumps(split, indent=1) + '\n', encoding='utf-8')
-
-
-def _recorded_split(folder: Path, train: list[Path], held_out: list[Path]) -> tuple[list[Path], list[Path]]:
-    """Return the split with which the run began; raise `InvalidInput` when an episode of it is gone."""
-    record = folder / 'split.json'
-    if not record.is_file():
-        return train, held_out
-    split = json.loads(record.read_text(encoding='utf-8'))
-    parts = ([Path(path) for path in split['train']], [Path(path) for path in split['validation']])
-    lost = [path for path in itertools.chain(*parts) if not path.is_file()]
-    if lost:
-        raise InvalidInput(f'{len(lost)} episodes of the run in {folder} are gone, the first: {lost[0]}')
-    return parts

@@ -26,6 +26,7 @@ from vla_driver.train.record import append_log, computed_on
 from vla_driver.train.reinforcement.judged import JudgedBatch, JudgedClips
 from vla_driver.train.reinforcement.measure import Measured, compare, described, measure
 from vla_driver.train.reinforcement.trainer import ReinforceConfig, ReinforceTrainer
+from vla_driver.train.split import record_split, recorded_split
 from vla_driver.types import InvalidInput
 
 #: What the run writes of its held-out ticks, before and after.
@@ -69,6 +70,8 @@ def reinforce(run: ReinforceRun) -> dict[str, Any]:
     for part in (model, before):
         part.vision.requires_grad_(False)
     learning, held_out = split_episodes(_with_tracks(find_episodes(run.data)))
+    if run.resume:
+        learning, held_out = recorded_split(run.out, learning, held_out)
     folder = encode_episodes(
         before.to(device), [*learning, *held_out], run.features or run.out / 'features', device=device
     )
@@ -83,6 +86,8 @@ def reinforce(run: ReinforceRun) -> dict[str, Any]:
     if run.resume:
         trainer.load(run.out)
     run.out.mkdir(parents=True, exist_ok=True)
+    if not run.resume:
+        record_split(run.out, learning, held_out)
     judged = _HeldOut(run, clips_of(held_out, False) if held_out else None)
     earlier = judged.of(trainer.before)
     append_log(

@@ -15,7 +15,9 @@ def test_without_data_it_says_what_to_collect(one_error: Any) -> None:
     assert 'vla_driver train collect --out runs/data' in message
 
 
-@pytest.mark.parametrize(('text', 'message'), [('[1]', 'holds no JSON object'), ('{', '--config')])
+@pytest.mark.parametrize(
+    ('text', 'message'), [('[1]', 'a list, expected an object of VlaConfig entries'), ('{', '--config')]
+)
 def test_a_wrong_config_is_named(tmp_path: Path, one_error: Any, text: str, message: str) -> None:
     file = tmp_path / 'larger.json'
     file.write_text(text)

@@ -65,6 +65,34 @@ def newest(commands, stamp):
     return [command for command in commands if command.header.stamp == stamp]
 
 
+def test_a_plan_that_starts_in_another_frame_is_not_followed(probe, nodes, vehicle, plan_outlet, commands):
+    """The planner reads one odometry, the controller another: their numbers say nothing of each other."""
+    start(nodes, vehicle, plan_outlet)
+    follow(vehicle, plan_outlet, commands)
+
+    def act():
+        advance(vehicle, 0.1)
+        plan_outlet.publish(convert.to_driving_plan(bend(vehicle), vehicle.stamp, frame='map'))
+
+    stopped = probe.until(lambda: [c for c in commands if c.stop and 'frame' in c.reason], act=act)[-1]
+    assert stopped.reason == (
+        "the plan starts in frame 'map', the odometry is in 'odom'; let planner and controller read one odometry"
+    )
+    assert stopped.acceleration < 0.0
+
+
+def test_odometry_that_jumps_stops_the_vehicle_until_a_plan_starts_there(probe, nodes, vehicle, plan_outlet, commands):
+    start(nodes, vehicle, plan_outlet)
+    follow(vehicle, plan_outlet, commands)
+    vehicle.x_m += 10.0
+    advance(vehicle, 0.1)
+    stopped = probe.until(lambda: newest(commands, vehicle.stamp))[-1]
+    assert stopped.stop
+    assert stopped.reason.startswith('the odometry is 1')
+    assert 'it has jumped, or planner and controller read two' in stopped.reason
+    follow(vehicle, plan_outlet, commands)
+
+
 def test_it_follows_like_the_core_and_stops_when_the_plan_is_stale(probe, nodes, vehicle, plan_outlet, commands):
     report = probe.diagnostics()
     start(nodes, vehicle, plan_outlet)

@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pytest
 from fixtures import messages
@@ -16,7 +17,7 @@ from rclpy.parameter import Parameter
 from sensor_msgs.msg import CompressedImage
 from vla_driver.msg import DrivingPlan
 
-from vla_driver.ros.nodes.image_topics import sent_at
+from vla_driver.ros.nodes.image_topics import ImageTopics, SenderClock, sent_at
 from vla_driver.ros.nodes.planner import PlannerNode
 from vla_driver.ros.wire import qos
 from vla_driver.ros.wire.transports import picture_class
@@ -65,6 +66,44 @@ def test_age_counts_from_publication_unless_the_clocks_disagree(source_age_s, re
     }
     sent = sent_at(info)
     assert age_s - 0.01 < time.monotonic() - sent < age_s + (time.time() - now) + 0.01
+
+
+def under_way(seconds, at_s=100.0):
+    return {'source_timestamp': round((at_s - seconds) * 1e9), 'received_timestamp': round(at_s * 1e9)}
+
+
+@pytest.mark.parametrize(
+    ('seconds', 'words'),
+    [
+        ([0.9, 0.7, 0.8] * 10, 'under way for 0.70 s'),
+        ([0.7] * 5, ''),  # too few
+        ([0.9] * 29 + [0.05], ''),  # late, but one was quick
+        ([0.05] + [0.9] * 100, 'under way for 0.90 s'),  # set back since
+        ([-3600.0] * 30, ''),  # these count from reception
+        ([3600.0] * 30, ''),
+    ],
+)
+def test_a_sender_whose_clock_lags_is_told_by_its_quickest_picture(seconds, words):
+    clock = SenderClock()
+    for one in seconds:
+        clock.compare(under_way(one))
+        clock.compare({})
+    assert words in clock.problem
+    assert bool(clock.problem) == bool(words)
+
+
+def test_a_lagging_clock_is_said_once_of_the_camera():
+    logger = Mock()
+    topics = ImageTopics(SimpleNamespace(get_logger=lambda: logger), CAMERAS, {}, Mock())
+    for camera, seconds in (('front', 0.7), ('back', 0.1)):
+        topics._open[camera]['compressed'] = Mock()
+        for _ in range(25):
+            topics._take(camera, 'compressed', Mock(), under_way(seconds))
+    topics._look_again()
+    topics._look_again()
+    logger.warning.assert_called_once()
+    assert logger.warning.call_args.args[0].startswith('camera front: even the quickest of the last pictures seems')
+    assert (topics.clock_problem('front') != '', topics.clock_problem('back')) == (True, '')
 
 
 @pytest.mark.parametrize(

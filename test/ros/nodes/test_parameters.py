@@ -26,6 +26,7 @@ class Table:
     mode: str = parameter('auto', 'which', choices=('auto', 'raw', 'compressed'))
     flag: bool = parameter(False, 'whether')
     names: tuple[str, ...] = parameter(('',), 'which ones')
+    place: tuple[float, ...] = parameter((0.0, 0.0), 'where', live=True)
 
 
 @pytest.fixture
@@ -155,3 +156,53 @@ def test_a_name_that_no_parameter_has_is_named_with_the_nearest(node_with):
     with pytest.raises(ParameterNotDeclaredException, match=r"sped \(did you mean 'speed'\?\)"):
         node.set_parameters([Parameter('sped', value=1.0)])
     assert node.set_parameters([Parameter('speed', value=2.0)])[0].successful
+
+
+@pytest.fixture
+def node_told():
+    """Return what makes a node from words of the command line, which rcl reads."""
+    made = []
+
+    def make(*words):
+        context = rclpy.Context()
+        rclpy.init(context=context)
+        arguments = ['--ros-args', *(part for word in words for part in ('-p', word))]
+        made.append((rclpy.create_node('told', context=context, cli_args=arguments), context))
+        return made[-1][0]
+
+    yield make
+    for node, context in made:
+        node.destroy_node()
+        rclpy.shutdown(context=context)
+
+
+def test_an_empty_list_means_unset(node_told):
+    node = node_told('names:=[]', 'speed:=2.0')
+    assert ros_parameters.declare(node, Table) == Table(speed=2.0)
+    assert ros_parameters.read(node, Table) == Table(speed=2.0)
+    assert node.get_parameter('names').value == ['']
+
+
+@pytest.mark.parametrize(
+    ('word', 'message'),
+    [
+        ('place:=[]', r'parameter place is \[\], expected a list of float that is not empty; .* \[0.0, 0.0\]'),
+        ('speed:=[]', r'parameter speed is \[\] \(list\), expected float'),
+        ('mode:=[]', r'parameter mode is \[\] \(list\), expected str'),
+    ],
+)
+def test_an_empty_list_that_means_nothing_is_refused(node_told, word, message):
+    with pytest.raises(InvalidInput, match=message):
+        ros_parameters.declare(node_told(word), Table)
+
+
+def test_an_empty_list_that_is_set_later(node_with):
+    node = node_with(names=['a'])
+    ros_parameters.declare(node, Table)
+    node.add_on_set_parameters_callback(lambda given: ros_parameters.judge(Table, given, False))
+    assert node.set_parameters([Parameter('names', Parameter.Type.STRING_ARRAY, [])])[0].successful
+    assert ros_parameters.read(node, Table) == Table()
+    refused = node.set_parameters([Parameter('place', Parameter.Type.DOUBLE_ARRAY, [])])[0]
+    assert not refused.successful
+    assert 'parameter place is [], expected a list of float' in refused.reason
+    assert ros_parameters.merged(Table(names=('a',)), [Parameter('names', value=[])]) == Table()

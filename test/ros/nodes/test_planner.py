@@ -475,6 +475,25 @@ def test_sets_that_newer_ones_replace_are_counted_in_the_last_word(probe, vehicl
     assert 'pictures: 4 sets, 2 policy, 2 replaced_by_newer' in capfd.readouterr().err
 
 
+def test_a_planner_that_was_inactive_forgets_the_way(probe, vehicle):
+    """Nobody listened meanwhile: a route that was withdrawn, or another turn, went by unheard."""
+    planner = PlannerNode(
+        context=probe.context, parameter_overrides=[Parameter(name, value=value) for name, value in FAST.items()]
+    )
+    try:
+        assert planner.trigger_configure() == planner.trigger_activate() == TransitionCallbackReturn.SUCCESS
+        planner._assembler.push_route(convert.to_route(np.array([[40.0, 0.0], [90.0, 0.0]]), vehicle.stamp))
+        planner._on_turn_command(convert.to_turn_command(TurnCommand.LEFT, 40.0, vehicle.stamp))
+        missing = planner._assembler.problems()
+        assert not any('route' in problem or 'turn command' in problem for problem in missing)
+        assert planner.trigger_deactivate() == planner.trigger_activate() == TransitionCallbackReturn.SUCCESS
+        missing = planner._assembler.problems()
+        assert 'route: none received' in missing
+        assert any('turn command' in problem and 'none received' in problem for problem in missing)
+    finally:
+        planner.destroy_node()
+
+
 def test_zero_threads_is_the_librarys_own_choice_again(probe):
     """Configured with one thread, then with none asked for: torch's own number comes back."""
     own = torch.get_num_threads()

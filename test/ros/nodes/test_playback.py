@@ -13,6 +13,7 @@ from rosbags.rosbag1 import Writer as Ros1Writer
 from rosbags.typesys import Stores, get_typestore
 
 from vla_driver.bag import schema
+from vla_driver.ros.nodes import playback
 from vla_driver.ros.nodes.playback import Bag
 from vla_driver.ros.wire import qos
 from vla_driver.types import InvalidInput
@@ -87,6 +88,37 @@ def test_topics_that_are_told_once_are_kept_for_late_comers_whatever_the_bag_say
         assert {'/my/route'} <= set(bag.channels)
         assert 'another definition' in bag.skipped['/own']
         assert 'its messages are json' in bag.skipped['/status']
+
+
+def test_what_several_nodes_told_once_is_all_kept(tmp_path, monkeypatch):
+    """Each broadcaster has sent its own part; of a route, or of one's own latched topic, the last message counts."""
+    store = schema.typestore()
+    with (tmp_path / 'x.mcap').open('wb') as stream:
+        writer = McapWriter(stream)
+        writer.start(profile='ros2')
+        for topic in ('/robot/tf_static', '/route'):
+            text = store.generate_msgdef(schema.PATH, ros_version=2)[0]
+            kind = writer.register_schema(schema.PATH, 'ros2msg', text.encode())
+            channel = writer.register_channel(topic, 'cdr', kind)
+            for k in range(4):
+                writer.add_message(channel, k + 1, bytes([0, 1, 0, 0, k]) + bytes(40), k + 1)
+        writer.finish()
+
+    def played(start_ns):
+        with Bag(tmp_path / 'x.mcap') as bag:
+            letters = list(bag.letters(bag.channels, start_ns * 1e-9))
+            depths = {topic: channel.profile.depth for topic, channel in bag.channels.items()}
+        return depths, {topic: [one.data[4] for one in letters if one.channel.topic == topic] for topic in depths}
+
+    depths, numbers = played(0)
+    assert depths['/robot/tf_static'] == 4
+    assert numbers == {'/robot/tf_static': [0, 1, 2, 3], '/route': [0, 1, 2, 3]}
+    depths, numbers = played(2)
+    assert numbers == {'/robot/tf_static': [0, 1, 2, 3], '/route': [1, 2, 3]}
+    monkeypatch.setattr(playback, '_MOST_KEPT', 2)
+    depths, numbers = played(3)
+    assert depths['/robot/tf_static'] == 2
+    assert numbers == {'/robot/tf_static': [1, 2, 3], '/route': [2, 3]}
 
 
 @pytest.mark.parametrize('content', [b'', b'words'])

@@ -376,11 +376,18 @@ def test_how_the_simulator_sends_pictures_is_no_word_to_the_planner(launcher: La
         ('driver', 'threads:=two', "launch argument threads is 'two'"),
         ('sim', 'scenario:=-1', r'launch argument scenario is -1, allowed is \[0, 9999\]'),
         ('replay', 'rate:=0', r'launch argument rate is 0, allowed is \[0.01, 100\]'),
+        ('driver', 'missing_cameras:=[]', r"missing_cameras is \[\], expected a list of str .* \['require'\]"),
+        ('driver', 'odometry_mount:=[]', r'launch argument odometry_mount is \[\], expected a list of float'),
     ],
 )
 def test_what_nobody_can_mean_is_refused(name: str, word: str, message: str, launcher: Launcher) -> None:
     with pytest.raises(InvalidInput, match=message):
         launcher(name, word, *([BAG] if name == 'replay' else []))
+
+
+def test_an_empty_list_means_what_the_parameter_calls_unset(launcher: Launcher) -> None:
+    run = launcher('driver', 'prune_camera_weights:=[]')
+    assert run.started['planner'].parameters['prune_camera_weights'] == ['']
 
 
 def test_the_arguments_of_a_file_that_includes_ours_are_its_own_business(launcher: Launcher) -> None:

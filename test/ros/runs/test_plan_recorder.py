@@ -11,11 +11,13 @@ import time
 import pytest
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from nav_msgs.msg import Path
+from rclpy.serialization import serialize_message
 from sensor_msgs.msg import CompressedImage
 from vla_driver.msg import DrivingPlan
 
 from vla_driver.geometry import unicycle
 from vla_driver.geometry.rig import load_rig
+from vla_driver.ros.runs import plan_recorder
 from vla_driver.ros.runs.plan_recorder import PlanRecorder
 from vla_driver.ros.wire import conversions as convert
 from vla_driver.ros.wire import qos
@@ -95,3 +97,48 @@ def test_topics_that_the_planner_does_not_find_are_named(probe, nodes, bag):
         others = ['/odom', '/turn_command', '/camera/front/camera_info']
         with pytest.raises(VlaDriverError, match=r"does not find \['/route', '/turn_command'\] of node bag_player"):
             recorder.start_when_heard('bag_player', 8.0, needed=['/odom', '/route'], others=others)
+
+
+def test_a_replay_that_loops_for_hours_is_kept_in_part_and_says_so(domain, monkeypatch):
+    """Six plans, of which two fit, and the messages around them; times are kept as long as plans may be."""
+    plan = serialize_message(convert.to_driving_plan(plan_at(1.0)))
+    monkeypatch.setattr(plan_recorder, '_KEPT', 4)
+    monkeypatch.setattr(plan_recorder, '_KEPT_BYTES', 2 * (len(plan) + 300))
+    recorder = PlanRecorder((FRONT, 'sensor_msgs/msg/CompressedImage'), domain=int(os.environ['ROS_DOMAIN_ID']))
+    try:
+        for tick in range(6):
+            at = plan_at(1.0 + tick)
+            image = CompressedImage(format='jpeg')
+            image.header.stamp = convert.to_time(at.stamp_s)
+            recorder._on_image(image, {'source_timestamp': time.time_ns()})
+            recorder._on_path(serialize_message(convert.to_path(at)))
+            recorder._on_plan(serialize_message(convert.to_driving_plan(at)))
+        assert len(recorder._paths) == len(recorder._sent_s) == 4
+        assert (recorder.count, recorder.images) == (6, 6)
+        recording = recorder.recording()
+    finally:
+        recorder.close()
+    assert [received.plan.stamp_s for received in recording.plans] == [5.0, 6.0]
+    assert all(received.latency_ms is not None for received in recording.plans)
+    assert recording.images == 6
+    assert sum(len(message.data) + 300 for message in recording.raw) <= 2 * (len(plan) + 300)
+    assert [(message.topic, message.stamp_s) for message in recording.raw[-2:]] == [('path', 6.0), ('plan', 6.0)]
+    (note,) = recording.notes
+    assert 'the last 2 of 6 plans' in note
+    assert f'the last {len(recording.raw)} of 12 messages for the bag of plans' in note
+
+
+def test_a_replay_of_ordinary_length_is_kept_whole(domain):
+    """A quarter of an hour of plans without forecasts."""
+    plan, path = (
+        serialize_message(convert_to(plan_at(1.0))) for convert_to in (convert.to_driving_plan, convert.to_path)
+    )
+    recorder = PlanRecorder(domain=int(os.environ['ROS_DOMAIN_ID']))
+    try:
+        for _ in range(9_000):
+            recorder._on_path(path)
+            recorder._on_plan(plan)
+        recording = recorder.recording()
+    finally:
+        recorder.close()
+    assert (len(recording.plans), len(recording.raw), recording.notes) == (9_000, 18_000, [])

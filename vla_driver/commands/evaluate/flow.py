@@ -19,6 +19,7 @@ from typing import Any
 from vla_driver.commands.common import add_json_argument, positive_int, progress, provenance, write_json
 from vla_driver.settings.options import add_options
 from vla_driver.settings.policy import PolicyParameters
+from vla_driver.types import InvalidInput
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -55,7 +56,9 @@ def run(args: argparse.Namespace) -> int:
     model = load_model(args.checkpoint).to(device)
     paths = find_episodes(args.data)
     if args.held_out:
-        paths = split_episodes(paths)[1] or paths
+        paths = split_episodes(paths)[1]
+        if not paths:
+            raise InvalidInput('--held-out: of a single episode nothing is held out; give more, or leave it out')
     dataset = ClipDataset(paths, model.config, augment=False)
     # How many clips lie so far apart shows at the end only.
     with progress(None, 'batch', args.checkpoint) as bar:
@@ -70,7 +73,13 @@ def run(args: argparse.Namespace) -> int:
     _print(found)
     write_json(
         args.json,
-        {'checkpoint': str(args.checkpoint), 'episodes': len(paths), **found, 'provenance': provenance()},
+        {
+            'checkpoint': str(args.checkpoint),
+            'episodes': len(paths),
+            'held_out': args.held_out,
+            **found,
+            'provenance': provenance(),
+        },
     )
     return 0
 

@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -103,6 +102,7 @@ def run(args: argparse.Namespace) -> int:
     from vla_driver.bag.sample import sample_bag_path
     from vla_driver.evaluate.moe.comparison import compare
     from vla_driver.evaluate.moe.run import EXPERTS, MoeRun
+    from vla_driver.train.architecture import read_architecture
 
     if not args.data:
         raise InvalidInput(
@@ -122,7 +122,7 @@ def run(args: argparse.Namespace) -> int:
         features=args.features,
         engine=args.engine,
         experts=experts,
-        changes=_changes(args.config),
+        changes={} if args.config is None else read_architecture(args.config),
         steps=args.steps,
         minutes=10.0 if args.steps is None and args.minutes is None else args.minutes,
         seed=args.seed,
@@ -155,18 +155,6 @@ def aims_of(report: Mapping[str, Any]) -> dict[str, bool]:
         'loss': report['loss_moe'] < report['loss_dense'],
         'load_max_over_uniform': report['load_max_over_uniform'] <= AIMS['load_max_over_uniform'],
     }
-
-
-def _changes(file: Path | None) -> dict[str, Any]:
-    if file is None:
-        return {}
-    try:
-        changes = json.loads(file.read_text(encoding='utf-8'))
-    except (OSError, json.JSONDecodeError) as error:
-        raise InvalidInput(f'--config {file}: {error}') from error
-    if not isinstance(changes, dict):
-        raise InvalidInput(f'--config {file} holds no JSON object of VlaConfig entries')
-    return changes
 
 
 def _draw(file: Path, steps: list[int], loads: Mapping[str, Any]) -> None:

@@ -19,10 +19,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--out', type=Path, required=True, metavar='DIR', help='folder of the checkpoint')
     parser.add_argument('--scores', type=Path, nargs='*', default=[], metavar='FILE',
                         help='files of `evaluate ... --json` to put into the model card')  # fmt: skip
+    parser.add_argument('--replace', action='store_true', help='write over a checkpoint that lies in --out')
 
 
 def run(args: argparse.Namespace) -> int:
     """Run the command; raises InvalidInput for a folder that holds no run."""
-    parameters, size = export_run(args.source, args.out, args.scores)
+    parameters, size = export_run(args.source, args.out, args.scores, replace=args.replace)
     print(f'{args.out}: {parameters / 1e6:.2f} M parameters, {size / 1e6:.1f} MB')
     return 0

@@ -53,6 +53,8 @@ def compare(
     dataset = ClipDataset(train_paths, encoder.config, ticks=run.ticks, features=features)
     held = ClipDataset(held_paths, encoder.config, ticks=run.ticks, augment=False, features=features)
     held_out = list(held.validation_batches(run.clips, run.validate_clips))
+    if len(held_out) > 1 and len(held_out[-1].stamp_s) < len(held_out[0].stamp_s):
+        held_out.pop()  # so that every batch weighs as much, in the means and in their differences
     models = make_models(run, dataset.controls(), encoder)
     sizes = {name: count_parameters(model) for name, model in models.items()}
     tell(f'parameters: {sizes[DENSE]} dense, {sizes[EXPERTS]} with experts')

@@ -102,6 +102,7 @@ class PlanGraph(Graph):
     outputs = ('contributions',)
 
     def __init__(self, model: VlaModel, pruner: PlanPruner) -> None:
+        pruner.check_weights(model.view.squeeze.weight)
         super().__init__(model)
         self.pruner = pruner
 

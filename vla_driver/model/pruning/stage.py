@@ -71,7 +71,8 @@ class TokenShapes:
     config: the checkpoint's; vision_depth, language_depth: how many blocks and layers; tokens: of batch 1, with
     attention; states [1, N, patches, d]: in front of a block; text: how many tokens the language model is asked with;
     device, dtype: where a pruner's weights go (None: as they are stored); completes: whether something in the model
-    reads tokens that leave the encoder early, which a head then completes.
+    reads tokens that leave the encoder early, which a head then completes; squeeze [C, D]: the weights by which a
+    native model's panorama reads tokens, None where it has none.
     """
 
     config: Any
@@ -83,6 +84,7 @@ class TokenShapes:
     device: torch.device
     dtype: torch.dtype | None = None
     completes: bool = False
+    squeeze: Tensor | None = None
 
 
 class TokenStage:
@@ -239,6 +241,8 @@ class BehindEncoder(TokenStage):
         shapes = shapes_of()
         if isinstance(self.pruner, ReconPruner | PlanPruner):
             self.pruner.check(shapes.config)
+            if isinstance(self.pruner, PlanPruner) and shapes.squeeze is not None:
+                self.pruner.check_weights(shapes.squeeze)
             self.pruner.store(shapes.device, shapes.dtype)
         if isinstance(self.pruner, torch.nn.Module):
             _place(self.pruner, shapes.device)

@@ -22,6 +22,8 @@ from sensor_msgs.msg import CameraInfo
 from vla_driver.observation.assemble import ObservationAssembler
 from vla_driver.observation.calibration import shows_rectified
 from vla_driver.ros.wire import qos
+from vla_driver.ros.wire.transports import picture_topic
+from vla_driver.settings.inputs import TRANSPORTS
 
 if TYPE_CHECKING:
     from vla_driver.ros.nodes.lifecycle import DriverNode
@@ -33,7 +35,7 @@ _PATIENCE_S: Final = 3.0
 
 def picture_topics(node: DriverNode[Any], camera: str) -> list[str]:
     """Return the full names, after remapping, of the topics that a camera's pictures may come from."""
-    return [node.resolve_topic_name(f'camera/{camera}/{name}') for name in ('image', 'image/compressed')]
+    return [node.resolve_topic_name(picture_topic(camera, transport)) for transport in TRANSPORTS[1:]]
 
 
 def rectified_cameras(node: DriverNode[Any], cameras: tuple[str, ...]) -> list[str]:
@@ -45,9 +47,9 @@ def info_topics(node: DriverNode[Any], camera: str) -> list[str]:
     """Return where a camera's camera_info is looked for: under our names, and below and beside remapped pictures."""
     found = [f'camera/{camera}/camera_info', f'camera/{camera}/image/camera_info']
     known = [node.resolve_topic_name(topic) for topic in found]
-    for name, topic in zip(('image', 'image/compressed'), picture_topics(node, camera), strict=True):
-        if topic != node.resolve_topic_name(f'camera/{camera}/{name}', only_expand=True):
-            plain = topic.removesuffix('/compressed')
+    for transport, topic in zip(TRANSPORTS[1:], picture_topics(node, camera), strict=True):
+        if topic != node.resolve_topic_name(picture_topic(camera, transport), only_expand=True):
+            plain = topic.removesuffix(f'/{transport}')
             found += [f'{plain}/camera_info', f'{plain.rpartition("/")[0]}/camera_info']
     return [topic for k, topic in enumerate(dict.fromkeys(found)) if k < len(known) or topic not in known]
 

@@ -25,6 +25,7 @@ from rclpy.publisher import Publisher
 from vla_driver.geometry.frames import FrameTree
 from vla_driver.msg import ControlCommand as ControlCommandMessage
 from vla_driver.msg import DrivingPlan
+from vla_driver.observation.messages import frame_of
 from vla_driver.observation.notes import Notes
 from vla_driver.observation.odometry import OdometryReader, lever_of
 from vla_driver.planning.control import ControlCommand, TrajectoryController, describe_age
@@ -49,6 +50,7 @@ class ControllerNode(DriverNode[ControllerParameters]):
         self._plan_stamp = Time()
         self._ego: EgoState | None = None
         self._odometry_stamp = Time()
+        self._plan_frame = self._odometry_frame = ''  # that of the odometry which the plan starts from, and our own
         self._frames = FrameTree()
         self._odometry_reader = OdometryReader()
         self._notes = Notes()
@@ -120,7 +122,7 @@ class ControllerNode(DriverNode[ControllerParameters]):
             self._reject('plan', error)
             return
         self._plan_times.tick()
-        self._plan, self._plan_stamp = plan, message.header.stamp
+        self._plan, self._plan_stamp, self._plan_frame = plan, message.header.stamp, frame_of(message.ego)
         # A new plan does not make an old state known again: who has lost its odometry stands still until it is back.
         if self._ego is None or not self._odometry_is_fresh:
             return
@@ -148,7 +150,7 @@ class ControllerNode(DriverNode[ControllerParameters]):
         self._odometry_times.tick()
         if self._owed_since_s is not None and self._ego is not None:
             self._act(self._ego)  # the world has not waited
-        self._ego, self._odometry_stamp = ego, message.header.stamp
+        self._ego, self._odometry_stamp, self._odometry_frame = ego, message.header.stamp, frame_of(message)
         if self.parameters.answer_once_s > 0.0 and not self._plan_is_of_now:
             self._owed_since_s = time.monotonic()
         else:
@@ -175,7 +177,13 @@ class ControllerNode(DriverNode[ControllerParameters]):
 
     def _act(self, ego: EgoState) -> None:
         self._owed_since_s = None
-        command = self._controller.command(self._plan, ego, ego.stamp_s)
+        if self._plan is not None and '' != self._plan_frame != self._odometry_frame != '':
+            command = self._controller.stop(
+                f'the plan starts in frame {self._plan_frame!r}, the odometry is in {self._odometry_frame!r}; let '
+                'planner and controller read one odometry'
+            )
+        else:
+            command = self._controller.command(self._plan, ego, ego.stamp_s)
         aim = 0.0
         if not command.reason:
             aim = max(0.0, ego.speed_mps + command.acceleration_mps2 * self.parameters.speed_horizon_s)

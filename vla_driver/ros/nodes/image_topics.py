@@ -40,6 +40,12 @@ _SILENCE_S: Final = 2.0
 #: A message that seems to be older than this comes from a clock that is not set like ours.
 _OLDEST_S: Final = 10.0
 
+#: So many pictures say how long the quickest one was under way, and so many are enough to say it.
+_COMPARED: Final = 100
+_ENOUGH: Final = 20
+#: Networks are late now and then, but hardly ever so late with every single picture.
+_LAG_S: Final = 0.25
+
 
 def sent_at(info: Mapping[str, Any]) -> float:
     """Return when a message was published, on this process's monotonic clock.
@@ -53,6 +59,35 @@ def sent_at(info: Mapping[str, Any]) -> float:
         if 0.0 <= age_s <= _OLDEST_S:
             return steady_s - age_s
     return steady_s
+
+
+class SenderClock:
+    """Does the clock that a camera's pictures are sent by lag behind ours?  Told from how long each was under way.
+
+    It cannot be told from a network that is always late, so that ages are not corrected by it: it is only said.
+    """
+
+    def __init__(self) -> None:
+        self._under_way_s: deque[float] = deque(maxlen=_COMPARED)
+
+    def compare(self, info: Mapping[str, Any]) -> None:
+        """Take note of a picture's times, as rclpy gives them."""
+        if not (info.get('source_timestamp', 0) > 0 and info.get('received_timestamp', 0) > 0):
+            return
+        self._under_way_s.append((info['received_timestamp'] - info['source_timestamp']) * 1e-9)
+
+    @property
+    def problem(self) -> str:
+        """What is strange about it in words, '' if nothing is."""
+        if len(self._under_way_s) < _ENOUGH:
+            return ''
+        quickest_s = min(self._under_way_s)
+        if not _LAG_S < quickest_s <= _OLDEST_S:
+            return ''
+        return (
+            f'even the quickest of the last pictures seems to be under way for {quickest_s:.2f} s: '
+            "does its sender's clock lag? Set it by NTP or PTP; if the clocks agree, the way to here is that slow"
+        )
 
 
 class ImageTopics:
@@ -88,6 +123,8 @@ class ImageTopics:
         self._chosen: GuardCondition | None = None  # wakes the executor to silence them
         self._open: dict[str, dict[str, Subscription]] = {camera: {} for camera in cameras}
         self._times = {camera: RateMeter() for camera in cameras}
+        self._clocks = {camera: SenderClock() for camera in cameras}
+        self._lag_told: set[str] = set()
         self._messages: dict[str, Any] = {}
         for transport in TRANSPORTS[1:]:
             try:
@@ -125,6 +162,11 @@ class ImageTopics:
         """What the camera is listened to with now."""
         return list(self._open[camera].values())
 
+    def clock_problem(self, camera: str) -> str:
+        """Why all pictures of a camera seem to come late, in words; '' where they do not."""
+        with self._choosing:
+            return self._clocks[camera].problem
+
     def transport(self, camera: str) -> str:
         """Which topics the camera is listened to on now."""
         return '+'.join(sorted(self._open[camera])) or 'none'
@@ -150,6 +192,7 @@ class ImageTopics:
             if transport not in opened:
                 return  # given up while this message was under way
             others = [opened.pop(name) for name in tuple(opened) if name != transport]
+            self._clocks[camera].compare(info)
         if others and self._chosen is not None:
             self._unwanted.extend(others)
             self._chosen.trigger()
@@ -170,7 +213,11 @@ class ImageTopics:
             self._node.silence(subscription)
 
     def _look_again(self) -> None:
-        """Let silent 'auto' cameras listen to all topics."""
+        """Let silent 'auto' cameras listen to all topics, and say once of each whose pictures are always late."""
+        for camera in self._clocks:
+            if camera not in self._lag_told and (problem := self.clock_problem(camera)):
+                self._lag_told.add(camera)
+                self._node.get_logger().warning(f'camera {camera}: {problem}')
         for camera, times in self._times.items():
             age_s = times.age_s
             if self._wanted[camera] == 'auto' and age_s is not None and age_s > _SILENCE_S:

@@ -94,6 +94,7 @@ class ObservingNode(DriverNode[P], abc.ABC):
             odometry_mount=p.odometry_mount,
             turns_from_route=p.turns_from_route,
         )
+        self._started_before = False
         self._maps = MapReader(self._assembler.push_junctions, self._tell_map)
         self._calibration = CalibrationTopics(self, self._assembler, infos=p.use_camera_info)
         transports = per_camera(p.image_transport, rig.names, TRANSPORTS, 'parameter image_transport')
@@ -136,6 +137,10 @@ class ObservingNode(DriverNode[P], abc.ABC):
     def start(self) -> None:
         """Start the worker, then subscribe."""
         self._mailbox = Mailbox()
+        if self._started_before:
+            self._assembler.begin_again()
+            self._told_epoch = self._assembler.epoch
+        self._started_before = True
         if self.decodes_ahead:
             self._assembler.ahead.start()
         name = f'{self.get_name()}-worker'

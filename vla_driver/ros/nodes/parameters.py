@@ -14,7 +14,7 @@ import dataclasses
 import difflib
 import math
 from collections.abc import Iterable, Sequence
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
 from rclpy.exceptions import (
@@ -67,6 +67,23 @@ def _descriptor(table: type, name: str) -> ParameterDescriptor:
     return descriptor
 
 
+def filled(table: type, name: str, value: Any, what: str = '') -> Any:
+    """Check a value as `check` does, but let no empty list through, which ROS gives no type.
+
+    Where the default is the list that means "unset", it means that, too.  Elsewhere InvalidInput is raised.
+    """
+    checked = check(table, name, value, what)
+    if checked != ():
+        return checked
+    knob = knobs(table)[name]
+    if knob.default == ('',):
+        return knob.default
+    raise InvalidInput(
+        f'{what or f"parameter {name}"} is [], expected a list of {knob.kind.__name__} that is not empty; leave it out '
+        f'for the default, {list(knob.default)}'
+    )
+
+
 def declare(node: Node, table: type[T]) -> T:
     """Declare every parameter of `table` on `node` and return the checked values.
 
@@ -92,11 +109,15 @@ def declare(node: Node, table: type[T]) -> T:
             f'(it has: {", ".join(sorted(fields))})'
         )
     for name, knob in fields.items():
-        if name in given and given[name].type_ != Parameter.Type.NOT_SET:
-            check(table, name, given[name].value)
         value = list(knob.default) if knob.is_list else knob.default
+        empty = False
+        if name in given:
+            # rcl gives `[]` no value at all; the parameter would be declared without one.
+            said = [] if given[name].type_ == Parameter.Type.NOT_SET else given[name].value
+            filled(table, name, said)
+            empty = knob.is_list and not len(said)
         try:
-            node.declare_parameter(name, value, _descriptor(table, name))
+            node.declare_parameter(name, value, _descriptor(table, name), ignore_override=empty)
         except (InvalidParameterTypeException, InvalidParameterValueException) as error:
             raise InvalidInput(f'parameter {name}: {error}') from error
     return read(node, table)
@@ -113,13 +134,13 @@ def misspelt(name: str, ours: Iterable[str]) -> str | None:
 
 def read(node: Node, table: type[T]) -> T:
     """Return the present values, checked, as an instance of `table`."""
-    return table(**{name: check(table, name, node.get_parameter(name).value) for name in knobs(table)})
+    return table(**{name: filled(table, name, node.get_parameter(name).value) for name in knobs(table)})
 
 
 def merged(present: T, requested: Sequence[Parameter]) -> T:
     """Return `present` (an instance of a table) with the requested values; those of other names are left out."""
     fields = knobs(type(present))
-    values = {given.name: check(type(present), given.name, given.value) for given in requested if given.name in fields}
+    values = {given.name: filled(type(present), given.name, given.value) for given in requested if given.name in fields}
     return dataclasses.replace(present, **values)  # type: ignore[type-var]
 
 
@@ -147,7 +168,7 @@ def judge(table: type, parameters: Sequence[Parameter], configured: bool) -> Set
                 reason=f'{given.name} takes effect when the node is configured: deactivate and clean it up first',
             )
         try:
-            check(table, given.name, given.value)
+            filled(table, given.name, given.value)
         except InvalidInput as error:
             return SetParametersResult(successful=False, reason=str(error))
     return SetParametersResult(successful=True)

@@ -44,7 +44,7 @@ from vla_driver.ros.wire.intents import from_driving_intent
 from vla_driver.ros.wire.markers import intent_markers, no_plan_markers, plan_markers, token_markers
 from vla_driver.ros.wire.selection import to_token_selection
 from vla_driver.settings.planner import ALWAYS, PlannerParameters
-from vla_driver.types import CameraRig, FloatArray, InvalidInput, Plan, PlanSource, Selection
+from vla_driver.types import ANCHOR_CAMERA, CameraRig, FloatArray, InvalidInput, Plan, PlanSource, Selection
 
 #: What the diagnostics call the outcomes of ticks.
 _COUNTED: Final = {
@@ -207,6 +207,8 @@ class PlannerNode(ObservingNode[PlannerParameters]):
             self.warn(f'no plan of the policy: {"; ".join(grouped(dict.fromkeys(result.problems, 1)))}')
         if result.outcome in (Outcome.FAILED, Outcome.NOT_READY, Outcome.STALE):
             self._last_problem = result.problem
+            if result.outcome is Outcome.STALE and (clock := self._images.clock_problem(ANCHOR_CAMERA)):
+                self._last_problem += f' ({clock})'
         if result.expert_load:
             self._last_load = (ready.stamp_s, result.expert_load)
         if result.plan is not None:
@@ -224,10 +226,10 @@ class PlannerNode(ObservingNode[PlannerParameters]):
     def _publish(self, plan: Plan, ready: ReadySet, result: TickResult) -> None:
         stamp: Time = from_nanoseconds(ready.stamp_ns)
         selection: Selection | None = result.selection
+        frame = self._assembler.odometry_frame or ODOM_FRAME
         self._path_outlet.publish(to_path(plan, stamp))
-        self._plan_outlet.publish(to_driving_plan(plan, stamp, result.unseen, ready.synced.skew_s))
+        self._plan_outlet.publish(to_driving_plan(plan, stamp, result.unseen, ready.synced.skew_s, frame))
         if self._autoware is not None and self._trajectory_outlet.get_subscription_count():
-            frame = self._assembler.odometry_frame or ODOM_FRAME
             self._trajectory_outlet.publish(others.to_trajectory(self._autoware, plan, stamp, frame))
         if self._agent_outlet.get_subscription_count():
             self._agent_outlet.publish(to_agent_forecasts(plan.forecasts, stamp, BASE_FRAME))

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import importlib
 import struct
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from rclpy.qos import QoSProfile
+from rclpy.qos import HistoryPolicy, QoSProfile
 from rosbags.interfaces import Connection
 
 from vla_driver.bag.schema import PATH, typestore
@@ -25,8 +26,11 @@ from vla_driver.ros.wire import qos
 from vla_driver.types import InvalidInput
 
 _NANO = 1_000_000_000
-#: Topics that are published once for all who come later, whatever the bag says of them.
+#: Topics that are published once for all who come later, whatever the bag says of them.  Several nodes may publish on
+#: one, each its own part, so that all of its messages are wanted, and not the last one alone.
 _KEPT: Final = ('/tf_static', '/robot_description')
+#: So many of them are kept at most: a node that repeats its message must not fill the memory.
+_MOST_KEPT: Final = 1000
 
 
 @dataclass(frozen=True)
@@ -42,8 +46,15 @@ class Channel:
 
     @property
     def latched(self) -> bool:
-        """Whether late subscribers get the last message."""
+        """Whether late subscribers get the last message, or the last ones."""
         return bool(self.profile.durability == qos.LATCHED.durability)
+
+    @property
+    def kept(self) -> int:
+        """How many of its last messages are wanted by whoever comes later."""
+        if not self.latched:
+            return 0
+        return self.profile.depth if self.topic.endswith(_KEPT) else 1
 
 
 @dataclass(frozen=True)
@@ -118,7 +129,10 @@ class Bag:
         if self._files.definitions.differs(connection):
             raise ImportError(f'it was recorded with another definition of {connection.msgtype} than the one here')
         profile = qos.from_bag(getattr(connection.ext, 'offered_qos_profiles', []))
-        if connection.msgtype == PATH or connection.topic.endswith(_KEPT):
+        if connection.topic.endswith(_KEPT):
+            depth = min(max(1, connection.msgcount), _MOST_KEPT)
+            profile = qos.latched(QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=depth))
+        elif connection.msgtype == PATH:
             # A route may have been recorded from a publisher that keeps nothing; the planner asks for a kept one.
             profile = qos.latched(profile)
         return Channel(connection.topic, connection.msgtype, kind, profile, connection.msgcount, has_header(kind))
@@ -153,17 +167,18 @@ class Bag:
     ) -> Iterator[Letter]:
         """Yield the messages of `channels`.
 
-        With a start offset, the last message of every latched channel from before it comes first, at
-        the offset's time: a route that was published once must not be cut away.
+        With a start offset, the last message of every latched channel from before it comes first (of /tf_static
+        and its like: all of them, in order), at the offset's time: a route that was published once must not be cut
+        away.
         """
         begin = self.start_ns + round(start_offset_s * _NANO)
         end = FOREVER_NS if duration_s is None else begin + round(duration_s * _NANO)
         if start_offset_s > 0:
-            last: dict[str, bytes] = {}
-            latched = [topic for topic, channel in channels.items() if channel.latched]
-            for connection, _, data in self._files.messages(latched, stop_ns=begin):
-                last[connection.topic] = data
-            for topic, data in last.items():
-                yield Letter(begin, channels[topic], data)
+            last = {topic: deque[bytes](maxlen=channel.kept) for topic, channel in channels.items() if channel.kept}
+            for connection, _, data in self._files.messages(tuple(last), stop_ns=begin):
+                last[connection.topic].append(data)
+            for topic, messages in last.items():
+                for data in messages:
+                    yield Letter(begin, channels[topic], data)
         for connection, time_ns, data in self._files.messages(channels, begin, end):
             yield Letter(time_ns, channels[connection.topic], data)

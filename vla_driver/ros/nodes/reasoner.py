@@ -40,7 +40,7 @@ from vla_driver.ros.wire.conversions import from_nanoseconds
 from vla_driver.ros.wire.diagnostics import Level, RateMeter, Status
 from vla_driver.ros.wire.intents import to_driving_intent
 from vla_driver.settings.reasoner import ReasonerParameters
-from vla_driver.types import CameraRig, Intent, MalformedAnswer, VlaDriverError
+from vla_driver.types import ANCHOR_CAMERA, CameraRig, Intent, MalformedAnswer, VlaDriverError
 
 #: How often the worker looks whether it is to end.
 _LOOK_S: Final = 0.2
@@ -168,7 +168,9 @@ class ReasonerNode(ObservingNode[ReasonerParameters]):
         age_s = self.now_s(ready, time.monotonic()) - ready.stamp_s
         if age_s > self.parameters.max_age_s:
             self._outcomes['stale'] += 1
-            self._note(f'images published {age_s:.2f} s ago, limit {self.parameters.max_age_s:g} s: dropped')
+            clock = self._images.clock_problem(ANCHOR_CAMERA)
+            dropped = f'images published {age_s:.2f} s ago, limit {self.parameters.max_age_s:g} s: dropped'
+            self._note(dropped + (f' ({clock})' if clock else ''))
             return
         observation = ready.observe()
         if isinstance(observation, NotReady):
@@ -191,7 +193,9 @@ class ReasonerNode(ObservingNode[ReasonerParameters]):
             self._outcomes['overtaken_by_jump'] += 1
             return
         self._outcomes['said'] += 1
-        self._intent_outlet.publish(to_driving_intent(intent, self._reasoner.name, from_nanoseconds(ready.stamp_ns)))
+        # The image's own stamp: whoever takes it moves it to the odometry's clock, as the images.
+        own = from_nanoseconds(ready.stamp_ns - ready.offset_ns)
+        self._intent_outlet.publish(to_driving_intent(intent, self._reasoner.name, own))
         self._words_outlet.publish(String(data=intent.text or intent.meta_action.value))
         self._last_intent = intent
         self._intent_times.tick()

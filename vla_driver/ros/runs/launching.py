@@ -39,7 +39,9 @@ from launch_ros.parameter_descriptions import ParameterValue
 
 from launch import LaunchContext, LaunchDescription
 from vla_driver.geometry.rig import load_rig
+from vla_driver.ros.nodes.parameters import filled
 from vla_driver.ros.runs.bag_search import REMAPPINGS, configurations, inspect_bag, relative
+from vla_driver.settings.knob import knobs
 from vla_driver.settings.launch_arguments import (
     as_text,
     given_in_file,
@@ -159,7 +161,12 @@ def node(
         texts = context.launch_configurations
         if when and texts[when] != 'true':
             return []
-        values = {**(fixed or {}), **parameters_given(TABLES[name], texts)}
+        table = TABLES[name]
+        said = {
+            other: filled(table, other, value, f'launch argument {knobs(table)[other].launch_name}')
+            for other, value in parameters_given(table, texts).items()
+        }
+        values = {**(fixed or {}), **said}
         values.update({other: texts[other] == 'true' for other in also if texts[other]})
         given = {other: _typed(value) for other, value in values.items()}
         return [

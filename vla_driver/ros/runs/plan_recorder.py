@@ -13,10 +13,10 @@ import json
 import os
 import threading
 import time
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Iterable, Mapping, Set
 from types import TracebackType
-from typing import Any, Final
+from typing import Any, Final, Generic, TypeVar
 
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
@@ -47,8 +47,12 @@ from vla_driver.ros.wire.selection import from_token_selection
 from vla_driver.ros.wire.transports import picture_class
 from vla_driver.types import Intent, InvalidInput, VlaDriverError
 
-#: Plans kept of a replay that loops on and on: an hour at 10 Hz.
+#: Plans kept of a replay that loops on and on: an hour at 10 Hz,
 _KEPT: Final = 36_000
+#: but no more than so many bytes of them; as many of the pruner's choices, and of the messages for the bag of plans.
+_KEPT_BYTES: Final = 200_000_000
+#: What Python needs for an entry beside its bytes.
+_ENTRY_BYTES: Final = 300
 _CLASSES: Final = {
     'plan': DrivingPlan,
     'path': Path,
@@ -67,6 +71,40 @@ _COUNTERS: Final = (
 
 #: How often a replay has started over, and a stamp in nanoseconds, which comes again in every round.
 _Key = tuple[int, int]
+_Entry = TypeVar('_Entry')
+
+
+class _Newest(Generic[_Entry]):
+    """Keeps the newest entries, as many as are allowed and fit; `count` is of all that came."""
+
+    def __init__(self, most: int) -> None:
+        self._most, self._bytes, self.count = most, 0, 0
+        self._entries: deque[tuple[_Entry, int]] = deque()
+
+    def add(self, entry: _Entry, size: int) -> None:
+        """Add an entry that holds `size` bytes; the oldest make room for it."""
+        size += _ENTRY_BYTES
+        self._entries.append((entry, size))
+        self._bytes += size
+        self.count += 1
+        while len(self._entries) > self._most or (self._bytes > _KEPT_BYTES and len(self._entries) > 1):
+            self._bytes -= self._entries.popleft()[1]
+
+    def entries(self) -> list[_Entry]:
+        """Return what is kept, oldest first."""
+        return [entry for entry, _ in self._entries]
+
+    def cut(self, what: str) -> str:
+        """Return how much is left of what came, in words; '' where that is all."""
+        kept = len(self._entries)
+        return f'the last {kept} of {self.count} {what}' if kept < self.count else ''
+
+
+def _keep(times: OrderedDict[_Key, float], key: _Key, time_s: float) -> None:
+    """Take note of a time; the oldest is forgotten when no plan that is kept needs it."""
+    times[key] = time_s
+    if len(times) > _KEPT:
+        times.popitem(last=False)
 
 
 class _Rounds:
@@ -98,14 +136,15 @@ class PlanRecorder:
     ) -> None:
         self._offset_ns = round(camera_time_offset_s * 1e9)
         self._rounds = {topic: _Rounds() for topic in ('image', 'path', 'plan')}
-        self._sent_s: dict[_Key, float] = {}
-        self._paths: dict[_Key, float] = {}
-        self._plans: deque[tuple[_Key, DrivingPlan, float]] = deque(maxlen=_KEPT)
-        self._raw: deque[RawMessage] = deque(maxlen=4 * _KEPT)
-        self._tokens: deque[ReceivedTokens] = deque(maxlen=_KEPT)
+        self._sent_s: OrderedDict[_Key, float] = OrderedDict()
+        self._images = 0
+        self._paths: OrderedDict[_Key, float] = OrderedDict()
+        # Serialized: as Python objects they take eight times as much.
+        self._plans = _Newest[tuple[_Key, bytes, float]](_KEPT)
+        self._raw = _Newest[RawMessage](4 * _KEPT)
+        self._tokens = _Newest[ReceivedTokens](_KEPT)
         self._intents: deque[Intent] = deque(maxlen=_KEPT)
         self._loads: deque[ReceivedLoad] = deque(maxlen=_KEPT)
-        self._count = 0
         self._diagnostics: dict[str, tuple[int, str]] = {}
         self._notes, self._said = Notes(), list[str]()
         self._values: dict[str, dict[str, str]] = {}
@@ -245,53 +284,54 @@ class PlanRecorder:
 
     def _on_plan(self, data: bytes) -> None:
         now = time.time()
-        message = deserialize_message(data, DrivingPlan)
-        stamp = message.header.stamp
+        stamp = deserialize_message(data, DrivingPlan).header.stamp
         with self._lock:
-            self._count += 1
-            self._plans.append((self._rounds['plan'].key(stamp), message, now))
-            self._raw.append(RawMessage('plan', _seconds(stamp), data))
+            self._plans.add((self._rounds['plan'].key(stamp), data, now), len(data))
+            self._keep_raw('plan', _seconds(stamp), data)
 
     def _on_path(self, data: bytes) -> None:
         now = time.time()
         stamp = deserialize_message(data, Path).header.stamp
         with self._lock:
-            self._paths[self._rounds['path'].key(stamp)] = now
-            self._raw.append(RawMessage('path', _seconds(stamp), data))
+            _keep(self._paths, self._rounds['path'].key(stamp), now)
+            self._keep_raw('path', _seconds(stamp), data)
 
     def _on_agents(self, data: bytes) -> None:
         stamp = deserialize_message(data, AgentForecasts).header.stamp
         with self._lock:
-            self._raw.append(RawMessage('agents', _seconds(stamp), data))
+            self._keep_raw('agents', _seconds(stamp), data)
 
     def _on_markers(self, data: bytes) -> None:
         markers = deserialize_message(data, MarkerArray).markers
         if markers:
             with self._lock:
-                self._raw.append(RawMessage('markers', _seconds(markers[0].header.stamp), data))
+                self._keep_raw('markers', _seconds(markers[0].header.stamp), data)
 
     def _on_tokens(self, data: bytes) -> None:
         tokens = from_token_selection(deserialize_message(data, TokenSelection))
         with self._lock:
-            self._tokens.append(tokens)
-            self._raw.append(RawMessage('tokens', tokens.stamp_s, data))
+            self._tokens.add(tokens, sum(cells.nbytes + _ENTRY_BYTES for cells in tokens.kept.values()))
+            self._keep_raw('tokens', tokens.stamp_s, data)
 
     def _on_intent(self, data: bytes) -> None:
         message = deserialize_message(data, DrivingIntent)
         with self._lock:
             self._intents.append(from_driving_intent(message, 1e-9 * self._offset_ns))
-            self._raw.append(RawMessage('intent', _seconds(message.header.stamp), data))
+            self._keep_raw('intent', _seconds(message.header.stamp), data)
 
     def _on_words(self, data: bytes) -> None:
         with self._lock:
             if self._intents:  # words have no stamp of their own
-                self._raw.append(RawMessage('reasoning', self._intents[-1].stamp_s - 1e-9 * self._offset_ns, data))
+                self._keep_raw('reasoning', self._intents[-1].stamp_s - 1e-9 * self._offset_ns, data)
 
     def _on_image(self, message: Any, info: Mapping[str, int]) -> None:
         with self._lock:
-            self._sent_s[self._rounds['image'].key(stamp_of(message), self._offset_ns)] = (
-                info['source_timestamp'] * 1e-9
-            )
+            key = self._rounds['image'].key(stamp_of(message), self._offset_ns)
+            self._images += key not in self._sent_s
+            _keep(self._sent_s, key, info['source_timestamp'] * 1e-9)
+
+    def _keep_raw(self, topic: str, stamp_s: float, data: bytes) -> None:
+        self._raw.add(RawMessage(topic, stamp_s, data), len(data))
 
     def _on_diagnostics(self, message: DiagnosticArray) -> None:
         with self._lock:
@@ -334,13 +374,13 @@ class PlanRecorder:
     def count(self) -> int:
         """Plans so far."""
         with self._lock:
-            return self._count
+            return self._plans.count
 
     @property
     def images(self) -> int:
         """Anchor images seen so far."""
         with self._lock:
-            return len(self._sent_s)
+            return self._images
 
     def diagnostics(self) -> dict[str, tuple[int, str]]:
         """Return the newest state of every part: name -> (level, message); level 0 is OK."""
@@ -353,14 +393,19 @@ class PlanRecorder:
             return {name: dict(values) for name, values in self._values.items()}
 
     def recording(self) -> Recording:
-        """Return what came in so far, plans in the order they came."""
+        """Return what came in so far, plans in the order they came; of a replay too long to be kept, its end.
+
+        A note says so then.
+        """
         with self._lock:
-            received, raw, tokens = list(self._plans), list(self._raw), list(self._tokens)
+            received, raw, tokens = self._plans.entries(), self._raw.entries(), self._tokens.entries()
             paths, sent, diagnostics = dict(self._paths), dict(self._sent_s), dict(self._diagnostics)
             values, standing = dict(self._values.get(_PLAN_STATUS, {})), self._standing.counts()
-            notes, intents, loads = tuple(self._said), tuple(self._intents), tuple(self._loads)
+            notes, intents, loads = [*self._said, *self._cut()], tuple(self._intents), tuple(self._loads)
+            images = self._images
         plans = []
-        for key, message, plan_s in received:
+        for key, data, plan_s in received:
+            message = deserialize_message(data, DrivingPlan)
             path_s = paths.get(key, plan_s)
             sent_s = key[1] * 1e-9 if self._stamped_at_publication else sent.get(key)
             latency = None if sent_s is None else 1e3 * (path_s - sent_s)
@@ -368,7 +413,7 @@ class PlanRecorder:
         return Recording(
             plans,
             raw,
-            len(sent),
+            images,
             diagnostics,
             tokens,
             sets={name: int(values[name]) for name in _COUNTERS if name in values},
@@ -379,6 +424,16 @@ class PlanRecorder:
             intents=intents,
             loads=loads,
         )
+
+    def _cut(self) -> list[str]:
+        """Return what to say of what is no longer kept, so that nobody takes a part for the whole."""
+        kept = (
+            self._plans.cut('plans'),
+            self._tokens.cut('choices of tokens'),
+            self._raw.cut('messages for the bag of plans'),
+        )
+        cuts = ', '.join(filter(None, kept))
+        return [f'too much came to be kept whole; kept are {cuts}: figures and pictures are of these'] if cuts else []
 
 
 def _nanoseconds(stamp: Any) -> int:

@@ -159,9 +159,16 @@ def to_turn_command(command: TurnCommand, distance_m: float, stamp: Time) -> Tur
 
 
 def to_driving_plan(
-    plan: Plan, stamp: Time | None = None, missing: tuple[str, ...] = (), skew_s: float = 0.0
+    plan: Plan,
+    stamp: Time | None = None,
+    missing: tuple[str, ...] = (),
+    skew_s: float = 0.0,
+    frame: str = ODOM_FRAME,
 ) -> DrivingPlan:
-    """Return the plan as a message; `stamp` is the anchor image's own stamp where it is at hand."""
+    """Return the plan as a message; `stamp` is the anchor image's own stamp where it is at hand.
+
+    frame: that of the odometry which the plan starts from.
+    """
     message = DrivingPlan()
     message.header.stamp = to_time(plan.stamp_s) if stamp is None else stamp
     message.header.frame_id = BASE_FRAME
@@ -179,6 +186,7 @@ def to_driving_plan(
         point.heading_rate_rps = float(yaw_rate_rps[k])
         message.trajectory.points.append(point)
     message.ego = to_odometry(plan.ego)
+    message.ego.header.frame_id = frame
     message.ego_acceleration_mps2 = float(plan.ego.acceleration_mps2)
     message.policy = plan.policy
     message.source = plan.source.value

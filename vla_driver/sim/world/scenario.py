@@ -16,6 +16,8 @@ from vla_driver.types import InvalidInput
 
 _LENGTH_M = ScenarioParameters.length_m
 _SPLIT_SEEDS = {'train': 1_000_000, 'val': 2_000_000, 'test': 3_000_000}
+#: From this seed on, those of a split lie apart from all others: below, 100 times 10,000 drives fit between two splits.
+_FAR_SEED, _FAR = 100, 500_000_000
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,9 @@ def scenarios(
         raise InvalidInput(f'{count} scenarios asked for, expected at least 1')
     towns = TOWNS[split] if networks is None else _networks(networks)
     first = _SPLIT_SEEDS[split] + 10_000 * seed
+    if seed >= _FAR_SEED:
+        # 100 and more would reach the next split, and drives of training look like those of the test.
+        first += _FAR * (1 + list(_SPLIT_SEEDS).index(split))
     return [Scenario(towns[k % len(towns)], first + k, length_m) for k in range(count)]
 
 

@@ -21,6 +21,7 @@ from vla_driver.model.checkpoint import resolve_checkpoint
 from vla_driver.model.config import VlaConfig
 from vla_driver.model.native.loading import load_model
 from vla_driver.model.native.vla import VlaModel
+from vla_driver.model.pruning.registry import PLAN_FOLDER
 from vla_driver.train.pruning.token_encoder import NativeEncoder
 from vla_driver.types import InvalidInput
 
@@ -43,8 +44,9 @@ def write_usual_view(model: str, data: Sequence[Path], out: Path, moments: int =
     frames = open_frames(data)
     copy = with_usual_view(loaded, mean_panorama(encoder, frames, moments))
     copy.to(torch.bfloat16).save_pretrained(out)
-    for part in sorted(path for path in source.iterdir() if path.is_dir()):  # pruners, which see no panorama
-        shutil.copytree(part, out / part.name)
+    for part in sorted(path for path in source.iterdir() if path.is_dir()):  # pruners and heads that see no panorama
+        if part.name != PLAN_FOLDER:
+            shutil.copytree(part, out / part.name)
     return min(moments, len(frames))
 
 

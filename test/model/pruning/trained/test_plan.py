@@ -19,6 +19,7 @@ from vla_driver.model.pruning.controls import RandomPruner
 from vla_driver.model.pruning.registry import make_pruner
 from vla_driver.model.pruning.trained.plan import PlanPruner, is_plan_pruner, load_plan_pruner
 from vla_driver.model.tokens import ClipBatch, VisualTokens
+from vla_driver.policies.native import NativePolicy
 from vla_driver.train.pruning.plan_pruner import plan_differences, plan_pruner_of, plan_reactions
 from vla_driver.types import InvalidInput
 
@@ -106,3 +107,16 @@ def test_what_does_not_fit_is_refused(
     wide = replace(tokens, features=torch.zeros(1, tokens.features.shape[1], 40))
     with pytest.raises(InvalidInput, match='width 40'):
         pruner.select(wide, TokenBudget(ratio=0.5))
+
+
+def test_one_of_other_weights_is_refused(model: VlaModel, small_model: Callable[..., VlaModel]) -> None:
+    pruner = plan_pruner_of(model, torch.eye(48), 8)
+    pruner.check_weights(model.view.squeeze.weight)
+    pruner.check_weights(model.view.squeeze.weight.bfloat16())
+    torch.manual_seed(77)
+    other = small_model(view_config=KEPT)
+    torch.nn.init.normal_(other.view.squeeze.weight)
+    with pytest.raises(InvalidInput, match='measured on other weights than the checkpoint has'):
+        pruner.check_weights(other.view.squeeze.weight)
+    with pytest.raises(InvalidInput, match='measured on other weights'):
+        NativePolicy(other, pruner=pruner, budget=TokenBudget(ratio=0.5))

@@ -11,7 +11,9 @@ from vla_driver.model.pruning.budget import TokenBudget
 from vla_driver.model.pruning.in_model import Stage
 from vla_driver.types import InvalidInput
 
-#: Where tokens leave, as shares of the depth: before layers 2, 6 and 16 of 32 in the authors' code.
+#: Where tokens leave, as shares of the depth: before layers 2, 6 and 16 of 32, as the authors count tokens (2 layers
+#: read 576, 4 the first count, 10 the second, 16 the third: score.py).  Their code lets them leave behind layers 2, 6
+#: and 15.
 STAGE_DEPTHS = (2 / 32, 6 / 32, 16 / 32)
 
 #: Over which layers the budget is the average count of visual tokens.

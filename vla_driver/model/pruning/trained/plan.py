@@ -108,6 +108,18 @@ class PlanPruner(nn.Module):
                 'one for it (vla_driver train plan-pruner --model CKPT)'
             )
 
+    def check_weights(self, squeeze: Tensor) -> None:
+        """Raise `InvalidInput` unless this was measured on the weights [C, D] by which a model reads its tokens.
+
+        Rounding to bfloat16 changes them by up to 0.4 %.
+        """
+        ours, theirs = self.squeeze.weight.detach().float().cpu(), squeeze.detach().float().cpu()
+        if ours.shape != theirs.shape or (ours - theirs).norm() > _SAME * ours.norm():
+            raise InvalidInput(
+                'this PlanPruner was measured on other weights than the checkpoint has: measure one for it (vla_driver '
+                'train plan-pruner --model CKPT)'
+            )
+
     def store(self, device: torch.device | str, dtype: torch.dtype | None = None) -> PlanPruner:
         """Move to `device`; it computes in float32 wherever it is, for differences of large numbers are at stake."""
         return self.to(device)
@@ -130,6 +142,8 @@ class PlanPruner(nn.Module):
         (target / f'.{_CONFIG}.tmp').replace(target / _CONFIG)
 
 
+#: Weights that differ by less, as a share of their norm, are the same, rounded.
+_SAME = 0.01
 _VIEW = (
     *('azimuth_deg', 'elevation_deg', 'cell_deg', 'eye_m', 'reach_m'),
     *('channels', 'hidden_size', 'num_tokens', 'reads', 'coverage'),
