@@ -261,6 +261,7 @@ def whole_made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     model.save_pretrained(folder)
     ReconPruner(layer_spec(model.config)).save_pretrained(folder / 'pruner')
     plan = PlanPruner(model.config.view_config, model.config.language_config.hidden_size, directions=3)
+    plan.squeeze.load_state_dict(model.view.squeeze.state_dict())  # it is of this model
     with torch.no_grad():
         for parameter in (plan.reads, plan.seen):
             parameter.normal_()
