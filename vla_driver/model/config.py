@@ -275,18 +275,22 @@ class WordsConfig(PretrainedConfig):
     gate_size: int = 64
 
 
+#: The components' configurations, by their entries.
+_PARTS: Final[Mapping[str, type[PretrainedConfig]]] = {
+    'vision_config': VisionConfig,
+    'memory_config': MemoryConfig,
+    'view_config': ViewConfig,
+    'language_config': LanguageConfig,
+    'action_config': ActionConfig,
+    'words_config': WordsConfig,
+}
+
+
 class VlaConfig(PretrainedConfig):
     """The whole model.  `blind`: the control that sees no image and remembers none, all else equal."""
 
     model_type = NATIVE_TYPE
-    sub_configs_defaults: ClassVar[dict[str, Any]] = {
-        'vision_config': VisionConfig,
-        'memory_config': MemoryConfig,
-        'view_config': ViewConfig,
-        'language_config': LanguageConfig,
-        'action_config': ActionConfig,
-        'words_config': WordsConfig,
-    }
+    sub_configs_defaults: ClassVar[dict[str, Any]] = dict(_PARTS)
 
     # Each holds its component's config after construction; a dict of changes, or None, before.
     vision_config: Any = None
@@ -376,16 +380,6 @@ class VlaConfig(PretrainedConfig):
         """Return (rows, columns) of visual tokens of an image of `size` (width, height)."""
         rows, columns = self.patch_grid(size)
         return rows // self.vision_config.spatial_merge_size, columns // self.vision_config.spatial_merge_size
-
-
-_PARTS: Final[Mapping[str, type[PretrainedConfig]]] = {
-    'vision_config': VisionConfig,
-    'memory_config': MemoryConfig,
-    'view_config': ViewConfig,
-    'language_config': LanguageConfig,
-    'action_config': ActionConfig,
-    'words_config': WordsConfig,
-}
 
 
 def check_entries(entries: Mapping[str, Any], of: type[PretrainedConfig] = VlaConfig, where: str = '') -> None:

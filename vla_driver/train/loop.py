@@ -7,19 +7,17 @@ A run is resumed where it was saved: its trainer knows the step and the time, it
 
 from __future__ import annotations
 
-import signal
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
 from typing import Any, Protocol, TypeVar
 
 from tqdm import tqdm
 
-from vla_driver.train.distributed.crew import ALONE, Crew
+from vla_driver.train.distributed.crew import ALONE, Crew, told_to_stop
 from vla_driver.train.record import append_log, mean_of
 
 _Batch = TypeVar('_Batch')
@@ -114,22 +112,13 @@ def take_steps(trainer: Trainer[_Batch], batches: Iterator[_Batch], counting: Co
 
 @contextmanager
 def _asked_to_stop(crew: Crew) -> Iterator[threading.Event]:
-    """Yield what SIGINT and SIGTERM set meanwhile, so that a step is finished: half a step could not be resumed.
+    """Yield what a signal to stop sets meanwhile, so that a step is finished: half a step could not be resumed.
 
-    A crew of several sees to that itself (`crew.meeting`), and elsewhere than in the main thread whoever started it.
+    A crew of several sees to that itself (`crew.meeting`).
     """
     asked = threading.Event()
-
-    def ask(_number: int, _frame: FrameType | None) -> None:
-        asked.set()
-
-    listens = crew.size == 1 and threading.current_thread() is threading.main_thread()
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM) if listens}
-    try:
+    with told_to_stop(asked.set) if crew.size == 1 else nullcontext():
         yield asked
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def train(

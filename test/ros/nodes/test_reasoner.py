@@ -62,14 +62,11 @@ def test_pictures_dropped_as_too_old_are_said_with_what_is_known_of_their_clock(
     node._images.clock_problem.assert_called_once_with('front')
 
 
-def test_it_says_what_it_sees_and_the_planner_heeds_it(probe, nodes, vehicle, checkpoint, told_checkpoint):
-    """A vision-language model is the slow half of a native fast half, in two processes."""
-    intents, words = probe.listen(DrivingIntent, 'intent'), probe.listen(String, 'reasoning')
-    plans, report = probe.listen(DrivingPlan, 'plan'), probe.diagnostics()
-    slow = nodes.start(
-        'reasoner', {**FAST, 'checkpoint': str(checkpoint('qwen2.5', WORDS)), 'rate_hz': 10.0, 'nice': 7}
-    )
-    fast = nodes.start('planner', {**FAST, 'model': str(told_checkpoint), 'engine': 'torch'})
+def two_halves(nodes, vehicle, words, told, *, nice, **both):
+    """Start a reasoner and a planner; return them, what drives a tick, and the stamps of all ticks so far."""
+    how = {**FAST, **both}
+    slow = nodes.start('reasoner', {**how, 'checkpoint': str(words), 'rate_hz': 10.0, 'nice': nice})
+    fast = nodes.start('planner', {**how, 'model': str(told), 'engine': 'torch'})
     nodes.wait_active(slow, fast, timeout_s=120.0)
     vehicle.wait_for_listener()
     vehicle.publish_route()
@@ -78,6 +75,14 @@ def test_it_says_what_it_sees_and_the_planner_heeds_it(probe, nodes, vehicle, ch
     def drive():
         stamps.append(convert.to_nanoseconds(vehicle.tick()))
 
+    return slow, fast, drive, stamps
+
+
+def test_it_says_what_it_sees_and_the_planner_heeds_it(probe, nodes, vehicle, checkpoint, told_checkpoint):
+    """A vision-language model is the slow half of a native fast half, in two processes."""
+    intents, words = probe.listen(DrivingIntent, 'intent'), probe.listen(String, 'reasoning')
+    plans, report = probe.listen(DrivingPlan, 'plan'), probe.diagnostics()
+    slow, fast, drive, stamps = two_halves(nodes, vehicle, checkpoint('qwen2.5', WORDS), told_checkpoint, nice=7)
     probe.until(lambda: any(plan.intent for plan in plans), timeout_s=90.0, act=drive)
     # What is said is said of pictures, where the vehicle was then, in its words.
     said = intents[0]
@@ -111,19 +116,8 @@ def test_it_says_what_it_sees_and_the_planner_heeds_it(probe, nodes, vehicle, ch
 def test_cameras_of_another_clock_do_not_age_what_is_said(probe, nodes, vehicle, checkpoint, told_checkpoint):
     """An intent bears its image's own stamp, and the planner moves that once, as it moves the images'."""
     intents, plans = probe.listen(DrivingIntent, 'intent'), probe.listen(DrivingPlan, 'plan')
-    late = {**FAST, 'camera_time_offset_s': -0.4}
-    slow = nodes.start(
-        'reasoner', {**late, 'checkpoint': str(checkpoint('qwen2.5', WORDS)), 'rate_hz': 10.0, 'nice': 0}
-    )
-    fast = nodes.start('planner', {**late, 'model': str(told_checkpoint), 'engine': 'torch'})
-    nodes.wait_active(slow, fast, timeout_s=120.0)
-    vehicle.wait_for_listener()
-    vehicle.publish_route()
-    stamps = []
-
-    def drive():
-        stamps.append(convert.to_nanoseconds(vehicle.tick()))
-
+    words = checkpoint('qwen2.5', WORDS)
+    *_, drive, stamps = two_halves(nodes, vehicle, words, told_checkpoint, nice=0, camera_time_offset_s=-0.4)
     probe.until(lambda: any(plan.intent for plan in plans), timeout_s=90.0, act=drive)
     assert stamp_of(intents[0]) in stamps
     heeding = next(plan for plan in plans if plan.intent)

@@ -11,7 +11,7 @@ import contextlib
 import os
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from types import FrameType
 from typing import Final
@@ -98,15 +98,30 @@ def meeting(device: str) -> Iterator[Crew]:
         torch.cuda.set_device(place)
     torch.distributed.init_process_group('nccl' if device.startswith('cuda') else 'gloo')
 
-    def stop(_number: int, _frame: FrameType | None) -> None:
+    def stop() -> None:
         crew.stopping = True
 
-    # Only the main thread may; in another one whoever started it sees to signals.
-    listens = threading.current_thread() is threading.main_thread()
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM) if listens}
     try:
-        yield crew
+        with told_to_stop(stop):
+            yield crew
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+@contextlib.contextmanager
+def told_to_stop(tell: Callable[[], None]) -> Iterator[None]:
+    """Call `tell` at SIGINT and SIGTERM meanwhile, instead of ending the process in the middle of a step.
+
+    Only the main thread may listen; in another one whoever started it sees to signals.
+    """
+
+    def told(_number: int, _frame: FrameType | None) -> None:
+        tell()
+
+    listens = threading.current_thread() is threading.main_thread()
+    before = {number: signal.signal(number, told) for number in (signal.SIGINT, signal.SIGTERM) if listens}
+    try:
+        yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-        torch.distributed.destroy_process_group()
