@@ -90,7 +90,7 @@ def test_a_tick_takes_one_command_with_its_stamp(probe, nodes):
     nodes.wait_active(bridge)
     probe.until(lambda: odometry)
     probe.spin(0.3)
-    outlet.publish(control(50_000_000))  # another tick's
+    outlet.publish(control(100_000_000))  # another tick's
     probe.spin(0.3)
     assert len(odometry) == 1
     outlet.publish(control(400_000))  # within a millisecond
@@ -98,7 +98,7 @@ def test_a_tick_takes_one_command_with_its_stamp(probe, nodes):
     outlet.publish(control(400_000))  # once more for the tick before
     probe.spin(0.3)
     assert len(odometry) == 2
-    assert to_nanoseconds(odometry[1].header.stamp) == 100_000_000
+    assert to_nanoseconds(odometry[1].header.stamp) == 50_000_000  # the bridge's fixed_delta_seconds
     told = probe.until(lambda: (said := report('carla_bridge: commands')) and said['level'] and said)
     assert told['message'] == '2 commands dropped for their stamps'
 
@@ -173,7 +173,8 @@ def test_the_leaderboard_shows_nothing_before_its_driver_is_ready(probe, nodes):
     assert not odometry
 
 
-def test_the_localiser_makes_odometry_of_the_leaderboards_sensors(probe, nodes):
+@pytest.mark.parametrize('step_s', [0.05, 0.1])
+def test_the_localiser_makes_odometry_of_the_leaderboards_sensors(probe, nodes, step_s):
     """It drives along with the emulator: what it says of the way is what the simulator does under the same pedals."""
     odometry = probe.listen(Odometry, f'{HERO}/odometry')
     imu = probe.listen(Imu, f'{HERO}/imu')
@@ -184,15 +185,16 @@ def test_the_localiser_makes_odometry_of_the_leaderboards_sensors(probe, nodes):
     told = probe.until(lambda: report('carla_localizer: localisation'))
     assert 'waiting for /carla/hero/global_plan, /carla/hero/speed, /carla/hero/imu' in told['message']
     parameters = {'split': 'val', 'leaderboard': True, 'render': False, 'synchronous_timeout_s': 60.0}
-    nodes.wait_active(nodes.start('carla_bridge', parameters))
+    nodes.wait_active(nodes.start('carla_bridge', {**parameters, 'step_s': step_s}))
     probe.spin(1.0)
     assert not imu  # nobody looks at the camera yet: the driver is not ready
     probe.listen(Image, f'{HERO}/front/image')
     probe.until(lambda: odometry)
-    with Simulation(scenarios('val', 1)[0], render=False) as twin:
+    step_ns = round(step_s * 1e9)
+    with Simulation(scenarios('val', 1)[0], render=False, step_s=step_s) as twin:
         driveline = Driveline()
-        for tick in range(40):
-            message = control(100_000_000 * tick, 0.6, 0.02)
+        for tick in range(round(4.0 / step_s)):
+            message = control(step_ns * tick, 0.6, 0.02)
             twin.step(driveline.command(message.throttle, message.brake, message.steer, twin.ego.speed_mps))
             outlet.publish(message)
             probe.until(lambda: len(odometry) == tick + 2)  # noqa: B023 - it is called at once
@@ -200,7 +202,7 @@ def test_the_localiser_makes_odometry_of_the_leaderboards_sensors(probe, nodes):
             middle = [ego.x_m + 1.4 * math.cos(ego.yaw_rad), ego.y_m + 1.4 * math.sin(ego.yaw_rad)]
             assert [said.pose.pose.position.x, said.pose.pose.position.y] == pytest.approx(middle, abs=0.3)
             assert said.twist.twist.linear.x == pytest.approx(ego.speed_mps, abs=0.5)
-            assert to_nanoseconds(said.header.stamp) == 100_000_000 * (tick + 1)
+            assert to_nanoseconds(said.header.stamp) == step_ns * (tick + 1)
         moved = odometry[-1].pose.pose.position.x - odometry[0].pose.pose.position.x
         assert math.hypot(moved, odometry[-1].pose.pose.position.y - odometry[0].pose.pose.position.y) > 5.0
     told = probe.until(lambda: (said := report('carla_localizer: localisation')) and said['ready'] == 'True' and said)

@@ -23,6 +23,7 @@ from vla_driver.policies.constant_velocity import ConstantVelocityPolicy
 from vla_driver.ros.nodes.simulator import SimulatorNode
 from vla_driver.ros.wire import conversions as convert
 from vla_driver.ros.wire import qos
+from vla_driver.settings.simulator import PATIENT_CONTROLLER, PATIENT_PLANNER
 from vla_driver.sim.render.renderer import GraphicsUnavailableError
 from vla_driver.sim.rollout import drive_route
 from vla_driver.sim.simulation import Simulation
@@ -129,8 +130,9 @@ def test_the_whole_loop_over_dds_drives_like_the_synchronous_core(probe, nodes):
     infos = {
         name: probe.listen(CameraInfo, f'camera/{name}/camera_info', qos.SENSOR_SUBSCRIPTION) for name in rig.names
     }
-    planner = nodes.start('planner', {'policy': 'constant-velocity'})
-    controller = nodes.start('controller')
+    # The world waits: what is late by the clock on the wall is not late in it.
+    planner = nodes.start('planner', {'policy': 'constant-velocity', **PATIENT_PLANNER})
+    controller = nodes.start('controller', PATIENT_CONTROLLER)
     nodes.wait_active(planner, controller)
     simulator = nodes.start(
         'simulator', {'synchronous': True, 'split': 'val', 'camera_every': 2, 'max_seconds': 2.0, 'rate': 1.0}

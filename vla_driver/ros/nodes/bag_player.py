@@ -3,7 +3,9 @@
 """The bag player: publishes a recording as it was, at its own pace or another, once or in a loop.
 
 `ros2 bag play` where there is no `ros2`: types and offered quality of service come from the bag, latched
-topics stay latched, paths become so, `/clock` on request.  Stamps stay as recorded unless `restamp` is set.
+topics stay latched, paths become so, `/clock` on request.  Stamps stay as recorded unless `restamp` is set.  After a
+standstill (of a busy machine, say) it goes on at its pace from where it is: what it missed sent at once would be too
+much for whoever listens.
 
 What running nodes publish themselves (`bag.outputs`: plans, controls, diagnostics) is left out unless it is named.
 """
@@ -35,6 +37,8 @@ from vla_driver.types import InvalidInput
 _GLOBAL_TOPICS: Final = ('/clock', '/tf', '/tf_static', '/diagnostics', '/rosout', '/parameter_events')
 #: Discovery is not symmetric: a subscriber that is known here may not know this publisher yet, and would drop messages.
 _SETTLE_S: Final = 0.5
+#: Who is later than this has stood still.
+_STANDSTILL_S: Final = 0.1
 
 
 class BagPlayerNode(DriverNode[BagPlayerParameters]):
@@ -213,7 +217,10 @@ class BagPlayerNode(DriverNode[BagPlayerParameters]):
                     break
                 until = due if self._clock_outlet is None else min(due, next_clock)
                 self._halt.wait(max(0.0, until - now))
-            self._late_s = max(self._late_s, time.monotonic() - due)
+            late_s = time.monotonic() - due
+            self._late_s = max(self._late_s, late_s)
+            if late_s > _STANDSTILL_S:
+                began += late_s
             self._send(letter)
             sent += 1
             self._position_s = (letter.log_time_ns - self._bag.start_ns) * 1e-9
