@@ -11,7 +11,7 @@ import pytest
 
 from vla_driver.commands.evaluate.closed_loop import _not_the_policys
 from vla_driver.evaluate.closed_loop import compare, engine_of, run_scenarios, summarise, throughput
-from vla_driver.sim.rollout import ticks_per_plan
+from vla_driver.sim.rollout import step_for, ticks_per_plan
 from vla_driver.sim.world.scenario import Scenario, scenarios
 from vla_driver.types import EngineReport, InvalidInput
 
@@ -125,6 +125,14 @@ def test_what_cannot_be_compared_is_refused() -> None:
 @pytest.mark.parametrize(('rate', 'ticks'), [(10.0, 1), (5.0, 2), (2.0, 5), (1.0, 10)])
 def test_plan_rates_that_divide_the_control_rate(rate: float, ticks: int) -> None:
     assert ticks_per_plan(rate) == ticks
+
+
+def test_for_twenty_plans_a_second_the_world_steps_as_often() -> None:
+    assert [step_for(rate) for rate in (20.0, 10.0, 5.0)] == [0.05, 0.1, 0.1]
+    assert ticks_per_plan(20.0, step_for(20.0)) == 1
+    for rate in (0.0, -5.0, 3.0, 40.0):
+        with pytest.raises(InvalidInput, match='expected 20, 10, 5, 2 or 1'):
+            step_for(rate)
 
 
 @pytest.mark.parametrize('rate', [0.0, -5.0, 3.0, 20.0])

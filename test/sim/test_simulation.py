@@ -36,6 +36,25 @@ def test_same_seed_same_drive_and_another_seed_another():
     assert np.abs(first[:100] - other[:100]).max() > 1.0
 
 
+def test_shorter_steps_are_the_same_physics():
+    """20 a second, as CARLA's bridge does by default: the same way under the same command, traffic that keeps time."""
+    scenario, seen = Scenario('train_grid', 5), {}
+    for step_s in (0.1, 0.05):
+        with Simulation(scenario, render=False, step_s=step_s) as simulation:
+            began_s = simulation._traffic.time_s
+            for _ in range(round(4.0 / step_s)):
+                simulation.step(ControlCommand(0.02, 1.0))
+            assert simulation.time_s == pytest.approx(4.0)
+            assert simulation._traffic.time_s - began_s == pytest.approx(4.0)
+            walked = [actor.speed_mps for actor in simulation.actors()]
+            seen[step_s] = simulation.ego.pose, simulation.result().distance_m, walked
+    assert seen[0.05][0] == pytest.approx(seen[0.1][0], abs=0.1)
+    assert seen[0.05][1] == pytest.approx(seen[0.1][1], rel=0.02)
+    assert max(seen[0.05][2]) < 20.0  # nobody is twice as fast
+    with pytest.raises(InvalidInput, match=r'step of 0\.0333 s: SUMO steps by whole milliseconds'):
+        Simulation(scenario, render=False, step_s=0.0333)
+
+
 def test_driving_straight_on_leaves_the_road():
     with Simulation(Scenario('train_web', 3), render=False) as simulation:
         simulation.disturb(yaw_rad=0.6, speed_mps=8.0)

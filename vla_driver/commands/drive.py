@@ -41,7 +41,7 @@ from vla_driver.settings.options import add_options
 from vla_driver.settings.planner import PlannerParameters
 from vla_driver.settings.policy import PolicyParameters
 from vla_driver.settings.simulator import SimulatorParameters
-from vla_driver.sim.rollout import Tick, drive_route, ticks_per_plan
+from vla_driver.sim.rollout import PLAN_RATES, Tick, drive_route, step_for, ticks_per_plan
 from vla_driver.sim.slow_half import SlowHalf
 from vla_driver.types import EngineReport, InvalidInput
 
@@ -59,7 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_pruning_arguments(parser)
     add_reasoner_arguments(parser)
     add_scenario_arguments(parser, 'test')
-    parser.add_argument('--plan-hz', type=positive_float, default=5.0, help='plans per second: 10, 5, 2 or 1')
+    parser.add_argument('--plan-hz', type=positive_float, default=5.0, help=PLAN_RATES)
     add_options(parser, SimulatorParameters, 'max_seconds')
     parser.add_argument('--video', type=Path, metavar='FILE', help='film the drive (.mp4, .webp, .gif)')
     parser.add_argument('--ros', action='store_true', help='drive with the ROS 2 nodes, over DDS')
@@ -76,7 +76,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the command."""
-    ticks_per_plan(args.plan_hz)
+    ticks_per_plan(args.plan_hz, step_for(args.plan_hz))
     if args.carla and not args.ros:
         raise InvalidInput("--carla emulates CARLA's ROS bridge: give --ros as well")
     checkpoint = checkpoint_of(args.policy, args.model)
@@ -112,7 +112,7 @@ def _drive(args: argparse.Namespace, reasoner: str | None) -> dict[str, Any]:
     film = FilmWriter(args.video, args.plan_hz) if args.video is not None else None
     scenario = scenario_of(args)
     started = time.perf_counter()
-    with Simulation(scenario, render=False) as simulation:
+    with Simulation(scenario, render=False, step_s=step_for(args.plan_hz)) as simulation:
         policy = make_policy(
             args.policy,
             args.model,

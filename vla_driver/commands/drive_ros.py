@@ -34,7 +34,7 @@ from vla_driver.settings.launch_topics import camera_remappings
 from vla_driver.settings.planner import START_S
 from vla_driver.settings.policy import NODE_POLICIES
 from vla_driver.settings.simulator import PATIENT_CONTROLLER, PATIENT_PLANNER
-from vla_driver.sim.rollout import JUMP_S, ticks_per_plan
+from vla_driver.sim.rollout import JUMP_S, step_for, ticks_per_plan
 from vla_driver.types import CAMERA_NAMES, InvalidInput, PlanSource, VlaDriverError
 from vla_driver.workers import environment_variables
 
@@ -54,8 +54,8 @@ def drive_over_dds(args: argparse.Namespace) -> dict[str, Any]:
         raise InvalidInput(f'policy {args.policy}: it {where} inside the simulator, not in a node; leave out --ros')
     if args.video is not None:
         raise InvalidInput("--video films the synchronous drive; leave out --ros (RViz shows the nodes' drive)")
-    if args.carla and ticks_per_plan(args.plan_hz) != 1:
-        raise InvalidInput(f'--carla answers every tick of 0.1 s: --plan-hz {args.plan_hz:g}, expected 10')
+    if args.carla and ticks_per_plan(args.plan_hz, step_for(args.plan_hz)) != 1:
+        raise InvalidInput(f'--carla answers every tick: --plan-hz {args.plan_hz:g}, expected 10 or 20 (CARLA itself)')
     scenario = scenario_of(args)  # says what is wrong before anything is started
     checkpoint = require_checkpoint(args.policy, args.model)
     environment = dict(os.environ)
@@ -105,7 +105,8 @@ def _drive(args: argparse.Namespace, scenario: Scenario, checkpoint: str | None)
                 world,
                 {
                     **_scenario_parameters(args),
-                    'camera_every': ticks_per_plan(args.plan_hz),
+                    'step_s': step_for(args.plan_hz),
+                    'camera_every': ticks_per_plan(args.plan_hz, step_for(args.plan_hz)),
                     'synchronous': True,
                     'synchronous_timeout_s': _SILENCE_S,
                     'max_seconds': args.max_seconds or 0.0,

@@ -22,7 +22,7 @@ from vla_driver.evaluate.fast_slow.arms import SlowArm
 from vla_driver.policies.pruning_settings import PruningSettings
 from vla_driver.policies.registry import REMOTE, make_policy, require_checkpoint
 from vla_driver.settings.guarding import GuardingParameters
-from vla_driver.sim.rollout import drive_route, ticks_per_plan
+from vla_driver.sim.rollout import drive_route, step_for, ticks_per_plan
 from vla_driver.statistics import mean_ci, ratio_ci, wilson_ci
 from vla_driver.types import EngineReport, InvalidInput, Policy
 from vla_driver.workers import run_isolated, share_cores
@@ -98,7 +98,7 @@ def run_job(job: Job) -> Row:
     from vla_driver.sim.simulation import Simulation
 
     started = time.perf_counter()
-    with Simulation(job.scenario, render=False) as simulation:
+    with Simulation(job.scenario, render=False, step_s=step_for(job.plan_hz)) as simulation:
         policy = _policy(job, simulation)
         slow = None if job.slow is None else job.slow.make(simulation.expert_reasoner, job.scenario.seed)
         if policy.needs.pictures or (slow is not None and slow.reasoner.needs.pictures):
@@ -158,7 +158,7 @@ def run_scenarios(
     on_row: called with each row as it arrives, in any order.
     Raises WorkerError naming the scenario if one could not be driven: a figure over the rest would hide the failure.
     """
-    ticks_per_plan(plan_hz)
+    ticks_per_plan(plan_hz, step_for(plan_hz))
     checkpoint = require_checkpoint(policy, model)
     work = [
         Job(k, scenario, policy, checkpoint, plan_hz, pruning, device, engine, slow, guidance, max_seconds, guarding)

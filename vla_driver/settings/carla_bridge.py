@@ -48,6 +48,9 @@ class CarlaBridgeParameters(SimulatorParameters):
     synchronous: bool = parameter(
         True, 'each tick waits for one command with its stamp, as the leaderboard does', launch=True
     )
+    step_s: float = parameter(
+        0.05, "length of a tick in whole ms: the bridge's fixed_delta_seconds", low=0.02, high=0.1, launch=True
+    )
     leaderboard: bool = parameter(
         False,
         "the leaderboard's sensors instead of the bridge's: GNSS, IMU, speed and its global plan, no odometry, no map",

@@ -21,7 +21,8 @@ class SimulatorParameters(RigParameters, ScenarioParameters, NodeParameters):
         'compressed', 'how images go out', choices=('compressed', 'raw', 'both'), launch=True
     )
     jpeg_quality: int = parameter(90, 'quality of compressed images', low=1, high=100, metavar='Q')
-    camera_every: int = parameter(1, 'images on every n-th tick of 0.1 s', low=1, high=50)
+    step_s: float = parameter(0.1, 'length of a tick in whole ms', low=0.02, high=0.1, launch=True)
+    camera_every: int = parameter(1, 'images on every n-th tick', low=1, high=50)
     ground_truth: bool = parameter(True, 'publish /ground_truth/agents')
     rate: float = parameter(
         1.0, 'speed against the wall clock, when not `synchronous`', low=0.01, high=20.0, launch=True

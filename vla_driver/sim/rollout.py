@@ -30,8 +30,11 @@ if TYPE_CHECKING:  # the simulator needs SUMO and GL; this module's users may br
     from vla_driver.sim.scoring import RouteResult
     from vla_driver.sim.simulation import Simulation
 
-#: The controller's rate is the simulator's: one command per step of 0.1 s.
+#: The controller's rate is the simulator's: one command per step, of 0.1 s, or of 0.05 s where plans come so often.
 CONTROL_HZ: Final = 10
+FAST_HZ: Final = 20
+#: What may be asked for.
+PLAN_RATES: Final = 'plans per second: 20, 10, 5, 2 or 1'
 #: Plans are compared with those before them over so much of the way ahead.
 JUMP_S: Final = 1.0
 
@@ -120,14 +123,34 @@ class RolloutStatistics:
             self.uncertainty.append(plan.uncertainty)
 
 
-def ticks_per_plan(plan_hz: float) -> int:
-    """Return how many control ticks a plan is followed; raise InvalidInput unless that is a whole number."""
-    ticks = CONTROL_HZ / plan_hz if plan_hz > 0 else 0.0
-    if ticks < 1 or abs(ticks - round(ticks)) > 1e-9:
+def step_for(plan_hz: float) -> float:
+    """Return how long the simulator's steps are where plans come at this rate, in s; raise InvalidInput if none fit."""
+    if plan_hz == FAST_HZ:
+        return 1.0 / FAST_HZ
+    if not _whole(CONTROL_HZ, plan_hz):
         raise InvalidInput(
-            f'plan rate {plan_hz} Hz: the controller runs at {CONTROL_HZ} Hz, so the rate must divide it: 10, 5, 2 or 1'
+            f'plan rate {plan_hz} Hz: expected {FAST_HZ}, 10, 5, 2 or 1; the controller runs at {CONTROL_HZ} Hz, at '
+            f'{FAST_HZ} where as many plans are wanted'
         )
-    return round(ticks)
+    return 1.0 / CONTROL_HZ
+
+
+def ticks_per_plan(plan_hz: float, step_s: float = 1.0 / CONTROL_HZ) -> int:
+    """Return how many control ticks a plan is followed; raise InvalidInput unless that is a whole number."""
+    control_hz = 1.0 / step_s
+    ticks = _whole(control_hz, plan_hz)
+    if not ticks:
+        raise InvalidInput(
+            f'plan rate {plan_hz} Hz: the controller runs at {control_hz:g} Hz, so the rate must divide it: '
+            '10, 5, 2 or 1'
+        )
+    return ticks
+
+
+def _whole(control_hz: float, plan_hz: float) -> int:
+    """Return how many ticks there are to a plan; 0 where that is no whole number."""
+    ticks = control_hz / plan_hz if plan_hz > 0 else 0.0
+    return round(ticks) if abs(ticks - round(ticks)) < 1e-9 else 0
 
 
 def drive_route(
@@ -148,7 +171,7 @@ def drive_route(
     what is done to its plans before they are driven, by default nothing.  forecast: whether plans are to say where
     others will be; where they are braked for others they do in any case.
     """
-    every = ticks_per_plan(plan_hz)
+    every = ticks_per_plan(plan_hz, simulation.step_s)
     guarding = guarding or GuardingParameters()
     planner = Planner(policy, limits=TickLimits(freeze_s=guarding.freeze_s))
     planner.guard.collision = CollisionLimits(guarding.collision_horizon_s, guarding.collision_existence)

@@ -41,14 +41,17 @@ def _area(path: Path) -> Any:
 
 
 class Simulation:
-    """A drive that advances by STEP_S (0.1 s) with every `step`.  Only one may be open in a process.
+    """A drive that advances by `step_s` with every `step`.  Only one may be open in a process.
 
     render=False leaves the cameras out, until `start_rendering`: every one is then named in `Observation.missing`,
-    which is all the expert and the blind controls need.  The odometry frame is the world frame.
+    which is all the expert and the blind controls need.  The odometry frame is the world frame.  Steps of
+    another length make another drive of the same scenario: SUMO draws its drivers' moods at every one.
     """
 
-    def __init__(self, scenario: Scenario, *, rig: CameraRig | None = None, render: bool = True) -> None:
-        self.scenario = scenario
+    def __init__(
+        self, scenario: Scenario, *, rig: CameraRig | None = None, render: bool = True, step_s: float = STEP_S
+    ) -> None:
+        self.scenario, self.step_s = scenario, step_s
         self.rig = rig or load_rig('sim')
         path = scenario.network_path
         self._network = load_network(path)
@@ -64,7 +67,7 @@ class Simulation:
         self._renderer: Renderer | None = None
         self._pictures: tuple[int, bool, dict[str, CameraRender]] | None = None
         self._traffic = Traffic(
-            self._network, path, scenario.seed, scenario.density_per_km, scenario.people_per_km, scenario.routes
+            self._network, path, scenario.seed, scenario.density_per_km, scenario.people_per_km, scenario.routes, step_s
         )
         try:
             self._traffic.place_ego(self.path.edges, self._bicycle.pose)
@@ -77,7 +80,7 @@ class Simulation:
         limit_s = 120.0 + 2.0 * self.path.length_m / (0.6 * CRUISE_MPS)
         #: The shapely area that vehicles may use.
         self.area: Any = _area(path)
-        self._scorer = Scorer(self.area, self.path, _START_M, limit_s, STEP_S)
+        self._scorer = Scorer(self.area, self.path, _START_M, limit_s, step_s)
         self._refresh()
 
     def __enter__(self) -> Simulation:
@@ -107,7 +110,7 @@ class Simulation:
     @property
     def time_s(self) -> float:
         """Seconds since the start of the drive."""
-        return self._ticks * STEP_S
+        return self._ticks * self.step_s
 
     @property
     def done(self) -> bool:
@@ -199,8 +202,8 @@ class Simulation:
     # ---- what happens next ----------------------------------------------------------------------
 
     def step(self, command: ControlCommand) -> None:
-        """Drive STEP_S under one command."""
-        self._bicycle.step(command.steering_rad, command.acceleration_mps2, STEP_S)
+        """Drive `step_s` under one command."""
+        self._bicycle.step(command.steering_rad, command.acceleration_mps2, self.step_s)
         self._traffic.step(self._bicycle.pose, self._bicycle.speed_mps)
         self._ticks += 1
         self._refresh()

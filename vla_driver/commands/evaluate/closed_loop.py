@@ -43,6 +43,7 @@ from vla_driver.settings.guarding import GUARDING, GuardingParameters
 from vla_driver.settings.options import add_options
 from vla_driver.settings.policy import PolicyParameters
 from vla_driver.settings.scenario import ScenarioParameters
+from vla_driver.sim.rollout import PLAN_RATES
 from vla_driver.types import InvalidInput, PlanSource
 
 _SHOWN = (
@@ -63,7 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_options(parser, PolicyParameters, 'engine')
     add_options(parser, ScenarioParameters, 'split', 'seed')
     parser.add_argument('--scenarios', type=positive_int, default=50, metavar='N', help='routes (default: 50)')
-    parser.add_argument('--plan-hz', type=positive_float, default=5.0, help='plans per second: 10, 5, 2 or 1')
+    parser.add_argument('--plan-hz', type=positive_float, default=5.0, help=PLAN_RATES)
     parser.add_argument(
         '--jobs',
         type=positive_int,

@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A simulated vehicle in a simulated town, as a node; on which topics, a subclass says.
 
-Two ways to run.  In step with the clock (`synchronous: false`): a tick every 0.1 s of wall time (times
-`rate`), driven by whatever command came last; a planner that thinks for long drives late, as on a road.
+Two ways to run.  In step with the clock (`synchronous: false`): a tick every `step_s` of wall time
+(times `rate`), driven by whatever command came last; a planner that thinks for long drives late, as on a road.
 Synchronous: the world waits for the command that answers this tick's images, so that the drive does not
 depend on the machine's speed and equals the one of the synchronous core.
 
@@ -67,12 +67,11 @@ class WorldNode(DriverNode[P], abc.ABC):
         self._begin()
         from vla_driver.sim.simulation import Simulation
         from vla_driver.sim.world.scenario import chosen_scenario
-        from vla_driver.sim.world.traffic import STEP_S
 
         p = self.parameters
         rig = load_rig(p.rig)
-        self._step_ns = round(STEP_S * 1e9)
-        self._simulation = Simulation(chosen_scenario(p), rig=rig, render=p.render)
+        self._step_ns = round(p.step_s * 1e9)
+        self._simulation = Simulation(chosen_scenario(p), rig=rig, render=p.render, step_s=p.step_s)
         self._rig = rig
         self._clock_outlet = self.advertise(ClockMessage, '/clock', qos.RELIABLE)
         self.advertise_all(rig)

@@ -20,6 +20,7 @@ from vla_driver.sim.world.towns import prepare_sumo
 from vla_driver.types import FloatArray, InvalidInput
 
 EGO = 'ego'
+#: How long a step is, unless somebody wants shorter ones.
 STEP_S = 0.1
 _WARM_UP_S = 25.0
 _STATES = {
@@ -110,13 +111,17 @@ class Traffic:
         density_per_km: float,
         people_per_km: float,
         routes: Sequence[Path] = (),
+        step_s: float = STEP_S,
     ) -> None:
         if Traffic._open is not None:
             raise InvalidInput('one SUMO simulation per process: close the open one, or use another process')
+        if abs(1e3 * step_s - round(1e3 * step_s)) > 1e-6:
+            raise InvalidInput(f'step of {step_s:g} s: SUMO steps by whole milliseconds, as 0.05 or 0.1 s')
         prepare_sumo()
         import libsumo
 
         self._sumo: Any = libsumo
+        self._step_s = step_s
         self._folder = tempfile.TemporaryDirectory(prefix='vla_driver_')
         demand = Path(self._folder.name) / 'demand.rou.xml'
         write_demand(network, demand, seed, 0.0 if routes else density_per_km, 0.0 if routes else people_per_km)
@@ -126,7 +131,7 @@ class Traffic:
         files = ','.join(str(path) for path in (demand, *routes))
         # A vehicle that cannot go on (SUMO's own deadlocks) is moved away after a minute, longer than any red light.
         command = [
-            'sumo', '-n', str(network_path), '-r', files, '--step-length', str(STEP_S), '--seed', str(seed + 1),
+            'sumo', '-n', str(network_path), '-r', files, '--step-length', f'{step_s:g}', '--seed', str(seed + 1),
             '--collision.action', 'none', '--no-warnings', '--no-step-log', '--ignore-route-errors',
             '--time-to-teleport', '60', '--pedestrian.model', 'striping',
         ]  # fmt: skip
@@ -140,7 +145,7 @@ class Traffic:
         self._near: set[str] = set()
         self._walked_m: dict[str, float] = {}
         self._sites: list[HeadSite] = head_sites(network)
-        for _ in range(round(_WARM_UP_S / STEP_S)):
+        for _ in range(round(_WARM_UP_S / step_s)):
             self._sumo.simulationStep()
 
     def __enter__(self) -> Traffic:
@@ -183,7 +188,7 @@ class Traffic:
         self._sumo.vehicle.moveToXY(EGO, '', -1, float(front_x), float(front_y), angle=angle, keepRoute=2)
 
     def step(self, ego_pose: FloatArray, ego_speed_mps: float) -> None:
-        """Tell SUMO where the ego is now and advance everybody else by STEP_S."""
+        """Tell SUMO where the ego is now and advance everybody else by one step."""
         if EGO in self._sumo.vehicle.getIDList():
             self._move(ego_pose)
             self._sumo.vehicle.setPreviousSpeed(EGO, float(ego_speed_mps))
@@ -219,7 +224,7 @@ class Traffic:
                 continue
             yaw = float(np.radians(90.0 - walkers.getAngle(name)))
             speed = walkers.getSpeed(name)
-            walked = self._walked_m[name] = self._walked_m.get(name, 0.0) + speed * STEP_S
+            walked = self._walked_m[name] = self._walked_m.get(name, 0.0) + speed * self._step_s
             phase = float(2.0 * np.pi * walked / _WALK_M_PER_CYCLE % (2.0 * np.pi))
             number = self._number(name)
             height = 1.55 + 0.3 * ((number * 7919) % 100) / 100.0
