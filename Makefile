@@ -67,7 +67,7 @@ test: setup ## run the tests (ARGS='...' goes to pytest)
 
 .PHONY: docs
 docs: setup ## write what is made from the code: docs/reference, config/driver.yaml
-	@$(PYTHON_OF_VENV) -m vla_driver.settings.parameter_file config/driver.yaml
+	@$(PYTHON_OF_VENV) -m vla_driver.settings.nodes.parameter_file config/driver.yaml
 	@$(PYTHON_OF_VENV) scripts/make_docs.py
 
 

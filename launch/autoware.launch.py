@@ -13,7 +13,7 @@ nobody follows it.
 
 from vla_driver.resources import resource
 from vla_driver.ros.runs import launching
-from vla_driver.settings.planner import PlannerParameters
+from vla_driver.settings.nodes.planner import PlannerParameters
 
 
 def generate_launch_description():

@@ -15,7 +15,7 @@ with its stamp. leaderboard:=true makes odometry of the leaderboard's sensors, a
 from launch.substitutions import LaunchConfiguration, PythonExpression
 
 from vla_driver.ros.runs import launching
-from vla_driver.settings.carla_bridge import (
+from vla_driver.settings.nodes.carla_bridge import (
     PLANNER,
     ROLE,
     TOPICS,
@@ -23,8 +23,8 @@ from vla_driver.settings.carla_bridge import (
     WAITING_PLANNER,
     CarlaBridgeParameters,
 )
-from vla_driver.settings.controller import ControllerParameters
-from vla_driver.settings.planner import PlannerParameters
+from vla_driver.settings.nodes.controller import ControllerParameters
+from vla_driver.settings.nodes.planner import PlannerParameters
 from vla_driver.types import CAMERA_NAMES
 
 VEHICLE = ['/carla/', LaunchConfiguration('role_name')]

@@ -14,9 +14,9 @@ An argument that is not given leaves its parameter as `params_file` or the node 
 from launch.substitutions import LaunchConfiguration
 
 from vla_driver.ros.runs import launching
-from vla_driver.settings.controller import ControllerParameters
-from vla_driver.settings.planner import PlannerParameters
-from vla_driver.settings.reasoner import ReasonerParameters
+from vla_driver.settings.nodes.controller import ControllerParameters
+from vla_driver.settings.nodes.planner import PlannerParameters
+from vla_driver.settings.nodes.reasoner import ReasonerParameters
 
 #: Topics that an argument `<name>_topic` renames.
 INPUTS = {

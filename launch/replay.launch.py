@@ -11,8 +11,8 @@ route_topic:=/path.
 """
 
 from vla_driver.ros.runs import launching
-from vla_driver.settings.bag_player import BagPlayerParameters
-from vla_driver.settings.planner import START_S
+from vla_driver.settings.nodes.bag_player import BagPlayerParameters
+from vla_driver.settings.nodes.planner import START_S
 
 
 def generate_launch_description():

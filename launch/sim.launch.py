@@ -8,9 +8,9 @@ usage: ros2 launch vla_driver sim.launch.py split:=test scenario:=3
 from launch.substitutions import LaunchConfiguration
 
 from vla_driver.ros.runs import launching
-from vla_driver.settings.controller import ControllerParameters
-from vla_driver.settings.planner import PlannerParameters
-from vla_driver.settings.simulator import PATIENT_CONTROLLER, PATIENT_PLANNER, SimulatorParameters
+from vla_driver.settings.nodes.controller import ControllerParameters
+from vla_driver.settings.nodes.planner import PlannerParameters
+from vla_driver.settings.nodes.simulator import PATIENT_CONTROLLER, PATIENT_PLANNER, SimulatorParameters
 
 SYNCHRONOUS = LaunchConfiguration('synchronous')
 

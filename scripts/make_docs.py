@@ -123,7 +123,7 @@ def nodes() -> dict[str, type[Any]]:
 
 def tables() -> dict[str, type]:
     """Return node -> the table of its parameters."""
-    from vla_driver.settings.parameter_file import TABLES
+    from vla_driver.settings.nodes.parameter_file import TABLES
 
     return TABLES
 
@@ -392,8 +392,8 @@ def _write_model(folder: Path) -> None:
 @contextmanager
 def recording() -> Iterator[list[tuple[str, str, Any, Any]]]:
     """Let nodes ask for publishers and subscriptions without getting real ones; yield what they asked for."""
-    from vla_driver.ros.nodes import calibration_topics, image_topics
-    from vla_driver.ros.nodes.lifecycle import DriverNode
+    from vla_driver.ros.base.lifecycle import DriverNode
+    from vla_driver.ros.inputs import calibration_topics, image_topics
     from vla_driver.ros.wire import carla
     from vla_driver.ros.wire.image_taker import TakeUnavailableError
 

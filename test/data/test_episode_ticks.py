@@ -11,7 +11,7 @@ import torch
 from vla_driver.data.clips import ClipDataset
 from vla_driver.data.episode_ticks import EpisodeTicks
 from vla_driver.model.config import VlaConfig
-from vla_driver.model.native.inputs import InputBuilder
+from vla_driver.model.native.seeing.inputs import InputBuilder
 from vla_driver.types import HazardKind
 
 

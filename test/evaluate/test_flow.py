@@ -19,9 +19,9 @@ from vla_driver.cli import main
 from vla_driver.data.clips import ClipDataset, find_episodes
 from vla_driver.evaluate.flow import REFERENCE, SETTINGS, evaluate_flow
 from vla_driver.evaluate.forecasts import ForecastFigures
-from vla_driver.model.native.agents import AgentStates
+from vla_driver.model.native.acting.agents import AgentStates
+from vla_driver.model.native.acting.sight import compress_places
 from vla_driver.model.native.loading import load_model
-from vla_driver.model.native.sight import compress_places
 from vla_driver.model.native.vla import VlaModel
 from vla_driver.model.tokens import AgentLabels
 from vla_driver.types import InvalidInput
@@ -58,7 +58,7 @@ def _states(labels: AgentLabels, shift_m: float = 0.0) -> AgentStates:
 
 
 def _true_controls(labels: AgentLabels) -> torch.Tensor:
-    from vla_driver.model.native.agent_motion import controls_of
+    from vla_driver.model.native.acting.agent_motion import controls_of
 
     flat = [value.flatten(0, 1) for value in (labels.pose, labels.speed_mps, labels.future, labels.future_valid)]
     return controls_of(flat[0], flat[1], flat[2], flat[3], 0.25).unflatten(0, labels.present.shape)

@@ -14,7 +14,7 @@ from vla_driver.geometry.rig import load_rig, mount, rig_from_yaml
 from vla_driver.planning.control import ControlCommand
 from vla_driver.resources import resource
 from vla_driver.ros.wire.carla import Driveline, pedals
-from vla_driver.settings.controller import ControlConfig
+from vla_driver.settings.nodes.controller import ControlConfig
 from vla_driver.types import InvalidInput
 
 carla = pytest.importorskip('carla', reason="CARLA's client is on PyPI for x86 alone")

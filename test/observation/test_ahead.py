@@ -26,7 +26,7 @@ from vla_driver.observation.assemble import ObservationAssembler
 from vla_driver.observation.decode import PictureDecoder
 from vla_driver.observation.messages import stamp_seconds
 from vla_driver.observation.sync import CameraSync, SyncedSet
-from vla_driver.ros.nodes.mailbox import Mailbox
+from vla_driver.ros.base.mailbox import Mailbox
 from vla_driver.types import CAMERA_NAMES, Image, InvalidInput, Observation
 
 T0_S = T0_NS * 1e-9

@@ -16,7 +16,7 @@ import pytest
 from vla_driver import cli
 from vla_driver.settings.knob import knobs
 from vla_driver.settings.launch_arguments import launched
-from vla_driver.settings.parameter_file import TABLES
+from vla_driver.settings.nodes.parameter_file import TABLES
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / 'README.md'

@@ -20,8 +20,8 @@ import pytest
 from vla_driver.geometry.carla import MKZ_CENTRE_M, from_carla
 from vla_driver.geometry.rig import load_rig
 from vla_driver.resources import resource
-from vla_driver.settings.carla_bridge import TOPICS, CarlaBridgeParameters
 from vla_driver.settings.knob import knobs
+from vla_driver.settings.nodes.carla_bridge import TOPICS, CarlaBridgeParameters
 from vla_driver.types import CAMERA_NAMES
 
 #: leaderboard/autoagents/agent_wrapper.py: how many of each, and how far from the vehicle's origin.

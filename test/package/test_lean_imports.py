@@ -75,7 +75,8 @@ def test_the_check_sees_what_is_loaded() -> None:
         'assert found.kind == found.config["model_type"] == "vla_driver" and found.config["memory_config"]["ages_s"]',
         'from vla_driver.policies.registry import require_checkpoint\nassert require_checkpoint("model", None)',
         'import vla_driver.policies.loading, vla_driver.policies.stopwatch, vla_driver.policies.pruning_settings',
-        'import vla_driver.model.native.remembering\nfrom vla_driver.model.pruning import budget, choosing, registry',
+        'from vla_driver.model.native.seeing import remembering\n'
+        'from vla_driver.model.pruning import budget, choosing, registry',
         'from vla_driver.model.precision import precision\nassert precision("cpu") in ("float32", "bfloat16")',
         'from vla_driver.policies.pruning_settings import PruningSettings\nPruningSettings("recon").budget()',
     ],

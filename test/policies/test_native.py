@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from vla_driver.model.native.inputs import InputBuilder
+from vla_driver.model.native.seeing.inputs import InputBuilder
 from vla_driver.model.native.training import perceive
 from vla_driver.model.native.vla import VlaModel
 from vla_driver.model.precision import VARIABLE

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from vla_driver.settings.knob import explained, knobs
-from vla_driver.settings.parameter_file import TABLES
+from vla_driver.settings.nodes.parameter_file import TABLES
 
 ROOT = Path(__file__).parents[2]
 #: Where knobs are used; where they are declared is vla_driver/settings/.

@@ -14,9 +14,9 @@ import pytest
 
 from vla_driver.planning.control import ControlConfig
 from vla_driver.policies.pruning_settings import PruningSettings, parameters_of, settings_of
-from vla_driver.settings.controller import ControllerParameters
 from vla_driver.settings.knob import allowed_range, as_parameters, check, explained, knobs, parameter
-from vla_driver.settings.parameter_file import TABLES
+from vla_driver.settings.nodes.controller import ControllerParameters
+from vla_driver.settings.nodes.parameter_file import TABLES
 from vla_driver.settings.pruning import PruningParameters
 from vla_driver.types import InvalidInput
 

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from vla_driver.settings.controller import ControllerParameters
 from vla_driver.settings.knob import parameter
 from vla_driver.settings.launch_arguments import (
     LaunchArgument,
@@ -21,7 +20,8 @@ from vla_driver.settings.launch_arguments import (
     refuse_unknown,
     started_by,
 )
-from vla_driver.settings.planner import PlannerParameters
+from vla_driver.settings.nodes.controller import ControllerParameters
+from vla_driver.settings.nodes.planner import PlannerParameters
 from vla_driver.types import InvalidInput
 
 

@@ -40,7 +40,7 @@ from vla_driver.observation.odometry import NO_MOUNT, OdometryReader, lever_of
 from vla_driver.observation.ready import NotReady, ReadySet
 from vla_driver.observation.reasons import beside, in_words
 from vla_driver.observation.sync import CameraSync
-from vla_driver.settings.planner import PlannerParameters
+from vla_driver.settings.nodes.planner import PlannerParameters
 from vla_driver.sim.world.scene import Actor
 from vla_driver.types import (
     ANCHOR_CAMERA,

@@ -21,8 +21,8 @@ from vla_driver import __version__
 from vla_driver.bag.matching import Matching
 from vla_driver.commands.flags import in_flags
 from vla_driver.observation.notes import Notes
+from vla_driver.settings.nodes.planner import PlannerParameters
 from vla_driver.settings.options import add_options
-from vla_driver.settings.planner import PlannerParameters
 from vla_driver.settings.policy import NODE_POLICIES, PolicyParameters
 from vla_driver.settings.shared import RigParameters
 from vla_driver.settings.topics_file import read_topics_file

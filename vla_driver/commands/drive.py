@@ -35,12 +35,12 @@ from vla_driver.commands.reasoner_arguments import add_reasoner_arguments, reaso
 from vla_driver.commands.scenario import add_scenario_arguments, scenario_of
 from vla_driver.policies.reasoners import load_reasoner
 from vla_driver.policies.registry import SIMULATED_POLICY_NAMES, checkpoint_of, make_policy, merged_adapter
-from vla_driver.settings.carla_bridge import WAYS
 from vla_driver.settings.guarding import GUARDING, GuardingParameters
+from vla_driver.settings.nodes.carla_bridge import WAYS
+from vla_driver.settings.nodes.planner import PlannerParameters
+from vla_driver.settings.nodes.simulator import SimulatorParameters
 from vla_driver.settings.options import add_options
-from vla_driver.settings.planner import PlannerParameters
 from vla_driver.settings.policy import PolicyParameters
-from vla_driver.settings.simulator import SimulatorParameters
 from vla_driver.sim.rollout import PLAN_RATES, Tick, drive_route, step_for, ticks_per_plan
 from vla_driver.sim.slow_half import SlowHalf
 from vla_driver.types import EngineReport, InvalidInput

@@ -27,13 +27,13 @@ from vla_driver.commands.replaying import words_in_line
 from vla_driver.commands.scenario import scenario_of, scenario_settings
 from vla_driver.planning.continuity import jump_m
 from vla_driver.policies.registry import REMOTE, require_checkpoint
-from vla_driver.settings import carla_bridge
 from vla_driver.settings.guarding import GUARDING
 from vla_driver.settings.knob import as_lists, as_parameters
 from vla_driver.settings.launch_topics import camera_remappings
-from vla_driver.settings.planner import START_S
+from vla_driver.settings.nodes import carla_bridge
+from vla_driver.settings.nodes.planner import START_S
+from vla_driver.settings.nodes.simulator import PATIENT_CONTROLLER, PATIENT_PLANNER
 from vla_driver.settings.policy import NODE_POLICIES
-from vla_driver.settings.simulator import PATIENT_CONTROLLER, PATIENT_PLANNER
 from vla_driver.sim.rollout import JUMP_S, step_for, ticks_per_plan
 from vla_driver.types import CAMERA_NAMES, InvalidInput, PlanSource, VlaDriverError
 from vla_driver.workers import environment_variables

@@ -18,8 +18,8 @@ from typing import Any
 
 from vla_driver.commands.common import add_json_argument, positive_float, progress, provenance, write_json
 from vla_driver.commands.scenario import add_scenario_arguments, scenario_of
+from vla_driver.settings.nodes.simulator import SimulatorParameters
 from vla_driver.settings.options import add_options
-from vla_driver.settings.simulator import SimulatorParameters
 from vla_driver.sim.rollout import ticks_per_plan
 from vla_driver.types import InvalidInput
 

@@ -31,7 +31,7 @@ from vla_driver.commands.pruning_arguments import add_pruning_arguments, pruning
 from vla_driver.commands.reasoner_arguments import add_reasoner_arguments, reasoner_checkpoint
 from vla_driver.commands.replaying import ReplayRequest, exit_status, replay, report_replay
 from vla_driver.policies.registry import checkpoint_of, merged_adapter
-from vla_driver.settings.bag_player import BagPlayerParameters
+from vla_driver.settings.nodes.bag_player import BagPlayerParameters
 from vla_driver.settings.options import add_options
 
 

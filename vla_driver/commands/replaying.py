@@ -26,8 +26,8 @@ from vla_driver.geometry.rig import rig_to_yaml
 from vla_driver.observation.reasons import in_words
 from vla_driver.policies.pruning_settings import PruningSettings, load_pruner
 from vla_driver.policies.registry import require_checkpoint
-from vla_driver.settings.bag_player import BagPlayerParameters
-from vla_driver.settings.planner import START_S
+from vla_driver.settings.nodes.bag_player import BagPlayerParameters
+from vla_driver.settings.nodes.planner import START_S
 from vla_driver.settings.policy import PolicyParameters
 from vla_driver.types import CameraRig, InvalidInput, VlaDriverError
 from vla_driver.workers import environment_variables

@@ -37,7 +37,7 @@ from vla_driver.data.reasons import reason_at, reason_labels
 from vla_driver.data.told import SILENCE, USUAL_AGE_S, Told, told_at, told_inputs
 from vla_driver.data.tracks import off_route_m
 from vla_driver.model.config import VlaConfig
-from vla_driver.model.native.arrays import rig_geometry
+from vla_driver.model.native.seeing.arrays import rig_geometry
 from vla_driver.model.tokens import ClipBatch, ClipLabels, IntentInputs, ModelInputs
 from vla_driver.sim.world.scene import SemanticClass
 from vla_driver.types import CAMERA_NAMES, Image, InvalidInput, TurnCommand

@@ -20,10 +20,10 @@ from torch import Tensor
 
 from vla_driver.evaluate.forecasts import MISS_M, ForecastFigures
 from vla_driver.geometry import unicycle as numpy_unicycle
-from vla_driver.model.native.flow_samples import Samples, draw
-from vla_driver.model.native.reflex import Reflex
+from vla_driver.model.native.acting.flow_samples import Samples, draw
+from vla_driver.model.native.acting.reflex import Reflex
+from vla_driver.model.native.acting.unicycle import integrate
 from vla_driver.model.native.training import Dropouts, perceive
-from vla_driver.model.native.unicycle import integrate
 from vla_driver.model.native.vla import VlaModel
 from vla_driver.model.precision import autocast
 from vla_driver.model.tokens import ClipBatch, to_device

@@ -18,8 +18,8 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from vla_driver.model.native.agent_motion import drive
-from vla_driver.model.native.agents import AgentStates
+from vla_driver.model.native.acting.agent_motion import drive
+from vla_driver.model.native.acting.agents import AgentStates
 from vla_driver.model.tokens import AgentLabels
 from vla_driver.statistics import mean_ci
 

@@ -128,7 +128,7 @@ class MemoryConfig(PretrainedConfig):
     other_window: Sequence[int] = (3, 2)
     #: An odometry stamp this far back, or a gap this long, empties the memory.
     reset_gap_s: float = 5.0
-    #: Whether the reflex, too, knows what is remembered (model/native/recall.py).
+    #: Whether the reflex, too, knows what is remembered (model/native/seeing/recall.py).
     recall: bool = False
 
 
@@ -239,7 +239,7 @@ class ActionConfig(PretrainedConfig):
     curvature_knee_per_m: float = 0.01
     control_mean: Sequence[float] = (0.0, 0.0)
     control_std: Sequence[float] = (1.5, 1.2)
-    #: How many others are forecast beside the ego, by the same flow (model/native/agents.py); 0: none.
+    #: How many others are forecast beside the ego, by the same flow (model/native/acting/agents.py); 0: none.
     num_agents: int = 0
     #: Waypoints that one token of an other stands for; divides the horizon.
     agent_stride: int = 4

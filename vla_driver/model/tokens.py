@@ -153,8 +153,8 @@ class Prefix:
     """Everything the language model has read, once: keys and values [B, Hkv, L, head_dim] of every layer.
 
     scene [B, Q, D]: final hidden states of the scene queries, the last Q tokens of the prefix; read [B, H]
-    and view [B, D]: what was read off the panorama (model/native/view.py), raw and as the sum of its tokens; None where
-    nothing is seen.  sight: the visual tokens as they were read first, for a model that forecasts others.
+    and view [B, D]: what was read off the panorama (model/native/seeing/view.py), raw and as the sum of its tokens;
+    None where nothing is seen.  sight: the visual tokens as they were read first, for a model that forecasts others.
     """
 
     keys: tuple[Tensor, ...]

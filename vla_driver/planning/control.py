@@ -15,7 +15,7 @@ from typing import Final
 import numpy as np
 
 from vla_driver.geometry import se2
-from vla_driver.settings.controller import ControlConfig
+from vla_driver.settings.nodes.controller import ControlConfig
 from vla_driver.types import EgoState, Plan
 
 #: Odometry that drifts, or is corrected a little, leads nowhere else (GuardLimits.shift_error_m).

@@ -11,7 +11,7 @@ import dataclasses
 
 import torch
 
-from vla_driver.model.native.inputs import InputBuilder
+from vla_driver.model.native.seeing.inputs import InputBuilder
 from vla_driver.model.native.vla import VlaModel
 from vla_driver.model.precision import autocast
 from vla_driver.model.tokens import to_device

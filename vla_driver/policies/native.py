@@ -14,9 +14,9 @@ from torch import Tensor
 
 from vla_driver.model.config import VlaConfig
 from vla_driver.model.layers.rays import RayFunction
-from vla_driver.model.native.inputs import InputBuilder
 from vla_driver.model.native.intent import indecision
-from vla_driver.model.native.memory import MemoryState
+from vla_driver.model.native.seeing.inputs import InputBuilder
+from vla_driver.model.native.seeing.memory import MemoryState
 from vla_driver.model.native.vla import VlaModel
 from vla_driver.model.precision import autocast, precision, store_for_inference
 from vla_driver.model.pruning.budget import TokenBudget

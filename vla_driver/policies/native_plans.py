@@ -32,7 +32,7 @@ def forecasts_of(states: FloatArray, controls: FloatArray, dt_s: float, least: f
     """Return who is there with a probability of `least` or more and where they go, the likeliest first.
 
     states [A, 8]: existence, person (both 0 to 1), x, y, yaw, speed, length, width, as `AgentStates.table` of
-    model/native/agents.py has them; controls [A, T, 2]: m/s^2 and 1/m, each held for dt_s.
+    model/native/acting/agents.py has them; controls [A, T, 2]: m/s^2 and 1/m, each held for dt_s.
     """
     there = np.flatnonzero(states[:, 0] >= least)
     there = there[np.argsort(-states[there, 0], kind='stable')]

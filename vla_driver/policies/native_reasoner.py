@@ -13,8 +13,8 @@ from typing import Final
 
 import torch
 
-from vla_driver.model.native.inputs import InputBuilder
-from vla_driver.model.native.memory import MemoryState
+from vla_driver.model.native.seeing.inputs import InputBuilder
+from vla_driver.model.native.seeing.memory import MemoryState
 from vla_driver.model.native.vla import VlaModel
 from vla_driver.model.precision import autocast
 from vla_driver.model.tokens import ModelInputs, Prefix, VisualTokens, to_device

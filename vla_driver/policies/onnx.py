@@ -16,8 +16,8 @@ import numpy.typing as npt
 from vla_driver.model.checkpoint import PRUNER_FOLDER
 from vla_driver.model.export.manifest import Manifest, RefusedGraphs
 from vla_driver.model.export.opened import OpenedGraphs
-from vla_driver.model.native.arrays import ArrayBuilder, ObservationArrays
-from vla_driver.model.native.remembering import MemoryState, Recalled
+from vla_driver.model.native.seeing.arrays import ArrayBuilder, ObservationArrays
+from vla_driver.model.native.seeing.remembering import MemoryState, Recalled
 from vla_driver.model.pruning.budget import TokenBudget
 from vla_driver.policies.graph_ways import PLAN, RECON, OwnPruner, Way, Whole, foreseen, open_with_others, way_of
 from vla_driver.policies.native_intents import intent_arrays

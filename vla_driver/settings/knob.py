@@ -6,9 +6,9 @@
     class PlannerParameters:
         max_age_s: float = parameter(0.5, 'older sets of images are dropped', low=0.0, launch=True)
 
-From such a table come the node's ROS parameters (`ros/nodes/parameters.py`), the launch files' arguments
-(`launch_arguments.py`), options of commands (`options.py`) and config/driver.yaml (`parameter_file.py`).  A name in
-backticks in a description is another knob of the table; each of them writes it as it is called there.
+From such a table come the node's ROS parameters (`ros/base/parameters.py`), the launch files' arguments
+(`launch_arguments.py`), options of commands (`options.py`) and config/driver.yaml (`nodes/parameter_file.py`).  A name
+in backticks in a description is another knob of the table; each of them writes it as it is called there.
 """
 
 from __future__ import annotations

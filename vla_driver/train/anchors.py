@@ -12,7 +12,7 @@ import torch
 from scipy.cluster.vq import kmeans2
 from torch import nn
 
-from vla_driver.model.native.flow import compress
+from vla_driver.model.native.acting.flow import compress
 from vla_driver.model.native.vla import VlaModel
 from vla_driver.types import InvalidInput
 

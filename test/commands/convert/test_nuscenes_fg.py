@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from vla_driver.cli import main
-from vla_driver.data.foreground import PairFolder
+from vla_driver.data.foreground.masks import PairFolder
 from vla_driver.types import CAMERA_NAMES
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from vla_driver.cli import main
-from vla_driver.data.foreground import PairFolder
+from vla_driver.data.foreground.masks import PairFolder
 
 
 def test_converts_and_says_how_much(short_episode: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

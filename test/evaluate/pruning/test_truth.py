@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vla_driver.data.foreground import Foreground
+from vla_driver.data.foreground.masks import Foreground
 from vla_driver.evaluate.pruning.truth import RoadArea, foreground_tokens, most_telling, read_ticks
 
 

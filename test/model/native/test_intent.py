@@ -15,8 +15,8 @@ from fixtures.models import SMALL_LANGUAGE
 from torch import Tensor
 
 from vla_driver.model.layers.attention import split_heads
-from vla_driver.model.native.inputs import InputBuilder
 from vla_driver.model.native.intent import IntentEncoder, indecision, null_inputs, read_behind
+from vla_driver.model.native.seeing.inputs import InputBuilder
 from vla_driver.model.native.telling import told_in_training
 from vla_driver.model.native.vla import VlaModel
 from vla_driver.model.pruning.base import KeptTokens

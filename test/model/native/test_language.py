@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from vla_driver.model.attention_pattern import LocalStrided
 from vla_driver.model.config import LanguageConfig
 from vla_driver.model.layers.attention import split_heads
-from vla_driver.model.native.action import ActionExpert
+from vla_driver.model.native.acting.action import ActionExpert
 from vla_driver.model.native.language import LanguageModel
 from vla_driver.model.native.vla import VlaModel
 from vla_driver.model.pruning.budget import TokenBudget

@@ -73,7 +73,7 @@ def test_a_hole_is_not_taken_for_black(model: VlaModel, clip_batch: Callable[...
 
 
 def test_a_checkpoint_that_did_not_know_of_holes_reads_as_before(small_config: Callable) -> None:
-    from vla_driver.model.native.view import ViewReader
+    from vla_driver.model.native.seeing.view import ViewReader
 
     torch.manual_seed(0)
     model = VlaModel(small_config(view_config=KEPT))

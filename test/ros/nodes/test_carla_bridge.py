@@ -18,8 +18,8 @@ from vla_driver.ros.wire import carla as carla_wire
 from vla_driver.ros.wire import qos
 from vla_driver.ros.wire.carla import Driveline, to_global_plan
 from vla_driver.ros.wire.conversions import from_nanoseconds, to_nanoseconds
-from vla_driver.settings.carla_bridge import PLANNER, topics_of
 from vla_driver.settings.knob import as_lists
+from vla_driver.settings.nodes.carla_bridge import PLANNER, topics_of
 from vla_driver.sim.simulation import Simulation
 from vla_driver.sim.world.scenario import scenarios
 from vla_driver.sim.world.vehicle import WHEELBASE_M

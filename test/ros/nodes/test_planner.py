@@ -21,7 +21,7 @@ from visualization_msgs.msg import MarkerArray
 from vla_driver.msg import DrivingPlan
 
 from vla_driver.geometry import unicycle
-from vla_driver.ros.nodes.own_thread import in_own_thread
+from vla_driver.ros.base.own_thread import in_own_thread
 from vla_driver.ros.nodes.planner import PlannerNode
 from vla_driver.ros.runs.processes import NodeProcessError
 from vla_driver.ros.wire import conversions as convert

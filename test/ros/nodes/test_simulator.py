@@ -23,7 +23,7 @@ from vla_driver.policies.constant_velocity import ConstantVelocityPolicy
 from vla_driver.ros.nodes.simulator import SimulatorNode
 from vla_driver.ros.wire import conversions as convert
 from vla_driver.ros.wire import qos
-from vla_driver.settings.simulator import PATIENT_CONTROLLER, PATIENT_PLANNER
+from vla_driver.settings.nodes.simulator import PATIENT_CONTROLLER, PATIENT_PLANNER
 from vla_driver.sim.render.renderer import GraphicsUnavailableError
 from vla_driver.sim.rollout import drive_route
 from vla_driver.sim.simulation import Simulation

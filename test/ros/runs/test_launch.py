@@ -24,8 +24,8 @@ from vla_driver.resources import resource
 from vla_driver.ros.nodes.controller import ControllerNode
 from vla_driver.settings.knob import Knob, knobs
 from vla_driver.settings.launch_arguments import launched
-from vla_driver.settings.parameter_file import TABLES
-from vla_driver.settings.planner import START_S
+from vla_driver.settings.nodes.parameter_file import TABLES
+from vla_driver.settings.nodes.planner import START_S
 from vla_driver.types import CAMERA_NAMES, CameraRig, EgoState, InvalidInput
 
 NODES = {
@@ -323,7 +323,7 @@ def ends(run: Context) -> list[str]:
     return found
 
 
-PATIENT = {'use_sim_time': True, 'max_age_s': 10.0, 'plan_ttl_s': 5.0, 'rig': 'sim'}
+PATIENT = {'use_sim_time': True, 'max_age_s': 10.0, 'plan_ttl_s': 5.0, 'max_skew_s': 0.01, 'rig': 'sim'}
 
 
 @pytest.mark.parametrize(

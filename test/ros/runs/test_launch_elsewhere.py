@@ -10,14 +10,14 @@ from fixtures.launching import Launcher
 
 from vla_driver.types import CAMERA_NAMES
 
+PATIENT = {'max_age_s': 10.0, 'plan_ttl_s': 5.0, 'max_skew_s': 0.01}
 BEHIND_BRIDGE = {
     'rig': 'bench2drive',
     'turns_from_route': True,
     'odometry_mount': [1.4, 0.0, 0.0],
     'image_transport': ['raw'],
     'use_sim_time': True,
-    'max_age_s': 10.0,
-    'plan_ttl_s': 5.0,
+    **PATIENT,
 }
 
 
@@ -58,7 +58,7 @@ def test_the_emulator_has_the_vehicles_name_and_the_simulators_cameras(launcher:
         'scenario': 3,
         'synchronous': False,
     }
-    unhurried = {name: value for name, value in BEHIND_BRIDGE.items() if name not in ('max_age_s', 'plan_ttl_s')}
+    unhurried = {name: value for name, value in BEHIND_BRIDGE.items() if name not in PATIENT}
     assert run.started['planner'].parameters == unhurried | {'rig': 'sim'}
     assert 'answer_once_s' not in run.started['controller'].parameters
 

@@ -12,7 +12,7 @@ import pytest
 from rclpy.client import Client
 from rclpy.task import Future
 
-from vla_driver.ros.nodes.process import run
+from vla_driver.ros.base.process import run
 from vla_driver.ros.runs.plan_recorder import PlanRecorder
 from vla_driver.ros.runs.processes import NodeProcessError, NodeProcesses
 from vla_driver.ros.wire.domain import domain_id

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from vla_driver.data.frames import open_frames
+from vla_driver.data.foreground.frames import open_frames
 from vla_driver.model.pruning.budget import TokenBudget
 from vla_driver.model.pruning.trained.recon import load_recon_pruner
 from vla_driver.train.pruning.pruner import PrunerRun, train_pruner

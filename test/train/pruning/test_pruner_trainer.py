@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from vla_driver.data.frames import open_frames
+from vla_driver.data.foreground.frames import open_frames
 from vla_driver.train.pruning.pruner_trainer import PrunerConfig, PrunerTrainer
 from vla_driver.train.pruning.recon_batches import make_batch
 from vla_driver.train.pruning.token_encoder import NativeEncoder

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from vla_driver.data.frames import JoinedFrames, open_frames
+from vla_driver.data.foreground.frames import JoinedFrames, open_frames
 from vla_driver.train.pruning import recon_batches as module
 from vla_driver.train.pruning.recon_batches import held_out_batches, training_batches
 from vla_driver.train.pruning.token_encoder import NativeEncoder

@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from vla_driver.data.frames import open_frames
+from vla_driver.data.foreground.frames import open_frames
 from vla_driver.model.pruning.trained.recon import ReconPruner
 from vla_driver.model.pruning.trained.recon_layers import LayerSpec
 from vla_driver.model.tokens import VisualTokens

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from vla_driver.data.foreground import Frame, View
-from vla_driver.data.frames import JoinedFrames
+from vla_driver.data.foreground.frames import JoinedFrames
+from vla_driver.data.foreground.masks import Frame, View
 from vla_driver.geometry.rig import load_rig
 from vla_driver.train.pruning.pruner_trainer import PrunerConfig, PrunerTrainer
 from vla_driver.train.pruning.recon_batches import make_batch

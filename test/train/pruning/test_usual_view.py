@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from vla_driver.data.frames import open_frames
+from vla_driver.data.foreground.frames import open_frames
 from vla_driver.model.native.loading import load_model
 from vla_driver.model.pruning.budget import TokenBudget
 from vla_driver.model.pruning.registry import make_pruner

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from vla_driver.model.native.reflex import Reflex
+from vla_driver.model.native.acting.reflex import Reflex
 from vla_driver.model.native.vla import VlaModel
 from vla_driver.train.reinforcement.group import (
     EXPLORED,

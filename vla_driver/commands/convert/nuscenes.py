@@ -35,9 +35,9 @@ def run(args: argparse.Namespace) -> int:
     """Run the command."""
     from dataclasses import asdict
 
-    from vla_driver.data.nuscenes_bag import write_scene
-    from vla_driver.data.nuscenes_map import RoadMaps
-    from vla_driver.data.nuscenes_scenes import read_scenes
+    from vla_driver.data.nuscenes.bag import write_scene
+    from vla_driver.data.nuscenes.boundaries import RoadMaps
+    from vla_driver.data.nuscenes.scenes import read_scenes
 
     done = {}
     maps, absent = RoadMaps(args.source), set()

@@ -4,7 +4,7 @@
 
 Grounding DINO and SAM (local checkpoint folders, safetensors) outline people, roads, vehicles, signs and lights, and
 barriers in every picture of six cameras.  The pictures stay where they are; --out gets the masks and an index
-(the format is described in vla_driver/data/foreground.py).  An interrupted run goes on where it was.
+(the format is described in vla_driver/data/foreground/masks.py).  An interrupted run goes on where it was.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the command."""
-    from vla_driver.data.foreground_pairs import convert_nuscenes
-    from vla_driver.data.grounded_sam import GroundedSam
-    from vla_driver.data.nuscenes import read_samples
+    from vla_driver.data.foreground.grounded_sam import GroundedSam
+    from vla_driver.data.foreground.pairs import convert_nuscenes
+    from vla_driver.data.nuscenes.tables import read_samples
     from vla_driver.model.device import choose_device
     from vla_driver.types import InvalidInput
 

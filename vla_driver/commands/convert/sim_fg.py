@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the command."""
     from vla_driver.data.clips import find_episodes
-    from vla_driver.data.foreground_pairs import convert_episodes
+    from vla_driver.data.foreground.pairs import convert_episodes
     from vla_driver.types import InvalidInput
 
     if args.every < 1:

@@ -38,8 +38,8 @@ from vla_driver.commands.common import (
     write_json,
 )
 from vla_driver.policies.registry import REMOTE, SIMULATED_POLICY_NAMES, merged_adapter, require_checkpoint
-from vla_driver.settings.carla_bridge import WAYS
 from vla_driver.settings.guarding import GUARDING, GuardingParameters
+from vla_driver.settings.nodes.carla_bridge import WAYS
 from vla_driver.settings.options import add_options
 from vla_driver.settings.policy import PolicyParameters
 from vla_driver.settings.scenario import ScenarioParameters

@@ -64,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
     from vla_driver.evaluate.engines import PRUNERS, Job, drives_of, rows_of, run_jobs
     from vla_driver.model.checkpoint import QWEN_TYPES, checkpoint_kind, resolve_checkpoint
     from vla_driver.policies.registry import require_checkpoint
-    from vla_driver.ros.nodes.openmp import wait_briefly
+    from vla_driver.ros.base.openmp import wait_briefly
 
     model = require_checkpoint('model', args.model)
     assert model is not None

@@ -31,10 +31,10 @@ from vla_driver.commands.common import (
     write_json,
 )
 from vla_driver.policies.registry import require_checkpoint
+from vla_driver.settings.nodes.planner import PlannerParameters
+from vla_driver.settings.nodes.reasoner import ReasonerParameters
 from vla_driver.settings.options import add_options
-from vla_driver.settings.planner import PlannerParameters
 from vla_driver.settings.policy import PolicyParameters
-from vla_driver.settings.reasoner import ReasonerParameters
 from vla_driver.settings.scenario import ScenarioParameters
 from vla_driver.types import InvalidInput
 
@@ -167,7 +167,7 @@ def _tick(args: argparse.Namespace, model: str, who: str) -> dict[str, Any]:
     from vla_driver.evaluate.fast_slow.interference import Rounds, interference
     from vla_driver.evaluate.fast_slow.slow_process import SlowJob, SlowProcess
     from vla_driver.policies.registry import make_policy
-    from vla_driver.ros.nodes.openmp import wait_briefly
+    from vla_driver.ros.base.openmp import wait_briefly
 
     wait_briefly()  # as in the nodes
     with BagReader(args.bag if args.bag is not None else sample_bag_path()) as bag:

@@ -45,8 +45,8 @@ from vla_driver.commands.pruning_arguments import (
 )
 from vla_driver.policies.registry import checkpoint_of, merged_adapter, require_checkpoint
 from vla_driver.settings.knob import knobs
+from vla_driver.settings.nodes.planner import START_S, PlannerParameters
 from vla_driver.settings.options import add_options
-from vla_driver.settings.planner import START_S, PlannerParameters
 from vla_driver.settings.policy import PolicyParameters
 from vla_driver.types import CAMERA_NAMES, CameraRig, Image, InvalidInput, VlaDriverError
 from vla_driver.workers import environment_variables

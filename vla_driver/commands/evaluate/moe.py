@@ -93,7 +93,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the command."""
-    from vla_driver.ros.nodes.openmp import wait_briefly
+    from vla_driver.ros.base.openmp import wait_briefly
 
     wait_briefly()  # before torch is loaded: threads must not spin where neighbours want the cores
     import torch

@@ -20,9 +20,9 @@ from typing import Any
 
 from vla_driver.commands.common import add_json_argument, positive_int, progress, provenance, write_json
 from vla_driver.policies.registry import DEFAULT_CHECKPOINTS
+from vla_driver.settings.nodes.reasoner import ReasonerParameters
 from vla_driver.settings.options import add_options
 from vla_driver.settings.policy import PolicyParameters
-from vla_driver.settings.reasoner import ReasonerParameters
 from vla_driver.settings.scenario import ScenarioParameters
 from vla_driver.types import InvalidInput
 

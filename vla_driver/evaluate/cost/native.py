@@ -17,7 +17,7 @@ import torch
 
 from vla_driver.evaluate.cost.counting import counted, counted_stage
 from vla_driver.evaluate.cost.efficiency import Row
-from vla_driver.model.native.inputs import InputBuilder
+from vla_driver.model.native.seeing.inputs import InputBuilder
 from vla_driver.model.precision import autocast
 from vla_driver.model.pruning.budget import TokenBudget
 from vla_driver.model.pruning.registry import make_pruner

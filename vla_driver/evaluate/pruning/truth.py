@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vla_driver.bag.read import BagReader
-from vla_driver.data.foreground import mask_of_semantic, shares
+from vla_driver.data.foreground.masks import mask_of_semantic, shares
 from vla_driver.evaluate.displacement import STEP_TIMES_S, Boxes
 from vla_driver.evaluate.open_loop import AgentTrack
 from vla_driver.sim.world.vehicle import ego_rectangle
@@ -61,7 +61,7 @@ class TickTruth:
     """One tick whose next 3 s were driven.
 
     driven [STEPS, 3]; agents: boxes at each step, None where not recorded; driven_off_road [STEPS], None without a
-    road area; masks: camera -> foreground mask (data/foreground.py), empty without semantics.
+    road area; masks: camera -> foreground mask (data/foreground/masks.py), empty without semantics.
     """
 
     observation: Observation

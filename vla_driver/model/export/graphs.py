@@ -43,7 +43,7 @@ from vla_driver.model.export.graph import (
     shapes_of,
     told_to,
 )
-from vla_driver.model.native.reflex import Reflex
+from vla_driver.model.native.acting.reflex import Reflex
 from vla_driver.model.native.vla import VlaModel
 from vla_driver.model.tokens import ModelInputs
 

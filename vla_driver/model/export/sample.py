@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vla_driver.model.export.manifest import Manifest
-from vla_driver.model.native.arrays import PictureLayout, rig_geometry
+from vla_driver.model.native.seeing.arrays import PictureLayout, rig_geometry
 from vla_driver.types import CameraModel, Image
 
 Arrays = dict[str, npt.NDArray[Any]]

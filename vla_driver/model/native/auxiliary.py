@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vla_driver.model.config import VlaConfig
-from vla_driver.model.native.flow import FlowDecoder, position_loss
+from vla_driver.model.native.acting.flow import FlowDecoder, position_loss
 from vla_driver.model.tokens import ClipLabels
 
 #: Queries at the end of the prefix: red light, lead vehicle, hazard.

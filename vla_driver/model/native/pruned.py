@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vla_driver.model.layers.gather import take
-from vla_driver.model.native.reflex import Reflex
+from vla_driver.model.native.acting.reflex import Reflex
 from vla_driver.model.native.stages import VlaStages
 from vla_driver.model.pruning.base import KeptTokens, Pruner
 from vla_driver.model.pruning.budget import TokenBudget

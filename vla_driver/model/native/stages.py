@@ -26,17 +26,17 @@ from vla_driver.model.layers.gather import take
 from vla_driver.model.layers.norms import RMSNorm
 from vla_driver.model.layers.rays import RayEmbedding
 from vla_driver.model.layers.routing import Router
-from vla_driver.model.native.action import ActionExpert
+from vla_driver.model.native.acting.action import ActionExpert
+from vla_driver.model.native.acting.flow import Decoded, FlowBlock, FlowDecoder
+from vla_driver.model.native.acting.reflex import Reflex, ReflexHead
 from vla_driver.model.native.auxiliary import SCENE_QUERIES, DenseHead, PlanHead, SceneHead
-from vla_driver.model.native.ego import EgoEncoder
-from vla_driver.model.native.flow import Decoded, FlowBlock, FlowDecoder
 from vla_driver.model.native.intent import IntentEncoder, null_inputs, read_behind
 from vla_driver.model.native.language import LanguageModel
-from vla_driver.model.native.memory import MemoryPool, MemoryReader, PooledTokens
-from vla_driver.model.native.recall import Recall
-from vla_driver.model.native.reflex import Reflex, ReflexHead
-from vla_driver.model.native.view import ViewReader
-from vla_driver.model.native.vision import VisionEncoder, VisionOutput
+from vla_driver.model.native.seeing.ego import EgoEncoder
+from vla_driver.model.native.seeing.memory import MemoryPool, MemoryReader, PooledTokens
+from vla_driver.model.native.seeing.recall import Recall
+from vla_driver.model.native.seeing.view import ViewReader
+from vla_driver.model.native.seeing.vision import VisionEncoder, VisionOutput
 from vla_driver.model.pruning.base import KeptTokens, kept_alone
 from vla_driver.model.pruning.in_model import NOTHING_LEAVES, Layout
 from vla_driver.model.pruning.stage import KEEP_ALL, TokenStage

@@ -15,13 +15,13 @@ import torch
 from torch import Tensor
 
 from vla_driver.model.layers.experts import expert_layers, uncounted
+from vla_driver.model.native.acting.reflex import Reflex
 from vla_driver.model.native.auxiliary import SCENE_QUERIES
-from vla_driver.model.native.memory import clip_memory
 from vla_driver.model.native.pruned import PrunedTraining, read_panorama, teach_itself
-from vla_driver.model.native.reflex import Reflex
+from vla_driver.model.native.seeing.memory import clip_memory
+from vla_driver.model.native.seeing.vision import VisionOutput
 from vla_driver.model.native.stages import VlaStages
 from vla_driver.model.native.telling import told_in_training
-from vla_driver.model.native.vision import VisionOutput
 from vla_driver.model.pruning.base import KeptTokens
 from vla_driver.model.tokens import ClipBatch, IntentInputs, ModelInputs, Prefix, Remembered, VisualTokens
 from vla_driver.model.words.labels import shown_cameras

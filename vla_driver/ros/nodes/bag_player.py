@@ -24,13 +24,13 @@ from rosgraph_msgs.msg import Clock as ClockMessage
 
 from vla_driver.bag.outputs import outputs
 from vla_driver.bag.schema import PICTURES
-from vla_driver.ros.nodes.lifecycle import DriverNode
+from vla_driver.ros.base.lifecycle import DriverNode
+from vla_driver.ros.base.process import run
 from vla_driver.ros.nodes.playback import Bag, Channel, Letter, restamped, stamp_ns
-from vla_driver.ros.nodes.process import run
 from vla_driver.ros.wire import qos
 from vla_driver.ros.wire.conversions import to_time
 from vla_driver.ros.wire.diagnostics import Level, Status
-from vla_driver.settings.bag_player import BagPlayerParameters
+from vla_driver.settings.nodes.bag_player import BagPlayerParameters
 from vla_driver.types import InvalidInput
 
 #: Topics that a namespace does not move.

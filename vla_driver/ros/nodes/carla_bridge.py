@@ -25,12 +25,12 @@ from sensor_msgs.msg import CameraInfo, Image, Imu, NavSatFix
 from std_msgs.msg import Bool, Float32, String
 
 from vla_driver.geometry import se2
-from vla_driver.ros.nodes.process import run
+from vla_driver.ros.base.process import run
 from vla_driver.ros.nodes.world import WorldNode
 from vla_driver.ros.wire import carla, qos
 from vla_driver.ros.wire import conversions as convert
 from vla_driver.ros.wire.diagnostics import Level, Status
-from vla_driver.settings.carla_bridge import MAP_TOPIC, CarlaBridgeParameters
+from vla_driver.settings.nodes.carla_bridge import MAP_TOPIC, CarlaBridgeParameters
 from vla_driver.types import CameraRig, FloatArray, TurnCommand
 
 if TYPE_CHECKING:

@@ -21,11 +21,11 @@ from std_msgs.msg import Bool
 
 from vla_driver.observation.messages import read_global_plan, stamp_seconds, yaw_of
 from vla_driver.observation.reckoning import Reckoning
-from vla_driver.ros.nodes.lifecycle import DriverNode, StampWatch
-from vla_driver.ros.nodes.process import run
+from vla_driver.ros.base.lifecycle import DriverNode, StampWatch
+from vla_driver.ros.base.process import run
 from vla_driver.ros.wire import carla, qos
 from vla_driver.ros.wire.diagnostics import Level, Status
-from vla_driver.settings.carla_localizer import CarlaLocalizerParameters
+from vla_driver.settings.nodes.carla_localizer import CarlaLocalizerParameters
 from vla_driver.types import ANCHOR_CAMERA, FloatArray, InvalidInput
 
 #: A speedometer that is silent for so long has failed; what it said last is not driven on.

@@ -29,14 +29,14 @@ from vla_driver.observation.messages import frame_of
 from vla_driver.observation.notes import Notes
 from vla_driver.observation.odometry import OdometryReader, lever_of
 from vla_driver.planning.control import ControlCommand, TrajectoryController, describe_age
-from vla_driver.ros.nodes.calibration_topics import transform_message_type
-from vla_driver.ros.nodes.lifecycle import DriverNode, StampWatch
-from vla_driver.ros.nodes.process import run
-from vla_driver.ros.nodes.waiting import WaitingLog, describe_inputs
+from vla_driver.ros.base.lifecycle import DriverNode, StampWatch
+from vla_driver.ros.base.process import run
+from vla_driver.ros.base.waiting import WaitingLog, describe_inputs
+from vla_driver.ros.inputs.calibration_topics import transform_message_type
 from vla_driver.ros.wire import carla, others, qos
 from vla_driver.ros.wire.conversions import BASE_FRAME, from_driving_plan
 from vla_driver.ros.wire.diagnostics import Level, RateMeter, Status
-from vla_driver.settings.controller import ControllerParameters
+from vla_driver.settings.nodes.controller import ControllerParameters
 from vla_driver.types import EgoState, InvalidInput, Plan
 
 

@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The planner: six camera topics, odometry and a route in; a plan out, stamped with the images' time.
 
-How it looks is in `observing.py`.  The worker thread plans and publishes.  What the reasoner says is kept when it
-comes, and heeded by the next plan; nobody waits for it.
+How it looks is in `ros/inputs/observing.py`.  The worker thread plans and publishes.  What the reasoner says is kept
+when it comes, and heeded by the next plan; nobody waits for it.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ from vla_driver.planning.tick import Outcome, Planner, TickLimits, TickResult
 from vla_driver.policies.native_intents import set_guidance
 from vla_driver.policies.pruning_settings import PruningSettings, settings_of
 from vla_driver.policies.registry import checkpoint_of, make_policy
-from vla_driver.ros.nodes.observing import ObservingNode
-from vla_driver.ros.nodes.openmp import wait_briefly
-from vla_driver.ros.nodes.own_thread import in_own_thread
-from vla_driver.ros.nodes.process import run
+from vla_driver.ros.base.openmp import wait_briefly
+from vla_driver.ros.base.own_thread import in_own_thread
+from vla_driver.ros.base.process import run
+from vla_driver.ros.inputs.observing import ObservingNode
 from vla_driver.ros.nodes.pruning_control import PruningControl
 from vla_driver.ros.wire import others, qos
 from vla_driver.ros.wire.conversions import BASE_FRAME, ODOM_FRAME, from_nanoseconds, to_driving_plan, to_path
@@ -43,7 +43,7 @@ from vla_driver.ros.wire.forecasts import to_agent_forecasts
 from vla_driver.ros.wire.intents import from_driving_intent
 from vla_driver.ros.wire.markers import intent_markers, no_plan_markers, plan_markers, token_markers
 from vla_driver.ros.wire.selection import to_token_selection
-from vla_driver.settings.planner import ALWAYS, PlannerParameters
+from vla_driver.settings.nodes.planner import ALWAYS, PlannerParameters
 from vla_driver.types import ANCHOR_CAMERA, CameraRig, FloatArray, InvalidInput, Plan, PlanSource, Selection
 
 #: What the diagnostics call the outcomes of ticks.

@@ -30,16 +30,16 @@ from vla_driver.planning.tick import black_observation
 from vla_driver.policies.priority import give_way, give_way_here
 from vla_driver.policies.reasoners import load_reasoner
 from vla_driver.policies.registry import DEFAULT_CHECKPOINTS
-from vla_driver.ros.nodes.mailbox import Mailbox
-from vla_driver.ros.nodes.observing import ObservingNode
-from vla_driver.ros.nodes.openmp import wait_briefly
-from vla_driver.ros.nodes.own_thread import OwnThread, Stopped, in_own_thread
-from vla_driver.ros.nodes.process import run
+from vla_driver.ros.base.mailbox import Mailbox
+from vla_driver.ros.base.openmp import wait_briefly
+from vla_driver.ros.base.own_thread import OwnThread, Stopped, in_own_thread
+from vla_driver.ros.base.process import run
+from vla_driver.ros.inputs.observing import ObservingNode
 from vla_driver.ros.wire import qos
 from vla_driver.ros.wire.conversions import from_nanoseconds
 from vla_driver.ros.wire.diagnostics import Level, RateMeter, Status
 from vla_driver.ros.wire.intents import to_driving_intent
-from vla_driver.settings.reasoner import ReasonerParameters
+from vla_driver.settings.nodes.reasoner import ReasonerParameters
 from vla_driver.types import ANCHOR_CAMERA, CameraRig, Intent, MalformedAnswer, VlaDriverError
 
 #: How often the worker looks whether it is to end.

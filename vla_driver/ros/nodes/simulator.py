@@ -20,12 +20,12 @@ from visualization_msgs.msg import MarkerArray
 from vla_driver.msg import ControlCommand as ControlCommandMessage
 from vla_driver.msg import TurnCommand as TurnCommandMessage
 from vla_driver.planning.control import ControlCommand
-from vla_driver.ros.nodes.process import run
+from vla_driver.ros.base.process import run
 from vla_driver.ros.nodes.world import WorldNode
 from vla_driver.ros.wire import conversions as convert
 from vla_driver.ros.wire import qos
 from vla_driver.ros.wire.markers import agent_markers
-from vla_driver.settings.simulator import SimulatorParameters
+from vla_driver.settings.nodes.simulator import SimulatorParameters
 from vla_driver.types import CameraRig, TurnCommand
 
 if TYPE_CHECKING:

@@ -27,11 +27,11 @@ from rosgraph_msgs.msg import Clock as ClockMessage
 
 from vla_driver.geometry.rig import load_rig
 from vla_driver.planning.control import ControlCommand
-from vla_driver.ros.nodes.lifecycle import DriverNode
+from vla_driver.ros.base.lifecycle import DriverNode
 from vla_driver.ros.wire import conversions as convert
 from vla_driver.ros.wire import qos
 from vla_driver.ros.wire.diagnostics import Level, RateMeter, Status
-from vla_driver.settings.simulator import SimulatorParameters
+from vla_driver.settings.nodes.simulator import SimulatorParameters
 from vla_driver.types import CameraRig
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from vla_driver.settings.launch_arguments import as_text, given_in_file, parameters_given
-from vla_driver.settings.planner import PlannerParameters
+from vla_driver.settings.nodes.planner import PlannerParameters
 from vla_driver.settings.topics_file import OTHER_INPUTS
 from vla_driver.types import InvalidInput
 

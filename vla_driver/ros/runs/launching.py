@@ -39,7 +39,7 @@ from launch_ros.parameter_descriptions import ParameterValue
 
 from launch import LaunchContext, LaunchDescription
 from vla_driver.geometry.rig import load_rig
-from vla_driver.ros.nodes.parameters import filled
+from vla_driver.ros.base.parameters import filled
 from vla_driver.ros.runs.bag_search import REMAPPINGS, configurations, inspect_bag, relative
 from vla_driver.settings.knob import knobs
 from vla_driver.settings.launch_arguments import (
@@ -52,8 +52,8 @@ from vla_driver.settings.launch_arguments import (
     started_by,
 )
 from vla_driver.settings.launch_topics import camera_remappings, given_topics, renamed
-from vla_driver.settings.parameter_file import TABLES
-from vla_driver.settings.planner import PlannerParameters
+from vla_driver.settings.nodes.parameter_file import TABLES
+from vla_driver.settings.nodes.planner import PlannerParameters
 from vla_driver.settings.topics_file import OTHER_INPUTS
 from vla_driver.types import InvalidInput
 

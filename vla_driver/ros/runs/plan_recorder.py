@@ -37,7 +37,7 @@ from vla_driver.msg import AgentForecasts, DrivingIntent, DrivingPlan, TokenSele
 from vla_driver.observation.messages import stamp_of
 from vla_driver.observation.notes import Notes
 from vla_driver.observation.reasons import ReasonCounter
-from vla_driver.ros.nodes.lifecycle import StampWatch
+from vla_driver.ros.base.lifecycle import StampWatch
 from vla_driver.ros.wire import qos
 from vla_driver.ros.wire.conversions import from_driving_plan
 from vla_driver.ros.wire.domain import domain_id

@@ -35,7 +35,7 @@ from lifecycle_msgs.srv import GetState
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.signals import SignalHandlerOptions
 
-from vla_driver.ros.nodes.process import EXIT_WITH_PARENT
+from vla_driver.ros.base.process import EXIT_WITH_PARENT
 from vla_driver.ros.wire.domain import domain_id
 from vla_driver.types import InvalidInput, VlaDriverError
 

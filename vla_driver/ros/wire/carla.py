@@ -25,7 +25,7 @@ from sensor_msgs.msg import Imu, NavSatFix
 from vla_driver.geometry.carla import satellite_position
 from vla_driver.planning.control import ControlCommand
 from vla_driver.ros.wire.conversions import to_pose
-from vla_driver.settings.controller import ControlConfig, ControllerParameters
+from vla_driver.settings.nodes.controller import ControlConfig, ControllerParameters
 from vla_driver.types import EgoState, FloatArray, Image, InvalidInput, TurnCommand
 
 #: The bridge's fixed frame.

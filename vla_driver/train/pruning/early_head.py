@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-from vla_driver.data.frames import JoinedFrames, open_frames
+from vla_driver.data.foreground.frames import JoinedFrames, open_frames
 from vla_driver.model.checkpoint import PRUNER_FOLDER, resolve_checkpoint, shipped_models
 from vla_driver.model.device import choose_device
 from vla_driver.model.precision import precision

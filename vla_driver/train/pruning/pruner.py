@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 
 from vla_driver.data.encoding import encode_episodes
-from vla_driver.data.frames import JoinedFrames, episodes_under, open_frames
+from vla_driver.data.foreground.frames import JoinedFrames, episodes_under, open_frames
 from vla_driver.model.device import choose_device
 from vla_driver.train.checks import check_new_run, check_output, check_positive
 from vla_driver.train.loop import Counting, train

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from vla_driver.data.frames import JoinedFrames
+from vla_driver.data.foreground.frames import JoinedFrames
 from vla_driver.data.prefetch import prepared_ahead
 from vla_driver.train.pruning.reconstruction import Targets, make_targets
 from vla_driver.train.pruning.token_encoder import TokenEncoder

@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vla_driver.data.foreground import Frame, shares
+from vla_driver.data.foreground.masks import Frame, shares
 from vla_driver.model.pruning.trained.recon import straight_through
 from vla_driver.model.pruning.trained.recon_layers import LayerSpec, build_stack
 from vla_driver.model.tokens import VisualTokens

@@ -13,11 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from vla_driver.data.foreground import Frame
+from vla_driver.data.foreground.masks import Frame
 from vla_driver.model.checkpoint import resolve_checkpoint, shipped_models
 from vla_driver.model.files import read_json
-from vla_driver.model.native.arrays import Float32Array, rig_geometry
 from vla_driver.model.native.loading import load_model
+from vla_driver.model.native.seeing.arrays import Float32Array, rig_geometry
 from vla_driver.model.native.vla import VlaModel
 from vla_driver.model.pruning.stage import TokenStage, Units
 from vla_driver.model.pruning.trained.early import check_block

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from vla_driver.data.frames import JoinedFrames, open_frames
+from vla_driver.data.foreground.frames import JoinedFrames, open_frames
 from vla_driver.model.checkpoint import resolve_checkpoint
 from vla_driver.model.config import VlaConfig
 from vla_driver.model.native.loading import load_model

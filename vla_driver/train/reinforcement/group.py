@@ -17,8 +17,8 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from vla_driver.model.native.flow import FlowDecoder
-from vla_driver.model.native.reflex import Reflex
+from vla_driver.model.native.acting.flow import FlowDecoder
+from vla_driver.model.native.acting.reflex import Reflex
 
 #: Standard deviations of the two numbers, in units of normalised controls: 0.5 m/s^2, and 1.2 per km, with nano.
 EXPLORED: Final = (0.5, 0.1)

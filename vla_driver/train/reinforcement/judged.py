@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from vla_driver.data.clips import ClipDataset
-from vla_driver.model.native.flow import FlowDecoder
+from vla_driver.model.native.acting.flow import FlowDecoder
 from vla_driver.model.tokens import ClipBatch
 from vla_driver.train.reinforcement.rewards import NAMES, Scores, judge
 from vla_driver.train.reinforcement.scene import Plans, SceneReader, SceneState

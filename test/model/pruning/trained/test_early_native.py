@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vla_driver.model.layers.gather import take
-from vla_driver.model.native.vision import VisionBlock, VisionOutput
+from vla_driver.model.native.seeing.vision import VisionBlock, VisionOutput
 from vla_driver.model.native.vla import VlaModel
 from vla_driver.model.pruning.budget import TokenBudget
 from vla_driver.model.pruning.registry import make_pruner

@@ -5,7 +5,7 @@
 Pruning after the encoder leaves the encoder's cost as it is, about half of the whole on Qwen2.5-VL-3B and on the native
 model.  Here whole merge units (the 2x2 patches of one token) leave before block `block`.  Later blocks attend among the
 kept patches alone, at their own positions and within their own pictures and windows, which have become ragged; the
-language model then sees the kept tokens alone (model/native/vision.py and model/qwen/vision.py).
+language model then sees the kept tokens alone (model/native/seeing/vision.py and model/qwen/vision.py).
 
 Where the score comes from (`source`):
 - head: a small trained network on the hidden states, a folder of its own (config.json, model.safetensors);

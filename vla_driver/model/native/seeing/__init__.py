@@ -1,0 +1,3 @@
+# Copyright 2026 The vla_driver authors
+# SPDX-License-Identifier: Apache-2.0
+"""Pictures, the vehicle and the past in, tokens out."""
