@@ -7,16 +7,19 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 from fixtures import found
-from fixtures.found import Event, FoundBag
+from fixtures.found import START_NS, Event, FoundBag
 
+from vla_driver.bag.mounted import rig_of_frames
 from vla_driver.bag.read import BagReader
-from vla_driver.bag.topics import find_inputs
+from vla_driver.bag.topics import InputTopics, find_inputs
+from vla_driver.geometry.frames import FrameTree
 from vla_driver.geometry.rig import BODY_FROM_OPTICAL, load_rig, mount
 from vla_driver.types import CAMERA_NAMES, FloatArray, InvalidInput
 
@@ -71,6 +74,41 @@ def test_a_full_tree_and_camera_info_make_the_rig(tmp_path: Path):
         assert len(seen) == 5
         assert seen[0].rig['back'].base_from_camera == pytest.approx(PLACES['back'], abs=1e-9)
         assert 'mounted as tf (back_optical_frame in base_link) says' in bag.calibration['back'].describe()
+
+
+def test_a_camera_that_begins_late_is_mounted_and_calibrated_all_the_same(tmp_path: Path):
+    """Thousands of messages of all others come before its first."""
+
+    def more(start_ns: int) -> list[Event]:
+        often = [
+            (start_ns + k, '/odom', 'nav_msgs/msg/Odometry', found.odometry(start_ns + k, (0, 0, 0), (8, 0, 0)))
+            for k in range(3100)
+        ]
+        return [*_events(_direct())(start_ns), *often]
+
+    events = FoundBag(seconds=0.5, info=found.camera_info, more=more).events()
+    late = [event for event in events if '/back/' not in event[1] or event[0] - START_NS > 3e8]
+    with BagReader(found.write_events(tmp_path / 'bag', late)) as bag:
+        assert bag.rig()['back'].base_from_camera == pytest.approx(PLACES['back'], abs=1e-9)
+        assert 'mounted as tf (back_optical_frame in base_link) says' in bag.calibration['back'].describe()
+
+
+@pytest.mark.parametrize(
+    ('told', 'reason'),
+    [
+        ((), 'camera back: no message can be read on /back/image and /back/camera_info;'),
+        (('/back/image',), 'camera back: no message can be read on /back/camera_info, which tells its intrinsics;'),
+    ],
+)
+def test_a_camera_of_which_nothing_can_be_read_is_not_one_without_a_frame(told: Sequence[str], reason: str):
+    inputs = InputTopics({'back': '/back/image'}, {'back': '/back/camera_info'})
+    bag = SimpleNamespace(
+        path=Path('bag'),
+        frames=FrameTree,
+        messages=lambda topics: ((topic, 0, found.jpeg('back', 0, 0)) for topic in topics if topic in told),
+    )
+    with pytest.raises(InvalidInput, match=reason):
+        rig_of_frames(bag, inputs, ())
 
 
 def test_the_tree_of_autoware(tmp_path: Path):

@@ -107,6 +107,13 @@ def test_summary_has_figures_by_protocol_with_intervals() -> None:
     assert math.isclose(summary['UniAD']['l2_m']['mean'], 0.4, abs_tol=1e-9)
 
 
+def test_one_segment_has_figures_but_no_interval() -> None:
+    samples = [score(straight(4.0 + 0.1 * k, stamp_s=0.1 * k), [0, 0, 0], driven_straight(4.0)) for k in range(9)]
+    summary = summarise(samples)
+    assert summary['segments'] == 1 and summary['UniAD']['l2_m']['3s'] > 1.0
+    assert summary['UniAD']['l2_m_ci'] == dict.fromkeys(('1s', '2s', '3s', 'mean'))
+
+
 def test_without_samples_there_is_no_figure() -> None:
     with pytest.raises(InvalidInput, match='no samples'):
         summarise([])

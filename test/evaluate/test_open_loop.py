@@ -176,7 +176,7 @@ def test_the_command_writes_both_protocols(braking_bag: Path, tmp_path: Path, ca
     assert figures['ST-P3/VAD']['l2_m']['3s'] == pytest.approx(0.5 * 91 / 24, abs=0.02)
     assert set(figures['bags'][0]) == {
         'bag', 'samples', 'without_future', 'skipped', 'rejected', 'inputs', 'calibration', 'notes', 'unread',
-        'without_camera',
+        'without_camera', 'across_gap', 'across_jump', 'odometry_gaps', 'odometry_jumps',
     }  # fmt: skip
     assert figures['bags'][0]['calibration']['front']['source'] == 'camera_info K'
     text = capsys.readouterr().out

@@ -9,14 +9,18 @@ import pytest
 from shapely import LineString, box
 from shapely.affinity import rotate, translate
 
+from vla_driver.commands.evaluate.open_loop import _tell_published
 from vla_driver.evaluate.displacement import STEP_TIMES_S
+from vla_driver.evaluate.open_loop import BagResult
 from vla_driver.evaluate.published import (
     LIDAR_M,
     PROTOCOLS,
     Around,
+    Counted,
     Protocol,
     boundary_grid,
     count,
+    drawn_boundary,
     occupied,
     summarise,
     touches,
@@ -165,6 +169,83 @@ def test_a_line_is_one_cell_wide_and_lies_where_it_was_put() -> None:
     rows, columns = np.nonzero(grid)
     assert set(columns) == {549}  # cell 549 holds 4.9 to 5.0: the published cut, half a cell lower than it is
     assert (rows.min(), rows.max()) == (399, 599)
+
+
+#: A line that comes from behind the patch, turns left 20 m ahead and leaves the patch at its side.
+CORNER = np.array([[-70.0, 2.5], [20.0, 2.5], [20.0, 60.0]])
+
+
+def test_of_the_boundary_twenty_points_of_each_piece_in_the_patch_are_drawn() -> None:
+    """By hand: 71 m from the patch's rear to the corner and 22.3 m from there to its side, in 19 equal parts."""
+    (drawn,) = drawn_boundary([CORNER])
+    along = np.arange(20) * (71.0 + 22.3) / 19
+    expected = [(-51.0 + s, 2.5) if s <= 71.0 else (20.0, 2.5 + s - 71.0) for s in along]
+    np.testing.assert_allclose(drawn, expected, atol=1e-9)
+
+
+def test_what_the_patch_cuts_in_two_is_two_lines_and_where_a_ring_begins_it_is_not_cut() -> None:
+    # Out at the side and in again: 20 points each.
+    wave = np.array([[-10.0, 0.0], [-10.0, 30.0], [10.0, 30.0], [10.0, 0.0]])
+    left, right = sorted(drawn_boundary([wave]), key=lambda line: float(line[0, 0]))
+    np.testing.assert_allclose(left, np.column_stack([np.full(20, -10.0), np.linspace(0.0, 24.8, 20)]), atol=1e-9)
+    np.testing.assert_allclose(np.sort(right[:, 1]), np.linspace(0.0, 24.8, 20), atol=1e-9)
+    # A ring that begins at (0, 0) and is cut at the side is one line from cut to cut: 49.6 m and its 10 m.
+    ring = np.array([[0.0, 0.0], [10.0, 0.0], [10.0, 40.0], [0.0, 40.0], [0.0, 0.0]])
+    (drawn,) = drawn_boundary([ring])
+    assert sorted(map(tuple, drawn[[0, -1]].round(9).tolist())) == [(0.0, 24.8), (10.0, 24.8)]
+    np.testing.assert_allclose(np.abs(np.diff(drawn, axis=0)).sum(axis=1).max(), 59.6 / 19, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    'line', [[(30.0, 30.0), (60.0, 30.0)], [(51.5, 0.0), (80.0, 0.0)], [(50.0, 25.8), (52.0, 23.8)], [(1.0, 1.0)] * 2]
+)
+def test_lines_beyond_the_patch_that_touch_it_in_a_point_or_have_no_length_are_not_drawn(
+    line: list[tuple[float, float]],
+) -> None:
+    assert drawn_boundary([np.array(line)]) == []
+
+
+def test_who_touches_a_corner_that_is_cut_short_does_not_leave_the_road() -> None:
+    """The chord goes from (17.7, 2.5) to (20, 5.2); the ego is at the corner (20, 2.5) behind it."""
+    plan = np.tile([19.6, 1.7, 0.0], (6, 1))
+    body = ego_polygon(plan[1, :2], 0.0, BEV)
+    assert body.intersects(LineString(CORNER))
+    assert body.distance(LineString(drawn_boundary([CORNER])[0])) > 0.3
+    counted = count(BEV, plan, straight(1.0), None, [CORNER])
+    assert counted.off_road is not None
+    assert not counted.off_road[1:].any()  # there the ego is not turned
+    assert touches(plan[:, :2], [boundary_grid([CORNER], BEV)] * 6, BEV)[1:].all()
+
+
+def test_a_plan_without_any_recorded_future_says_nothing_of_collisions() -> None:
+    """It counts for the error, as published, but nobody knows who would have been there."""
+    others = [one(10.0, 0.0)] * 6
+    nothing = np.full((6, 3), np.nan)
+    plans = [count(UNIAD, straight(8.0), straight(1.0), others), count(UNIAD, straight(8.0), nothing, [None] * 6)]
+    assert plans[1].collides is plans[1].driven_collides is None
+    figures = summarise(UNIAD, plans)
+    assert (figures['samples'], figures['samples_with_agents']) == (2, 1)
+    assert figures['collision_rate']['1s'] == 1.0
+    assert 'collision_rate' not in summarise(UNIAD, plans[1:])
+
+
+def told(capsys: pytest.CaptureFixture[str], protocol: Protocol, *plans: Counted) -> str:
+    _tell_published(protocol, [BagResult('bag', counted={protocol.name: list(plans)})])
+    return capsys.readouterr().out
+
+
+@pytest.mark.parametrize('protocol', PROTOCOLS.values(), ids=lambda protocol: protocol.name)
+def test_it_is_said_of_how_many_plans_collisions_are_known(
+    protocol: Protocol, capsys: pytest.CaptureFixture[str]
+) -> None:
+    known = count(protocol, straight(5.0), straight(4.0), NOBODY)
+    partly = count(protocol, straight(5.0), straight(4.0), [*NOBODY[:5], None])
+    never = count(protocol, straight(5.0), straight(4.0))
+    rows = [line for line in told(capsys, protocol, known, known, partly).splitlines() if 'known of' in line]
+    assert len(rows) == 2 and all(line.endswith('0.00  known of 2 plans') for line in rows)
+    assert 'known of' not in told(capsys, protocol, known)
+    assert 'no collisions: agents of no plan are known at all its steps' in told(capsys, protocol, partly)
+    assert 'no collisions: no bag has /ground_truth/agents' in told(capsys, protocol, never)
 
 
 def test_shapes_and_lengths_are_refused_by_name() -> None:

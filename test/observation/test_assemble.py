@@ -89,7 +89,7 @@ def test_odometry_between_two_messages_is_moved_on_by_its_own_motion():
 
 def test_the_sooner_odometry_wins_over_a_later_nearer_one():
     """Newest at or before t0, whether or not one after t0 has arrived already."""
-    odd = odometry(10_000_000, x=500.0)
+    odd = odometry(10_000_000, x=5.0)
     messages = [('route', route()), ('command', command(0, 5.0)), ('odom', odometry(-80_000_000)), ('odom', odd)]
     (seen,) = play(ObservationAssembler(load_rig('sim')), messages + [(name, image(0)) for name in CAMERA_NAMES])
     assert seen.ego.x_m == pytest.approx(0.0, abs=1e-5)
@@ -172,6 +172,35 @@ def test_time_that_jumps_back_starts_over():
     assert len(second) >= 59
     assert [facts(o) for o in second[-50:]] == [facts(o) for o in first[-50:]]
     assert second[0].navigation.target_points_m[0] == pytest.approx(ROUTE_M[0] - second[0].ego.pose[:2])
+
+
+def test_a_vehicle_that_is_set_elsewhere_starts_over():
+    """A respawn at the route's start, or a localisation that is found again: stamps go on, places do not."""
+    assembler = ObservationAssembler(load_rig('sim'), needs=InputNeeds(trail_s=3.0))
+    first = play(assembler, flat(ticks(60)))
+    lap = [
+        (kind, odometry(6_000_000_000 + k * 100_000_000, x=SPEED_MPS * 0.1 * k) if kind == 'odom' else message)
+        for k, tick in enumerate(ticks(30, start_ns=6_000_000_000))
+        for kind, message in tick
+    ]
+    second = play(assembler, lap)
+    assert assembler.epoch == 1
+    assert assembler.elsewhere.startswith('the pose jumped by 59.0 m within 0.10 s')
+    assert len(second) == 30
+    assert second[0].navigation.target_points_m == pytest.approx(first[0].navigation.target_points_m)
+    assert all(abs(state.x_m - seen.ego.x_m) < 31.0 for seen in second for state in seen.trail)
+    assembler.reset()
+    assert assembler.elsewhere == ''
+
+
+@pytest.mark.parametrize('offset_m', [-9.0, 9.0])
+def test_a_correction_of_some_metres_goes_on(offset_m: float):
+    assembler = ObservationAssembler(load_rig('sim'))
+    play(assembler, flat(ticks(40)))
+    for k in range(40, 60):
+        at_ns = k * 100_000_000
+        push(assembler, 'odom', odometry(at_ns, x=SPEED_MPS * 0.1 * k + offset_m))
+    assert assembler.epoch == 0
 
 
 def test_reset_forgets_everything_but_the_route():

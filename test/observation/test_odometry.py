@@ -148,6 +148,43 @@ def test_a_correction_while_the_vehicle_stands_is_no_motion():
     assert reader.note == ''
 
 
+@pytest.mark.parametrize('hz', [10.0, 20.0, 50.0])
+@pytest.mark.parametrize('jump', [(-3.0, 0.0), (3.0, 0.0), (-30.0, 0.0), (0.0, 1.0)])
+def test_a_correction_is_no_motion_where_speeds_come_from_the_poses(jump: tuple[float, float], hz: float):
+    """A localiser whose twist stays empty corrects itself: no full throttle, no full brake, no spin."""
+
+    def corrected(t: float) -> tuple[float, float, float]:
+        forward_m, turned_rad = jump if t > 1.62 else (0.0, 0.0)
+        return (8.0 * t * math.cos(turned_rad) + forward_m, 8.0 * t * math.sin(turned_rad), turned_rad)
+
+    states, reader = read(corrected, unfilled, speed=8.0, hz=hz)
+    later = [state for state in states if state.stamp_s > states[0].stamp_s + 1.0]
+    assert {round(state.speed_mps, 3) for state in later} == {8.0}
+    assert {round(state.yaw_rate_rps, 3) for state in later} == {0.0}
+    assert 'taken from the poses' in reader.note
+
+
+@pytest.mark.parametrize('hz', [10.0, 20.0, 50.0])
+def test_hard_braking_is_no_correction(hz: float):
+    def braking(t: float) -> tuple[float, float, float]:
+        braked_s = min(max(0.0, t - 1.5), 1.5)
+        return (15.0 * min(t, 1.5) + 15.0 * braked_s - 5.0 * braked_s**2, 0.0, 0.0)
+
+    states, _ = read(braking, unfilled, speed=15.0, hz=hz, seconds=4.0)
+    for state in states[round(1.0 * hz) :]:
+        braked_s = min(max(0.0, state.stamp_s - states[0].stamp_s - 1.5), 1.5)
+        assert state.speed_mps == pytest.approx(15.0 - 10.0 * braked_s, abs=2.0)  # the mean of 0.3 s lags
+
+
+def test_poses_in_steps_are_no_corrections():
+    """10 Hz of a slow localiser in messages of 50 Hz."""
+    states, _ = read(lambda t: (8.0 * math.floor(10.0 * t + 1e-6) / 10.0, 0.0, 0.0), unfilled, speed=8.0)
+    speeds = [state.speed_mps for state in states[60:]]
+    assert np.mean(speeds) == pytest.approx(8.0, abs=0.3)
+    assert min(speeds) >= 5.0
+    assert max(speeds) <= 11.0
+
+
 def test_zeros_are_found_out_within_three_pictures():
     states, _ = read(straight(8.0, 1.0), unfilled, speed=8.0)
     wrong = [state for state in states if abs(state.speed_mps - 8.0) > 0.1]

@@ -156,6 +156,21 @@ def test_a_car_that_left_the_previous_plan_stops() -> None:
     assert '3.0 m away' in astray.reason
 
 
+@pytest.mark.parametrize('curvature', [0.0, 0.1])
+def test_a_car_that_looks_elsewhere_than_the_previous_plan_stops(curvature: float) -> None:
+    """A localiser that finds its heading anew: moved by it, the plan begins sideways, which no car drives."""
+    guard = PlanGuard()
+    guard.admit(plan_of(curvature=curvature), ego_at(), 10.0)
+    driven = plan_of(curvature=curvature).trajectory
+    x, y = driven.positions_m[1]
+    there = (float(x), float(y), float(driven.yaw_rad[1]))
+    near = guard.admit(None, ego_at(10.5, pose=there), 10.5)
+    assert near.source is PlanSource.SHIFTED
+    turned = guard.admit(None, ego_at(10.5, pose=(*there[:2], there[2] + math.radians(60.0))), 10.5)
+    assert turned.source is PlanSource.STOP
+    assert 'turned 60 degrees away from the earlier plan, limit 17' in turned.reason
+
+
 def test_a_stale_plan_is_refused_although_drivable() -> None:
     guard = PlanGuard()
     fallback = guard.admit(plan_of(ttl_s=0.3), ego_at(10.5), 10.5)

@@ -156,3 +156,17 @@ def test_controller_stops_where_the_odometry_cannot_have_come_from_the_plan():
         stopped = controller.command(plan, ego(x, y, stamp=stamp), stamp)
         assert stopped.acceleration_mps2 < -1.0
         assert f'{np.hypot(x, y):.1f} m from where the plan starts, {stamp:.2f} s later at 5.0 m/s' in stopped.reason
+
+
+@pytest.mark.parametrize('speed', [0.0, 3.0, 8.0, 20.0])
+def test_controller_stops_where_the_heading_cannot_have_come_from_the_plan(speed):
+    plan = Plan(0.0, unicycle.integrate(speed, np.zeros(20), np.zeros(20)), ego(speed=speed), 'test', ttl_s=1.0)
+    controller = TrajectoryController()
+    sharpest = min(0.24 * speed, 6.0 / max(speed, 1.0))  # rad/s: by its steering, by its tyres
+    for turned in (0.25, 0.25 + 0.5 * sharpest):
+        there = ego(0.5 * speed, yaw=turned, speed=speed, stamp=0.5)
+        assert controller.command(plan, there, 0.5).reason == ''
+    for stamp in (0.0, 0.2, 0.5):
+        stopped = controller.command(plan, ego(stamp * speed, yaw=-1.5, speed=speed, stamp=stamp), stamp)
+        assert f'the odometry has turned by 86 degrees since the plan, {stamp:.2f} s later' in stopped.reason
+        assert stopped.acceleration_mps2 < -1.0

@@ -89,3 +89,8 @@ def test_a_town_is_bounded_beside_its_route_and_the_route_crosses_nothing() -> N
     # From every point of the route the road ends soon: there are but a few lanes beside it.
     edges = shapely.multilinestrings([LineString(line) for line in lines])
     assert max(shapely.distance(shapely.points(way), edges)) < 20.0
+
+
+def test_a_corner_that_touches_the_zone_in_one_point_is_no_line() -> None:
+    corner = shapely.Polygon([(0.0, BOUNDARY_WITHIN_M), (-10.0, 200.0), (10.0, 200.0)])
+    assert road_boundary(corner, [[-10.0, 0.0], [10.0, 0.0]]) == ()

@@ -4,18 +4,14 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 
 from vla_driver.bag.topics import InputTopics
 from vla_driver.geometry.frames import FrameTree
 from vla_driver.observation.calibration import mount_by_frames
 from vla_driver.types import CameraRig, InvalidInput
-
-#: A topic that has said nothing by then is taken for silent.
-_FIRST_MESSAGES: Final = 3000
 
 
 class Recorded(Protocol):
@@ -33,12 +29,12 @@ class Recorded(Protocol):
 
 
 def first_messages(bag: Recorded, topics: Iterable[str]) -> dict[str, Any]:
-    """Return topic -> its first message, of those that come soon."""
+    """Return topic -> its first message, however late it comes, of those that have one."""
     found: dict[str, Any] = {}
-    wanted = list(dict.fromkeys(topics))
-    for topic, _, message in itertools.islice(bag.messages(wanted), _FIRST_MESSAGES) if wanted else ():
-        found.setdefault(topic, message)
-        if len(found) == len(wanted):
+    for topic in dict.fromkeys(topics):
+        # Each by itself, which the index finds: read together, all others would be read until the latest one begins.
+        for _, _, message in bag.messages([topic]):
+            found[topic] = message
             break
     return found
 
@@ -61,6 +57,7 @@ def rig_of_frames(
     infos = {camera: first.get(topic) for camera, topic in inputs.infos.items()}
     vehicle = getattr(first.get(inputs.odometry or ''), 'child_frame_id', '')
     try:
+        _refuse_wordless(inputs, first)
         mounted = mount_by_frames(bag.frames(), pictures, infos, rectified, vehicle)
     except InvalidInput as error:
         raise InvalidInput(
@@ -69,3 +66,13 @@ def rig_of_frames(
         ) from error
     rig = CameraRig('tf', tuple(camera for camera, _, _ in mounted.values()))
     return rig, {camera: (place, note) for camera, (_, place, note) in mounted.items()}
+
+
+def _refuse_wordless(inputs: InputTopics, first: Mapping[str, Any]) -> None:
+    """Refuse a camera that has topics but no message: what it would have told is unknown, and not empty."""
+    for camera, topic in inputs.cameras.items():
+        topics = [topic, *filter(None, [inputs.infos.get(camera)])]
+        if not any(name in first for name in topics):
+            raise InvalidInput(f'camera {camera}: no message can be read on {" and ".join(topics)}')
+        if topics[-1] not in first:
+            raise InvalidInput(f'camera {camera}: no message can be read on {topics[-1]}, which tells its intrinsics')

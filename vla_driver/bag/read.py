@@ -127,14 +127,25 @@ class BagReader:
         """The topics with type, definition, quality of service offered when recorded, and count of messages."""
         return list(self._open.connections)
 
-    def type_hash(self, connection: Connection) -> str:
-        """Return the hash of a topic's type (RIHS01), for bags that do not record it."""
-        return self._open.definitions.store(connection).hash_rihs01(connection.msgtype)
+    def definition(self, connection: Connection) -> tuple[str, str]:
+        """Return the definition of a topic's type and its hash (RIHS01): of the messages as `raw_messages` has them.
+
+        What the bag holds may be another one: ROS 1 counts messages in the header, and has no hashes.
+        """
+        if connection.digest and connection.msgdef.data:
+            return connection.msgdef.data, connection.digest
+        store = self._open.definitions.store(connection)
+        return store.generate_msgdef(connection.msgtype, ros_version=2)[0], store.hash_rihs01(connection.msgtype)
 
     @property
     def unread(self) -> tuple[str, ...]:
         """What of the bag is not read, and how far it goes, in sentences; more may come while it is read."""
         return tuple(self._open.notes)
+
+    @property
+    def start_ns(self) -> int:
+        """Log time of the first message, 0 for an empty bag."""
+        return self._open.start_ns
 
     @property
     def duration_s(self) -> float:

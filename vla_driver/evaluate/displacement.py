@@ -140,7 +140,7 @@ def _named(values: FloatArray, segments: Sequence[Sequence[int]] | None, name: s
     answer: dict[str, Any] = {name: {key: float(column.mean()) for key, column in columns.items()}}
     if segments is not None:
         answer[f'{name}_ci'] = {
-            key: list(ratio_ci([column[list(s)].sum() for s in segments], [len(s) for s in segments]))
+            key: ratio_ci([column[list(s)].sum() for s in segments], [len(s) for s in segments])
             for key, column in columns.items()
         }
     return answer

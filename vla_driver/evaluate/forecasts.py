@@ -130,5 +130,5 @@ def _means(noted: Mapping[str, list[float]], chosen: np.ndarray) -> dict[str, An
         picked = np.asarray(values)[chosen]
         figures[name] = float(picked.mean())
         if name == 'minade_m':
-            figures['minade_m_ci'] = list(mean_ci(picked, resamples=1000))
+            figures['minade_m_ci'] = mean_ci(picked, resamples=1000)
     return figures

@@ -20,7 +20,7 @@ import numpy as np
 from vla_driver.bag.inventory import inventory
 from vla_driver.bag.matching import Matching
 from vla_driver.bag.read import BagReader
-from vla_driver.bag.track import OdometryTrack
+from vla_driver.bag.track import JUMP_M, MAX_GAP_S, Break, OdometryTrack, jumps_text
 from vla_driver.evaluate.displacement import STEP_TIMES_S, Boxes, Sample, planned_poses, score
 from vla_driver.evaluate.published import Around, Counted, Protocol, count
 from vla_driver.geometry import se2
@@ -57,13 +57,18 @@ NO_PLAN = 'no plan: '
 class BagResult:
     """One bag: the scored plans, what could not be scored and why.
 
+    without_future: plans at the ends, whose next 3 s were not recorded.  across_gap, across_jump: those within, whose
+    next 3 s lie across a gap or a jump of the odometry; breaks: these, by the stamps at which they begin.
     inputs: `bag.inventory`.  unread: what of the bag could not be read.  counted: of each published protocol that was
-    asked for, the plans, those without a whole future, too.
+    asked for, the plans, those at the ends, too.
     """
 
     bag: str
     samples: list[Sample] = field(default_factory=list)
     without_future: int = 0
+    across_gap: int = 0
+    across_jump: int = 0
+    breaks: dict[float, Break] = field(default_factory=dict)
     skipped: Counter[str] = field(default_factory=Counter)
     rejected: Mapping[str, int] = field(default_factory=dict)
     calibration: Mapping[str, CameraCalibration] = field(default_factory=dict)
@@ -204,7 +209,7 @@ def evaluate_bag(
             raise bag.no_observation(result.skipped)
         result.skipped.update(bag.lost())
         result.rejected, result.calibration = dict(bag.rejected), bag.calibration
-        result.notes, result.unread = [*said, *notes.new(bag.notes)], bag.unread
+        result.notes, result.unread = [*said, *notes.new(bag.notes), *_jumps_noted(result)], bag.unread
     return result
 
 
@@ -256,15 +261,25 @@ class _Scoring:
         if due:
             track, agents = OdometryTrack(self._states), AgentTrack(self._agents)
             for plan in due:
-                self._count(plan, track, agents)
-                sample = _sample(plan, self._result.bag, track, agents)
-                if sample is None:
-                    self._result.without_future += 1
-                else:
-                    self._result.samples.append(sample)
+                self._score(plan, track, agents)
         begin_s = min((plan.stamp_s for plan in self._plans), default=self._newest_s - _BATCH_S) - _LATE_S
         self._states = [state for state in self._states if state.stamp_s >= begin_s]
         self._agents = [item for item in self._agents if item[0] >= begin_s]
+
+    def _score(self, plan: Plan, track: OdometryTrack, agents: AgentTrack) -> None:
+        breaks = _crossed(plan, track)
+        self._result.breaks.update((one.begin_s, one) for one in breaks)
+        if not breaks:  # published evaluations know recordings that end, none that are torn
+            self._count(plan, track, agents)
+        sample = None if breaks else _sample(plan, self._result.bag, track, agents)
+        if sample is not None:
+            self._result.samples.append(sample)
+        elif not breaks or plan.stamp_s + STEP_TIMES_S[-1] > track.stamps_s[-1] + 1e-6:
+            self._result.without_future += 1
+        elif any(one.jumps for one in breaks):
+            self._result.across_jump += 1
+        else:
+            self._result.across_gap += 1
 
     def _count(self, plan: Plan, track: OdometryTrack, agents: AgentTrack) -> None:
         if not self._protocols:
@@ -276,6 +291,22 @@ class _Scoring:
         for protocol in self._protocols:
             counted = count(protocol, planned, driven, others, lines)
             self._result.counted.setdefault(protocol.name, []).append(counted)
+
+
+def _crossed(plan: Plan, track: OdometryTrack) -> list[Break]:
+    """Return the breaks of the odometry between what a plan was made from and the end of its 3 s."""
+    begin_s = plan.stamp_s
+    recorded = track.at(begin_s)[0]
+    if np.hypot(*(recorded - plan.ego.pose)[:2]) > JUMP_M:  # odometry from before a jump: the newest came too late
+        begin_s -= MAX_GAP_S
+    return track.breaks(begin_s, plan.stamp_s + float(STEP_TIMES_S[-1]))
+
+
+def _jumps_noted(result: BagResult) -> list[str]:
+    breaks = list(result.breaks.values())
+    if not any(one.jumps for one in breaks):
+        return []
+    return [f'{jumps_text(breaks)}: {result.across_jump} plans whose 3 s go across are not scored']
 
 
 def _sample(plan: Plan, bag: str, track: OdometryTrack, agents: AgentTrack) -> Sample | None:

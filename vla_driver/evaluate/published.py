@@ -14,10 +14,21 @@ point, on a grid of 100 m by 100 m about it, and at no step where the driven way
 | `bev-planner` | metric_stp3.py      | mean up to T, any step to T | vehicles            | with way  | 0.1 m |
 
 `uniad` keeps plans whose future was not recorded whole: a step without a future has error 0 and no collision, and
-counts.  The others count plans with 3 s of future.  (ST-P3's own evaluation fills the ends of scenes with another
-scene's future; that is not followed.)  The scored point is nuScenes' LIDAR_TOP in `st-p3` and `uniad`, the rear axle
-in `bev-planner`; `st-p3` has the others' boxes about the rear axle all the same.  `bev-planner` also says how often
-the ego touches a line of the road's boundary by T.  What leaves the grid is moved to its border, as published.
+counts; of a plan without any nothing is said of collisions.  The others count plans with 3 s of future.  The scored
+point is nuScenes' LIDAR_TOP in `st-p3` and `uniad`, the rear axle in `bev-planner`; `st-p3` has the others' boxes about
+the rear axle all the same.  `bev-planner` also says how often the ego touches a line of the road's boundary by T: it is
+cut to a patch about the ego and drawn through a few points of each piece.  What leaves the grid is moved to its border,
+as published.
+
+The arithmetic is the published one; what goes in is not, so figures are near those of papers, not comparable with them:
+
+- Published figures are of key frames (2 Hz), these of all plans.  ST-P3 also drops the first two key frames of a scene,
+  and windows that reach into the next one.
+- Published `uniad` counts a plan without any recorded step as free of collisions.
+- Published `bev-planner` leaves out boxes without a point of lidar or radar.  ST-P3 leaves out instances that are
+  hidden (visibility 1) now and in the two key frames before, and what appears only after that.  Here all boxes count.
+- Emergency vehicles are in nobody's way in published `uniad` and `bev-planner`; here they are cars, as in `st-p3`.
+- A ring of the boundary that lies in the patch as a whole is drawn from another first point than there.
 """
 
 from __future__ import annotations
@@ -44,6 +55,10 @@ LIDAR_M: Final = 0.985793
 REACH_M: Final = 50.0
 #: Below this step the way has no direction (`bev-planner`).
 _STANDS_M: Final = 1.0
+#: The boundary counts so far ahead, behind, and to the sides: a patch of 102.4 m by 50 m, less 0.2 m at its border.
+PATCH_AHEAD_M, PATCH_ASIDE_M = 51.0, 24.8
+#: Each of its lines in the patch is drawn through so many points, at equal distances along it.
+LINE_POINTS: Final = 20
 _AT: Final = [round(horizon / STEP_S) for horizon in HORIZONS_S]
 
 Flags = npt.NDArray[np.bool_]
@@ -102,6 +117,7 @@ class Counted:
 
     error_m: 0 where nothing was driven.  collides: without the steps where the driven way does, too (driven_collides);
     None without agents.  off_road, driven_off_road: the same against the road's boundary; None without one.
+    agents: whether any were recorded, be it at other times.
     """
 
     error_m: FloatArray
@@ -110,6 +126,7 @@ class Counted:
     driven_collides: Flags | None = None
     off_road: Flags | None = None
     driven_off_road: Flags | None = None
+    agents: bool = False
 
 
 def occupied(boxes: Boxes, protocol: Protocol) -> Grid:
@@ -131,6 +148,25 @@ def boundary_grid(lines: Sequence[FloatArray], protocol: Protocol) -> Grid:
         for begin, end in pairwise(cells.tolist()):
             cv2.line(canvas.drawn, begin, end, 1, thickness=1)
     return canvas.grid
+
+
+def drawn_boundary(lines: Sequence[FloatArray]) -> list[FloatArray]:
+    """Return the lines [LINE_POINTS, 2] that are drawn of lines [N, 2] of the road's boundary, all in base_link at t0.
+
+    A bend between two points is cut short, by metres on a long line, as published.
+    """
+    import shapely
+
+    patch = shapely.box(-PATCH_AHEAD_M, -PATCH_ASIDE_M, PATCH_AHEAD_M, PATCH_ASIDE_M)
+    at = np.linspace(0.0, 1.0, LINE_POINTS)
+    drawn = []
+    for line in lines:
+        parts = shapely.get_parts(shapely.intersection(shapely.LineString(line), patch))
+        # A line may touch the patch in a point; a ring that begins within it comes in two pieces.
+        pieces = [part for part in parts if part.geom_type == 'LineString' and not part.is_empty]
+        for piece in shapely.get_parts(shapely.line_merge(shapely.MultiLineString(pieces))):
+            drawn.append(shapely.get_coordinates(shapely.line_interpolate_point(piece, at, normalized=True)))
+    return drawn
 
 
 class _Canvas:
@@ -192,8 +228,8 @@ def count(
     """Return what a protocol counts of planned poses [STEPS, 3] against driven ones, all in base_link at t0.
 
     driven: a step that was not recorded is NaN.  others: at each step, None where nothing is known of them; boundary:
-    lines [N, 2] of the road's boundary.  Nothing is said of collisions where the others of a recorded step are unknown,
-    and of the road without its boundary.
+    lines [N, 2] of the road's boundary.  Nothing is said of collisions where no step is recorded or the others of a
+    recorded one are unknown, and of the road without its boundary.
     """
     plan, way = np.asarray(planned, dtype=np.float64), np.asarray(driven, dtype=np.float64)
     if plan.shape != (STEPS, 3) or way.shape != (STEPS, 3):
@@ -207,16 +243,21 @@ def count(
     left_driven: Flags | None = None
     if others is not None and len(others) != STEPS:
         raise InvalidInput(f'{protocol.name}: others at {len(others)} times, expected {STEPS}')
-    # A step of which nobody knows who was there cannot be called free of collisions.
-    if others is not None and all(item is not None for item, there in zip(others, recorded, strict=True) if there):
+    if others is not None and _known(others, recorded):
         grids = [occupied(_in_the_way(item, protocol), protocol) for item in others]
         hit, fault = (np.logical_and(touches(each, grids, protocol), recorded) for each in points)
         hit = hit & ~fault
     if boundary is not None and protocol.ever:
-        grids = [boundary_grid(boundary, protocol)] * STEPS
+        grids = [boundary_grid(drawn_boundary(boundary), protocol)] * STEPS
         left, left_driven = (np.logical_and(touches(each, grids, protocol), recorded) for each in points)
         left = left & ~left_driven
-    return Counted(error, recorded, hit, fault, left, left_driven)
+    return Counted(error, recorded, hit, fault, left, left_driven, agents=others is not None)
+
+
+def _known(others: Sequence[Around | None], recorded: Flags) -> bool:
+    """Return whether the others are known at every recorded step, and there is one."""
+    # A step of which nobody knows who was there cannot be called free of collisions.
+    return bool(recorded.any()) and all(item is not None for item, there in zip(others, recorded, strict=True) if there)
 
 
 def _scored(poses: FloatArray, protocol: Protocol) -> FloatArray:

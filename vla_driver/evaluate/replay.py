@@ -198,7 +198,8 @@ def _score(recording: Recording, truth: BagTruth, name: str) -> tuple[list[Sampl
         assert truth.track is not None
         driven = truth.track.at(plan.stamp_s + STEP_TIMES_S)
         error: tuple[float | None, float | None, float | None] = (None, None, None)
-        if np.isfinite(driven).all():
+        last_s = plan.stamp_s + float(STEP_TIMES_S[-1])
+        if np.isfinite(driven).all() and not truth.track.breaks(plan.ego.stamp_s, last_s):
             boxes = [truth.agents.at(plan.stamp_s + float(step)) for step in STEP_TIMES_S]
             known = [box for box in boxes if box is not None]
             # Of the plan as sent, fallbacks included: this is what a car would have driven.

@@ -66,6 +66,9 @@ TRAIL_S: Final = 3.5
 _TRAIL_SPACING_S: Final = 0.1
 #: A turn command stamped farther ahead of pictures and odometry comes from another clock.
 _COMMAND_LEAD_S: Final = 0.5
+#: A pose this much farther away than a vehicle drives has been set anew (a respawn, a localisation that was lost).
+_ELSEWHERE_M: Final = 10.0
+_CHANGE_MPS2: Final = 12.0
 #: Odometry of so many seconds at 200 Hz.
 _ODOMETRY_SIZE: Final = round(200 * (TRAIL_S + 1.0))
 _MAX_READY = 8
@@ -136,6 +139,7 @@ class ObservationAssembler:
         self._held: _Held | None = None
         self._ready: deque[ReadySet] = deque(maxlen=_MAX_READY)
         self._epoch = 0
+        self._elsewhere = ''  # how the pose has jumped, where the epoch began with that
         self._newest_s = -math.inf  # stamp of the newest image or odometry
         self._refused = Refusals()
         self._odometry_arrival_s: float | None = None
@@ -168,8 +172,13 @@ class ObservationAssembler:
 
     @property
     def epoch(self) -> int:
-        """How often time has jumped back."""
+        """How often time has jumped back, or the vehicle has come to be elsewhere."""
         return self._epoch
+
+    @property
+    def elsewhere(self) -> str:
+        """How the pose has jumped, in words, where the present epoch began with that; '' where time jumped."""
+        return self._elsewhere
 
     @property
     def odometry_frame(self) -> str:
@@ -235,8 +244,30 @@ class ObservationAssembler:
             if ego.stamp_s < self._odometry.newest_s - self._sync.jump_s:
                 self._sync.rewind(ego.stamp_s)
                 self._time_jumped_to(ego.stamp_s)
+            elif moved := self._moved_away(ego):
+                self._begin_elsewhere(moved)
             self._odometry.add(ego.stamp_s, ego)
             return ego
+
+    def _moved_away(self, ego: EgoState) -> str:
+        """Return in words how a pose lies where no vehicle has driven to since the one before; '' where it does not."""
+        found = self._odometry.at(self._odometry.newest_s)
+        if found is None or ego.stamp_s <= found[0]:
+            return ''
+        passed_s, before = ego.stamp_s - found[0], found[1]
+        moved_m = math.hypot(ego.x_m - before.x_m, ego.y_m - before.y_m)
+        fastest_mps = max(abs(before.speed_mps), abs(ego.speed_mps)) + 0.5 * _CHANGE_MPS2 * passed_s
+        if moved_m <= fastest_mps * passed_s + _ELSEWHERE_M:
+            return ''
+        return f'the pose jumped by {moved_m:.1f} m within {passed_s:.2f} s, at {ego.stamp_s:.3f} s'
+
+    def _begin_elsewhere(self, moved: str) -> None:
+        """Forget where the vehicle was: the way there leads nowhere, and the route starts over."""
+        self._odometry.forget_after(-math.inf)
+        self._way.reset()
+        self._ready.clear()
+        self._epoch += 1
+        self._elsewhere = moved
 
     @property
     def turns_from(self) -> str:
@@ -339,6 +370,7 @@ class ObservationAssembler:
         self._held = None
         self._ready.clear()
         self._epoch += 1
+        self._elsewhere = ''
 
     def _hold(self, synced: SyncedSet | None, now_s: float | None) -> None:
         if synced is not None:

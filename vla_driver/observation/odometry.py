@@ -42,6 +42,13 @@ _TOLERANCE_MPS: Final = 0.7
 _TOLERANCE_RPS: Final = 0.08
 _TOLERANCE: Final = 0.3
 _DERIVED_S: Final = 0.3
+#: A pose this much farther on, or turned further, than speed and time say has been corrected: that is no motion.
+_CORRECTED_M: Final = 0.7
+_CORRECTED_RAD: Final = 0.3
+#: No vehicle's speed changes faster.
+_CHANGE_MPS2: Final = 12.0
+#: So long behind a correction the speed before it holds: until the poses tell one again, in steps of 0.1 s, too.
+_HELD_S: Final = 0.15
 #: After a silence this long, what came before tells nothing about the twist now.
 _GAP_S: Final = 2.0
 #: A mount this small (metres, radians) is none.
@@ -119,6 +126,51 @@ class _Piece:
     frozen: bool
 
 
+class _ByPoses:
+    """Speed and yaw rate by the poses of the last 0.3 s, across which a correction of the localisation is no motion.
+
+    derived: forward speed (m/s) and yaw rate (rad/s) at `stamp_s`; None until there are two poses.
+    """
+
+    def __init__(self) -> None:
+        self.derived: tuple[float, float] | None = None
+        self._recent: deque[EgoState] = deque()
+        self._came: EgoState | None = None  # the first message with the present position: poses may come in steps
+        self._held_until_s = -math.inf
+
+    @property
+    def stamp_s(self) -> float:
+        """Of the newest pose."""
+        return self._recent[-1].stamp_s if self._recent else -math.inf
+
+    def take(self, ego: EgoState) -> None:
+        """Take the next pose."""
+        if ego.stamp_s >= self._held_until_s and self._corrected(ego):
+            self._recent.clear()
+            self._held_until_s = ego.stamp_s + _HELD_S - 1e-6
+        if self._came is None or (ego.x_m, ego.y_m) != (self._came.x_m, self._came.y_m):
+            self._came = ego
+        self._recent.append(ego)
+        while len(self._recent) > 2 and ego.stamp_s - self._recent[0].stamp_s > _DERIVED_S + 1e-6:
+            self._recent.popleft()
+        if len(self._recent) >= 2 and ego.stamp_s >= self._held_until_s:
+            first = self._recent[0]
+            turning_rps = _turned_rad(first, ego) / (ego.stamp_s - first.stamp_s)
+            self.derived = _forward_mps(first, ego), turning_rps
+
+    def _corrected(self, ego: EgoState) -> bool:
+        if self.derived is None or self._came is None:
+            return False
+        (speed_mps, turning_rps), came, last = self.derived, self._came, self._recent[-1]
+        turn_rad = _turned_rad(last, ego) - turning_rps * (ego.stamp_s - last.stamp_s)
+        passed_s = ego.stamp_s - came.stamp_s
+        farther_m = (_forward_mps(came, ego) - speed_mps) * passed_s
+        if (ego.x_m, ego.y_m) == (came.x_m, came.y_m):
+            farther_m = 0.0
+        changed_m = 0.5 * _CHANGE_MPS2 * min(passed_s, _DERIVED_S) ** 2
+        return abs(farther_m) > _CORRECTED_M + changed_m or abs(turn_rad) > _CORRECTED_RAD
+
+
 class OdometryReader:
     """Reads one odometry topic, message after message.
 
@@ -128,9 +180,10 @@ class OdometryReader:
 
     def __init__(self, lever: Lever = lambda _: None) -> None:
         self._lever = lever
-        self._seen: deque[_Seen] = deque()
+        self._last_s: float | None = None  # stamp of the message before
         self._pieces: deque[_Piece] = deque(maxlen=_PIECES)
         self._piece: list[_Seen] = []
+        self._by_poses = _ByPoses()
         self._reading: Reading | None = None
         self._turns_by_poses = False
         self._doubt = ''
@@ -167,7 +220,8 @@ class OdometryReader:
 
     def reset(self) -> None:
         """Forget the messages so far (time has jumped); how the twist is read stays."""
-        self._seen.clear()
+        self._by_poses = _ByPoses()
+        self._last_s = None
         self._pieces.clear()
         self._piece = []
 
@@ -207,13 +261,12 @@ class OdometryReader:
 
     def _take(self, seen: _Seen) -> None:
         stamp_s = seen.ego.stamp_s
-        if self._seen and not 0.0 < stamp_s - self._seen[-1].ego.stamp_s < _GAP_S:
-            if stamp_s == self._seen[-1].ego.stamp_s:
+        if self._last_s is not None and not 0.0 < stamp_s - self._last_s < _GAP_S:
+            if stamp_s == self._last_s:
                 return
             self.reset()
-        self._seen.append(seen)
-        while self._seen[-1].ego.stamp_s - self._seen[0].ego.stamp_s > max(1.0, _DERIVED_S) and len(self._seen) > 2:
-            self._seen.popleft()
+        self._last_s = stamp_s
+        self._by_poses.take(seen.ego)
         self._piece.append(seen)
         first, last = self._piece[0].ego, self._piece[-1].ego
         if last.stamp_s - first.stamp_s < _PIECE_S - 1e-6:
@@ -284,17 +337,14 @@ class OdometryReader:
         speed_mps = seen.parent_mps if self._reading is Reading.PARENT else seen.vehicle_mps
         if self._reading is not Reading.POSES and not self._turns_by_poses:
             return replace(seen.ego, speed_mps=speed_mps)
-        newest_s = seen.ego.stamp_s
-        recent = [one.ego for one in self._seen if newest_s - one.ego.stamp_s <= _DERIVED_S + 1e-6]
-        if len(recent) < 2:
-            recent = [one.ego for one in self._seen][-2:]
-        if len(recent) < 2 or recent[-1].stamp_s != newest_s:
+        derived = self._by_poses.derived if self._by_poses.stamp_s == seen.ego.stamp_s else None
+        if derived is None:
             return replace(seen.ego, speed_mps=self._pieces[-1].poses_mps if self._pieces else speed_mps)
-        first, last = recent[0], recent[-1]
+        poses_mps, turning_rps = derived
         return replace(
             seen.ego,
-            speed_mps=_forward_mps(first, last) if self._reading is Reading.POSES else speed_mps,
-            yaw_rate_rps=_turned_rad(first, last) / (last.stamp_s - first.stamp_s),
+            speed_mps=poses_mps if self._reading is Reading.POSES else speed_mps,
+            yaw_rate_rps=turning_rps,
         )
 
     def _mount_of(self, child: str) -> Mount:

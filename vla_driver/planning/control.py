@@ -18,8 +18,12 @@ from vla_driver.geometry import se2
 from vla_driver.settings.nodes.controller import ControlConfig
 from vla_driver.types import EgoState, Plan
 
-#: Odometry that drifts, or is corrected a little, leads nowhere else (GuardLimits.shift_error_m).
+#: Odometry that drifts, or is corrected a little, leads nowhere else (GuardLimits.shift_error_m, shift_error_rad).
 _PLAUSIBLE_M: Final = 1.5
+_PLAUSIBLE_RAD: Final = 0.3
+#: A car turns no faster than its tyres and its steering let it (GuardLimits.lateral_mps2, curvature_per_m).
+_LATERAL_MPS2: Final = 7.0
+_CURVATURE_PER_M: Final = 0.3
 
 
 @dataclass(frozen=True)
@@ -53,12 +57,24 @@ def describe_jump(plan: Plan, ego: EgoState, change_mps2: float) -> str:
     passed_s = max(0.0, ego.stamp_s - plan.ego.stamp_s)
     fastest_mps = max(abs(plan.ego.speed_mps), abs(ego.speed_mps)) + 0.5 * change_mps2 * passed_s
     moved_m = math.hypot(ego.x_m - plan.ego.x_m, ego.y_m - plan.ego.y_m)
-    if moved_m <= fastest_mps * passed_s + _PLAUSIBLE_M:
+    turned_rad = abs(float(se2.wrap(ego.yaw_rad - plan.ego.yaw_rad)))
+    slowest_mps = min(abs(plan.ego.speed_mps), abs(ego.speed_mps))
+    if moved_m > fastest_mps * passed_s + _PLAUSIBLE_M:
+        what = f'is {moved_m:.1f} m from where the plan starts'
+    elif turned_rad > _fastest_turn_rps(slowest_mps, fastest_mps) * passed_s + _PLAUSIBLE_RAD:
+        what = f'has turned by {math.degrees(turned_rad):.0f} degrees since the plan'
+    else:
         return ''
     return (
-        f'the odometry is {moved_m:.1f} m from where the plan starts, {passed_s:.2f} s later at '
-        f'{abs(ego.speed_mps):.1f} m/s: it has jumped, or planner and controller read two'
+        f'the odometry {what}, {passed_s:.2f} s later at {abs(ego.speed_mps):.1f} m/s: it has jumped, or planner and '
+        'controller read two'
     )
+
+
+def _fastest_turn_rps(slowest_mps: float, fastest_mps: float) -> float:
+    """Return the largest yaw rate of a car between two speeds: of its steering when slow, of its tyres when fast."""
+    speed_mps = min(max(slowest_mps, math.sqrt(_LATERAL_MPS2 / _CURVATURE_PER_M)), fastest_mps)
+    return min(_CURVATURE_PER_M * speed_mps, _LATERAL_MPS2 / max(speed_mps, 1e-6))
 
 
 class TrajectoryController:

@@ -94,6 +94,14 @@ def tracking_error_m(previous: Plan, ego: EgoState, stamp_s: float) -> float:
     return float(np.hypot(*(se2.relative(previous.ego.pose, ego.pose)[:2] - wanted)))
 
 
+def heading_error_rad(previous: Plan, ego: EgoState, stamp_s: float) -> float:
+    """Return how far `ego` is turned at `stamp_s` from where `previous` wanted it to look then."""
+    old = previous.trajectory
+    times, headings = np.concatenate([[0.0], old.times_s]), np.unwrap(np.concatenate([[0.0], old.yaw_rad]))
+    wanted = float(np.interp(stamp_s - previous.stamp_s, times, headings))
+    return abs(float(se2.wrap(ego.yaw_rad - previous.ego.yaw_rad - wanted)))
+
+
 def stop_plan(ego: EgoState, stamp_s: float, policy: str, reason: str, ttl_s: float = 1.0) -> Plan:
     """Return a firm stop from the ego's own speed, along the bend it is in."""
     speed = max(0.0, ego.speed_mps)

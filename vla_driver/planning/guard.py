@@ -2,10 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The plan guard: no plan leaves the planner unless it is fresh and a car can drive it.
 
-Finite numbers are ensured by the types.  Here a plan is checked against a car's dynamics, against
-its own bookkeeping (points, speeds and headings must tell one story) and against the clock.  What
-fails is replaced, in this order, by the previous plan moved by odometry (for a bounded time), then
-by a stop.  The replacement is named in `Plan.source` and the failure in `Plan.reason`.
+Finite numbers are ensured by the types. Here a plan is checked against a car's dynamics, against its own bookkeeping
+(points, speeds and headings must tell one story) and against the clock. What fails is replaced, in this order, by the
+previous plan moved by odometry (for a bounded time, and while the vehicle is where that plan wanted it), then by a
+stop. The replacement is named in `Plan.source` and the failure in `Plan.reason`.
 
 A plan that can be driven, but would meet somebody whom the policy itself forecasts, is braked on its own path
 (planning/collision.py), where that is asked for and helps.
@@ -21,7 +21,7 @@ import numpy as np
 
 from vla_driver.geometry import se2
 from vla_driver.planning.collision import CollisionLimits, braked_if_it_helps
-from vla_driver.planning.fallback import shifted_plan, stop_plan, tracking_error_m
+from vla_driver.planning.fallback import heading_error_rad, shifted_plan, stop_plan, tracking_error_m
 from vla_driver.types import EgoState, InvalidInput, Plan
 
 #: Chord and heading of one step may differ this much from what speed and curvature say: the
@@ -48,6 +48,7 @@ class GuardLimits:
     first_point_ratio: float = 0.1
     shift_age_s: float = 0.8
     shift_error_m: float = 1.5
+    shift_error_rad: float = 0.3
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -172,5 +173,14 @@ class PlanGuard:
                 stamp_s,
                 policy,
                 f'{reason}; {error:.1f} m away from the earlier plan, limit {self.limits.shift_error_m:g} m',
+            )
+        turned = heading_error_rad(previous, ego, stamp_s)
+        if turned > self.limits.shift_error_rad:
+            return stop_plan(
+                ego,
+                stamp_s,
+                policy,
+                f'{reason}; turned {np.degrees(turned):.0f} degrees away from the earlier plan, limit '
+                f'{np.degrees(self.limits.shift_error_rad):.0f}',
             )
         return shifted_plan(previous, ego, stamp_s, reason)

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import shapely
 from shapely import contains_xy, prepare
-from shapely.geometry import LineString, Polygon
+from shapely.geometry import LineString, MultiLineString, Polygon
 from shapely.ops import unary_union
 
 from vla_driver.sim.world import vehicle
@@ -92,8 +92,8 @@ def road_boundary(area: Any, near: npt.ArrayLike, *, tolerance_m: float = 0.05) 
     for ring in shapely.get_parts(shapely.boundary(area)):
         pieces = shapely.get_parts(shapely.intersection(ring, zone))
         # A ring may touch the zone in a point; one that begins in the middle of a piece gives it in two.
-        pieces = shapely.multilinestrings([piece for piece in pieces if piece.geom_type == 'LineString'])
-        simple = shapely.simplify(shapely.get_parts(shapely.line_merge(pieces)), tolerance_m)
+        lasting = [piece for piece in pieces if piece.geom_type == 'LineString' and not piece.is_empty]
+        simple = shapely.simplify(shapely.get_parts(shapely.line_merge(MultiLineString(lasting))), tolerance_m)
         lines.extend(shapely.get_coordinates(line) for line in simple)
     return tuple(lines)
 

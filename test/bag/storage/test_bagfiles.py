@@ -266,3 +266,54 @@ def test_parts_of_a_time_are_read_from_their_chunks_alone(
         found = [(c.topic, c.msgtype, ns, data) for c, ns, data in bag.messages(['/odom'], begin, end)]
     assert found == [event for event in events if event[0] == '/odom' and begin <= event[2] < end]
     assert 0 < sum(read) < 0.7 * file.stat().st_size
+
+
+@pytest.mark.parametrize('form', ['mcap', 'unindexed', 'sqlite3', 'ros1'])
+def test_the_few_that_were_logged_long_before_all_others_are_taken_as_logged_when_those_begin(
+    tmp_path: Path, storage: SimpleNamespace, events: list[Event], form: str
+):
+    """Some converters log what is latched at time 0."""
+    route = next(event for event in events if event[1] == schema.PATH)
+    later = [event for event in events if event[1] in (schema.ODOMETRY, schema.COMPRESSED_IMAGE)]
+    begin_ns, end_ns = later[0][2], later[-1][2]
+    moved = [(*route[:2], 0, route[3]), (*route[:2], begin_ns - 7_200_000_000_000, route[3]), *later]
+    path = tmp_path / 'x.mcap'
+    if form == 'ros1':
+        path = storage.write_ros1(tmp_path / 'x.bag', moved)
+    elif form == 'sqlite3':
+        path = storage.write(tmp_path / 'bag', moved, StoragePlugin.SQLITE3)
+    else:
+        storage.write_mcap(path, moved, index=form == 'mcap')
+    read = storage.read(path)
+    assert [event[:3] for event in read] == [(*route[:2], begin_ns)] * 2 + [event[:3] for event in later]
+    hours = round(begin_ns / 3.6e12)
+    (note,) = storage.notes(path)
+    assert note == (
+        f'messages on /route (2) were logged up to {hours} h before all others; they are taken as logged when those '
+        'begin'
+    )
+    with BagFiles(path, schema.typestore()) as files:
+        assert (files.start_ns, files.end_ns) == (begin_ns, end_ns)
+        assert len(list(files.messages(['/route'], begin_ns, begin_ns + 1))) == 2
+        assert list(files.messages(['/route'], begin_ns + 1)) == []
+        assert list(files.messages(stop_ns=begin_ns)) == []
+    with BagReader(path) as bag:
+        assert bag.duration_s == pytest.approx((end_ns - begin_ns) * 1e-9)
+
+
+def test_a_drive_with_a_pause_stays_as_it_was_logged(tmp_path: Path, storage: SimpleNamespace, events: list[Event]):
+    odometry = next(event for event in events if event[1] == schema.ODOMETRY)
+    before = [(*odometry[:2], k * 10_000_000, odometry[3]) for k in range(101)]
+    paused = [*before, (*odometry[:2], 7_200_000_000_000, odometry[3])]
+    path = storage.write_mcap(tmp_path / 'x.mcap', paused)
+    assert storage.read(path) == paused
+    assert storage.notes(path) == []
+
+
+def test_a_cut_off_recording_ends_after_what_its_others_begin_with(
+    tmp_path: Path, storage: SimpleNamespace, events: list[Event]
+):
+    later = [event for event in events if event[1] == schema.COMPRESSED_IMAGE]
+    path = storage.write_mcap(tmp_path / 'x.mcap', [(*later[0][:2], 0, later[0][3]), *later])
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
+    assert any('the recording ends after 0.' in note for note in storage.notes(path))

@@ -13,6 +13,7 @@ from rcl_interfaces.msg import Log
 from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from rclpy.serialization import deserialize_message, serialize_message
+from rosbags.rosbag2 import StoragePlugin, Writer
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CompressedImage
 from vla_driver.msg import ControlCommand, DrivingPlan, TurnCommand
@@ -290,3 +291,17 @@ def test_a_planner_that_still_loads_is_named_as_a_reason_for_silence(nodes, earl
     player = play(nodes, earlier_run, wait_for_subscribers=['/my_route'], wait_s=0.2)
     assert player.wait(20.0) == 1
     assert 'if it still loads its checkpoint, raise wait_s' in player.output
+
+
+def test_a_route_that_was_logged_at_time_0_is_played_at_once_and_that_is_said(probe, nodes, bag, recorded, tmp_path):
+    store = schema.typestore()
+    with BagReader(bag) as reader, Writer(tmp_path / 'early', version=9, storage_plugin=StoragePlugin.MCAP) as writer:
+        copies = {c.id: writer.add_connection(c.topic, c.msgtype, typestore=store) for c in reader.connections}
+        for connection, logged_ns, data in reader.raw_messages(['/route', '/odom']):
+            writer.write(copies[connection.id], 0 if connection.topic == '/route' else logged_ns, data)
+    odometry, routes = probe.listen(Odometry, '/odom'), probe.listen(Path, '/route', qos.LATCHED)
+    player = play(nodes, tmp_path / 'early')
+    probe.until(lambda: odometry and routes)
+    assert stamps_of(routes) == recorded['/route']
+    assert player.wait(20.0) == 0
+    assert 'messages on /route (1) were logged up to' in player.output

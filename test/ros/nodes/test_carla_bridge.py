@@ -6,6 +6,8 @@ import math
 
 import numpy as np
 import pytest
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState
 from nav_msgs.msg import Odometry, Path
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, Image, Imu, NavSatFix
@@ -263,3 +265,38 @@ def test_the_localiser_goes_on_where_it_was_and_stops_with_its_speedometer(probe
     tick(0)  # another scenario
     probe.until(lambda: to_nanoseconds(odometry[-1].header.stamp) == 0, act=lambda: tick(0))
     assert odometry[-1].pose.pose.position.x == pytest.approx(0.0, abs=0.1)
+    for k in range(1, 26):
+        heard = len(odometry)
+        tick(100_000_000 * k)
+        probe.until(lambda: len(odometry) > heard)  # noqa: B023 - it is called at once
+    tick(0)  # a third one, whose plan has not come yet: it does not begin where the last one did
+    heard = len(odometry)
+    for k in range(3):
+        tick(100_000_000 * k)
+        probe.spin(0.1)
+    told = probe.until(
+        lambda: (said := report('carla_localizer: localisation')) and 'waiting' in said['message'] and said
+    )
+    assert told['message'].startswith('waiting for /carla/hero/global_plan')
+    assert len(odometry) == heard
+    there = [(np.array([5000.0, 0.0]), TurnCommand.FOLLOW), (np.array([5100.0, 0.0]), TurnCommand.FOLLOW)]
+    plan.publish(to_global_plan(there))
+    probe.until(lambda: len(odometry) > heard, act=lambda: tick(300_000_000))
+    assert odometry[-1].pose.pose.position.x == pytest.approx(5000.0, abs=0.1)
+
+
+def test_a_localiser_that_is_configured_again_says_again_that_the_driver_is_ready(probe, nodes):
+    probe.listen(Image, f'{HERO}/front/image')
+    probe.publisher(carla.CarlaEgoVehicleControl, f'{HERO}/vehicle_control_cmd')
+    nodes.wait_active(nodes.start('carla_localizer'))
+    first = probe.listen(Bool, f'{HERO}/status', qos.LATCHED)
+    probe.until(lambda: first)
+    client = probe.node.create_client(ChangeState, 'carla_localizer/change_state')
+    for name in ('DEACTIVATE', 'CLEANUP', 'CONFIGURE', 'ACTIVATE'):
+        answer = client.call_async(
+            ChangeState.Request(transition=Transition(id=getattr(Transition, f'TRANSITION_{name}')))
+        )
+        probe.until(answer.done)
+        assert answer.result().success
+    probe.until(lambda: len(first) == 2)
+    assert first[-1].data

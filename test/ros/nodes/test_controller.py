@@ -6,6 +6,8 @@ import math
 
 import numpy as np
 import pytest
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState
 from vla_driver.msg import ControlCommand, DrivingPlan
 
 from vla_driver.geometry import unicycle
@@ -241,6 +243,52 @@ def test_a_plan_that_does_not_come_is_waited_for_no_longer_than_asked(probe, nod
     advance(vehicle, 0.1)
     (answer,) = probe.until(lambda: newest(commands, vehicle.stamp))
     assert (answer.plan_stamp, answer.stop) == (before, False)  # the plan before it
+
+
+def test_what_is_owed_is_not_paid_by_a_state_that_has_grown_old(probe, nodes, vehicle, plan_outlet, commands):
+    """Patience longer than the odometry's timeout: whoever has lost its odometry stands, and stays so."""
+    start(nodes, vehicle, plan_outlet, answer_once_s=0.8, odometry_timeout_s=0.3)
+    follow(vehicle, plan_outlet, commands)
+    advance(vehicle, 0.1)  # without its plan
+    probe.until(lambda: commands[-1].stop)
+    stopped = len(commands)
+    probe.spin(1.2)
+    assert {command.stop for command in commands[stopped:]} == {True}
+    follow(vehicle, plan_outlet, commands)
+
+
+def test_who_is_activated_again_has_heard_nothing_yet(probe, nodes, vehicle, plan_outlet, commands):
+    """Neither plan nor odometry nor a control that was owed is of now."""
+    start(nodes, vehicle, plan_outlet, answer_once_s=0.3, odometry_timeout_s=2.0)
+    follow(vehicle, plan_outlet, commands)
+    advance(vehicle, 0.1)  # without its plan
+    client = probe.node.create_client(ChangeState, 'controller/change_state')
+    for transition in (Transition.TRANSITION_DEACTIVATE, Transition.TRANSITION_ACTIVATE):
+        before = len(commands)
+        answer = client.call_async(ChangeState.Request(transition=Transition(id=transition)))
+        probe.until(answer.done)
+        assert answer.result().success
+    probe.spin(1.0)
+    assert all(command.stop for command in commands[before:])
+    follow(vehicle, plan_outlet, commands)
+
+
+def test_of_two_planners_the_newer_plan_is_followed(probe, nodes, vehicle, plan_outlet, commands):
+    report = probe.diagnostics()
+    start(nodes, vehicle, plan_outlet)
+    follow(vehicle, plan_outlet, commands)
+    older = convert.to_driving_plan(bend(vehicle, acceleration=2.0), vehicle.stamp)
+    advance(vehicle, 0.2)
+    plan_outlet.publish(convert.to_driving_plan(bend(vehicle, acceleration=-2.0), vehicle.stamp))
+    newer = vehicle.stamp
+    probe.until(lambda: commands[-1].plan_stamp == newer)
+    plan_outlet.publish(older)
+    told = probe.until(lambda: report('controller: rejected plan'))
+    assert told['message'] == '0.20 s older than the one that is followed: are there two planners?'
+    advance(vehicle, 0.1)
+    (command,) = probe.until(lambda: newest(commands, vehicle.stamp))
+    assert (command.plan_stamp, command.stop) == (newer, False)
+    assert command.acceleration < 0.0
 
 
 def test_ackermann_steering_gets_the_same_command(probe, nodes, vehicle, plan_outlet, commands):

@@ -121,6 +121,28 @@ def test_what_several_nodes_told_once_is_all_kept(tmp_path, monkeypatch):
     assert numbers == {'/robot/tf_static': [1, 2, 3], '/route': [2, 3]}
 
 
+def test_what_was_logged_at_time_0_is_played_at_once(tmp_path):
+    """Some converters log /tf_static so; nobody waits for 54 years."""
+    begin_ns, said = 1_700_000_000_000_000_000, []
+    store = schema.typestore()
+    text = store.generate_msgdef(schema.PATH, ros_version=2)[0]
+    with (tmp_path / 'x.mcap').open('wb') as stream:
+        writer = McapWriter(stream)
+        writer.start(profile='ros2')
+        kind = writer.register_schema(schema.PATH, 'ros2msg', text.encode())
+        early, later = (writer.register_channel(topic, 'cdr', kind) for topic in ('/robot/tf_static', '/route'))
+        for channel, log_ns in ((early, 0), (later, begin_ns), (later, begin_ns + 2_000_000_000)):
+            writer.add_message(channel, log_ns, b'\0\1\0\0' + bytes(40), log_ns)
+        writer.finish()
+    with Bag(tmp_path / 'x.mcap', said.append) as bag:
+        assert (bag.start_ns, bag.duration_s) == (begin_ns, 2.0)
+        for offset_s in (0.0, 1.0):
+            letters = list(bag.letters(bag.channels, offset_s))
+            times = [(one.channel.topic, (one.log_time_ns - begin_ns) * 1e-9) for one in letters]
+            assert times == [('/robot/tf_static', offset_s), ('/route', offset_s), ('/route', 2.0)]
+    assert 'messages on /robot/tf_static (1) were logged up to 472222 h before all others' in said[0]
+
+
 @pytest.mark.parametrize('content', [b'', b'words'])
 def test_what_is_no_bag_is_refused(tmp_path, content):
     (tmp_path / 'x.mcap').write_bytes(content)

@@ -204,3 +204,20 @@ def test_a_policy_without_tokens_refuses_a_pruner_but_takes_the_rest(probe):
         assert 'has no visual tokens' in planner.failure
     finally:
         planner.destroy_node()
+
+
+def test_of_a_change_that_is_refused_in_one_part_nothing_is_taken(probe, tmp_path, small_model):
+    small_model(intent=True).save_pretrained(tmp_path)
+    given = {'policy': 'model', 'model': str(tmp_path), 'engine': 'torch', 'threads': 1}
+    planner = PlannerNode(context=probe.context, parameter_overrides=[Parameter(k, value=v) for k, v in given.items()])
+    try:
+        assert planner.trigger_configure() == TransitionCallbackReturn.SUCCESS, planner.failure
+        change = [Parameter('guidance', value=0.0), Parameter('pruner', value='nosuch')]
+        refused = planner.set_parameters_atomically(change)
+        assert not refused.successful
+        assert 'nosuch' in refused.reason
+        assert planner._planner.policy.guidance == planner.get_parameter('guidance').value == 1.0
+        assert planner.set_parameters_atomically(change[:1]).successful
+        assert planner._planner.policy.guidance == planner.get_parameter('guidance').value == 0.0
+    finally:
+        planner.destroy_node()

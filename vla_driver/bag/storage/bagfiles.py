@@ -5,12 +5,14 @@
 from __future__ import annotations
 
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Final
 
 import zstandard
 from rosbags.interfaces import Connection, ConnectionExtRosbag2
@@ -18,7 +20,7 @@ from rosbags.typesys.store import Typestore
 
 from vla_driver.bag.storage.blocks import DamagedError
 from vla_driver.bag.storage.definitions import UNREADABLE, Definitions, brief
-from vla_driver.bag.storage.entries import FOREVER_NS, Channel, Entry, StorageFile, lazy_merge
+from vla_driver.bag.storage.entries import FOREVER_NS, Channel, Entry, Opener, StorageFile, lazy_merge
 from vla_driver.bag.storage.locate import locate
 from vla_driver.bag.storage.mcap_file import McapFile
 from vla_driver.bag.storage.metadata import Metadata, read_metadata
@@ -30,6 +32,10 @@ from vla_driver.types import InvalidInput
 
 #: What can be read: ROS 2's serialization, and ROS 1's, which is turned into it.
 _READABLE = ('cdr', 'ros1')
+#: So few messages at the start, and so far before all others, were not logged when they came: some converters log what
+#: is latched at time 0.  More of them are a part of the drive, with a pause behind it.
+_FEW: Final = 100
+_FAR_NS: Final = 3_600 * 1_000_000_000
 
 
 class BagFiles:
@@ -38,7 +44,8 @@ class BagFiles:
     path: a rosbag2 folder with or without metadata.yaml, or one file: .mcap, .db3, a ROS 1 .bag, each of them also
     compressed as a whole.  default: types that the bag does not define.  say: is told what cannot be read.
 
-    A recording that was cut off or damaged is read as far as it goes, and `notes` say how far.
+    A recording that was cut off or damaged is read as far as it goes, and `notes` say how far.  A few messages that
+    were logged an hour or more before all others are taken as logged when those begin; their stamps stay.
     Raises InvalidInput for what is no bag.
     """
 
@@ -55,6 +62,7 @@ class BagFiles:
         self._members: dict[str, list[tuple[int, int]]] = {}  # topic -> (file, channel) of its messages
         self._ros1: set[tuple[int, int]] = set()
         self._lost: dict[str, int] = {}
+        self._begin_ns = 0  # what was logged before is taken as logged then
         self._stack = ExitStack()
         try:
             self._metadata = self._open()
@@ -92,7 +100,7 @@ class BagFiles:
     @property
     def start_ns(self) -> int:
         """Log time of the first message, 0 without any."""
-        return min((file.start_ns for file in self._files if file.start_ns is not None), default=0)
+        return self._begin_ns
 
     @property
     def end_ns(self) -> int:
@@ -106,6 +114,10 @@ class BagFiles:
 
         Of messages with start_ns <= log time < stop_ns.  Equal times come in the order of the files.
         """
+        if stop_ns <= self._begin_ns:
+            return
+        if start_ns <= self._begin_ns:
+            start_ns = 0  # what is taken as logged at the beginning lies before it
         wanted = None if topics is None else set(topics)
         by_member = {
             member: connection
@@ -128,7 +140,7 @@ class BagFiles:
             connection = by_member[member]
             data = self._cdr(connection, entry, member in self._ros1)
             if data is not None:
-                yield connection, entry.log_ns, data
+                yield connection, max(entry.log_ns, self._begin_ns), data
 
     def _cdr(self, connection: Connection, entry: Entry, ros1: bool) -> bytes | None:
         data = entry.data
@@ -182,6 +194,7 @@ class BagFiles:
             raise InvalidInput(f'{self.path} is not a readable bag: {"; ".join(failures)}')
         for failure in failures:
             self.notes.add(f'{failure}; the other parts are read')
+        self._begin_ns = self._find_begin()
         for file in self._files:
             if file.cut:
                 self.notes.add(self._cut(file))
@@ -194,6 +207,32 @@ class BagFiles:
         if complete and metadata.message_count is not None and found < metadata.message_count:
             self.notes.add(f'metadata.yaml speaks of {metadata.message_count} messages, the files hold {found}')
         return metadata
+
+    def _find_begin(self) -> int:
+        """Return the log time of the first message, 0 without any; not of those far before all others, if few."""
+        first_ns = min((file.start_ns for file in self._files if file.start_ns is not None), default=0)
+        if self.end_ns - first_ns < _FAR_NS:
+            return first_ns
+        openers, names = list[Opener](), list[dict[int, str]]()
+        for file in self._files:
+            if file.start_ns is not None:
+                names.append({channel.id: channel.topic for channel in file.channels})
+                openers.append((file.start_ns, partial(file.entries, frozenset(names[-1]), 0, FOREVER_NS)))
+        seen, early = Counter[str](), Counter[str]()
+        begin_ns = last_ns = first_ns
+        for opener, entry in islice(lazy_merge(openers), _FEW + 1):
+            if entry.log_ns - last_ns >= _FAR_NS:
+                begin_ns, early = entry.log_ns, seen.copy()
+            seen[names[opener][entry.channel]] += 1
+            last_ns = entry.log_ns
+        if early:
+            listed = ', '.join(f'{topic} ({count})' for topic, count in early.items())
+            hours = (begin_ns - first_ns) / _FAR_NS
+            self.notes.add(
+                f'messages on {listed} were logged up to {hours:.0f} h before all others; they are taken as logged '
+                'when those begin'
+            )
+        return begin_ns
 
     def _cut(self, file: StorageFile) -> str:
         why = f'{file.name} was cut off (the recorder was killed, power was lost, or not all was copied)'

@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from vla_driver.bag.schema import AGENTS_TOPIC
 from vla_driver.commands.common import add_json_argument, progress, provenance, write_json
 from vla_driver.types import InvalidInput
 
@@ -40,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
     from vla_driver.data.nuscenes.scenes import read_scenes
 
     done = {}
-    maps, absent = RoadMaps(args.source), set()
+    maps, absent, unlabelled = RoadMaps(args.source), set(), False
     for scene in read_scenes(args.source, args.scenes, args.version):
         out = args.out / scene.name
         if out.exists():
@@ -50,8 +51,15 @@ def run(args: argparse.Namespace) -> int:
             made = write_scene(args.source, scene, out, lambda bar=bar: bar.update(1), maps)  # type: ignore[misc]
         print(
             f'{out}: {made.seconds:.1f} s, {made.distance_m:.0f} m, {made.pictures} pictures of '
-            f'{len(scene.rig.cameras)} cameras, {made.agents} road users'
+            f'{len(scene.rig.cameras)} cameras, '
+            + ('no annotations' if made.agents is None else f'{made.agents} road users')
         )
+        if made.agents is None and not unlabelled:
+            unlabelled = True
+            print(
+                f'{scene.name} is not annotated: bags of such scenes hold no {AGENTS_TOPIC}, so that collisions cannot '
+                'be counted'
+            )
         if made.boundary is None and scene.location not in absent:
             absent.add(scene.location)
             print(

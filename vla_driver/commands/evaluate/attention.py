@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from vla_driver.commands.common import add_json_argument, positive_int, progress, provenance, write_json
 from vla_driver.commands.train.arguments import add_machine_arguments
+from vla_driver.statistics import bracketed
 
 _TOKENS: Final = (128, 256, 512, 1024, 2048, 3072, 4096, 8192)
 _PRECISIONS: Final = ('float32', 'bfloat16')
@@ -108,8 +109,7 @@ def _print(rows: list[dict[str, Any]], exponents: dict[str, float], begins: dict
     for row in rows:
         cells = []
         for kind in kinds:
-            low, high = row[f'{kind}_ratio_ci']
-            cells.append(f'{row[f"{kind}_ratio"]:.2f} [{low:.2f}, {high:.2f}]')
+            cells.append(f'{row[f"{kind}_ratio"]:.2f}{bracketed(row[f"{kind}_ratio_ci"], ".2f")}')
         print(f'{row["tokens"]:>6} {row["window"]:>6}  ' + ' '.join(f'{cell:>22}' for cell in cells))
     print('pays from ' + ', '.join(f'{name}: {begins[kind] or "-"}' for name, kind in zip(names, kinds, strict=True)))
     if exponents:

@@ -13,8 +13,8 @@ topics and in the manner of CARLA's ROS bridge (--carla leaderboard: of the lead
 
 success_rate: share of routes driven to their end without a collision, red light or time-out;
 driving_score (0-100): route completion x penalties (pedestrian 0.5, vehicle 0.6, static or off-road 0.65,
-red light 0.7); *_ci: 95 % bootstrap intervals over routes. ticks_per_s: simulated ticks of 0.1 s per second of the
-clock, over all workers; stages_ms: where a worker's time went.
+red light 0.7); *_ci: 95 % bootstrap intervals over routes. ticks_per_s: simulated ticks (0.1 s; 0.05 s at 20 plans a
+second) per second of the clock, over all workers; stages_ms: where a worker's time went.
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ from vla_driver.settings.options import add_options
 from vla_driver.settings.policy import PolicyParameters
 from vla_driver.settings.scenario import ScenarioParameters
 from vla_driver.sim.rollout import PLAN_RATES
+from vla_driver.statistics import LEAST_UNITS, bracketed
 from vla_driver.types import InvalidInput, PlanSource
 
 _SHOWN = (
@@ -201,6 +202,8 @@ def _print_table(figures: Mapping[str, Any], *, signed: bool = False) -> None:
     sign = '+' if signed else ''
     for key, unit, digits in _SHOWN:
         if key in figures:
-            low, high = figures[f'{key}_ci']
-            value, low, high = (f'{number:{sign}.{digits}f}' for number in (figures[key], low, high))
-            print(f'  {key:<20}{value:>9}{unit:<4} 95 % CI [{low}, {high}]')
+            spec = f'{sign}.{digits}f'
+            value, interval = format(figures[key], spec), bracketed(figures[f'{key}_ci'], spec)
+            print(f'  {key:<20}{value:>9}{unit:<4}{" 95 % CI" if interval else ""}{interval}'.rstrip())
+    if figures['routes'] < LEAST_UNITS:
+        print('  too few routes for an interval')

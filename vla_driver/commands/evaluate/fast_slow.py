@@ -36,6 +36,7 @@ from vla_driver.settings.nodes.reasoner import ReasonerParameters
 from vla_driver.settings.options import add_options
 from vla_driver.settings.policy import PolicyParameters
 from vla_driver.settings.scenario import ScenarioParameters
+from vla_driver.statistics import bracketed
 from vla_driver.types import InvalidInput
 
 _ARMS = ('fast', 'fast_slow', 'stopped', 'late', 'nonsense')
@@ -131,10 +132,9 @@ def run(args: argparse.Namespace) -> int:
     if tick is None:
         print(f'tick_p99_ratio: left out ({"--blocks 0" if args.blocks == 0 else "the expert computes no network"})')
     else:
-        low, high = tick['tick_p99_ratio_ci']
         print(
             f'tick p99 {tick["tick_p99_ms"]:.1f} ms beside the slow half, {tick["tick_p99_alone_ms"]:.1f} ms alone: '
-            f'x{tick["tick_p99_ratio"]:.2f} [{low:.2f}, {high:.2f}], {tick["thoughts"]} thoughts'
+            f'x{tick["tick_p99_ratio"]:.2f}{bracketed(tick["tick_p99_ratio_ci"], ".2f")}, {tick["thoughts"]} thoughts'
         )
     write_json(
         args.json,
@@ -192,8 +192,9 @@ def _print(found: Mapping[str, Any]) -> None:
                 continue
             line = f'{name if part == "all" else "":<11}{part + " " + str(row["routes"]):<14}'
             for key, digits in _SHOWN:
-                low, high = row[f'{key}_difference_ci']
+                spec = f'+.{digits}f'
                 line += f'{row[key]:>18.{digits}f}'
-                line += f'{row[f"{key}_difference"]:>+8.{digits}f} [{low:+.{digits}f}, {high:+.{digits}f}]'.rjust(24)
+                interval = bracketed(row[f'{key}_difference_ci'], spec)
+                line += f'{row[f"{key}_difference"]:{spec}}{interval}'.rjust(24)
             agree = '-' if row['agreement'] is None else f'{row["agreement"]:.2f}'
             print(f'{line}{row["told_share"]:>7.0%}{agree:>7}')

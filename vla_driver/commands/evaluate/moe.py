@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from vla_driver.commands.common import add_json_argument, positive_float, positive_int, progress, provenance, write_json
+from vla_driver.statistics import bracketed
 from vla_driver.types import InvalidInput
 
 #: What is aimed at.
@@ -168,14 +169,14 @@ def _print(report: Mapping[str, Any]) -> None:
     for name in ('dense', 'moe', 'moe_equal_time'):
         row = f'{name:<24}{report["steps"][name]:>8}{report[f"loss_{name}"]:>10.4f}{report[f"l2_m_{name}"]:>8.3f} m'
         if name != 'dense':
-            low, high = report[f'loss_{name}_less_dense_ci']
-            row += f'{report[f"loss_{name}_less_dense"]:>+12.4f}  [{low:+.4f}, {high:+.4f}]'
+            row += (
+                f'{report[f"loss_{name}_less_dense"]:>+12.4f} {bracketed(report[f"loss_{name}_less_dense_ci"], "+.4f")}'
+            )
         print(row)
     for name in ('parameters_ratio', 'parameters_ratio_all', 'active_ratio'):
         print(f'{name}: {report[name]:.2f}')
     for name in ('step_ratio', 'tick_ratio', 'tick_ratio_torch', 'prefill_ratio'):
-        low, high = report[f'{name}_ci']
-        print(f'{name}: {report[name]:.3f} [{low:.3f}, {high:.3f}]')
+        print(f'{name}: {report[name]:.3f}{bracketed(report[f"{name}_ci"], ".3f")}')
     print(f'load_max_over_uniform: {report["load_max_over_uniform"]:.2f}')
     missed = [name for name, met in report['aims'].items() if not met]
     print('aims: ' + ('all met' if not missed else 'missed: ' + ', '.join(missed)))

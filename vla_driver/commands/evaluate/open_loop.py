@@ -147,11 +147,7 @@ def run(args: argparse.Namespace) -> int:
     ends = {'bags': [_of_bag(result) for result in results], 'provenance': provenance()}
     if not samples:
         write_json(args.json, {**about, 'samples': 0, **ends})
-        unscored = sum(result.without_future for result in results)
-        short = (
-            f'{unscored} plans were made, but each needs 3 s of driving after it, and no recording goes on for so long'
-        )
-        why = '; '.join(filter(None, [short if unscored else '', in_words(skipped)]))
+        why = '; '.join(filter(None, [_why_unscored(results), in_words(skipped)]))
         raise InvalidInput(f'open loop: no plan could be scored: {why or "no set of pictures was planned from"}')
     summary = summarise(samples)
 
@@ -159,6 +155,8 @@ def run(args: argparse.Namespace) -> int:
         f'{args.policy}: N = {summary["samples"]} plans in {summary["segments"]} segments of {len(results)} bags; '
         f'{sum(result.without_future for result in results)} at the ends have no 3 s of future'
     )
+    for torn in _torn(results):
+        print(f'  {torn}')
     for problem, count in list(grouped(skipped).items())[:5]:
         print(in_flags(f'  {count} sets of images left out: {problem}'))
     without = sum((result.without_camera for result in results), Counter[str]())
@@ -173,8 +171,7 @@ def run(args: argparse.Namespace) -> int:
     for protocol in PROTOCOLS:
         figures = summary[protocol]
         print(f'  {"L2 (m), " + protocol:<34}' + ''.join(f'{figures["l2_m"][c]:>9.2f}' for c in columns))
-        low_high = ''.join(f'  +-{(h - lo) / 2:>5.2f}' for lo, h in (figures['l2_m_ci'][c] for c in columns))
-        print(f'  {"  95 % CI, half width":<34}' + low_high)
+        print(f'  {"  95 % CI, half width":<34}' + _half_widths([figures['l2_m_ci'][c] for c in columns]))
         for key, name in (('collision_rate', 'collisions (%)'), ('driven_collision_rate', '  of the driven path')):
             if key in figures:
                 text = f'{name}, {protocol}'
@@ -188,6 +185,36 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+def _half_widths(intervals: Sequence[Sequence[float] | None]) -> str:
+    """Return half of each interval's width in columns; in words where one segment knows none."""
+    known = [interval for interval in intervals if interval is not None]
+    if len(known) < len(intervals):
+        return '  too few segments for an interval'
+    return ''.join(f'  +-{(high - low) / 2:>5.2f}' for low, high in known)
+
+
+def _torn(results: Sequence[BagResult]) -> list[str]:
+    """Return in words how many plans have a future that was recorded, but not whole, and what the odometry lacks."""
+    from vla_driver.bag.track import gaps_text, jumps_text
+
+    breaks = [one for result in results for one in result.breaks.values()]
+    lines = []
+    if count := sum(result.across_gap for result in results):
+        lines.append(f'{count} plans are not scored, whose 3 s of future go across {gaps_text(breaks)}')
+    if count := sum(result.across_jump for result in results):
+        lines.append(f'{count} plans are not scored, whose 3 s of future go across a jump: {jumps_text(breaks)}')
+    return lines
+
+
+def _why_unscored(results: Sequence[BagResult]) -> str:
+    """Return in words why no plan has a score; '' where there is no plan."""
+    count, torn = sum(result.without_future for result in results), _torn(results)
+    if not torn:
+        short = 'plans were made, but each needs 3 s of driving after it, and no recording goes on for so long'
+        return f'{count} {short}' if count else ''
+    return '; '.join([*torn, *([f'{count} at the ends have no 3 s of future'] if count else [])])
+
+
 def _tell_published(protocol: Protocol, results: Sequence[BagResult]) -> dict[str, Any]:
     """Print and return the figures of a published evaluation over all bags."""
     from vla_driver.evaluate.displacement import HORIZONS_S
@@ -197,20 +224,23 @@ def _tell_published(protocol: Protocol, results: Sequence[BagResult]) -> dict[st
     figures = summarise(protocol, plans)
     valid = f'N valid = {figures["samples"]} of {len(plans)} plans'
     print(f'  as {protocol.name} counts: {valid}, cells of {protocol.cell_m} m')
-    rows: list[tuple[str, dict[str, float], float]] = [('L2 (m)', figures['l2_m'], 1.0)]
-    for key, name in (
-        ('collision_rate', 'collisions (%)'),
-        ('driven_collision_rate', '  of the driven path'),
-        ('off_road_rate', 'off-road (%)'),
-        ('driven_off_road_rate', '  of the driven path'),
+    rows: list[tuple[str, dict[str, float], float, str]] = [('L2 (m)', figures['l2_m'], 1.0, '')]
+    for key, name, count in (
+        ('collision_rate', 'collisions (%)', 'samples_with_agents'),
+        ('driven_collision_rate', '  of the driven path', 'samples_with_agents'),
+        ('off_road_rate', 'off-road (%)', 'samples_with_boundary'),
+        ('driven_off_road_rate', '  of the driven path', 'samples_with_boundary'),
     ):
         if key in figures:
-            rows.append((name, figures[key], 100.0))
+            fewer = figures[count] < figures['samples']
+            rows.append((name, figures[key], 100.0, f'  known of {figures[count]} plans' if fewer else ''))
     columns = [f'{horizon}s' for horizon in HORIZONS_S] + ['mean']
-    for name, values, factor in rows:
-        print(f'  {f"{name}, {protocol.name}":<34}' + ''.join(f'{factor * values[c]:>9.2f}' for c in columns))
+    for name, values, factor, known in rows:
+        print(f'  {f"{name}, {protocol.name}":<34}' + ''.join(f'{factor * values[c]:>9.2f}' for c in columns) + known)
     if 'collision_rate' not in figures:
-        print(f'  no collisions: no bag has {AGENTS_TOPIC}')
+        recorded = any(plan.agents for plan in plans)
+        why = 'agents of no plan are known at all its steps' if recorded else f'no bag has {AGENTS_TOPIC}'
+        print(f'  no collisions: {why}')
     if protocol.ever and 'off_road_rate' not in figures:
         print(f'  no off-road rate: no bag has {ROAD_BOUNDARY_TOPIC}')
     return figures
@@ -224,11 +254,25 @@ def _tell_inputs(path: Path, told: list[str], found: Mapping[str, Any]) -> None:
         told[:] = lines
 
 
+def _breaks_json(result: BagResult) -> dict[str, Any]:
+    from vla_driver.bag.track import MAX_GAP_S
+
+    breaks = sorted(result.breaks.values(), key=lambda one: one.begin_s)
+    gaps = [one.seconds for one in breaks if not one.jumps]
+    return {
+        'across_gap': result.across_gap,
+        'across_jump': result.across_jump,
+        'odometry_gaps': {'count': len(gaps), 'longest_s': max(gaps, default=0.0), 'allowed_s': MAX_GAP_S},
+        'odometry_jumps': [{'stamp_s': one.end_s, 'moved_m': one.moved_m} for one in breaks if one.jumps],
+    }
+
+
 def _of_bag(result: BagResult) -> dict[str, Any]:
     return {
         'bag': result.bag,
         'samples': len(result.samples),
         'without_future': result.without_future,
+        **_breaks_json(result),
         'inputs': dict(result.inputs),
         'skipped': grouped(result.skipped),
         'rejected': dict(result.rejected),

@@ -22,6 +22,7 @@ from typing import Any
 from vla_driver.commands.common import add_json_argument, positive_int, progress, provenance, write_json
 from vla_driver.settings.options import add_options
 from vla_driver.settings.policy import PolicyParameters
+from vla_driver.statistics import bracketed
 from vla_driver.types import InvalidInput
 
 
@@ -163,7 +164,11 @@ def _print(rows: Sequence[Mapping[str, Any]]) -> None:
     ):
         compared = [row for row in rows if row[f'ratio_to_{name}'] is not None]
         if compared:
-            widest = max(compared, key=lambda row: row[f'ratio_to_{name}_ci'][1] - row[f'ratio_to_{name}_ci'][0])
-            low, high = widest[f'ratio_to_{name}_ci']
             label = 'to ' + name if name != 'unpruned' else name
-            print(f'{label}: against {meaning}; widest 95 % interval [{low:.2f}, {high:.2f}]')
+            print(f'{label}: against {meaning}; {_widest([row[f"ratio_to_{name}_ci"] for row in compared])}')
+
+
+def _widest(intervals: Sequence[Sequence[float] | None]) -> str:
+    """Return the widest of the intervals in words."""
+    widest = max((one for one in intervals if one is not None), key=lambda one: one[1] - one[0], default=None)
+    return 'too few rounds for an interval' if widest is None else f'widest 95 % interval{bracketed(widest, ".2f")}'

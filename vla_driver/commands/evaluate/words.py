@@ -24,6 +24,7 @@ from vla_driver.settings.nodes.reasoner import ReasonerParameters
 from vla_driver.settings.options import add_options
 from vla_driver.settings.policy import PolicyParameters
 from vla_driver.settings.scenario import ScenarioParameters
+from vla_driver.statistics import bracketed
 from vla_driver.types import InvalidInput
 
 #: Of each recorded drive, simulated seconds; ticks are 0.5 s apart.
@@ -135,8 +136,7 @@ def _print(found: Mapping[str, Any]) -> None:
     for name in names:
         cells = []
         for figures in accuracy.values():
-            low, high = figures.get(f'{name}_ci', (None, None))
-            interval = '' if low is None else f' [{low:.2f}, {high:.2f}]'
+            interval = bracketed(figures.get(f'{name}_ci'), '.2f')
             cells.append(f'{figures[name]:.3f}{interval}' if name in figures else '-')
         print(f'  {name.replace("_", " "):<32}' + ''.join(f'{cell:>22}' for cell in cells))
     decoding, gate = found['decoding'], found['gate']

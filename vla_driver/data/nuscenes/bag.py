@@ -9,7 +9,10 @@ begins, so that numbers stay small.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -23,7 +26,7 @@ from vla_driver.observation.guidance import TARGET_SPACING_M, RouteGuide
 from vla_driver.sim.world.scene import Actor, SemanticClass
 from vla_driver.types import EgoState, FloatArray, InvalidInput
 
-#: The others are given so often: the figures of open loop look for them within 0.06 s.
+#: The others are given at least so often: the figures of open loop look for them within 0.06 s.
 AGENTS_HZ: Final = 10.0
 #: Beyond the end of the scene the route goes straight on: to stop there is not what the driver did.
 _ONWARD_M: Final = 2.0 * TARGET_SPACING_M
@@ -46,12 +49,13 @@ _KINDS: Final = {
 class Converted:
     """What a bag got: pictures, odometry, agents (bodies), metres driven, seconds.
 
-    boundary: lines of the road's boundary; None where the map is not there.
+    agents: None where the scene is not annotated.  boundary: lines of the road's boundary; None where the map is not
+    there.
     """
 
     pictures: int
     odometry: int
-    agents: int
+    agents: int | None
     distance_m: float
     seconds: float
     boundary: int | None
@@ -72,8 +76,9 @@ def write_scene(
     """Write a scene as a bag to `out`, which must not exist yet.
 
     folder: of nuScenes, where the pictures lie.  maps: of the same folder, so that each is read once for all scenes.
-    Without the scene's map the bag has no road boundary.  Raises InvalidInput for a picture that is not there, and for
-    a map that cannot be used.
+    Without the scene's map the bag has no road boundary, without annotations no agents; it has none after the last key
+    frame.  The bag is written beside `out`, which is there only once it is whole.  Raises InvalidInput for a picture
+    that is not there or is none, and for a map that cannot be used.
     """
     for picture in scene.pictures:
         if not (folder / picture.file).is_file():
@@ -87,7 +92,7 @@ def write_scene(
     tracks = [(track, kind) for track in scene.tracks if (kind := kind_of(track.category)) is not None]
     # By time; at one time what a picture needs goes before it.
     events: list[tuple[float, int, Callable[[], None]]] = []
-    with BagWriter(out, scene.rig) as bag:
+    with _whole(out) as path, BagWriter(path, scene.rig) as bag:
         start_s = states[0].stamp_s
         bag.write_mountings(start_s)
         bag.write_route(start_s, guide.targets_m())
@@ -95,7 +100,7 @@ def write_scene(
             bag.write_road_boundary(start_s, [line - origin for line in boundary])
         for state in states:
             events.append((state.stamp_s, 0, lambda state=state: bag.write_odometry(state)))  # type: ignore[misc]
-        for stamp_s in np.arange(start_s, states[-1].stamp_s, 1.0 / AGENTS_HZ):
+        for stamp_s in _agent_times(scene, states):
             events.append((float(stamp_s), 1, lambda s=float(stamp_s): _write_agents(bag, s, tracks, origin)))  # type: ignore[misc]
         for picture in scene.pictures:
 
@@ -104,7 +109,10 @@ def write_scene(
             ) -> None:
                 if name == 'front':
                     bag.write_turn_command(stamp_s, *guide.next_turn(_pose_at(states, stamp_s)))
-                bag.write_picture_file(name, stamp_s, (folder / file).read_bytes())
+                try:
+                    bag.write_picture_file(name, stamp_s, (folder / file).read_bytes())
+                except InvalidInput as error:
+                    raise InvalidInput(f'scene {scene.name}: {folder / file}: {error}') from error
                 on_picture()
 
             events.append((1e-6 * picture.stamp_us, 2, write))
@@ -114,11 +122,41 @@ def write_scene(
     return Converted(
         len(scene.pictures),
         len(states),
-        len(tracks),
+        None if scene.annotated_s is None else len(tracks),
         float(moved),
         states[-1].stamp_s - start_s,
         None if boundary is None else len(boundary),
     )
+
+
+@contextmanager
+def _whole(out: Path) -> Iterator[Path]:
+    """Yield where to write a folder that is moved to `out` at the end, and is removed where that is not reached.
+
+    What a run that was killed left there is removed first.
+    """
+    part = out.with_name(f'{out.name}.part')
+    if out.exists():
+        raise InvalidInput(f'{out} exists already; give another path, or remove it')
+    shutil.rmtree(part, ignore_errors=True)
+    try:
+        part.mkdir(parents=True)
+    except OSError as error:
+        raise InvalidInput(f'{part} cannot be made: {error}') from error
+    try:
+        # Below `part` under its own name: a bag's files are named after its folder.
+        yield part / out.name
+        (part / out.name).rename(out)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def _agent_times(scene: Scene, states: list[EgoState]) -> FloatArray:
+    """Return when the others are told: between the first and the last annotated key frame, both included."""
+    if scene.annotated_s is None:
+        return np.zeros(0)
+    first_s, last_s = (float(np.clip(time_s, states[0].stamp_s, states[-1].stamp_s)) for time_s in scene.annotated_s)
+    return np.linspace(first_s, last_s, math.ceil((last_s - first_s) * AGENTS_HZ - 1e-6) + 1)
 
 
 def _way(states: list[EgoState]) -> FloatArray:

@@ -2,9 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where the road ends in nuScenes: outlines of the map expansion (v1.3), which is unpacked beside the data set.
 
-They are the published ones, of MapTR's class "boundary", with which BEV-Planner counts plans that leave the road: the
-outlines, holes included, of all road segments and lanes in one.  Polygons that are none in geometry (that cross
-themselves) are left out, as there.
+They are made as MapTR's class "boundary", with which BEV-Planner counts plans that leave the road: the outlines, holes
+included, of all road segments and lanes in one.  Polygons that are none in geometry (that cross themselves) are left
+out, as there.  There the lines are cut to a patch about the vehicle, here they are whole near the way;
+`evaluate.published` cuts them.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ class RoadMaps:
 
         if location not in self._areas:
             self._areas[location] = _Expansion(path).road()
-        # Nothing is left out but points in the middle of straight lines: the lines are the published ones.
+        # Nothing is left out but points in the middle of straight lines.
         return road_boundary(self._areas[location], way, tolerance_m=0.0)
 
 

@@ -66,7 +66,8 @@ class Scene:
     """One scene.
 
     pictures: by time; poses [M, 4]: seconds, x, y, yaw (unwrapped), by time; tracks: of all bodies; location: the name
-    of the map that poses and tracks are in.
+    of the map that poses and tracks are in; annotated_s: times of the first and the last key frame with boxes, outside
+    of which nobody knows who was there, None where none has any (as in v1.0-test).
     """
 
     name: str
@@ -75,6 +76,7 @@ class Scene:
     poses: FloatArray
     tracks: tuple[Track, ...]
     location: str
+    annotated_s: tuple[float, float] | None
 
     def odometry(self) -> list[EgoState]:
         """Return the vehicle's states at `ODOMETRY_HZ`, from the first pose to the last."""
@@ -159,7 +161,10 @@ class _Tables:
         location = self._location.get(self._log_of[token])
         if location is None:
             raise InvalidInput(f'{self._where / "scene.json"}: scene {name} names an unknown log')
-        return Scene(name, rig, tuple(pictures), self._ego_poses(name, rows), self._tracks(token), location)
+        tracks = self._tracks(token)
+        times = [float(time_s) for track in tracks for time_s in track.times_s[[0, -1]]]
+        annotated_s = (min(times), max(times)) if times else None
+        return Scene(name, rig, tuple(pictures), self._ego_poses(name, rows), tracks, location, annotated_s)
 
     def _ego_poses(self, name: str, rows: list[dict[str, Any]]) -> FloatArray:
         found: dict[int, list[float]] = {}

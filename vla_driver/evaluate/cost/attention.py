@@ -115,7 +115,7 @@ def _row(bench: AttentionBench, tokens: int) -> dict[str, Any]:
         best = min(fulls, key=lambda name: float(np.median(times[name])))
         ratios = times[best] / times[f'{kind}/sparse']
         row[f'{kind}_ratio'] = float(np.median(ratios))
-        row[f'{kind}_ratio_ci'] = list(median_ci(ratios))
+        row[f'{kind}_ratio_ci'] = median_ci(ratios)
         row[f'{kind}_full_ms'] = float(np.median(times[best]))
         row[f'{kind}_sparse_ms'] = float(np.median(times[f'{kind}/sparse']))
         if kind == 'forward':

@@ -288,7 +288,7 @@ def rows_of(
             place = None if other is None else places.get(other)
             ratios = None if place is None or place == index else ticks[:, place] / ticks[:, index]
             row[f'ratio_to_{name}'] = None if ratios is None else float(np.median(ratios))
-            row[f'ratio_to_{name}_ci'] = None if ratios is None else list(median_ci(ratios))
+            row[f'ratio_to_{name}_ci'] = None if ratios is None else median_ci(ratios)
         rows.append(row)
     return rows
 

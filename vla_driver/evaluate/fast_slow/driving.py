@@ -59,9 +59,9 @@ def arm_figures(rows: Sequence[Row], alone: Sequence[Row]) -> Row:
     figures: Row = {'routes': len(rows)}
     for key, value in _FIGURES.items():
         ours, theirs = (np.array([value(row) for row in each]) for each in (rows, alone))
-        figures[key], figures[f'{key}_ci'] = float(ours.mean()), list(mean_ci(ours))
+        figures[key], figures[f'{key}_ci'] = float(ours.mean()), mean_ci(ours)
         figures[f'{key}_difference'] = float((ours - theirs).mean())
-        figures[f'{key}_difference_ci'] = list(mean_ci(ours - theirs))
+        figures[f'{key}_difference_ci'] = mean_ci(ours - theirs)
     words = [row['words'] for row in rows]
     told, plans = sum(one['told'] for one in words), sum(sum(row['plans'].values()) for row in rows)
     agreement = [one['agreement'] for one in words if one['agreement'] is not None]

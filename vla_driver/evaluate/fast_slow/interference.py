@@ -17,6 +17,7 @@ from typing import Any, Final
 import numpy as np
 
 from vla_driver.evaluate.fast_slow.slow_process import SlowProcess
+from vla_driver.statistics import LEAST_UNITS
 from vla_driver.types import Intent, Observation, Policy
 
 #: How long a slow half that has just begun is left alone before ticks count.
@@ -41,7 +42,7 @@ def interference(
 ) -> dict[str, Any]:
     """Return p50, p99 of the fast tick (ms) with and without the slow half, and with over without.
 
-    *_ci: 95 % bootstrap intervals over the pairs of blocks, drawn whole.
+    *_ci: 95 % bootstrap intervals over the pairs of blocks, drawn whole; None of one pair.
     """
     ticker = _Ticker(policy, observation, slow.intent, rounds)
     ticker.block()  # warm
@@ -79,7 +80,8 @@ def _figures(pairs: Sequence[tuple[list[float], list[float]]]) -> dict[str, Any]
         found[f'tick_p{share}_ms'], found[f'tick_p{share}_alone_ms'] = float(ours), float(theirs)
         found[f'tick_p{share}_ratio'] = float(ours / theirs)
         drawn = [np.percentile(thinking[draw], share) / np.percentile(alone[draw], share) for draw in draws]
-        found[f'tick_p{share}_ratio_ci'] = [float(bound) for bound in np.percentile(drawn, [2.5, 97.5])]
+        bounds = [float(bound) for bound in np.percentile(drawn, [2.5, 97.5])]
+        found[f'tick_p{share}_ratio_ci'] = bounds if len(pairs) >= LEAST_UNITS else None
     return found
 
 

@@ -103,7 +103,7 @@ def _report(
     for name in (EXPERTS, EQUAL_TIME):
         gain = trained[name].losses - trained[DENSE].losses
         report[f'loss_{name}_less_dense'] = float(gain.mean())
-        report[f'loss_{name}_less_dense_ci'] = list(mean_ci(gain))
+        report[f'loss_{name}_less_dense_ci'] = mean_ci(gain)
     report |= {
         'load_max_over_uniform': experts['load_max'],
         'load_entropy': {key: value for key, value in experts.items() if key.startswith('load_entropy_')},

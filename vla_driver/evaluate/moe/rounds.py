@@ -24,4 +24,4 @@ def turned(names: Mapping[str, Any], number: int) -> list[str]:
 
 def ratio(name: str, values: FloatArray) -> dict[str, Any]:
     """Return the median of paired ratios and its interval."""
-    return {name: float(np.median(values)), f'{name}_ci': list(median_ci(values))}
+    return {name: float(np.median(values)), f'{name}_ci': median_ci(values)}

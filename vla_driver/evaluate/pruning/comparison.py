@@ -21,7 +21,7 @@ from vla_driver.evaluate.displacement import HORIZONS_S, PROTOCOLS, SEGMENT_S, a
 from vla_driver.evaluate.pruning.open_loop import OpenLoopJob, OpenLoopResult, ShownTick, TickScores, run_open_loop
 from vla_driver.evaluate.pruning.truth import KINDS
 from vla_driver.policies.pruning_settings import NO_PRUNER, PruningSettings, apply_pruning
-from vla_driver.statistics import mean_ci, ratio_ci
+from vla_driver.statistics import Interval, mean_ci, ratio_ci
 from vla_driver.types import FloatArray, InvalidInput
 from vla_driver.workers import run_isolated
 
@@ -136,8 +136,8 @@ def _segments(scores: TickScores) -> list[list[int]]:
     return list(segments.values())
 
 
-def _share_ci(top: FloatArray, bottom: FloatArray, segments: Sequence[Sequence[int]]) -> list[float]:
-    return list(ratio_ci([top[s].sum() for s in segments], [bottom[s].sum() for s in segments]))
+def _share_ci(top: FloatArray, bottom: FloatArray, segments: Sequence[Sequence[int]]) -> Interval:
+    return ratio_ci([top[s].sum() for s in segments], [bottom[s].sum() for s in segments])
 
 
 def open_loop_figures(scores: TickScores, unpruned: TickScores) -> Row:
@@ -206,9 +206,9 @@ def closed_loop_figures(drives: Sequence[Sequence[Row]], unpruned: Sequence[Row]
     for key, value in _ROUTE_FIGURES.items():
         figures = np.mean([[value(route) for route in rows] for rows in drives], axis=0)
         difference = figures - np.array([value(route) for route in unpruned])
-        row[key], row[f'{key}_ci'] = float(figures.mean()), list(mean_ci(figures))
+        row[key], row[f'{key}_ci'] = float(figures.mean()), mean_ci(figures)
         row[f'{key}_difference'] = float(difference.mean())
-        row[f'{key}_difference_ci'] = list(mean_ci(difference))
+        row[f'{key}_difference_ci'] = mean_ci(difference)
     flat = [route for rows in drives for route in rows]
     row['collisions'] = sum(sum(route['collisions'].values()) for route in flat)
     row['off_road_events'] = sum(route['off_road_events'] for route in flat)

@@ -18,6 +18,7 @@ from vla_driver.evaluate.pruning.truth import foreground_tokens
 from vla_driver.show.page import OPENING, STYLE
 from vla_driver.show.report import data_uri, prose
 from vla_driver.show.tokens import draw_foreground, kept_mosaic, six_cameras
+from vla_driver.statistics import bracketed
 from vla_driver.types import Image
 
 _CELL: Final = (256, 154)
@@ -109,8 +110,7 @@ def _number(value: Any, digits: int, sign: str = '') -> str:
 def _with_ci(row: Mapping[str, Any], key: str, digits: int, sign: str = '') -> str:
     if row.get(key) is None:
         return '-'
-    low, high = row[f'{key}_ci']
-    return f'{row[key]:{sign}.{digits}f} [{low:{sign}.{digits}f}, {high:{sign}.{digits}f}]'
+    return f'{row[key]:{sign}.{digits}f}{bracketed(row[f"{key}_ci"], f"{sign}.{digits}f")}'
 
 
 def _at(row: Mapping[str, Any], key: str, protocol: str, horizon: str) -> Any:

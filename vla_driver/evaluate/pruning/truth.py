@@ -111,7 +111,7 @@ def read_ticks(
         for observation in bag.observations(needs=needs):
             t0 = observation.stamp_s
             driven = track.at(t0 + STEP_TIMES_S)
-            if not np.isfinite(driven).all():
+            if not np.isfinite(driven).all() or track.breaks(observation.ego.stamp_s, t0 + float(STEP_TIMES_S[-1])):
                 continue
             boxes = [agents.at(t0 + float(step)) for step in STEP_TIMES_S]
             known = [box for box in boxes if box is not None]

@@ -55,7 +55,7 @@ def _share(name: str, right: Sequence[tuple[int, bool]]) -> dict[str, Any]:
     drives = sorted({drive for drive, _ in right})
     hits = [sum(ok for d, ok in right if d == drive) for drive in drives]
     counts = [sum(d == drive for d, _ in right) for drive in drives]
-    return {name: sum(hits) / sum(counts), f'{name}_ci': list(ratio_ci(hits, counts))}
+    return {name: sum(hits) / sum(counts), f'{name}_ci': ratio_ci(hits, counts)}
 
 
 def pairs_of(spoken: Sequence[TickWords]) -> list[tuple[int, Statement, Statement]]:

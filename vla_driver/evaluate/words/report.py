@@ -19,6 +19,7 @@ from vla_driver.model.words.grammar import Grammar
 from vla_driver.show.page import OPENING, STYLE
 from vla_driver.show.report import data_uri, prose, tables_of
 from vla_driver.show.tokens import six_cameras
+from vla_driver.statistics import bracketed
 from vla_driver.types import HazardKind, Image
 
 #: Ticks on the page.
@@ -116,10 +117,7 @@ def _tables(figures: Mapping[str, Any]) -> dict[str, list[list[str]]]:
 def _cell(figures: Mapping[str, Any], name: str) -> str:
     if name not in figures:
         return '-'
-    if f'{name}_ci' not in figures:
-        return f'{figures[name]:.3f}'
-    low, high = figures[f'{name}_ci']
-    return f'{figures[name]:.3f} [{low:.3f}, {high:.3f}]'
+    return f'{figures[name]:.3f}{bracketed(figures.get(f"{name}_ci"), ".3f")}'
 
 
 def _figure(one: TickWords, drive: EpisodeTicks, grammar: Grammar) -> str:

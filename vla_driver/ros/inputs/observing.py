@@ -119,7 +119,9 @@ class ObservingNode(DriverNode[P], abc.ABC):
         if ready.epoch == self._told_epoch or self._last_answer is None:
             return
         _, before_s = self._last_answer
-        if ready.stamp_s < before_s:
+        if elsewhere := self._assembler.elsewhere:
+            self.warn(f'reset: {elsewhere}: where the vehicle was is forgotten, and the route starts over')
+        elif ready.stamp_s < before_s:
             self.get_logger().warning(f'reset: time jumped back from {before_s:.3f} s to {ready.stamp_s:.3f} s')
         else:
             self.get_logger().warning(

@@ -30,6 +30,8 @@ from vla_driver.types import ANCHOR_CAMERA, FloatArray, InvalidInput
 
 #: A speedometer that is silent for so long has failed; what it said last is not driven on.
 _SILENT_S: Final = 1.0
+#: A plan that has been driven by for longer is the one of the drive before when the clock starts again.
+_NEW_MESSAGES: Final = 20
 
 
 class CarlaLocalizerNode(DriverNode[CarlaLocalizerParameters]):
@@ -40,6 +42,7 @@ class CarlaLocalizerNode(DriverNode[CarlaLocalizerParameters]):
     def __init__(self, **node_arguments: Any) -> None:
         self._watch = StampWatch()
         self._plan_m: FloatArray | None = None  # [N, 2]; a drive begins at its first point
+        self._sent_by_plan = 0  # since a plan was told, the same one included
         self._ready = False
         self._begin()
         super().__init__('carla_localizer', **node_arguments)
@@ -57,6 +60,7 @@ class CarlaLocalizerNode(DriverNode[CarlaLocalizerParameters]):
 
     def setup(self) -> None:
         """Make the publishers; raise InvalidInput where the leaderboard's carla_msgs is not installed."""
+        self._ready = False  # what was said is gone with the publisher that said it
         self._plan_type, self._speed_type = (carla.message_type(f'Carla{name}') for name in ('Route', 'Speedometer'))
         self._odometry = self.advertise(Odometry, self._topic('odometry'), qos.RELIABLE)
         self._status = self.advertise(Bool, self._topic('status'), qos.LATCHED)
@@ -73,7 +77,13 @@ class CarlaLocalizerNode(DriverNode[CarlaLocalizerParameters]):
     def reset(self, reason: str) -> None:
         """Begin a new drive where the plan does."""
         del reason
+        self._begin_another()
+
+    def _begin_another(self) -> None:
+        """Begin a new drive; one whose plan is not there yet does not begin where the last one did."""
         self._begin()
+        if self._sent_by_plan > _NEW_MESSAGES:
+            self._plan_m = None
 
     def _look_for_driver(self) -> None:
         """Say that the driver is ready, once it is: the leaderboard waits for that before it shows anything."""
@@ -92,6 +102,7 @@ class CarlaLocalizerNode(DriverNode[CarlaLocalizerParameters]):
             self._refuse('global_plan', str(error))
             return
         self._refused.pop('global_plan', None)
+        self._sent_by_plan = 0
         if self._plan_m is None or not np.array_equal(points, self._plan_m):  # sent again it is no new drive
             self._plan_m, self._reckoning = points, None
 
@@ -122,7 +133,7 @@ class CarlaLocalizerNode(DriverNode[CarlaLocalizerParameters]):
             return
         self._refused.pop('imu', None)
         if self._watch.jumped_back(stamp_s):  # another scenario: its clock begins at 0 again
-            self._begin()
+            self._begin_another()
             self._watch.jumped_back(stamp_s)
         self._imu_s = stamp_s
         if self._plan_m is None or self._silent():
@@ -136,6 +147,7 @@ class CarlaLocalizerNode(DriverNode[CarlaLocalizerParameters]):
         ego = self._reckoning.move(stamp_s, self._speed[1], yaw_rad, rate_rps)
         self._odometry.publish(carla.to_bridge_odometry(ego, p.role_name, p.centre_m, message.header.stamp))
         self._sent += 1
+        self._sent_by_plan += 1
 
     def _silent(self) -> bool:
         """Whether the speedometer has said nothing, or nothing for too long to go on with it."""

@@ -80,7 +80,9 @@ class ControllerNode(DriverNode[ControllerParameters]):
             self._ackermann = self.advertise(self._ackermann_type, 'ackermann_cmd', qos.RELIABLE)
 
     def start(self) -> None:
-        """Subscribe, and watch for silent odometry."""
+        """Subscribe, and watch for silent odometry.  What was heard before a pause says nothing of now."""
+        self.reset('activated')
+        self._odometry_times = RateMeter()
         self._inputs = {
             'plan': [self.listen(DrivingPlan, 'plan', self._on_plan, qos.RELIABLE)],
             'odometry': [self.listen(Odometry, 'odom', self._on_odometry, qos.STATE_SUBSCRIPTION)],
@@ -121,6 +123,10 @@ class ControllerNode(DriverNode[ControllerParameters]):
         except InvalidInput as error:
             self._reject('plan', error)
             return
+        if (older_s := self._older_s(plan)) > 0.0:
+            told = f'{older_s:.2f} s older than the one that is followed: are there two planners?'
+            self._reject('plan', InvalidInput(told))
+            return
         self._plan_times.tick()
         self._plan, self._plan_stamp, self._plan_frame = plan, message.header.stamp, frame_of(message.ego)
         # A new plan does not make an old state known again: who has lost its odometry stands still until it is back.
@@ -128,6 +134,12 @@ class ControllerNode(DriverNode[ControllerParameters]):
             return
         if self.parameters.answer_once_s <= 0.0 or (self._owed_since_s is not None and self._plan_is_of_now):
             self._act(self._ego)
+
+    def _older_s(self, plan: Plan) -> float:
+        """Return how much older a plan is than the one that is followed; 0 where none is."""
+        held, ego = self._plan, self._ego
+        followed = held is not None and ego is not None and held.is_fresh(ego.stamp_s)
+        return held.stamp_s - plan.stamp_s if held is not None and followed else 0.0
 
     def _on_transforms(self, message: Any) -> None:
         self._frames.add_message(message)
@@ -147,9 +159,9 @@ class ControllerNode(DriverNode[ControllerParameters]):
             # and no plan would ever grow old.  It counts as silence.
             self._repeated += 1
             return
-        self._odometry_times.tick()
-        if self._owed_since_s is not None and self._ego is not None:
+        if self._owed_since_s is not None and self._ego is not None and self._odometry_is_fresh:
             self._act(self._ego)  # the world has not waited
+        self._odometry_times.tick()
         self._ego, self._odometry_stamp, self._odometry_frame = ego, message.header.stamp, frame_of(message)
         if self.parameters.answer_once_s > 0.0 and not self._plan_is_of_now:
             self._owed_since_s = time.monotonic()
@@ -167,7 +179,9 @@ class ControllerNode(DriverNode[ControllerParameters]):
     def _answer_late(self) -> None:
         """Send what is owed, with the plan before, when its own does not come."""
         since_s = self._owed_since_s
-        if since_s is not None and time.monotonic() - since_s > self.parameters.answer_once_s and self._ego is not None:
+        if since_s is None or self._ego is None or not self._odometry_is_fresh:
+            return
+        if time.monotonic() - since_s > self.parameters.answer_once_s:
             self._act(self._ego)
 
     @property
@@ -195,6 +209,7 @@ class ControllerNode(DriverNode[ControllerParameters]):
         silent_s = time.monotonic() - self._started_s if age is None else age
         if silent_s > self.parameters.odometry_timeout_s:
             what = 'no odometry yet' if age is None else f'no valid odometry for {age:.2f} s'
+            self._owed_since_s = None  # this is the answer
             self._publish(self._controller.stop(what), 0.0)
 
     def _publish(self, command: ControlCommand, speed_mps: float) -> None:

@@ -158,10 +158,15 @@ class PlannerNode(ObservingNode[PlannerParameters]):
 
     def parameters_wanted(self, wanted: PlannerParameters) -> None:
         """Change pruning and guidance, or say why not."""
+        before, policy = self._pruning.settings, self._planner.policy
         with self._planner.between_ticks:
-            set_guidance(self._planner.policy, wanted.guidance)
-        before = self._pruning.settings
-        in_own_thread(partial(self._prune, settings_of(wanted)), self.exit_requested)
+            set_guidance(policy, wanted.guidance)
+        try:
+            in_own_thread(partial(self._prune, settings_of(wanted)), self.exit_requested)
+        except BaseException:
+            with self._planner.between_ticks:
+                set_guidance(policy, self.parameters.guidance)  # all of a change, or nothing
+            raise
         if self._pruning.settings.describe() != before.describe():
             self.get_logger().info(f'{before.describe()} -> {self._pruning.settings.describe()}')
 

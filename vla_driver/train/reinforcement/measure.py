@@ -15,7 +15,7 @@ import torch
 from vla_driver.model.native.vla import VlaModel
 from vla_driver.model.precision import autocast
 from vla_driver.model.tokens import to_device
-from vla_driver.statistics import ratio_ci
+from vla_driver.statistics import bracketed, ratio_ci
 from vla_driver.train.reinforcement.judged import JudgedBatch, judge_controls
 from vla_driver.train.reinforcement.rewards import NAMES
 
@@ -71,7 +71,7 @@ def compare(before: Measured, after: Measured) -> dict[str, Any]:
             'before': float(earlier.mean()),
             'after': float(after.figures[name].mean()),
             'difference': float(gain.mean()),
-            'interval': list(ratio_ci(np.bincount(place, gain), counts)),
+            'interval': ratio_ci(np.bincount(place, gain), counts),
         }
     return report
 
@@ -81,8 +81,6 @@ def described(report: dict[str, Any]) -> str:
     lines = [f'held out: {report["ticks"]} ticks of {report["drives"]} drives; 95 % intervals over drives']
     for name, row in report.items():
         if isinstance(row, dict):
-            low, high = row['interval']
-            lines.append(
-                f'{name}: {row["before"]:.4f} -> {row["after"]:.4f}, {row["difference"]:+.4f} [{low:+.4f}, {high:+.4f}]'
-            )
+            change = f'{row["difference"]:+.4f}{bracketed(row["interval"], "+.4f")}'
+            lines.append(f'{name}: {row["before"]:.4f} -> {row["after"]:.4f}, {change}')
     return '\n'.join(lines)
