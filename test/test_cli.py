@@ -96,7 +96,7 @@ def test_a_file_that_is_no_evaluation_is_named(tmp_path: Path, capsys: pytest.Ca
 
 def test_closed_loop_writes_every_key(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / 'deep' / 'figures.json'
-    words = ['evaluate', 'closed-loop', '--split', 'val', '--scenarios', '1', '--policy', 'constant-velocity']
+    words = ['evaluate', 'closed-loop', '--split', 'val', '--scenarios', '2', '--policy', 'constant-velocity']
     assert main([*words, '--jobs', '1', '--json', str(path)]) == 0
     figures = json.loads(path.read_text())
     for key in ('success_rate', 'route_completion', 'driving_score', 'collisions_per_km', 'off_road_rate'):

@@ -110,7 +110,9 @@ def test_every_argument_of_a_node_reaches_it(launcher: Launcher) -> None:
 
     def other_than_default(knob: Knob) -> Any:
         choices = [choice for choice in knob.rule.choices if choice != knob.default]
-        value: Any = {bool: not knob.default, int: 7, float: 0.75, str: choices[0] if choices else 'seven'}[knob.kind]
+        low, high = knob.rule.low or 0.0, knob.rule.high or 1.0
+        number = 0.75 if low <= 0.75 <= high else (low + high) / 2
+        value: Any = {bool: not knob.default, int: 7, float: number, str: choices[0] if choices else 'seven'}[knob.kind]
         return [value] if knob.is_list else value
 
     others = {
