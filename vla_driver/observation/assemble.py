@@ -34,6 +34,7 @@ from vla_driver.observation.calibration import Calibrator, CameraCalibration
 from vla_driver.observation.clocks import ClockOffset
 from vla_driver.observation.decode import PictureDecoder
 from vla_driver.observation.driven import WayDriven
+from vla_driver.observation.elsewhere import jumped_m
 from vla_driver.observation.history import History
 from vla_driver.observation.messages import (
     ego_at,
@@ -43,7 +44,7 @@ from vla_driver.observation.messages import (
     stamp_problem,
     stamp_seconds,
 )
-from vla_driver.observation.odometry import NO_MOUNT, OdometryReader, lever_of
+from vla_driver.observation.odometry import CHANGE_MPS2, NO_MOUNT, OdometryReader, lever_of
 from vla_driver.observation.problems import RHYTHM, InputState, Refusals, name_problems
 from vla_driver.observation.ready import NotReady, ReadySet
 from vla_driver.observation.sync import CameraSync, SyncedSet
@@ -68,7 +69,6 @@ _TRAIL_SPACING_S: Final = 0.1
 _COMMAND_LEAD_S: Final = 0.5
 #: A pose this much farther away than a vehicle drives has been set anew (a respawn, a localisation that was lost).
 _ELSEWHERE_M: Final = 10.0
-_CHANGE_MPS2: Final = 12.0
 #: Odometry of so many seconds at 200 Hz.
 _ODOMETRY_SIZE: Final = round(200 * (TRAIL_S + 1.0))
 _MAX_READY = 8
@@ -254,12 +254,9 @@ class ObservationAssembler:
         found = self._odometry.at(self._odometry.newest_s)
         if found is None or ego.stamp_s <= found[0]:
             return ''
-        passed_s, before = ego.stamp_s - found[0], found[1]
-        moved_m = math.hypot(ego.x_m - before.x_m, ego.y_m - before.y_m)
-        fastest_mps = max(abs(before.speed_mps), abs(ego.speed_mps)) + 0.5 * _CHANGE_MPS2 * passed_s
-        if moved_m <= fastest_mps * passed_s + _ELSEWHERE_M:
-            return ''
-        return f'the pose jumped by {moved_m:.1f} m within {passed_s:.2f} s, at {ego.stamp_s:.3f} s'
+        moved_m = jumped_m(found[1], ego, CHANGE_MPS2, _ELSEWHERE_M)
+        within_s = ego.stamp_s - found[0]
+        return f'the pose jumped by {moved_m:.1f} m within {within_s:.2f} s, at {ego.stamp_s:.3f} s' if moved_m else ''
 
     def _begin_elsewhere(self, moved: str) -> None:
         """Forget where the vehicle was: the way there leads nowhere, and the route starts over."""

@@ -46,7 +46,7 @@ _DERIVED_S: Final = 0.3
 _CORRECTED_M: Final = 0.7
 _CORRECTED_RAD: Final = 0.3
 #: No vehicle's speed changes faster.
-_CHANGE_MPS2: Final = 12.0
+CHANGE_MPS2: Final = 12.0
 #: So long behind a correction the speed before it holds: until the poses tell one again, in steps of 0.1 s, too.
 _HELD_S: Final = 0.15
 #: After a silence this long, what came before tells nothing about the twist now.
@@ -167,7 +167,7 @@ class _ByPoses:
         farther_m = (_forward_mps(came, ego) - speed_mps) * passed_s
         if (ego.x_m, ego.y_m) == (came.x_m, came.y_m):
             farther_m = 0.0
-        changed_m = 0.5 * _CHANGE_MPS2 * min(passed_s, _DERIVED_S) ** 2
+        changed_m = 0.5 * CHANGE_MPS2 * min(passed_s, _DERIVED_S) ** 2
         return abs(farther_m) > _CORRECTED_M + changed_m or abs(turn_rad) > _CORRECTED_RAD
 
 

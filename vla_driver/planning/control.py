@@ -15,6 +15,7 @@ from typing import Final
 import numpy as np
 
 from vla_driver.geometry import se2
+from vla_driver.observation.elsewhere import fastest_mps, jumped_m
 from vla_driver.settings.nodes.controller import ControlConfig
 from vla_driver.types import EgoState, Plan
 
@@ -55,13 +56,12 @@ def describe_jump(plan: Plan, ego: EgoState, change_mps2: float) -> str:
     anywhere.  change_mps2: how much faster it may have become than both states say.
     """
     passed_s = max(0.0, ego.stamp_s - plan.ego.stamp_s)
-    fastest_mps = max(abs(plan.ego.speed_mps), abs(ego.speed_mps)) + 0.5 * change_mps2 * passed_s
-    moved_m = math.hypot(ego.x_m - plan.ego.x_m, ego.y_m - plan.ego.y_m)
     turned_rad = abs(float(se2.wrap(ego.yaw_rad - plan.ego.yaw_rad)))
-    slowest_mps = min(abs(plan.ego.speed_mps), abs(ego.speed_mps))
-    if moved_m > fastest_mps * passed_s + _PLAUSIBLE_M:
+    slow_mps = min(abs(plan.ego.speed_mps), abs(ego.speed_mps))
+    fast_mps = fastest_mps(plan.ego, ego, change_mps2)
+    if moved_m := jumped_m(plan.ego, ego, change_mps2, _PLAUSIBLE_M):
         what = f'is {moved_m:.1f} m from where the plan starts'
-    elif turned_rad > _fastest_turn_rps(slowest_mps, fastest_mps) * passed_s + _PLAUSIBLE_RAD:
+    elif turned_rad > _fastest_turn_rps(slow_mps, fast_mps) * passed_s + _PLAUSIBLE_RAD:
         what = f'has turned by {math.degrees(turned_rad):.0f} degrees since the plan'
     else:
         return ''
@@ -71,9 +71,9 @@ def describe_jump(plan: Plan, ego: EgoState, change_mps2: float) -> str:
     )
 
 
-def _fastest_turn_rps(slowest_mps: float, fastest_mps: float) -> float:
+def _fastest_turn_rps(slow_mps: float, fast_mps: float) -> float:
     """Return the largest yaw rate of a car between two speeds: of its steering when slow, of its tyres when fast."""
-    speed_mps = min(max(slowest_mps, math.sqrt(_LATERAL_MPS2 / _CURVATURE_PER_M)), fastest_mps)
+    speed_mps = min(max(slow_mps, math.sqrt(_LATERAL_MPS2 / _CURVATURE_PER_M)), fast_mps)
     return min(_CURVATURE_PER_M * speed_mps, _LATERAL_MPS2 / max(speed_mps, 1e-6))
 
 
